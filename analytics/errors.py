@@ -1,0 +1,78 @@
+"""What can go wrong in analytics.
+
+::
+
+    AnalyticsError
+    ├── WireError              something from outside does not read as what it claims to be
+    │   ├── BatchError
+    │   │   └── SchemaVersionError
+    │   └── MessageError
+    ├── StoreError             the data folder cannot be read or written
+    │   ├── StoreLockedError   another process holds it
+    │   └── StoreFullError     no space left; nothing acknowledged is lost
+    ├── RulesError             a rules file that does not hold
+    └── ExportError            the output cannot be written
+"""
+
+from __future__ import annotations
+
+
+class AnalyticsError(Exception):
+    """Base. ``remedy`` says what to try; ``exit_code`` is what a command ends with (sysexits.h)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class WireError(AnalyticsError):
+    """Outside bytes that cannot be taken."""
+
+    exit_code = 65
+
+
+class BatchError(WireError):
+    """A batch that is malformed, out of bounds or not the sender's."""
+
+
+class SchemaVersionError(BatchError):
+    """A batch of a schema version this build does not know."""
+
+    def __init__(self, *, seen: int, known: int) -> None:
+        newer = "server" if seen > known else "agent"
+        super().__init__(
+            f"batch schema {seen}; this server knows {known}",
+            remedy=f"upgrade the {newer}; the agent keeps its batches until then",
+        )
+
+
+class MessageError(WireError):
+    """A control message that cannot be read."""
+
+
+class StoreError(AnalyticsError):
+    """The data folder cannot be used."""
+
+    exit_code = 74
+
+
+class StoreLockedError(StoreError):
+    """Another process holds the data folder."""
+
+
+class StoreFullError(StoreError):
+    """No space left on the device."""
+
+
+class RulesError(AnalyticsError):
+    """A rules file that does not hold."""
+
+    exit_code = 78
+
+
+class ExportError(AnalyticsError):
+    """The output of an export cannot be written."""
+
+    exit_code = 73

@@ -1,0 +1,217 @@
+"""Every message that leaves a process, but for batches of facts (``analytics/batch.py``).
+
+Control messages go both ways on one WebSocket (``/v1/control``): tagged JSON objects, one union each way. An
+unknown tag is answered with one ``Notice`` and the connection is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from analytics.errors import MessageError
+from analytics.measurement import Rung, count, named, text, whole
+
+# --- enrolment -------------------------------------------------------------------------------------------
+
+
+class EnrolRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /v1/enrol``: a token and who wants in."""
+
+    token: Annotated[str, msgspec.Meta(min_length=8, max_length=200)]
+    name: Annotated[str, named("agent")]
+    site: Annotated[str, named("site the agent stands in")]
+    fingerprint: Annotated[str, msgspec.Meta(pattern="^([0-9A-F]{2}:){31}[0-9A-F]{2}$")]
+    label: Annotated[str, text("what people call it, as in 'the radiologist'", most=60)] = ""
+    services: Annotated[list[ServiceOffer], msgspec.Meta(max_length=16)] = []
+
+
+class ServiceOffer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A service that runs on the agent's host, and the profile its users are graded by."""
+
+    name: Annotated[str, text("what people call it, as in 'PACS'", most=60)]
+    profile: Annotated[str, named("application profile")]
+    port: Annotated[int, whole("TCP port", "", ge=1, le=65535)]
+
+
+class EnrolReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The credential that every later request carries as ``Authorization: Bearer``."""
+
+    agent: str
+    tenant: str
+    secret: str
+
+
+class BatchReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The batch is on disk; ``duplicate`` if it was already."""
+
+    rows: int
+    duplicate: bool = False
+
+
+# --- control: between the two agents of a test, passed on by the server ---------------------------------
+
+
+class RungOffer(msgspec.Struct, frozen=True, kw_only=True, tag="rung_offer"):
+    """One end's ICE parameters for one rung (RFC 8445); candidates in SDP form."""
+
+    rung: Rung
+    ufrag: Annotated[str, msgspec.Meta(min_length=4, max_length=256)]
+    password: Annotated[str, msgspec.Meta(min_length=22, max_length=256)]
+    candidates: Annotated[list[Annotated[str, msgspec.Meta(max_length=300)]], msgspec.Meta(max_length=32)]
+
+
+class RungResult(msgspec.Struct, frozen=True, kw_only=True, tag="rung_result"):
+    """Whether one end got through on a rung; the rung counts only if both did."""
+
+    rung: Rung
+    ok: bool
+    why: Annotated[str, msgspec.Meta(max_length=200)] = ""
+
+
+class Abandon(msgspec.Struct, frozen=True, kw_only=True, tag="abandon"):
+    """One end gave the test up."""
+
+    why: Annotated[str, msgspec.Meta(max_length=200)]
+
+
+SignalBody = RungOffer | RungResult | Abandon
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True, tag="signal"):
+    """Carries ``body`` to the other end of ``test``; the server checks only that the sender is one end."""
+
+    test: Annotated[str, msgspec.Meta(max_length=32)]
+    body: SignalBody
+
+
+# --- control: agent to server ------------------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
+    """First message on a connection."""
+
+    version: Annotated[str, msgspec.Meta(max_length=40)]
+    boot: Annotated[str, msgspec.Meta(max_length=64)]
+    mesh: bool = True
+    passive: Annotated[str, msgspec.Meta(max_length=200)] = "off"  # "ebpf (7 hooks)", or why not
+
+
+class TestEnded(msgspec.Struct, frozen=True, kw_only=True, tag="test_ended"):
+    """One end is done with a test: its reading is in its outbox."""
+
+    test: Annotated[str, msgspec.Meta(max_length=32)]
+    rung: Rung
+    error: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
+    """What the agent costs and what it lost, every 30 s."""
+
+    cpu_us: Annotated[int, whole("CPU time since start", "us")]
+    rss_kb: Annotated[int, whole("resident memory", "KiB")]
+    events_seen: Annotated[int, count("kernel events read")] = 0
+    events_lost: Annotated[int, count("kernel events lost")] = 0
+    batches_waiting: Annotated[int, count("batches not yet acknowledged")] = 0
+    packets_refused: Annotated[int, count("probe packets refused: forged, replayed or late")] = 0
+
+
+# --- control: server to agent ------------------------------------------------------------------------------
+
+
+class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
+    """Answer to ``Hello``."""
+
+    tenant: str
+    server_version: str
+
+
+class IceServer(msgspec.Struct, frozen=True, kw_only=True):
+    """A STUN or TURN server: ``stun:host:port``, ``turn:host:port?transport=udp``, ``turns:..``."""
+
+    url: str
+    username: str | None = None
+    credential: str | None = None
+
+
+class ProbePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a test does once connected. The defaults support a loss below 1 % (n >= 300, Wilson 90 %)."""
+
+    probes: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 300
+    interval_us: Annotated[int, msgspec.Meta(ge=5_000, le=1_000_000)] = 25_000
+    hop_rounds: Annotated[int, msgspec.Meta(ge=0, le=60)] = 6
+    hop_interval_us: Annotated[int, msgspec.Meta(ge=1_000_000, le=10_000_000)] = 1_000_000  # per router
+    max_ttl: Annotated[int, msgspec.Meta(ge=1, le=64)] = 16
+    trains: Annotated[int, msgspec.Meta(ge=0, le=8)] = 1
+    train_packets: Annotated[int, msgspec.Meta(ge=16, le=200)] = 128
+    train_bytes: Annotated[int, msgspec.Meta(ge=200, le=1_400)] = 1_200
+
+
+class TestOrder(msgspec.Struct, frozen=True, kw_only=True, tag="test_order"):
+    """Test ``peer`` now; both ends get one, with ``controlling`` set on exactly one of them."""
+
+    test: str
+    cycle: int
+    peer: str
+    peer_fingerprint: str  # SHA-256 of the peer's enrolled DTLS certificate
+    controlling: bool
+    rungs: list[Rung]
+    ice_servers: list[IceServer]
+    plan: ProbePlan = ProbePlan()
+    deadline_us: Annotated[int, msgspec.Meta(ge=1_000_000, le=300_000_000)] = 60_000_000  # from receipt
+
+
+class TestCancel(msgspec.Struct, frozen=True, kw_only=True, tag="test_cancel"):
+    """Stop a test: the peer is gone, or the mesh was switched off."""
+
+    test: str
+    why: str
+
+
+class MeshSwitch(msgspec.Struct, frozen=True, kw_only=True, tag="mesh_switch"):
+    """Turn active tests on or off on this agent."""
+
+    on: bool
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice"):
+    """Something the other end said could not be taken; the connection stays."""
+
+    code: str
+    text: str
+
+
+FromAgent = Hello | Signal | TestEnded | Health | Notice
+FromServer = Welcome | TestOrder | TestCancel | Signal | MeshSwitch | Notice
+
+_from_agent: Final[msgspec.json.Decoder[FromAgent]] = msgspec.json.Decoder(FromAgent)
+_from_server: Final[msgspec.json.Decoder[FromServer]] = msgspec.json.Decoder(FromServer)
+MAX_MESSAGE: Final = 64 * 1024
+
+
+def encode(message: FromAgent | FromServer) -> str:
+    """Encode a control message."""
+    return msgspec.json.encode(message).decode()
+
+
+def decode_from_agent(data: str | bytes) -> FromAgent:
+    """Decode what an agent said; raises ``MessageError``."""
+    return _decode(_from_agent, data)
+
+
+def decode_from_server(data: str | bytes) -> FromServer:
+    """Decode what the server said; raises ``MessageError``."""
+    return _decode(_from_server, data)
+
+
+T = TypeVar("T")
+
+
+def _decode(decoder: msgspec.json.Decoder[T], data: str | bytes) -> T:
+    if len(data) > MAX_MESSAGE:
+        raise MessageError(f"a message of {len(data)} bytes; at most {MAX_MESSAGE}")
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        raise MessageError(f"not a control message: {error}") from error
