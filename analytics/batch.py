@@ -82,7 +82,7 @@ def check_batch(body: bytes) -> Batch:
         if version != SCHEMA_VERSION:
             raise SchemaVersionError(seen=version, known=SCHEMA_VERSION)
         batch = msgspec.msgpack.decode(body, type=Batch)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BatchError(f"not a batch: {error}") from error
     for name, block in batch.tables.items():
         if name not in FACTS:

@@ -213,5 +213,5 @@ def _decode(decoder: msgspec.json.Decoder[T], data: str | bytes) -> T:
         raise MessageError(f"a message of {len(data)} bytes; at most {MAX_MESSAGE}")
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MessageError(f"not a control message: {error}") from error

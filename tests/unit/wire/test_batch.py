@@ -1,0 +1,105 @@
+"""Batches from outside: what is taken, what is refused, and with which words."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from analytics.batch import SCHEMA_VERSION, check_batch, pack_batch, unpack_rows
+from analytics.errors import BatchError, SchemaVersionError
+from analytics.measurement import FACTS, Flow, Hop, Reading, Rung
+
+
+def reading(**changes: Any) -> Reading:
+    base = Reading(
+        tenant="default",
+        cycle=1,
+        test="t1",
+        src="pacs",
+        dst="home",
+        started_us=10,
+        ended_us=20,
+        rung=Rung.SRFLX,
+        sent=300,
+        received=299,
+        rtt_p50_us=21_000,
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+def packed(*rows: Reading) -> bytes:
+    return pack_batch(agent="pacs", boot="00c0ffee", batch=7, tables={"readings": rows})
+
+
+def altered(change: Any) -> bytes:
+    """Return a good batch with one thing changed by ``change(batch)``."""
+    batch = msgspec.msgpack.decode(packed(reading(), reading(test="t2")))
+    change(batch)
+    return msgspec.msgpack.encode(batch)
+
+
+def test_rows_come_back_as_they_went() -> None:
+    rows = [reading(), reading(test="t2", rtt_p50_us=None, error="söme text")]
+    batch = check_batch(packed(*rows))
+    assert (batch.agent, batch.boot, batch.batch) == ("pacs", "00c0ffee", 7)
+    assert unpack_rows("readings", batch.tables["readings"]) == rows
+
+
+def test_all_tables_fit_in_one_batch() -> None:
+    hop = Hop(tenant="default", cycle=1, test="t1", src="pacs", dst="home", ttl=3, address="198.51.100.1")
+    flow = Flow(tenant="default", agent="pacs", window_us=5, window_length_us=10_000_000, process="Orthanc")
+    body = pack_batch(
+        agent="pacs",
+        boot="00c0ffee",
+        batch=1,
+        tables={"readings": [reading()], "hops": [hop], "flows": [flow]},
+    )
+    tables = check_batch(body).tables
+    assert {name: unpack_rows(name, block) for name, block in tables.items()} == {
+        "readings": [reading()],
+        "hops": [hop],
+        "flows": [flow],
+    }
+    assert set(tables) == set(FACTS)
+
+
+def test_an_unknown_schema_version_says_who_must_be_upgraded() -> None:
+    body = altered(lambda batch: batch.update(schema=SCHEMA_VERSION + 1))
+    with pytest.raises(SchemaVersionError, match="batch schema 2; this server knows 1") as caught:
+        check_batch(body)
+    assert caught.value.remedy.startswith("upgrade the server")
+
+
+def column(batch: dict[str, Any], name: str) -> dict[str, Any]:
+    return batch["tables"]["readings"]["columns"][name]  # type: ignore[no-any-return]  # plain msgpack
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda b: b.pop("agent"), "agent"),
+        (lambda b: b.update(agent="No Name"), "matching regex"),
+        (lambda b: b["tables"].update(secrets=b["tables"]["readings"]), "unknown table 'secrets'"),
+        (lambda b: b["tables"]["readings"]["columns"].pop("sent"), "columns differ: sent"),
+        (lambda b: b["tables"]["readings"].update(rows=3), "bytes for 3 integers|offsets that do not fit 3"),
+        (lambda b: b["tables"]["readings"].update(rows=10**9), "rows"),
+        (lambda b: column(b, "sent").update(data=b"\0" * 15), "15 bytes for 2 integers"),
+        (lambda b: column(b, "sent").update(data=b"\xff" * 16), "readings.sent: outside 0"),
+        (lambda b: column(b, "rung").update(data=b"srflxspace"), "readings.rung: not one of lan"),
+        (lambda b: column(b, "dst").update(data=b"homeHOME"), "readings.dst: not a name"),
+        (lambda b: column(b, "dst").update(data=b"\xff\xfe\xff\xfehome"), "not UTF-8"),
+        (lambda b: column(b, "dst").update(offsets=b"\0" * 12), "offsets that do not fit the text"),
+        (lambda b: column(b, "sent").update(valid=b"\3"), "a validity map that does not fit"),
+        (lambda b: column(b, "src").update(data=b"homehome"), "rows that are not pacs's"),
+        (lambda b: column(b, "rtt_p50_us").update(valid=b""), "a validity map that does not fit"),
+    ],
+)
+def test_a_bad_batch_gets_one_clear_error(change: Any, words: str) -> None:
+    with pytest.raises(BatchError, match=words):
+        check_batch(altered(change))
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x81", b"[]", b"\x93\1\2\3", b"\x91" * 5000])
+def test_bytes_that_are_no_batch_are_refused(body: bytes) -> None:
+    with pytest.raises(BatchError):
+        check_batch(body)
