@@ -1,0 +1,138 @@
+"""The agent's long-lived identity: one P-256 key and one self-signed certificate.
+
+The certificate is what the server enrols (by its SHA-256 fingerprint) and what DTLS presents to peers. It is
+kept small, because the DTLS transport in use sends at most one 1500-byte datagram a flight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.errors import IdentityError
+
+FILE_NAME: Final = "identity.pem"
+MAX_FILE: Final = 16 * 1024
+VALID_FROM: Final = datetime(2020, 1, 1, tzinfo=UTC)
+VALID_UNTIL: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)  # RFC 5280 4.1.2.5: no expiry intended
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A key and the certificate over it."""
+
+    name: str
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate, upper-case hex with colons (RFC 8122 section 5)."""
+        return self.certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def load_or_create(folder: Path, name: str) -> Identity:
+    """Read the identity of agent ``name`` from ``folder``, or make one on the first run.
+
+    Raises ``IdentityError`` if the file is unreadable, damaged, or another agent's.
+    """
+    path = folder / FILE_NAME
+    try:
+        return _parse(path, _read(path), name)
+    except FileNotFoundError:
+        identity = create(name)
+        _write(path, identity)
+        return identity
+
+
+def create(name: str) -> Identity:
+    """Make a fresh identity; nothing is written."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(VALID_FROM)
+        .not_valid_after(VALID_UNTIL)
+        .sign(key, hashes.SHA256())
+    )
+    return Identity(name, key, certificate)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise IdentityError(
+            f"read {path}: {error.strerror}", remedy="run the agent as the user that owns its data folder"
+        ) from error
+
+
+def _parse(path: Path, pem: bytes, name: str) -> Identity:
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+        certificate = x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise IdentityError(f"read {path}: damaged: {error}", remedy=_enrol_again(path)) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        raise IdentityError(f"read {path}: key and certificate do not match", remedy=_enrol_again(path))
+    owner = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
+    if owner != name:
+        raise IdentityError(
+            f"read {path}: it is the identity of {owner!r}, not of {name!r}",
+            remedy="give each agent a data folder of its own, or set name back",
+        )
+    return Identity(name, key, certificate)
+
+
+def _enrol_again(path: Path) -> str:
+    return f"restore {path} from a backup, or remove it and enrol again with a new token"
+
+
+def _write(path: Path, identity: Identity) -> None:
+    """Write to a temporary name, fsync, rename: a crash leaves either no identity or a whole one."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(_pem(identity))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise IdentityError(
+            f"write {path}: {error.strerror}", remedy="make the agent's data folder writable for its user"
+        ) from error
+
+
+def _pem(identity: Identity) -> bytes:
+    key = identity.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return key + identity.certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,458 @@
+"""ICE and DTLS: the only module that knows private names of aioice and aiortc (both pinned in pyproject).
+
+One ``Attempt`` is one ICE connection for one rung of the ladder: gather, check, secure. What comes out is a
+``SecureLink``: DTLS records on the nominated 5-tuple, stamped by the kernel, between two certificates that
+both ends have pinned.
+
+aiortc's package imports PyAV (20 MB) for media that a probe has no use for: only its DTLS transport is
+loaded. This module is long because what it must hide is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import os
+import socket
+import struct
+import sys
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import aioice
+import aioice.stun
+from aioice.ice import CandidatePair
+from OpenSSL import SSL
+
+from agent.errors import PeerCertificateError, RungError
+from agent.identity import Identity
+from agent.mesh.ladder import Candidate, parse_candidate, usable
+from agent.mesh.packet import RAW_FIRST_BYTE
+from agent.mesh.stamps import Arrival, IcmpError, OnSent, StampingLoop, StampingTransport
+from agent.mesh.wires import DirectWire, RelayWire, StreamWire, Wire
+from analytics.measurement import Rung
+from analytics.wire import IceServer, RungOffer
+
+# A check is sent up to 5 times within 3.1 s (stock: 7 times, 63.5 s), the first repeat after 100 ms.
+aioice.stun.RETRY_RTO = 0.1
+aioice.stun.RETRY_MAX = 4
+
+GATHER_S: Final = 2
+CHECK_S: Final = 2.5  # with gathering from a near server a failed rung stays below 3 s
+HANDSHAKE_S: Final = 5.0
+CLOSE_S: Final = 1.0
+OPENER_TTL: Final = 2  # past our own NAT, short of the peer's
+OPENER_S: Final = 0.1  # for the peer's opener to pass its NAT too
+OPENER_BYTES: Final = 20
+MAX_WAITING: Final = 1024  # datagrams between the socket and DTLS
+MAX_RECORDS: Final = 1024  # remembered to tell a duplicate from a forgery
+DTLS_APPLICATION_DATA: Final = 23
+DTLS_1_2: Final = 0xFEFD
+RECORD_NUMBER: Final = slice(3, 11)  # epoch and sequence of a DTLS 1.2 record (RFC 6347 section 4.1)
+MAX_RECORD: Final = 1500
+DEFAULT_PORT: Final = {"stun": 3478, "turn": 3478, "turns": 5349}
+
+
+def _import_dtls() -> ModuleType:
+    """aiortc.rtcdtlstransport, without executing aiortc/__init__.py and without PyAV."""
+    if "aiortc" not in sys.modules:
+        spec = importlib.util.find_spec("aiortc")
+        assert spec is not None
+        sys.modules["aiortc"] = importlib.util.module_from_spec(spec)
+    stub = ModuleType("av")
+    stub.AudioFrame = stub.VideoFrame = object  # type: ignore[attr-defined]  # all that rtp.py asks for
+    real = sys.modules.get("av")
+    sys.modules["av"] = real or stub
+    try:
+        return importlib.import_module("aiortc.rtcdtlstransport")
+    finally:
+        if real is None:
+            del sys.modules["av"]
+
+
+_dtls: Final[Any] = _import_dtls()
+
+OnMessage = Callable[[bytes, Arrival, bool], None]
+"""Message, when it came, and True if it is a copy of one that came before."""
+
+
+class RelayTarget:
+    """Hop probes whose end is the relay: STUN Binding requests, which a TURN server answers itself."""
+
+    def __init__(self, turn: Any) -> None:
+        self.address: str = turn.server[0]
+        self.on_answer: Callable[[int, Arrival], bool] | None = None
+        self._turn = turn
+        self._prefix = os.urandom(8)
+
+    def probe(self, sequence: int) -> bytes:
+        """A Binding request that carries ``sequence`` in its transaction id (RFC 8489 section 5)."""
+        request = aioice.stun.Message(
+            message_method=aioice.stun.Method.BINDING,
+            message_class=aioice.stun.Class.REQUEST,
+            transaction_id=self._prefix + struct.pack("!I", sequence),
+        )
+        self._turn.transactions[request.transaction_id] = self
+        return bytes(request)
+
+    def sequence_of(self, quoted: bytes) -> int | None:
+        """The sequence of a probe as an ICMP error quoted it."""
+        if quoted[8:16] != self._prefix or len(quoted) < 20:
+            return None
+        return int(struct.unpack_from("!I", quoted, 16)[0])
+
+    def response_received(self, message: aioice.stun.Message, _addr: tuple[str, int]) -> None:
+        """The relay answered; called by aioice in place of a transaction."""
+        self._turn.transactions.pop(message.transaction_id, None)
+        sequence = self.sequence_of(bytes(8) + message.transaction_id)
+        if sequence is not None and self.on_answer is not None:
+            self.on_answer(sequence, _arrival())
+
+
+class SecureLink:
+    """DTLS between the two ends of a rung. Callbacks run in the event loop and must not raise."""
+
+    def __init__(self, attempt: Attempt, pair: CandidatePair, wire: Wire) -> None:
+        self.wire = wire
+        self.local = Candidate(pair.local_candidate.type, *pair.local_addr)
+        self.remote = Candidate(pair.remote_candidate.type, *pair.remote_addr)
+        self.relay_target: RelayTarget | None = None
+        self.on_message: OnMessage | None = None
+        self.on_raw: Callable[[bytes, Arrival], None] | None = None
+        self.on_icmp: Callable[[IcmpError], None] | None = None
+        self.on_closed: Callable[[], None] | None = None
+        self.refused = 0  # records that DTLS did not take: forged, damaged or too old
+        self.role = "controlling" if attempt.controlling else "controlled"
+        self._attempt = attempt
+        self._dtls: Any = None
+        self._secured = False
+        self._arrival = Arrival(0, False)
+        self._record: bytes | None = None  # now in DTLS, not yet seen to be genuine
+        self._seen: OrderedDict[bytes, tuple[bytes, bytes]] = OrderedDict()  # number -> record, message
+        attempt.connection.on_raw = self._on_raw
+        if wire.transport is not None:
+            wire.transport.on_icmp = self._on_icmp
+
+    @property
+    def kernel_stamps(self) -> bool:
+        """True where the kernel stamps this link's datagrams."""
+        return self.wire.transport is not None
+
+    def send(self, message: bytes, on_sent: OnSent | None = None) -> bool:
+        """Send one message as one DTLS record; False if it was dropped here."""
+        ssl = self._dtls._ssl
+        try:
+            ssl.send(message)
+            record = ssl.bio_read(MAX_RECORD)
+        except SSL.Error:
+            return False
+        return self.wire.send(record, on_sent)
+
+    async def secure(self, identity: Identity, peer_fingerprint: str) -> None:
+        """Shake hands. Raises ``PeerCertificateError`` or ``RungError``."""
+        certificate = PinnedCertificate(identity, peer_fingerprint)
+        self._dtls = _dtls.RTCDtlsTransport(self, [certificate])
+        self._dtls._register_data_receiver(self)
+        pinned = _dtls.RTCDtlsParameters([_dtls.RTCDtlsFingerprint("sha-256", peer_fingerprint)])
+        try:
+            await asyncio.wait_for(self._dtls.start(pinned), HANDSHAKE_S)
+        except TimeoutError:
+            raise RungError(f"no DTLS handshake within {HANDSHAKE_S:.0f} s") from None
+        if self._dtls.state != "connected":
+            await self._flush()
+            raise certificate.error()
+        self._secured = True
+        self._dtls._task.add_done_callback(self._on_pump_done)
+
+    async def close(self) -> None:
+        """Say goodbye to the peer and free the sockets."""
+        self.on_message = self.on_raw = self.on_icmp = self.on_closed = None
+        if self._dtls is not None:
+            await self._dtls.stop()
+        await self._attempt.close()
+
+    # What RTCDtlsTransport asks of its ICE transport and of its data receiver.
+
+    async def _recv(self) -> bytes:
+        while True:
+            data, self._arrival = await self._attempt.connection.recv_stamped()
+            if not self._is_copy(data):
+                return data
+
+    async def _send(self, data: bytes) -> None:
+        self.wire.send(data)
+
+    async def _handle_data(self, message: bytes) -> None:
+        record, self._record = self._record, None
+        if record is not None:
+            self._seen[record[RECORD_NUMBER]] = (record, message)
+            if len(self._seen) > MAX_RECORDS:
+                self._seen.popitem(last=False)
+        if self.on_message is not None:
+            self.on_message(message, self._arrival, False)
+
+    def _is_copy(self, data: bytes) -> bool:
+        """Tell the network's duplicates, which DTLS would drop unseen; count what DTLS refused before."""
+        if self._record is not None:
+            self.refused += 1
+            self._record = None
+        if not self._secured or data[:1] != bytes([DTLS_APPLICATION_DATA]):
+            return False
+        record, message = self._seen.get(data[RECORD_NUMBER], (b"", b""))
+        if record != data:
+            self._record = data
+            return False
+        if self.on_message is not None:
+            self.on_message(message, self._arrival, True)
+        return True
+
+    async def _flush(self) -> None:
+        """Send the alert that a failed handshake left behind, so that the peer fails at once too."""
+        try:
+            await self._dtls._write_ssl()
+        except ConnectionError:
+            return
+
+    def _on_raw(self, data: bytes, arrival: Arrival) -> None:
+        if self.on_raw is not None:
+            self.on_raw(data, arrival)
+
+    def _on_icmp(self, error: IcmpError) -> None:
+        if self.on_icmp is not None:
+            self.on_icmp(error)
+
+    def _on_pump_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # retrieved: whatever ended it, the link is closed
+        if self.on_closed is not None:
+            self.on_closed()
+
+
+class PinnedCertificate:
+    """Our certificate for one handshake that accepts exactly one certificate of the peer."""
+
+    def __init__(self, identity: Identity, peer_fingerprint: str) -> None:
+        self._certificate = _dtls.RTCCertificate(identity.key, identity.certificate)
+        self._pinned = peer_fingerprint.upper()
+        self._seen = ""
+
+    def error(self) -> PeerCertificateError | RungError:
+        """What a failed handshake failed of."""
+        if self._seen and self._seen != self._pinned:
+            return PeerCertificateError(
+                f"the peer's certificate is {self._seen[:23]}..., enrolled is {self._pinned[:23]}...",
+                remedy="if the peer was installed anew, enrol it again; if not, somebody is in between",
+            )
+        return RungError("the DTLS handshake was refused")
+
+    def _create_ssl_context(self, srtp_profiles: Any) -> SSL.Context:
+        context: SSL.Context = self._certificate._create_ssl_context(srtp_profiles)
+        # Record numbers, by which copies are told, are in the clear up to 1.2.
+        context.set_max_proto_version(DTLS_1_2)
+        # aiortc checks only after the handshake, so that the other end believes it is connected.
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verify)
+        return context
+
+    def _verify(self, _connection: Any, certificate: Any, _error: int, depth: int, _ok: int) -> bool:
+        if depth > 0:
+            return True  # only the leaf is pinned, and nothing but the pin counts
+        self._seen = certificate.digest("sha256").decode().upper()
+        return self._seen == self._pinned
+
+
+class _Connection(aioice.Connection):
+    """aioice's connection with stamps, bounded queues and raw datagrams."""
+
+    def __init__(self, addresses: Sequence[str] | None, **options: Any) -> None:
+        super().__init__(**options)
+        self.on_raw: Callable[[bytes, Arrival], None] | None = None
+        self.dropped = 0
+        self._addresses = addresses
+        self._arrivals: deque[Arrival] = deque()
+
+    async def get_component_candidates(
+        self,
+        component: int,
+        addresses: list[str],
+        timeout: int = GATHER_S,  # noqa: ASYNC109  # aioice's signature
+    ) -> list[aioice.Candidate]:
+        """Bounded in time, and from given addresses only if there are any given."""
+        chosen = addresses if self._addresses is None or not addresses else list(self._addresses)
+        return await super().get_component_candidates(component, chosen, timeout)
+
+    def data_received(self, data: bytes, component: int) -> None:
+        """Stamp what is not STUN; raw datagrams go past DTLS."""
+        if data and data[0] >= RAW_FIRST_BYTE:
+            if self.on_raw is not None:
+                self.on_raw(data, _arrival())
+        elif not data or len(self._arrivals) >= MAX_WAITING:
+            self.dropped += 1
+        else:
+            self._arrivals.append(_arrival())
+            super().data_received(data, component)
+
+    async def recv_stamped(self) -> tuple[bytes, Arrival]:
+        """The next datagram for DTLS; raises ``ConnectionError`` once closed."""
+        data = await self.recv()
+        return data, self._arrivals.popleft()
+
+    @property
+    def pair(self) -> CandidatePair:
+        """The nominated pair."""
+        return self._nominated[1]
+
+    def open_nat(self, candidates: Sequence[Candidate]) -> None:
+        """Send a datagram past our NAT that dies before the peer's.
+
+        A peer's check that comes first would make some routers map our own flow to another port.
+        """
+        for protocol in self._protocols:
+            transport = protocol.transport
+            if isinstance(transport, StampingTransport) and protocol.local_candidate.type == "host":
+                for candidate in candidates:
+                    if candidate.v6 == (":" in protocol.local_candidate.host):
+                        target = (candidate.address, candidate.port)
+                        transport.send(bytes(OPENER_BYTES), target, ttl=OPENER_TTL)
+
+
+class Attempt:
+    """One ICE connection, gathered and ready for one rung."""
+
+    def __init__(self, connection: _Connection, controlling: bool, trouble: str = "") -> None:
+        self.connection = connection
+        self.controlling = controlling
+        self.trouble = trouble  # why a server could not be asked
+        self.candidates = [parse_candidate(c.to_sdp()) for c in connection.local_candidates]
+
+    @classmethod
+    async def open(
+        cls,
+        rung: Rung,
+        *,
+        controlling: bool,
+        servers: Sequence[IceServer],
+        addresses: Sequence[str] | None = None,
+    ) -> Attempt:
+        """Gather this end's candidates for ``rung``; without any, the offer is empty."""
+        trouble = ""
+        try:
+            options = await (_relay_options(rung, servers) if rung.relayed else _direct_options(servers))
+        except RungError as error:
+            trouble = str(error)
+            options = await (_relay_options(rung, ()) if rung.relayed else _direct_options(()))
+        connection = _Connection(addresses, ice_controlling=controlling, **options)
+        try:
+            await connection.gather_candidates()
+        except BaseException:
+            await _close(connection)
+            raise
+        return cls(connection, controlling, trouble)
+
+    def offer(self, rung: Rung) -> RungOffer:
+        """What the peer needs to know."""
+        return RungOffer(
+            rung=rung,
+            ufrag=self.connection.local_username,
+            password=self.connection.local_password,
+            candidates=[candidate.sdp for candidate in self.candidates][:32],
+        )
+
+    async def connect(self, rung: Rung, offer: RungOffer, theirs: Sequence[Candidate]) -> SecureLink:
+        """Run the connectivity checks. Raises ``RungError``."""
+        connection = self.connection
+        reachable = usable(rung, theirs)
+        connection.remote_username, connection.remote_password = offer.ufrag, offer.password
+        # Regular nomination (RFC 8445 section 8.1.1): with the aggressive kind the ends may differ.
+        connection.remote_is_lite = self.controlling
+        for candidate in reachable:
+            await connection.add_remote_candidate(aioice.Candidate.from_sdp(candidate.sdp))
+        await connection.add_remote_candidate(None)
+        if rung in (Rung.SRFLX, Rung.IPV6):
+            connection.open_nat(reachable)
+            await asyncio.sleep(OPENER_S)
+        try:
+            await asyncio.wait_for(connection.connect(), CHECK_S)
+        except (TimeoutError, ConnectionError):
+            raise RungError(f"no answer to {len(reachable)} ICE candidate(s) in {CHECK_S} s") from None
+        return self._link(rung, connection.pair)
+
+    def _link(self, rung: Rung, pair: CandidatePair) -> SecureLink:
+        if rung is Rung.LAN and pair.remote_candidate.type != "host":
+            raise RungError("answered from another address than its own: a NAT is in between")
+        transport = pair.protocol.transport
+        if isinstance(transport, StampingTransport):
+            return SecureLink(self, pair, DirectWire(transport, pair.remote_addr))
+        turn = transport._TurnTransport__inner_protocol  # type: ignore[attr-defined]  # aioice's private name
+        channel = turn.peer_to_channel.get(pair.remote_addr)
+        if channel is None:
+            raise RungError("the TURN server bound no channel to the peer")
+        if not isinstance(turn.transport, StampingTransport):
+            return SecureLink(self, pair, StreamWire(turn._send, channel))
+        link = SecureLink(self, pair, RelayWire(turn.transport, channel))
+        link.relay_target = RelayTarget(turn)
+        return link
+
+    async def close(self) -> None:
+        """Free the sockets; a TURN allocation is given back."""
+        await _close(self.connection)
+
+
+async def _close(connection: _Connection) -> None:
+    try:
+        await asyncio.wait_for(connection.close(), CLOSE_S)
+    except TimeoutError:
+        return  # a TURN server that does not confirm: aioice closes the socket when it gives up
+
+
+def _arrival() -> Arrival:
+    loop = asyncio.get_running_loop()
+    arrival = loop.arrival if isinstance(loop, StampingLoop) else None
+    return arrival or Arrival(time.time_ns(), False)
+
+
+async def _direct_options(servers: Sequence[IceServer]) -> dict[str, Any]:
+    stun = next((server for server in servers if server.url.startswith("stun:")), None)
+    return {} if stun is None else {"stun_server": await _address(stun.url)}
+
+
+async def _relay_options(rung: Rung, servers: Sequence[IceServer]) -> dict[str, Any]:
+    options: dict[str, Any] = {"transport_policy": aioice.TransportPolicy.RELAY, "use_ipv6": False}
+    server = next((server for server in servers if _relay_rung(server.url) is rung), None)
+    if server is not None:
+        options |= {
+            "turn_server": await _address(server.url),
+            "turn_username": server.username,
+            "turn_password": server.credential,
+            "turn_transport": "udp" if rung is Rung.RELAY_UDP else "tcp",
+            "turn_ssl": rung is Rung.RELAY_TLS,
+        }
+    return options
+
+
+def _relay_rung(url: str) -> Rung | None:
+    """The rung a TURN server (RFC 7065) serves; None for STUN."""
+    parts = urlsplit(url)
+    if parts.scheme == "turns":
+        return Rung.RELAY_TLS
+    if parts.scheme != "turn":
+        return None
+    return Rung.RELAY_TCP if parse_qs(parts.query).get("transport") == ["tcp"] else Rung.RELAY_UDP
+
+
+async def _address(url: str) -> tuple[str, int]:
+    """Numeric address of a STUN or TURN URL. Raises ``RungError``."""
+    scheme, _, rest = url.partition(":")
+    parts = urlsplit(f"//{rest}")
+    port = parts.port or DEFAULT_PORT[scheme]
+    try:
+        found = await asyncio.wait_for(
+            asyncio.get_running_loop().getaddrinfo(parts.hostname, port, family=socket.AF_INET), GATHER_S
+        )
+    except (OSError, TimeoutError) as error:
+        raise RungError(f"cannot resolve {parts.hostname}: {error or 'timeout'}") from error
+    return str(found[0][4][0]), port

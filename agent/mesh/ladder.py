@@ -1,0 +1,157 @@
+"""Which rung next, and why not the ones above: pure, the same answer at both ends.
+
+The rungs in order: the same LAN, IPv6, the addresses a STUN server saw (server reflexive), a TURN server
+over UDP, over TCP. A rung that cannot work is passed over at once; both ends decide it from the same two
+offers, so they stay in step without asking each other.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent.errors import SignallingError
+from analytics.measurement import Rung
+
+MAX_FAILED_TEXT: Final = 1000  # as the reading's column
+MAX_REASON: Final = 180
+
+ULA: Final = ipaddress.ip_network("fc00::/7")
+ULA_SITE_BITS: Final = 48  # RFC 4193 section 3: the global id names one site
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A transport address that one end may be reached at (RFC 8445 section 5)."""
+
+    type: str  # host, srflx, prflx or relay
+    address: str
+    port: int
+    base: str = ""  # of srflx: the address on the host itself
+    sdp: str = ""
+
+    @property
+    def v6(self) -> bool:
+        """True for IPv6."""
+        return ":" in self.address
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.address} {self.port}"
+
+
+def parse_candidate(sdp: str) -> Candidate:
+    """Read one line of an offer (RFC 8839 section 5.1); only numeric addresses, only UDP."""
+    words = sdp.split()
+    try:
+        _, _, transport, _, address, port, _, kind = words[:8]
+        ipaddress.ip_address(address)
+        extras = dict(zip(words[8::2], words[9::2], strict=False))
+        candidate = Candidate(kind, address, int(port), extras.get("raddr", ""), sdp)
+    except ValueError as error:
+        raise SignallingError(f"the peer offered a candidate that does not read: {sdp[:80]!r}") from error
+    if transport.lower() != "udp" or kind not in ("host", "srflx", "relay") or not 0 < candidate.port < 65536:
+        raise SignallingError(f"the peer offered a candidate of no known kind: {sdp[:80]!r}")
+    return candidate
+
+
+Offer = Sequence[Candidate]
+
+
+def usable(rung: Rung, offer: Offer) -> list[Candidate]:
+    """The candidates of the peer's offer that this rung may be reached at."""
+    return [candidate for candidate in offer if _BELONGS[rung](candidate)]
+
+
+def unfit(rung: Rung, mine: Offer, theirs: Offer) -> str:
+    """Say why ``rung`` cannot work between these two offers; empty if it is worth trying."""
+    for offer, where in ((mine, "here"), (theirs, "at the peer")):
+        if not usable(rung, offer):
+            return f"{_MISSING[rung]} {where}"
+    return _UNFIT.get(rung, _always_fit)(mine, theirs)
+
+
+@dataclass(slots=True)
+class Ladder:
+    """The way down the rungs."""
+
+    rungs: Sequence[Rung]
+    failed: dict[Rung, str] = field(default_factory=dict)
+
+    @property
+    def current(self) -> Rung | None:
+        """The first rung that has not failed; None at the foot."""
+        return next((rung for rung in self.rungs if rung not in self.failed), None)
+
+    def fail(self, rung: Rung, why: str) -> None:
+        """Note why ``rung`` did not work."""
+        self.failed[rung] = why[:MAX_REASON]
+
+    @property
+    def failed_text(self) -> str:
+        """As in the reading: 'lan: why; ipv6: why'."""
+        return "; ".join(f"{rung}: {why}" for rung, why in self.failed.items())[:MAX_FAILED_TEXT]
+
+
+def _public(offer: Offer) -> set[str]:
+    return {candidate.address for candidate in offer if candidate.type == "srflx"}
+
+
+def _other_network(mine: Offer, theirs: Offer) -> str:
+    """Two ends behind different public addresses share no LAN; without STUN it has to be tried."""
+    ours, others = _public(mine), _public(theirs)
+    if not ours or not others or ours & others:
+        return ""
+    return f"other network ({', '.join(sorted(ours))} here, {', '.join(sorted(others))} at the peer)"
+
+
+def _other_ula(mine: Offer, theirs: Offer) -> str:
+    """Unique local addresses (RFC 4193) reach no other site."""
+    if any(_global(c.address) for c in usable(Rung.IPV6, mine)) and any(
+        _global(c.address) for c in usable(Rung.IPV6, theirs)
+    ):
+        return ""
+    if _ula_sites(mine) & _ula_sites(theirs):
+        return ""
+    return "only unique local IPv6 addresses, of different sites"
+
+
+def _global(address: str) -> bool:
+    return ipaddress.ip_address(address) not in ULA
+
+
+def _ula_sites(offer: Offer) -> set[int]:
+    addresses = [c.address for c in usable(Rung.IPV6, offer) if not _global(c.address)]
+    return {int(ipaddress.ip_address(address)) >> (128 - ULA_SITE_BITS) for address in addresses}
+
+
+def _always_fit(_mine: Offer, _theirs: Offer) -> str:
+    return ""
+
+
+def _is_relay(candidate: Candidate) -> bool:
+    return candidate.type == "relay"
+
+
+_BELONGS: Final[dict[Rung, Callable[[Candidate], bool]]] = {
+    Rung.LAN: lambda candidate: candidate.type == "host" and not candidate.v6,
+    Rung.IPV6: lambda candidate: candidate.type == "host" and candidate.v6,
+    # Not the private host addresses: in another site's network they belong to somebody else.
+    Rung.SRFLX: lambda candidate: candidate.type == "srflx",
+    Rung.RELAY_UDP: _is_relay,
+    Rung.RELAY_TCP: _is_relay,
+    Rung.RELAY_TLS: _is_relay,
+}
+_MISSING: Final[dict[Rung, str]] = {
+    Rung.LAN: "no IPv4 address",
+    Rung.IPV6: "none",
+    Rung.SRFLX: "no answer from the STUN server",
+    Rung.RELAY_UDP: "no relay address from the TURN server over UDP",
+    Rung.RELAY_TCP: "no relay address from the TURN server over TCP",
+    Rung.RELAY_TLS: "no relay address from the TURN server over TLS",
+}
+_UNFIT: Final[dict[Rung, Callable[[Offer, Offer], str]]] = {
+    Rung.LAN: _other_network,
+    Rung.IPV6: _other_ula,
+}

@@ -1,0 +1,328 @@
+"""UDP sockets whose packets are stamped by the kernel, as an asyncio event loop.
+
+Under ``StampingLoop`` every plain UDP endpoint is a ``StampingTransport``: SO_TIMESTAMPING gives the moment
+the kernel sent (error queue) and received (control message) each datagram, IP_RECVERR gives ICMP errors with
+the router's address, and one datagram may have a TTL of its own. No privilege is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import struct
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+# linux/net_tstamp.h, asm-generic/socket.h, linux/in.h, linux/in6.h, linux/errqueue.h, linux/udp.h:
+# the socket module has no names for these.
+SO_TIMESTAMPING: Final = 37
+SOF_TX_SOFTWARE: Final = 1 << 1
+SOF_RX_SOFTWARE: Final = 1 << 3
+SOF_SOFTWARE: Final = 1 << 4
+SOF_OPT_ID: Final = 1 << 7
+SOF_OPT_CMSG: Final = 1 << 10
+SOF_OPT_TSONLY: Final = 1 << 11
+STAMPING: Final = (
+    SOF_TX_SOFTWARE | SOF_RX_SOFTWARE | SOF_SOFTWARE | SOF_OPT_ID | SOF_OPT_CMSG | SOF_OPT_TSONLY
+)
+MSG_ERRQUEUE: Final = 0x2000
+IP_RECVERR: Final = 11
+IP_RECVTTL: Final = 12
+IPV6_RECVERR: Final = 25
+UDP_SEGMENT: Final = 103
+ORIGIN_ICMP: Final = 2
+ORIGIN_ICMP6: Final = 3
+ORIGIN_TIMESTAMPING: Final = 4
+
+_STAMP: Final = struct.Struct("@qq")
+_EXTENDED_ERROR: Final = struct.Struct("@IBBBBII")  # sock_extended_err; the offender's sockaddr follows
+
+MAX_DATAGRAM: Final = 2048  # nothing longer is sent to us; a longer one is cut and refused above
+READ_BATCH: Final = 64  # datagrams a wake-up, so that timers get their turn
+SEND_TRIES: Final = 4  # a pending ICMP error is reported on send instead of sending
+STAMP_WINDOW_NS: Final = 20_000_000
+"""A transmit stamp later than this after the send belongs to another packet (or is of no use)."""
+MAX_PENDING: Final = 512
+MAX_SEGMENTS: Final = 48  # UDP GSO: at most 64, and 64 KiB altogether
+
+OnSent = Callable[[int], None]
+"""Called with the kernel's transmit stamp in ns since 1970; not called if the kernel gave none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """When and how a datagram came in."""
+
+    received_ns: int
+    kernel: bool  # False: the process read the clock
+    ttl: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpError:
+    """An ICMP error about a datagram this socket sent (RFC 792, RFC 4443)."""
+
+    received_ns: int
+    v6: bool
+    type: int
+    code: int
+    router: str
+    quoted: bytes  # our UDP payload as far as the router quoted it
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """What differs between IPv4 and IPv6."""
+
+    level: int
+    ttl: int
+    receive_ttl: int
+    receive_errors: int
+    sockaddr_family: int
+    address_at: slice
+
+
+_V4: Final = _Family(socket.IPPROTO_IP, socket.IP_TTL, IP_RECVTTL, IP_RECVERR, socket.AF_INET, slice(4, 8))
+_V6: Final = _Family(
+    socket.IPPROTO_IPV6,
+    socket.IPV6_HOPLIMIT,
+    socket.IPV6_RECVHOPLIMIT,
+    IPV6_RECVERR,
+    socket.AF_INET6,
+    slice(8, 24),
+)
+
+
+class StampingTransport(asyncio.DatagramTransport):
+    """A bound or connected UDP socket; ``arrival`` tells about the datagram being delivered right now."""
+
+    def __init__(self, loop: StampingLoop, sock: socket.socket, protocol: asyncio.DatagramProtocol) -> None:
+        connected = _peer_name(sock)
+        super().__init__({"socket": sock, "sockname": sock.getsockname(), "peername": connected})
+        self._loop = loop
+        self._socket = sock
+        self._protocol = protocol
+        self._peer = connected
+        self._family = _V6 if sock.family == socket.AF_INET6 else _V4
+        self._closing = False
+        self._next_id = 0
+        self._pending: dict[int, tuple[int, OnSent]] = {}
+        self.on_icmp: Callable[[IcmpError], None] | None = None
+        self.send_errors = 0
+        self.malformed = 0
+        self._configure()
+        loop.add_reader(sock.fileno(), self._on_readable)
+        loop.call_soon(protocol.connection_made, self)
+
+    def sendto(self, data: Any, addr: Any = None) -> None:
+        """Send one datagram; what cannot be sent is dropped and counted, as UDP does."""
+        self.send(data, addr)
+
+    def send(
+        self, data: bytes, addr: Any = None, *, ttl: int | None = None, on_sent: OnSent | None = None
+    ) -> bool:
+        """Send one datagram, with a TTL of its own if given. True if the kernel took it."""
+        ancillary = [] if ttl is None else [(self._family.level, self._family.ttl, struct.pack("@i", ttl))]
+        return self._send([data], ancillary, addr, on_sent)
+
+    def send_segments(self, datagrams: Sequence[bytes], addr: Any = None) -> bool:
+        """Send datagrams of one length back to back with UDP GSO. True if the kernel took all."""
+        size = struct.pack("@H", len(datagrams[0]))
+        for start in range(0, len(datagrams), MAX_SEGMENTS):
+            chunk = datagrams[start : start + MAX_SEGMENTS]
+            if not self._send(chunk, [(socket.IPPROTO_UDP, UDP_SEGMENT, size)], addr, None):
+                return False
+        return True
+
+    def _send(
+        self,
+        buffers: Sequence[bytes],
+        ancillary: list[tuple[int, int, bytes]],
+        addr: Any,
+        on_sent: OnSent | None,
+    ) -> bool:
+        if self._closing:
+            return False
+        for _ in range(SEND_TRIES):
+            before_ns = time.time_ns()
+            try:
+                self._socket.sendmsg(buffers, ancillary, 0, None if self._peer else addr)
+            except BlockingIOError:
+                break
+            except OSError:
+                self._read_error_queue()
+                continue
+            self._expect_stamp(before_ns, on_sent)
+            # The stamp of a packet that went straight to the device is there already.
+            self._read_error_queue()
+            return True
+        self.send_errors += 1
+        return False
+
+    def _expect_stamp(self, before_ns: int, on_sent: OnSent | None) -> None:
+        stamp_id = self._next_id
+        self._next_id = (self._next_id + 1) & 0xFFFFFFFF
+        if on_sent is None:
+            return
+        while len(self._pending) >= MAX_PENDING:
+            del self._pending[next(iter(self._pending))]
+        self._pending[stamp_id] = (before_ns, on_sent)
+
+    def _on_readable(self) -> None:
+        self._read_error_queue()
+        for _ in range(READ_BATCH):
+            try:
+                data, ancillary, _, addr = self._socket.recvmsg(MAX_DATAGRAM, 256)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._read_error_queue()
+                continue
+            if self._closing:
+                return
+            self._deliver(data, ancillary, addr)
+
+    def _deliver(self, data: bytes, ancillary: list[tuple[int, int, bytes]], addr: Any) -> None:
+        self._loop.arrival = self._arrival(ancillary)
+        try:
+            self._protocol.datagram_received(data, addr)
+        except (ValueError, LookupError, struct.error):
+            # What aioice's STUN parser lets through on malformed attributes.
+            self.malformed += 1
+        finally:
+            self._loop.arrival = None
+
+    def _arrival(self, ancillary: list[tuple[int, int, bytes]]) -> Arrival:
+        stamp_ns, ttl = 0, None
+        for level, kind, value in ancillary:
+            if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPING:
+                stamp_ns = _stamp_ns(value)
+            elif level == self._family.level and kind == self._family.ttl:
+                ttl = struct.unpack("@i", value)[0]
+        return Arrival(stamp_ns or time.time_ns(), bool(stamp_ns), ttl)
+
+    def _read_error_queue(self) -> None:
+        while not self._closing:
+            try:
+                quoted, ancillary, _, _ = self._socket.recvmsg(MAX_DATAGRAM, 512, MSG_ERRQUEUE)
+            except OSError:
+                return
+            self._on_error_message(quoted, ancillary)
+
+    def _on_error_message(self, quoted: bytes, ancillary: list[tuple[int, int, bytes]]) -> None:
+        stamp_ns, extended = 0, b""
+        for level, kind, value in ancillary:
+            if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPING:
+                stamp_ns = _stamp_ns(value)
+            elif level == self._family.level and kind == self._family.receive_errors:
+                extended = value
+        if len(extended) < _EXTENDED_ERROR.size:
+            return
+        _, origin, kind, code, _, _, data = _EXTENDED_ERROR.unpack_from(extended)
+        if origin == ORIGIN_TIMESTAMPING:
+            self._on_transmit_stamp(data, stamp_ns)
+        elif origin in (ORIGIN_ICMP, ORIGIN_ICMP6) and self.on_icmp is not None:
+            router = self._offender(extended[_EXTENDED_ERROR.size :])
+            received_ns = stamp_ns or time.time_ns()
+            self.on_icmp(IcmpError(received_ns, origin == ORIGIN_ICMP6, kind, code, router, quoted))
+
+    def _on_transmit_stamp(self, stamp_id: int, stamp_ns: int) -> None:
+        before_ns, on_sent = self._pending.pop(stamp_id, (0, None))
+        # The window also catches ids that ran out of step: kernels before 6.7 count failed sends.
+        if on_sent is not None and before_ns <= stamp_ns <= before_ns + STAMP_WINDOW_NS:
+            on_sent(stamp_ns)
+
+    def _offender(self, sockaddr: bytes) -> str:
+        """Address of the router; empty if the kernel does not tell."""
+        family = self._family
+        address = sockaddr[family.address_at]
+        if len(sockaddr) < 2 or struct.unpack_from("@H", sockaddr)[0] != family.sockaddr_family:
+            return ""
+        return socket.inet_ntop(family.sockaddr_family, address)
+
+    def _configure(self) -> None:
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, STAMPING)
+        self._socket.setsockopt(self._family.level, self._family.receive_errors, 1)
+        self._socket.setsockopt(self._family.level, self._family.receive_ttl, 1)
+
+    def is_closing(self) -> bool:
+        """True once closed."""
+        return self._closing
+
+    def close(self) -> None:
+        """Stop; the protocol's ``connection_lost`` is called soon."""
+        if self._closing:
+            return
+        self._closing = True
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.call_soon(self._closed)
+
+    abort = close
+
+    def _closed(self) -> None:
+        self._pending.clear()
+        self.on_icmp = None
+        self._protocol.connection_lost(None)
+        self._socket.close()
+
+
+class StampingLoop(asyncio.SelectorEventLoop):
+    """The agent's event loop. ``asyncio.Runner(loop_factory=StampingLoop)``."""
+
+    arrival: Arrival | None = None
+    """Of the datagram that is being delivered; None outside a delivery."""
+
+    async def create_datagram_endpoint(  # type: ignore[override]  # the options in use, by name
+        self,
+        protocol_factory: Callable[[], asyncio.DatagramProtocol],
+        local_addr: tuple[str, int] | None = None,
+        remote_addr: tuple[str, int] | None = None,
+        **options: Any,
+    ) -> tuple[asyncio.DatagramTransport, asyncio.DatagramProtocol]:
+        """As in asyncio, but stamped; addresses are numeric. Other options get asyncio's own transport."""
+        if options or (local_addr is None and remote_addr is None):
+            return await super().create_datagram_endpoint(
+                protocol_factory, local_addr=local_addr, remote_addr=remote_addr, **options
+            )
+        protocol = protocol_factory()
+        sock = _open(local_addr, remote_addr)
+        try:
+            transport = StampingTransport(self, sock, protocol)
+        except OSError:
+            sock.close()
+            raise
+        await asyncio.sleep(0)  # connection_made has run when the caller goes on, as asyncio promises
+        return transport, protocol
+
+
+def _open(local: tuple[str, int] | None, remote: tuple[str, int] | None) -> socket.socket:
+    address = local or remote
+    assert address is not None
+    sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        if local is not None:
+            sock.bind(local[:2])
+        if remote is not None:
+            sock.connect(remote[:2])
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _peer_name(sock: socket.socket) -> Any:
+    try:
+        return sock.getpeername()
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        return None
+
+
+def _stamp_ns(value: bytes) -> int:
+    seconds, nanoseconds = _STAMP.unpack_from(value)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)

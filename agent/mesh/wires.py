@@ -1,0 +1,108 @@
+"""How datagrams leave on a nominated 5-tuple: straight to the peer, or through a TURN server."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from agent.mesh.stamps import OnSent, StampingTransport
+
+UDP_HEADER: Final = {socket.AF_INET: 28, socket.AF_INET6: 48}  # with the IP header
+CHANNEL_HEADER: Final = 4  # TURN ChannelData (RFC 8656 section 12.4)
+
+
+class Wire(Protocol):
+    """How datagrams leave on the nominated 5-tuple."""
+
+    @property
+    def header_bytes(self) -> int:
+        """Bytes of IP, UDP and relay in front of a datagram, as the receiver gets it."""
+
+    @property
+    def transport(self) -> StampingTransport | None:
+        """The stamped socket; None for a stream."""
+
+    def send(self, data: bytes, on_sent: OnSent | None = None) -> bool:
+        """Send to the peer."""
+
+    def send_train(self, datagrams: Sequence[bytes]) -> bool:
+        """Send datagrams of one length to the peer, back to back."""
+
+    def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
+        """Send to the far end of the 5-tuple, which may be the relay, with a TTL."""
+
+
+class DirectWire:
+    """Straight to the peer."""
+
+    def __init__(self, transport: StampingTransport, address: tuple[str, int]) -> None:
+        self.transport = transport
+        self.address = address
+        self.header_bytes = UDP_HEADER[socket.AF_INET6 if ":" in address[0] else socket.AF_INET]
+
+    def send(self, data: bytes, on_sent: OnSent | None = None) -> bool:
+        """As ``Wire``."""
+        return self.transport.send(data, self.address, on_sent=on_sent)
+
+    def send_train(self, datagrams: Sequence[bytes]) -> bool:
+        """As ``Wire``."""
+        return self.transport.send_segments(datagrams, self.address)
+
+    def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
+        """As ``Wire``."""
+        return self.transport.send(data, self.address, ttl=ttl, on_sent=on_sent)
+
+
+class RelayWire:
+    """Through a TURN server over UDP, as ChannelData."""
+
+    def __init__(self, transport: StampingTransport, channel: int) -> None:
+        self.transport = transport
+        self.header_bytes = UDP_HEADER[socket.AF_INET] + CHANNEL_HEADER
+        self._channel = channel
+
+    def send(self, data: bytes, on_sent: OnSent | None = None) -> bool:
+        """As ``Wire``."""
+        return self.transport.send(self._wrap(data), on_sent=on_sent)
+
+    def send_train(self, datagrams: Sequence[bytes]) -> bool:
+        """As ``Wire``."""
+        return self.transport.send_segments([self._wrap(datagram) for datagram in datagrams])
+
+    def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
+        """As ``Wire``."""
+        return self.transport.send(data, ttl=ttl, on_sent=on_sent)
+
+    def _wrap(self, data: bytes) -> bytes:
+        return channel_data(self._channel, data)
+
+
+class StreamWire:
+    """Through a TURN server over TCP: no stamps, no TTL, no trains."""
+
+    transport = None
+    header_bytes = UDP_HEADER[socket.AF_INET]
+
+    def __init__(self, write: Callable[[bytes], None], channel: int) -> None:
+        self._write = write
+        self._channel = channel
+
+    def send(self, data: bytes, on_sent: OnSent | None = None) -> bool:
+        """As ``Wire``; ``on_sent`` is never called."""
+        self._write(channel_data(self._channel, data))
+        return True
+
+    def send_train(self, datagrams: Sequence[bytes]) -> bool:
+        """As ``Wire``: a stream has no trains."""
+        return False
+
+    def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
+        """As ``Wire``: a stream has no TTL."""
+        return False
+
+
+def channel_data(channel: int, data: bytes) -> bytes:
+    """Wrap a datagram for the peer behind a TURN channel."""
+    return struct.pack("!HH", channel, len(data)) + data

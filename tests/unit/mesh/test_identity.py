@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from agent.errors import IdentityError
+from agent.identity import FILE_NAME, create, load_or_create
+
+
+def test_an_identity_is_made_once_and_kept_private(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "data"
+    made = load_or_create(folder, "pacs")
+    assert load_or_create(folder, "pacs").fingerprint == made.fingerprint
+    assert stat.S_IMODE((folder / FILE_NAME).stat().st_mode) == 0o600
+    assert [path.name for path in folder.iterdir()] == [FILE_NAME]
+
+
+def test_a_fingerprint_is_as_the_server_enrols_it() -> None:
+    pairs = create("a").fingerprint.split(":")
+    assert len(pairs) == 32
+    assert all(len(pair) == 2 and pair == pair.upper() for pair in pairs)
+
+
+def test_a_leftover_of_a_crash_does_not_hinder(tmp_path: Path) -> None:
+    (tmp_path / "identity.tmp").write_bytes(b"half")
+    load_or_create(tmp_path, "a")
+    assert not (tmp_path / "identity.tmp").exists()
+
+
+def test_the_certificate_is_small_enough_for_one_datagram() -> None:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    assert len(create("a" * 63).certificate.public_bytes(Encoding.DER)) < 600
+
+
+def test_another_agents_identity_is_refused(tmp_path: Path) -> None:
+    load_or_create(tmp_path, "a")
+    with pytest.raises(IdentityError, match="identity of 'a'") as caught:
+        load_or_create(tmp_path, "b")
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense", "key only"])
+def test_a_damaged_file_is_one_clear_error(tmp_path: Path, damage: bytes | str) -> None:
+    load_or_create(tmp_path, "a")
+    path = tmp_path / FILE_NAME
+    pem = path.read_bytes()
+    path.write_bytes(pem.split(b"-----BEGIN CERT")[0] if isinstance(damage, str) else damage)
+    with pytest.raises(IdentityError, match="damaged") as caught:
+        load_or_create(tmp_path, "a")
+    assert "enrol again" in caught.value.remedy
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_bytes(b"")
+    with pytest.raises(IdentityError) as caught:
+        load_or_create(blocked / "data", "a")
+    assert caught.value.exit_code == 77

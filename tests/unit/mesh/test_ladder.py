@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+
+from agent.errors import SignallingError
+from agent.mesh.ladder import Candidate, Ladder, parse_candidate, unfit, usable
+from analytics.measurement import Rung
+
+HOST_A = Candidate("host", "192.168.1.10", 4000)
+HOST_B = Candidate("host", "192.168.1.20", 4000)
+PUBLIC_A = Candidate("srflx", "203.0.113.2", 4000, "192.168.1.10")
+PUBLIC_B = Candidate("srflx", "203.0.113.6", 4000, "192.168.1.20")
+GLOBAL_6 = Candidate("host", "2001:db8::1", 4000)
+ULA_1 = Candidate("host", "fd00:0:1::1", 4000)
+ULA_1_TOO = Candidate("host", "fd00:0:1:5::9", 4000)
+ULA_2 = Candidate("host", "fd00:0:2::1", 4000)
+RELAY = Candidate("relay", "198.51.100.18", 50000)
+
+
+@pytest.mark.parametrize(
+    ("rung", "mine", "theirs", "why"),
+    [
+        (Rung.LAN, [HOST_A, PUBLIC_A], [HOST_B, PUBLIC_A], ""),
+        (Rung.LAN, [HOST_A, PUBLIC_A], [HOST_B, PUBLIC_B], "other network"),
+        (Rung.LAN, [HOST_A], [HOST_B, PUBLIC_B], ""),  # no STUN: only trying tells
+        (Rung.LAN, [HOST_A], [GLOBAL_6], "no IPv4 address at the peer"),
+        (Rung.IPV6, [HOST_A], [GLOBAL_6], "none here"),
+        (Rung.IPV6, [GLOBAL_6], [HOST_B], "none at the peer"),
+        (Rung.IPV6, [GLOBAL_6], [GLOBAL_6], ""),
+        (Rung.IPV6, [ULA_1], [ULA_2], "unique local"),
+        (Rung.IPV6, [ULA_1], [ULA_1_TOO], ""),
+        (Rung.IPV6, [ULA_1, GLOBAL_6], [ULA_2], "unique local"),
+        (Rung.SRFLX, [HOST_A, PUBLIC_A], [HOST_B, PUBLIC_B], ""),
+        (Rung.SRFLX, [HOST_A], [HOST_B, PUBLIC_B], "STUN server here"),
+        (Rung.RELAY_UDP, [RELAY], [], "TURN server over UDP at the peer"),
+        (Rung.RELAY_TCP, [RELAY], [RELAY], ""),
+    ],
+)
+def test_a_rung_that_cannot_work_is_passed_over_at_both_ends(
+    rung: Rung, mine: list[Candidate], theirs: list[Candidate], why: str
+) -> None:
+    assert why in unfit(rung, mine, theirs)
+    assert bool(unfit(rung, mine, theirs)) == bool(why)
+    assert bool(unfit(rung, theirs, mine)) == bool(why)
+
+
+def test_private_addresses_of_another_site_are_never_probed() -> None:
+    assert usable(Rung.SRFLX, [HOST_B, PUBLIC_B, GLOBAL_6]) == [PUBLIC_B]
+
+
+def test_the_ladder_goes_down_and_tells_why() -> None:
+    ladder = Ladder([Rung.LAN, Rung.IPV6, Rung.SRFLX])
+    assert ladder.current is Rung.LAN
+    ladder.fail(Rung.LAN, "other network")
+    ladder.fail(Rung.IPV6, "none here")
+    assert ladder.current is Rung.SRFLX
+    assert ladder.failed_text == "lan: other network; ipv6: none here"
+    ladder.fail(Rung.SRFLX, "x" * 5000)
+    assert ladder.current is None
+    assert len(ladder.failed_text) <= 1000
+
+
+def test_a_candidate_line_reads() -> None:
+    line = "abc 1 udp 1694498815 203.0.113.2 4000 typ srflx raddr 192.168.1.10 rport 4000"
+    assert parse_candidate(line) == Candidate("srflx", "203.0.113.2", 4000, "192.168.1.10", line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "abc 1 udp 1 host.local 4000 typ host",
+        "abc 1 tcp 1 192.0.2.1 4000 typ host",
+        "abc 1 udp 1 192.0.2.1 70000 typ host",
+        "abc 1 udp 1 192.0.2.1 4000 typ strange",
+        "abc 1 udp 1 192.0.2.1 x typ host",
+    ],
+)
+def test_a_candidate_line_that_does_not_read_is_refused(line: str) -> None:
+    with pytest.raises(SignallingError, match="candidate"):
+        parse_candidate(line)

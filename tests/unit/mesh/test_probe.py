@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.mesh.packet import FLAG_KERNEL_RECEIVED, Kind, Probe, SentStamp
+from agent.mesh.probe import Reflector, Requester, percentile
+from agent.mesh.stamps import Arrival
+from analytics.measurement import StampSource
+
+MS = 1_000_000
+NONE = SentStamp(0, 0)
+
+
+@dataclass
+class HandClock:
+    wall: int = 10**18
+    monotonic: int = 0
+
+    def wall_ns(self) -> int:
+        return self.wall
+
+    def monotonic_ns(self) -> int:
+        return self.monotonic
+
+    def pass_ns(self, ns: int) -> None:
+        self.wall += ns
+        self.monotonic += ns
+
+
+def exchange(
+    clock: HandClock, requester: Requester, *, rtt_ns: int = MS, kernel: bool = True, late_ns: int = 0
+) -> None:
+    """One round trip; the peer's clock is 7 s ahead and it holds the request for 3 ms."""
+    request, on_sent = requester.request(timer_late_ns=late_ns)
+    if kernel:
+        on_sent(clock.wall)
+    requester.request_left(request.sequence)
+    t2 = clock.wall + rtt_ns // 2 + 7_000 * MS
+    clock.pass_ns(rtt_ns + 3 * MS)
+    flags = FLAG_KERNEL_RECEIVED if kernel else 0
+    reply = Probe(Kind.REPLY, request.sequence, t2 + 3 * MS - 50_000, t2, flags)
+    requester.on_reply(reply, Arrival(clock.wall, kernel))
+    if kernel:
+        requester.on_earlier([SentStamp(request.sequence, t2 + 3 * MS)])
+
+
+def test_kernel_stamps_give_the_round_trip_whatever_the_clocks_say() -> None:
+    clock = HandClock()
+    requester = Requester(clock)
+    for n in range(1, 101):
+        exchange(clock, requester, rtt_ns=n * 10_000)
+    rtt = requester.summary()
+    assert (rtt.n, rtt.spoiled, rtt.stamps) == (100, 0, StampSource.KERNEL)
+    assert (rtt.min_us, rtt.percentiles_us[50], rtt.percentiles_us[99]) == (10, 500, 990)
+    assert rtt.ipdv_us == 5
+
+
+def test_a_stamp_that_never_came_leaves_its_sample_out() -> None:
+    clock = HandClock()
+    requester = Requester(clock)
+    for n in range(10):
+        exchange(clock, requester, kernel=n != 4)
+    rtt = requester.summary()
+    assert (rtt.n, rtt.stamps, rtt.spoiled) == (9, StampSource.KERNEL, 0)
+
+
+def test_without_kernel_stamps_a_late_process_spoils_its_own_samples() -> None:
+    clock = HandClock()
+    requester = Requester(clock)
+    for n in range(10):
+        exchange(clock, requester, kernel=False, late_ns=6 * MS if n < 3 else 0)
+    rtt = requester.summary()
+    assert (rtt.n, rtt.spoiled, rtt.stamps) == (7, 3, StampSource.USER)
+
+
+def test_a_slow_send_without_a_kernel_stamp_is_spoiled() -> None:
+    clock = HandClock()
+    requester = Requester(clock)
+    request, _ = requester.request()
+    clock.pass_ns(2 * MS)
+    requester.request_left(request.sequence)
+    requester.on_reply(Probe(Kind.REPLY, 1, clock.wall, clock.wall, 1), Arrival(clock.wall, True))
+    assert requester.summary().spoiled == 1
+
+
+def test_a_stepped_clock_spoils_what_it_touched_and_nothing_else() -> None:
+    clock = HandClock()
+    requester = Requester(clock)
+    exchange(clock, requester)
+    request, on_sent = requester.request()
+    on_sent(clock.wall)
+    t2 = clock.wall
+    clock.wall += 3_600_000 * MS  # an hour, while the request is under way
+    requester.on_reply(Probe(Kind.REPLY, request.sequence, t2 + 1, t2, 1), Arrival(clock.wall, True))
+    exchange(clock, requester)
+    rtt = requester.summary()
+    assert (rtt.n, rtt.spoiled) == (2, 1)
+    assert rtt.percentiles_us[99] == 1000
+
+
+def test_a_stepped_clock_at_the_peer_spoils_too() -> None:
+    clock = HandClock()
+    requester = Requester(clock)
+    requester.request()
+    requester.on_reply(Probe(Kind.REPLY, 1, 5, 3_600_000 * MS, 1), Arrival(clock.wall, True))
+    assert requester.summary().spoiled == 1
+
+
+def test_replies_to_nothing_are_refused_and_copies_ignored() -> None:
+    clock = HandClock()
+    requester = Requester(clock)
+    assert not requester.on_reply(Probe(Kind.REPLY, 1, 0, 0), Arrival(0, True))
+    exchange(clock, requester)
+    assert requester.on_reply(Probe(Kind.REPLY, 1, 0, 0), Arrival(clock.wall + 500 * MS, True))
+    assert requester.summary().percentiles_us[99] == 1000
+
+
+def test_an_empty_test_has_no_numbers() -> None:
+    rtt = Requester(HandClock()).summary()
+    assert (rtt.n, rtt.min_us, rtt.ipdv_us, rtt.percentiles_us) == (0, None, None, {})
+
+
+@given(st.lists(st.integers(1, 60), max_size=120))
+def test_the_reflector_counts_as_rfc_4737_does(arrivals: list[int]) -> None:
+    reflector = Reflector(HandClock())
+    for sequence in arrivals:
+        reflector.on_request(Probe(Kind.REQUEST, sequence, 0), Arrival(1, True))
+    first_seen = list(dict.fromkeys(arrivals))
+    behind = [n for i, n in enumerate(first_seen) if any(earlier > n for earlier in first_seen[:i])]
+    assert reflector.received == len(set(arrivals))
+    assert reflector.duplicated == len(arrivals) - len(set(arrivals))
+    assert reflector.reordered == len(behind)
+
+
+def test_the_kernel_stamp_of_a_reply_travels_in_the_next_two() -> None:
+    reflector = Reflector(HandClock())
+    carried = []
+    for sequence in (1, 2, 3, 4):
+        answer = reflector.on_request(Probe(Kind.REQUEST, sequence, 0), Arrival(1, True))
+        assert answer is not None
+        reply, on_sent = answer
+        carried.append(reply.earlier)
+        on_sent(sequence * 100)
+    assert carried[0] == (NONE, NONE)
+    assert carried[1] == (SentStamp(1, 100), NONE)
+    assert carried[3] == (SentStamp(3, 300), SentStamp(2, 200))
+
+
+@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=50), st.integers(0, 100))
+def test_a_percentile_is_a_sample(values: list[int], percent: int) -> None:
+    ordered = sorted(values)
+    value = percentile(ordered, percent)
+    assert value in ordered
+    assert sum(v <= value for v in ordered) >= percent / 100 * len(ordered)
