@@ -1,0 +1,112 @@
+"""The read API from the other side: what the command line knows of a running server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from analytics.errors import ExportError
+from analytics.measurement import Flow
+from analytics.report import PathDetail, Report
+from server.api.core import Status
+from server.api.problem import Problem
+from server.errors import RefusedError, ServerAwayError
+
+TIMEOUT_S: Final = 30.0
+"""A report of a thousand agents takes seconds; a server that says nothing for longer is stuck."""
+
+T = TypeVar("T")
+Parameter = str | int | None
+
+
+class Client:
+    """One server, asked over HTTP. Raises ``ServerAwayError`` and ``RefusedError``."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def status(self) -> Status:
+        """How far the server is."""
+        return self._get("status", Status)
+
+    def report(self, profile: str | None) -> Report:
+        """Every directed path, worst first, with the verdict."""
+        return self._get("paths", Report, profile=profile)
+
+    def detail(self, src: str, dst: str, profile: str | None) -> PathDetail:
+        """All of one path."""
+        return self._get(f"paths/{quote(src, safe='')}/{quote(dst, safe='')}", PathDetail, profile=profile)
+
+    def flows(self, **asked: Parameter) -> list[Flow]:
+        """Passive flows, newest first."""
+        return self._get("flows", list[Flow], **asked)
+
+    def export(self, out: Path, **asked: Parameter) -> int:
+        """Write the export of all paths to ``out``, whole or not at all; gives its bytes."""
+        body = self._ask("export/paths", asked).content
+        _write_whole(out, body)
+        return len(body)
+
+    def _get(self, path: str, kind: type[T], **asked: Parameter) -> T:
+        answer = self._ask(path, asked)
+        try:
+            return msgspec.json.decode(answer.content, type=kind)
+        except msgspec.DecodeError as error:
+            raise RefusedError(
+                f"GET {answer.url}: not the answer of a pathgrade server of this version ({error})",
+                remedy="check --url, and that command and server are of one version",
+            ) from error
+
+    def _ask(self, path: str, asked: dict[str, Parameter]) -> httpx.Response:
+        given = {name: value for name, value in asked.items() if value is not None}
+        with self._saying_where(path):
+            answer = httpx.get(f"{self.url}/v1/{path}", params=given, timeout=TIMEOUT_S)
+        if answer.is_success:
+            return answer
+        problem = _problem(answer)
+        what = f"{problem.title}: {problem.detail}" if problem.detail else problem.title
+        raise RefusedError(what, remedy=problem.remedy)
+
+    @contextmanager
+    def _saying_where(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise RefusedError(
+                f"{self.url!r} is not a server's URL: {error}",
+                remedy="--url http://HOST:PORT, as in http://127.0.0.1:8080",
+            ) from error
+        except httpx.HTTPError as error:
+            raise ServerAwayError(
+                f"GET {self.url}/v1/{path}: {error or type(error).__name__}",
+                remedy="start it with: pathgrade server run --data DIR\n"
+                "name the right address with --url or PATHGRADE_URL",
+            ) from error
+
+
+def _problem(answer: httpx.Response) -> Problem:
+    try:
+        return msgspec.json.decode(answer.content, type=Problem)
+    except msgspec.DecodeError:
+        return Problem(
+            status=answer.status_code,
+            title=f"GET {answer.url}: {answer.status_code} {answer.reason_phrase}",
+            remedy="check --url: what answers there is not a pathgrade server",
+        )
+
+
+def _write_whole(out: Path, body: bytes) -> None:
+    unfinished = out.with_name(out.name + ".tmp")
+    try:
+        unfinished.write_bytes(body)
+        unfinished.replace(out)
+    except OSError as error:
+        raise ExportError(
+            f"write {out}: {error.strerror}", remedy="name a file in a folder that can be written"
+        ) from error

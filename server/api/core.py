@@ -1,0 +1,81 @@
+"""What the pages, the read API and the command line need of the server: one protocol, nothing else.
+
+``server.core.Core`` provides it. Every method is plain (not a coroutine), may take a while, and must be safe
+to call from several threads at once: routes are plain functions, which FastAPI runs in worker threads, so
+that heavy work never sits on the event loop.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import msgspec
+
+from analytics.measurement import Flow
+from analytics.report import Member, PathDetail, Report
+
+DEFAULT_PROFILE: Final = "generic"
+"""What paths are graded for where no agent offers a service."""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the server is: what ``GET /v1/status`` answers."""
+
+    version: str
+    started_us: int  # when this server process started
+    agents_enrolled: int
+    agents_online: int
+    paths_expected: int  # directed pairs of the agents that take part in the mesh
+    paths_measured: int  # of them, those with a reading (an unreachable one counts: it was tried)
+    cycle: int | None  # start of the running or the latest cycle, s since 1970; None = none yet
+    cycle_running: bool
+    rows: dict[str, int] = {}  # fact table -> rows kept
+
+
+class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Who did what to whom, and when."""
+
+    at_us: int
+    actor: str  # agent name, or "server"
+    action: str  # "enrol", "test", "switch", ...
+    subject: str = ""
+    detail: str = ""
+
+
+class ReportCore(Protocol):
+    """The server as its readers see it."""
+
+    def status(self) -> Status:
+        """Say how far the server is."""
+
+    def profiles(self) -> list[str]:
+        """Name the application profiles that the rules know, in the order a page offers them."""
+
+    def members(self) -> list[Member]:
+        """List the enrolled agents, by name."""
+
+    def report(self, profile: str, at_us: int | None = None) -> Report:
+        """Grade every path for a profile that ``profiles`` names, now or as it was at ``at_us``."""
+
+    def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
+        """Tell all of one path; None where the pair has no reading of ``src`` yet."""
+
+    def flows(
+        self,
+        *,
+        agent: str | None = None,
+        process: str | None = None,
+        remote: str | None = None,
+        limit: int = 200,
+    ) -> list[Flow]:
+        """List passive flows, newest first; a filter that is given must match exactly."""
+
+    def audit(self, limit: int = 200) -> list[AuditRow]:
+        """List the audit rows, newest first."""
+
+
+def default_profile(core: ReportCore) -> str:
+    """Choose the profile to show when nobody asked for one: that of the fleet's first service."""
+    known = core.profiles()
+    offered = (service.profile for member in core.members() for service in member.services)
+    return next((profile for profile in offered if profile in known), DEFAULT_PROFILE)

@@ -1,0 +1,140 @@
+"""The read API: what the pages show, as JSON. The command line uses it and has no other door.
+
+Bodies are the structs of ``analytics.report`` and ``server.api.core``, encoded by msgspec; errors are
+problem+json. Routes are plain functions, so FastAPI runs them in worker threads.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
+
+from analytics.export import export_paths
+from analytics.report import PathDetail, Report
+from server.api.core import ReportCore, default_profile
+from server.api.problem import ProblemError
+
+MOST_ROWS: Final = 5_000
+"""Of one answer. Whoever wants more takes the export."""
+
+HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+EXPORT_TYPES: Final = {"parquet": "application/vnd.apache.parquet", "csv": "text/csv; charset=utf-8"}
+
+Profile = Annotated[str | None, Query(max_length=63, description="application profile; default: the fleet's")]
+Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="at most so many rows")]
+Filter = Annotated[str | None, Query(max_length=64, description="must match exactly")]
+
+
+def router(core: ReportCore) -> APIRouter:
+    """Build the routes under ``/v1``."""
+    routes = APIRouter(prefix="/v1", tags=["read"])
+    _add_fleet(routes, core)
+    _add_paths(routes, core)
+    _add_export(routes, core)
+    return routes
+
+
+def _add_fleet(routes: APIRouter, core: ReportCore) -> None:
+    @routes.get("/status", summary="How far the server is")
+    def status() -> Response:
+        return _json(core.status())
+
+    @routes.get("/agents", summary="The enrolled agents")
+    def agents() -> Response:
+        return _json(core.members())
+
+    @routes.get("/audit", summary="Who did what to whom, newest first")
+    def audit(limit: Limit = 200) -> Response:
+        return _json(core.audit(limit))
+
+    @routes.get("/profiles", summary="The application profiles, the default one first")
+    def profiles() -> Response:
+        default = default_profile(core)
+        return _json(sorted(core.profiles(), key=lambda profile: profile != default))
+
+    @routes.get("/flows", summary="Passive TCP sessions by process and remote service, newest first")
+    def flows(
+        agent: Filter = None, process: Filter = None, remote: Filter = None, limit: Limit = 200
+    ) -> Response:
+        return _json(core.flows(agent=agent, process=process, remote=remote, limit=limit))
+
+
+def _add_paths(routes: APIRouter, core: ReportCore) -> None:
+    @routes.get("/verdict", summary="The sentence, and the sentences under it")
+    def verdict(profile: Profile = None) -> Response:
+        return _json(report_of(core, profile).verdict)
+
+    @routes.get("/paths", summary="The report: verdict, every directed path worst first, members")
+    def paths(profile: Profile = None) -> Response:
+        return _json(report_of(core, profile))
+
+    @routes.get("/paths/{src}/{dst}", summary="One path: both directions, hops, passive flows")
+    def path(src: str, dst: str, profile: Profile = None) -> Response:
+        return _json(detail_of(core, src, dst, profile))
+
+
+def _add_export(routes: APIRouter, core: ReportCore) -> None:
+    @routes.get("/export/paths", summary="Every directed path as a file; columns: docs/schema.md")
+    def export(profile: Profile = None, format: Literal["parquet", "csv"] = "parquet") -> Response:
+        report = report_of(core, profile)
+        folder = tempfile.TemporaryDirectory(prefix="pathgrade-")  # removed when the answer is sent
+        out = Path(folder.name) / f"pathgrade-paths-{report.profile}.{format}"
+        export_paths(report, out)
+        return FileResponse(
+            out,
+            media_type=EXPORT_TYPES[format],
+            filename=out.name,
+            headers=HEADERS,
+            background=BackgroundTask(folder.cleanup),
+        )
+
+
+def report_of(core: ReportCore, profile: str | None) -> Report:
+    """Grade for a profile, the fleet's default if None; raises ``ProblemError`` (404) for an unknown one."""
+    return core.report(profile_of(core, profile))
+
+
+def detail_of(core: ReportCore, src: str, dst: str, profile: str | None) -> PathDetail:
+    """Tell all of one path; raises ``ProblemError`` (404) saying which part of the question is unknown."""
+    known = [member.name for member in core.members()]
+    for name in (src, dst):
+        if name not in known:
+            raise ProblemError(
+                404,
+                f"no agent is called {name!r}",
+                remedy=f"one of: {', '.join(known)}" if known else "enrol an agent: pathgrade server token",
+            )
+    detail = core.detail(src, dst, profile_of(core, profile)) if src != dst else None
+    if detail is None:
+        raise ProblemError(
+            404,
+            f"no reading of {src} -> {dst} yet",
+            detail="An agent has no path to itself." if src == dst else "The pair has not been tested.",
+            remedy="pathgrade status shows whether a cycle is running",
+        )
+    return detail
+
+
+def profile_of(core: ReportCore, asked: str | None) -> str:
+    """Check a profile that was asked for, or choose one; raises ``ProblemError`` (404) for an unknown one."""
+    if asked is None:
+        return default_profile(core)
+    known = core.profiles()
+    if asked not in known:
+        raise ProblemError(404, f"no profile is called {asked!r}", remedy=f"one of: {', '.join(known)}")
+    return asked
+
+
+def _json(value: object) -> Response:
+    return Response(_encode(value), media_type="application/json", headers=HEADERS)
+
+
+_encode: Final[Callable[[object], bytes]] = msgspec.json.Encoder().encode

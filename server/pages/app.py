@@ -1,0 +1,82 @@
+"""The report listener's application: pages, read API, and how each says that something went wrong."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
+
+from server.api import routes as api
+from server.api.core import ReportCore
+from server.api.problem import Problem, ProblemError, problem_response
+from server.pages import render
+from server.pages import routes as pages
+
+COMPRESS_FROM: Final = 1_000
+"""Bytes of an answer below which compression saves nothing. Pages carry no secret that it could leak."""
+
+
+def report_app(core: ReportCore, *, version: str) -> FastAPI:
+    """Build the application of the report listener."""
+    # FastAPI's own documentation pages load scripts from a CDN: only the OpenAPI document is served.
+    app = FastAPI(
+        title="pathgrade", version=version, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
+    )
+    app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM)
+    app.include_router(api.router(core))
+    app.include_router(pages.router(core))
+    for error, handler in _HANDLERS.items():
+        app.add_exception_handler(error, handler)
+    return app
+
+
+def answer(request: Request, problem: Problem) -> Response:
+    """Say a problem in the way of the door it came through: JSON under ``/v1``, a page elsewhere."""
+    if request.url.path.startswith("/v1/"):
+        return problem_response(problem)
+    return render.message(problem)
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return answer(request, error.problem)
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    title = HTTPStatus(error.status_code).phrase
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        title = f"There is nothing at {request.url.path}"
+    return answer(request, Problem(status=error.status_code, title=title, remedy="the report is at /"))
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
+    return answer(
+        request,
+        Problem(
+            status=422,
+            title="A parameter does not fit",
+            detail=faults,
+            remedy="see /v1/openapi.json for bounds",
+        ),
+    )
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    # Starlette raises the error again after this answer, so uvicorn logs it with its traceback.
+    remedy = getattr(error, "remedy", "") or "the server's log has the cause"
+    return answer(request, Problem(status=500, title="The server could not make this", remedy=remedy))
+
+
+_HANDLERS: Final = {
+    ProblemError: _on_problem,
+    HTTPException: _on_http,
+    RequestValidationError: _on_invalid,
+    Exception: _on_fault,
+}

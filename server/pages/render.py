@@ -1,0 +1,76 @@
+"""Templates to responses: the environment, the filters, and the headers every page carries."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from server.api.problem import Problem
+from server.pages import text
+from server.pages.assets import ASSETS_VERSION
+
+HEADERS: Final = {
+    # Nothing but our own files: no inline script or style, no frame around us, no form to anyone else.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+FILTERS: Final = {
+    name: getattr(text, name)
+    for name in (
+        "age",
+        "capacity",
+        "clock",
+        "duration",
+        "interval",
+        "iso",
+        "loss",
+        "ms",
+        "outcome",
+        "person",
+        "plural",
+        "rate",
+        "size",
+        "tenths",
+    )
+}
+
+
+def page(template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+    """Render a template as a page."""
+    body = _environment.get_template(template).render(**context)
+    return HTMLResponse(body, status_code=status, headers=HEADERS)
+
+
+def message(problem: Problem) -> HTMLResponse:
+    """Say a problem as a page, in words."""
+    return page("message.html", status=problem.status, problem=problem)
+
+
+def _make_environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("server"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(FILTERS)
+    made.globals.update(
+        ASSETS_VERSION=ASSETS_VERSION,
+        LETTER_MEANING=text.LETTER_MEANING,
+        RUNG_LONG=text.RUNG_LONG,
+        RUNG_SHORT=text.RUNG_SHORT,
+    )
+    return made
+
+
+_environment: Final = _make_environment()

@@ -1,0 +1,78 @@
+"""The pages: the report at ``/``, one path, the passive flows, and the vendored files they need."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse
+
+from server.api.core import ReportCore
+from server.api.problem import ProblemError
+from server.api.routes import Filter, Profile, detail_of, profile_of, report_of
+from server.pages import assets
+from server.pages.assets import ASSETS
+from server.pages.render import page
+from server.pages.views import path_view, report_view
+
+FLOWS_SHOWN: Final = 200
+
+
+def router(core: ReportCore) -> APIRouter:
+    """Build the routes of the pages; they are not part of the API."""
+    routes = APIRouter(include_in_schema=False)
+    _add_report(routes, core)
+    _add_path(routes, core)
+    _add_flows(routes, core)
+    _add_assets(routes)
+    return routes
+
+
+def _add_report(routes: APIRouter, core: ReportCore) -> None:
+    @routes.get("/")
+    def report(profile: Profile = None) -> HTMLResponse:
+        made = report_of(core, profile)
+        return page(
+            "report.html",
+            view=report_view(made),
+            status_now=core.status(),
+            profile=made.profile,
+            profiles=core.profiles(),
+        )
+
+
+def _add_path(routes: APIRouter, core: ReportCore) -> None:
+    @routes.get("/paths/{src}/{dst}")
+    def path(src: str, dst: str, profile: Profile = None) -> HTMLResponse:
+        graded_for = profile_of(core, profile)
+        return page(
+            "path.html",
+            view=path_view(detail_of(core, src, dst, graded_for), graded_for),
+            status_now=core.status(),
+            profile=graded_for,
+            profiles=core.profiles(),
+        )
+
+
+def _add_flows(routes: APIRouter, core: ReportCore) -> None:
+    @routes.get("/flows")
+    def flows(agent: Filter = None, process: Filter = None, remote: Filter = None) -> HTMLResponse:
+        # An empty field of the form comes as "", which means: any.
+        asked = {"agent": agent or None, "process": process or None, "remote": remote or None}
+        return page(
+            "flows.html",
+            flows=core.flows(**asked, limit=FLOWS_SHOWN),
+            asked=asked,
+            most=FLOWS_SHOWN,
+            members=core.members(),
+            status_now=core.status(),
+        )
+
+
+def _add_assets(routes: APIRouter) -> None:
+    @routes.get("/static/{name}")
+    def static(name: str) -> Response:
+        asset = ASSETS.get(name)
+        if asset is None:
+            raise ProblemError(404, f"There is nothing at /static/{name}", remedy="the report is at /")
+        return Response(asset.body, media_type=asset.media_type, headers=assets.HEADERS)

@@ -1,0 +1,244 @@
+"""The command as people run it: a process of its own against a real server."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tests.unit.web.fleet import DETAIL, HEADLINE, FixtureCore, serve
+
+ROOT = Path(__file__).parents[3]
+COMMANDS = [
+    [],
+    ["status"],
+    ["paths"],
+    ["hops"],
+    ["flows"],
+    ["export"],
+    ["export", "paths"],
+    ["server"],
+    ["server", "run"],
+    ["server", "token"],
+    ["agent"],
+    ["agent", "run"],
+    ["version"],
+]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serve(FixtureCore()) as at:
+        yield at
+
+
+def pathgrade(*arguments: str, url: str = "", columns: int | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "PATHGRADE_URL")}
+    environment |= {"PATHGRADE_URL": url} if url else {}
+    environment |= {"COLUMNS": str(columns)} if columns else {}
+    return subprocess.run(
+        [sys.executable, "-m", "pathgrade", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def words(line: str) -> str:
+    """The line with every run of blanks, no-break ones too, as one."""
+    return " ".join(line.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_helps_with_an_example(command: list[str]) -> None:
+    done = pathgrade(*command, "--help")
+
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"Usage: {' '.join(['pathgrade', *command])} ")
+    assert "Example" in done.stdout or "Commands:" in done.stdout
+
+
+def test_help_is_quick_and_loads_no_engine() -> None:
+    code = (
+        "import sys, pathgrade\nsys.argv = ['pathgrade', '--help']\n"
+        "try: pathgrade.main()\nexcept SystemExit: pass\n"
+        "engines = {'duckdb', 'pyarrow', 'fastapi', 'sqlalchemy', 'httpx', 'rich'}\n"
+        "print('LOADED', *sorted(engines & set(sys.modules)))"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "LOADED"
+    assert time.monotonic() - began < 2  # 0.1 s on an idle machine
+
+
+def test_status(url: str) -> None:
+    done = pathgrade("status", url=url)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == [HEADLINE, DETAIL]
+    assert "agents  6 of 6 online" in done.stdout
+    assert "paths   30 of 30 measured" in done.stdout
+
+
+def test_paths_in_a_pipe_has_every_column(url: str) -> None:
+    lines = pathgrade("paths", url=url).stdout.splitlines()
+    head = next(line for line in lines if line.lstrip().startswith("path "))
+    rows = [line for line in lines if " → " in line and line[1] == " " and not line.startswith(" ")]
+
+    assert words(head) == "path sites outcome RTT p95 loss → loss ← reached capacity most of the time age"
+    assert len(rows) == 30
+    assert words(rows[2]) == (
+        "D pacs → radiologist hospital → hotel 37 s 247 ms 248 ms 0 % 0.33 % direct · NAT ≥ 94 Mbit/s"
+        " hotel access 212 ms 12 s"
+    )
+    assert sum("relay · UDP" in row for row in rows) == 10
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_paths_fits_a_narrow_terminal(url: str, columns: int) -> None:
+    lines = pathgrade("paths", url=url, columns=columns).stdout.splitlines()
+
+    assert max(map(len, lines)) <= columns
+    assert sum(line.startswith("D ") for line in lines) == 10
+    assert not any("…" in line for line in lines)
+
+
+def test_json_is_what_the_api_answers(url: str) -> None:
+    report = json.loads(pathgrade("paths", "--json", url=url).stdout)
+    assert (report["profile"], len(report["paths"])) == ("pacs", 30)
+    generic = json.loads(pathgrade("paths", "--json", "--profile", "generic", url=url).stdout)
+    assert generic["profile"] == "generic"
+    assert json.loads(pathgrade("status", "--json", url=url).stdout)["paths_measured"] == 30
+    detail = json.loads(pathgrade("hops", "radiologist", "pacs", "--json", url=url).stdout)
+    assert len(detail["forward_hops"]) == 6
+    assert {flow["process"] for flow in json.loads(pathgrade("flows", "--json", url=url).stdout)} == {
+        "getscu",
+        "Orthanc",
+    }
+
+
+def test_hops_as_an_engineer_reads_it(url: str) -> None:
+    said = pathgrade("hops", "radiologist", "pacs", url=url).stdout.replace("\N{NO-BREAK SPACE}", " ")
+
+    for line in (
+        "radiologist → pacs   direct through NAT, server reflexive (not LAN: other network; not IPv6: no",
+        "RTT 247 ms (least 246 ms, p95 248 ms)   loss → 0.33 %  ← 0 % of 300",
+        "capacity → 12 Mbit/s  ← ≥ 94 Mbit/s   stamps kernel/kernel   12 s ago",
+        "The application's own socket on radiologist: getscu[4121] srtt 261 ms, least 259 ms.",
+        "Why D: a 50 MB CT takes about 37 s. Rule pacs.open.v1, rules 2026-11-01.",
+    ):
+        assert line in said, said
+    access = next(line for line in said.splitlines() if line.startswith("hotel access"))
+    assert words(access) == "hotel access 2 203.0.113.1 214.1 214.4 216.0 6/6 212.5 ◄ most"
+
+
+def test_flows_filters(url: str) -> None:
+    assert "getscu" not in pathgrade("flows", "--agent", "pacs", url=url).stdout
+    assert "No session fits." in pathgrade("flows", "--process", "nobody", url=url).stdout
+
+
+def test_a_server_that_is_away(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    for command in (
+        ["status"],
+        ["paths"],
+        ["hops", "a", "b"],
+        ["flows"],
+        ["export", "paths", "--out", f"{tmp_path}/x"],
+    ):
+        done = pathgrade(*command, "--url", f"http://127.0.0.1:{port}")
+
+        assert done.returncode == 69
+        assert done.stdout == ""
+        first, *ways = done.stderr.splitlines()
+        assert first.startswith(f"error: GET http://127.0.0.1:{port}/v1/")
+        assert ways == [
+            "  try: start it with: pathgrade server run --data DIR",
+            "  or:  name the right address with --url or PATHGRADE_URL",
+        ]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (
+            ["hops", "nobody", "pacs"],
+            65,
+            ["error: no agent is called 'nobody'", "  try: one of: clinic, home,"],
+        ),
+        (
+            ["paths", "--profile", "chess"],
+            65,
+            ["error: no profile is called 'chess'", "  try: one of: generic, pacs"],
+        ),
+        (
+            ["paths", "--url", "not a url"],
+            65,
+            ["error: 'not a url' is not a server's URL: ", "  try: --url http://"],
+        ),
+        (["flows", "--limit", "0"], 2, ["Usage: ", "Try "]),
+        (["server", "token", "--data", "x", "--expires", "soon"], 2, ["Usage: ", "Try "]),
+    ],
+    ids=["agent", "profile", "url", "limit", "expires"],
+)
+def test_each_mistake_is_one_clear_error(url: str, arguments: list[str], code: int, said: list[str]) -> None:
+    done = pathgrade(*arguments, url=url)
+
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    for line, start in zip(done.stderr.splitlines(), said, strict=False):
+        assert line.startswith(start), done.stderr
+
+
+def test_something_else_at_the_url() -> None:
+    class Other(FixtureCore):
+        def status(self) -> object:  # type: ignore[override]  # as another program would answer
+            return {"hello": "world"}
+
+    with serve(Other()) as url:
+        done = pathgrade("status", url=url)
+
+    assert done.returncode == 65
+    assert "not the answer of a pathgrade server" in done.stderr
+
+
+def test_version() -> None:
+    done = pathgrade("version", "--json")
+    assert json.loads(done.stdout)["version"].count(".") == 2
+
+
+def test_the_reference_is_not_stale() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/docs", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_export_writes_what_any_tool_reads(url: str, tmp_path: Path, ending: str) -> None:
+    out = tmp_path / f"paths.{ending}"
+    done = pathgrade("export", "paths", "--out", str(out), url=url)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{out}: {out.stat().st_size:,} bytes of {ending}; columns: docs/schema.md\n"
+    assert duckdb.sql(f"SELECT count(*), count(DISTINCT src || dst) FROM '{out}'").fetchone() == (30, 30)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_export_to_a_folder_that_is_not_there(url: str, tmp_path: Path) -> None:
+    done = pathgrade("export", "paths", "--out", str(tmp_path / "no" / "paths.parquet"), url=url)
+
+    assert done.returncode == 73
+    assert done.stderr.splitlines()[1] == "  try: name a file in a folder that can be written"

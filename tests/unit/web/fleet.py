@@ -1,0 +1,409 @@
+"""A made-up fleet for tests of the page, the API and the command: the radiologist lab, by hand.
+
+Only tests import this. The product computes the same structs from facts.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+import uvicorn
+
+from analytics.measurement import (
+    CapacityTrust,
+    Direction,
+    Flow,
+    Grade,
+    Hop,
+    Leg,
+    LegKind,
+    Letter,
+    Reading,
+    Rung,
+    StampSource,
+)
+from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdict
+from server.api.core import AuditRow, Status
+from server.pages.app import report_app
+
+AT_US = 1_795_464_000_000_000  # 2026-11-23 20:00:00 UTC
+CYCLE = AT_US // 1_000_000 - 60
+WORST_FIRST = "XFDCBA?"
+
+MEMBERS = [
+    Member(name="clinic", site="clinic", label="the clinic"),
+    Member(name="home", site="home", label="the home reader"),
+    Member(name="office-1", site="office", label="the front desk"),
+    Member(name="office-2", site="office", label="the back office"),
+    Member(
+        name="pacs",
+        site="hospital",
+        label="the PACS",
+        services=[Service(name="PACS", profile="pacs", agent="pacs", port=4242)],
+    ),
+    Member(name="radiologist", site="hotel", label="the radiologist"),
+]
+
+HEADLINE = "4 of 5 workplaces can open a CT from the PACS right now."
+DETAIL = (
+    "The radiologist (hotel) cannot read comfortably (D): a 50 MB CT takes about 41 s. "
+    "212 of 260 ms is added between the hotel's gateway and its provider."
+)
+
+# Round trip that each agent's host, access and way to the core add, us.
+HOST_US = {"pacs": 300, "home": 900, "clinic": 700, "office-1": 400, "office-2": 500, "radiologist": 1_600}
+ACCESS_US = {
+    "pacs": 4_100,
+    "home": 5_200,
+    "clinic": 9_800,
+    "office-1": 3_900,
+    "office-2": 3_900,
+    "radiologist": 212_500,
+}
+TRANSIT_US = {
+    "pacs": 8_000,
+    "home": 6_000,
+    "clinic": 11_000,
+    "office-1": 5_000,
+    "office-2": 5_000,
+    "radiologist": 20_000,
+}
+RELAY_US = 9_000
+
+
+def reading(src: Member, dst: Member) -> Reading:
+    legs = legs_of(src, dst)
+    least = sum(leg.rtt_us for leg in legs)
+    rung = rung_of(src, dst)
+    lost = 1 if src.name == "radiologist" else 0
+    return Reading(
+        tenant="default",
+        cycle=CYCLE,
+        test=f"{min(src.name, dst.name)}-{max(src.name, dst.name)}",
+        src=src.name,
+        dst=dst.name,
+        started_us=AT_US - 30_000_000,
+        ended_us=AT_US - 12_000_000,
+        rung=rung,
+        rungs_failed="" if rung is Rung.LAN else "lan: other network; ipv6: no address",
+        local_candidate="srflx 203.0.113.20 40411",
+        remote_candidate="relay 198.51.100.9 50000" if rung.relayed else "srflx 198.51.100.66 51123",
+        connect_us=412_000,
+        sent=300,
+        received=300 - lost,
+        rtt_n=300 - lost,
+        rtt_min_us=least,
+        rtt_p50_us=least + 400,
+        rtt_p95_us=least + 1_200,
+        ipdv_us=210,
+        capacity_kbps=12_000 if src.name == "radiologist" else 94_000,
+        capacity_trust=CapacityTrust.AT_LEAST if dst.name == "radiologist" else CapacityTrust.MEASURED,
+        stamps=StampSource.KERNEL,
+    )
+
+
+def rung_of(src: Member, dst: Member) -> Rung:
+    if src.site == dst.site:
+        return Rung.LAN
+    return Rung.RELAY_UDP if "clinic" in (src.name, dst.name) else Rung.SRFLX
+
+
+def legs_of(src: Member, dst: Member) -> list[Leg]:
+    near = src.site == dst.site
+    transit = TRANSIT_US[src.name] + TRANSIT_US[dst.name] + RELAY_US * rung_of(src, dst).relayed
+    return [
+        Leg(kind=LegKind.SOURCE_HOST, site=src.site, rtt_us=HOST_US[src.name]),
+        Leg(kind=LegKind.SOURCE_ACCESS, site=src.site, rtt_us=0 if near else ACCESS_US[src.name]),
+        Leg(kind=LegKind.TRANSIT, site="", rtt_us=0 if near else transit, measured=not near),
+        Leg(kind=LegKind.DESTINATION_ACCESS, site=dst.site, rtt_us=0 if near else ACCESS_US[dst.name]),
+        Leg(kind=LegKind.DESTINATION_HOST, site=dst.site, rtt_us=HOST_US[dst.name]),
+    ]
+
+
+def grade(src: Member, dst: Member, profile: str) -> Grade:
+    took_ms = sum(leg.rtt_us for leg in legs_of(src, dst)) * 150 // 1000
+    letter = next(
+        letter
+        for letter, most in (("A", 5_000), ("B", 10_000), ("C", 30_000), ("D", 60_000), ("F", 10**9))
+        if took_ms <= most
+    )
+    return Grade(
+        profile=profile,
+        letter=Letter(letter),
+        outcome=took_ms,
+        outcome_low=took_ms * 95 // 100,
+        outcome_high=took_ms * 107 // 100,
+        unit="ms",
+        reason=f"a 50 MB CT takes about {took_ms / 1000:.0f} s",
+        rule="pacs.open.v1",
+        rules_version="2026-11-01",
+    )
+
+
+def row(src: Member, dst: Member, profile: str) -> PathRow:
+    there, back = reading(src, dst), reading(dst, src)
+    return PathRow(
+        src=src.name,
+        dst=dst.name,
+        src_site=src.site,
+        dst_site=dst.site,
+        grade=grade(src, dst, profile),
+        at_us=there.ended_us,
+        age_s=12,
+        rung=there.rung,
+        rungs_failed=there.rungs_failed,
+        rtt_min_us=there.rtt_min_us,
+        rtt_p50_us=there.rtt_p50_us,
+        rtt_p95_us=there.rtt_p95_us,
+        rtt_n=there.rtt_n,
+        loss_bp=10_000 * (there.sent - there.received) // there.sent,
+        loss_back_bp=10_000 * (back.sent - back.received) // back.sent,
+        sent=there.sent,
+        received=there.received,
+        ipdv_us=there.ipdv_us,
+        capacity_kbps=there.capacity_kbps,
+        capacity_trust=there.capacity_trust.value,
+        stamps=there.stamps.value,
+        connect_us=there.connect_us,
+        error="",
+        legs=legs_of(src, dst),
+    )
+
+
+def unreachable(made: PathRow) -> PathRow:
+    """The same path when no rung of the ladder got through."""
+    nothing = dict.fromkeys(
+        ("rtt_min_us", "rtt_p50_us", "rtt_p95_us", "loss_bp", "ipdv_us", "capacity_kbps", "connect_us")
+    )
+    why = "lan: other network; ipv6: no address; srflx: no answer; relay-udp: refused; relay-tcp: refused"
+    return msgspec.structs.replace(
+        made,
+        **nothing,
+        rung=Rung.NONE,
+        rungs_failed=why,
+        capacity_trust=CapacityTrust.NONE.value,
+        rtt_n=0,
+        sent=0,
+        received=0,
+        legs=[],
+        error="every rung failed",
+        grade=Grade(
+            profile=made.grade.profile,
+            letter=Letter.UNREACHABLE,
+            reason="no rung of the ladder got through",
+            rule="path.reach.v1",
+            rules_version="2026-11-01",
+        ),
+    )
+
+
+def hops(src: Member, dst: Member) -> list[Hop]:
+    """Six hops, the fourth silent; the last one is the end."""
+    reached, total = [], 0
+    transit = TRANSIT_US[src.name] + TRANSIT_US[dst.name]
+    for step in (HOST_US[src.name], ACCESS_US[src.name], transit, 0, ACCESS_US[dst.name], HOST_US[dst.name]):
+        total += step
+        reached.append(total)
+    addresses = ["192.168.7.1", "203.0.113.1", "198.51.100.9", "", "198.51.100.66", "10.20.0.5"]
+    return [
+        Hop(
+            tenant="default",
+            cycle=CYCLE,
+            test=reading(src, dst).test,
+            src=src.name,
+            dst=dst.name,
+            ttl=ttl,
+            address=address,
+            is_end=int(ttl == 6),
+            sent=6,
+            answered=6 if address else 0,
+            rtt_min_us=at_us if address else None,
+            rtt_p50_us=at_us + 300 if address else None,
+            rtt_p95_us=at_us + 1_900 if address else None,
+        )
+        for ttl, (address, at_us) in enumerate(zip(addresses, reached, strict=True), start=1)
+    ]
+
+
+FLOWS = [
+    Flow(
+        tenant="default",
+        agent=agent,
+        window_us=AT_US - 40_000_000,
+        window_length_us=10_000_000,
+        process=process,
+        pid=pid,
+        direction=direction,
+        local_address=local,
+        remote_address=remote,
+        service_port=4242,
+        netns=4026532008,
+        opened=1,
+        closed=1,
+        bytes_sent=sent,
+        bytes_received=received,
+        segments_sent=segments,
+        segments_retransmitted=3,
+        rtt_min_us=259_000,
+        srtt_us=261_000,
+        connect_us=260_100 if direction is Direction.OUT else None,
+        delivery_kbps=11_800,
+    )
+    for agent, process, pid, direction, local, remote, sent, received, segments in (
+        (
+            "radiologist",
+            "getscu",
+            4121,
+            Direction.OUT,
+            "192.168.7.20",
+            "198.51.100.66",
+            41_000,
+            10_530_000,
+            410,
+        ),
+        ("pacs", "Orthanc", 877, Direction.IN, "10.20.0.5", "203.0.113.20", 10_530_000, 41_000, 7_300),
+    )
+]
+
+
+@dataclass
+class FixtureCore:
+    """A ``ReportCore`` over the fleet above; tests take agents away or give them other names."""
+
+    fleet: list[Member] = field(default_factory=lambda: list(MEMBERS))
+    measured: bool = True
+    cycle_running: bool = False
+    letters: dict[tuple[str, str], Letter] = field(default_factory=dict)  # instead of the computed ones
+
+    def status(self) -> Status:
+        count = len(self.fleet)
+        return Status(
+            version="0.1.0",
+            started_us=AT_US - 600_000_000,
+            agents_enrolled=count,
+            agents_online=sum(member.online for member in self.fleet),
+            paths_expected=count * (count - 1),
+            paths_measured=len(self._pairs()),
+            cycle=CYCLE if self.measured else None,
+            cycle_running=self.cycle_running,
+            rows={"readings": 30, "hops": 180, "flows": len(FLOWS)},
+        )
+
+    def profiles(self) -> list[str]:
+        return ["generic", "pacs"]
+
+    def members(self) -> list[Member]:
+        return self.fleet
+
+    def report(self, profile: str, at_us: int | None = None) -> Report:
+        rows = [self._row(src, dst, profile) for src, dst in self._pairs()]
+        rows.sort(key=lambda made: (WORST_FIRST.index(made.grade.letter), -(made.grade.outcome or 0)))
+        return Report(
+            tenant="default",
+            profile=profile,
+            at_us=at_us or AT_US,
+            rules_version="2026-11-01",
+            verdict=self._verdict(profile),
+            paths=rows,
+            members=self.fleet,
+            missing=[],
+        )
+
+    def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
+        known = {member.name: member for member in self.fleet}
+        if not self.measured:
+            return None
+        a, b = known[src], known[dst]
+        return PathDetail(
+            forward=self._row(a, b, profile),
+            back=self._row(b, a, profile),
+            forward_reading=reading(a, b),
+            back_reading=reading(b, a),
+            forward_hops=hops(a, b),
+            back_hops=hops(b, a),
+            flows=FLOWS if {src, dst} == {"radiologist", "pacs"} else [],
+        )
+
+    def flows(
+        self,
+        *,
+        agent: str | None = None,
+        process: str | None = None,
+        remote: str | None = None,
+        limit: int = 200,
+    ) -> list[Flow]:
+        found = [
+            flow
+            for flow in FLOWS
+            if agent in (None, flow.agent)
+            and process in (None, flow.process)
+            and remote in (None, flow.remote_address)
+        ]
+        return found[:limit]
+
+    def audit(self, limit: int = 200) -> list[AuditRow]:
+        rows = [AuditRow(at_us=AT_US, actor="pacs", action="enrol", subject="pacs", detail="site hospital")]
+        return rows[:limit]
+
+    def _row(self, src: Member, dst: Member, profile: str) -> PathRow:
+        made, letter = row(src, dst, profile), self.letters.get((src.name, dst.name))
+        if letter is Letter.UNREACHABLE:
+            return unreachable(made)
+        if letter is Letter.UNKNOWN:
+            grade = Grade(profile=profile, letter=letter, reason="12 probes are too few", rule="pacs.n.v1")
+            return msgspec.structs.replace(made, grade=grade)
+        return (
+            msgspec.structs.replace(made, grade=msgspec.structs.replace(made.grade, letter=letter))
+            if letter
+            else made
+        )
+
+    def _pairs(self) -> list[tuple[Member, Member]]:
+        if not self.measured:
+            return []
+        return [(a, b) for a in self.fleet for b in self.fleet if a.name != b.name]
+
+    def _verdict(self, profile: str) -> Verdict:
+        if not self.fleet:
+            return Verdict(headline="No agents yet.", details=[], can=[], cannot=[], unknown=[])
+        if not self.measured:
+            return Verdict(headline="Nothing is measured yet.", details=[], can=[], cannot=[], unknown=[])
+        if profile == "generic":
+            return Verdict(
+                headline="20 of 30 paths are good right now.", details=[], can=[], cannot=[], unknown=[]
+            )
+        others = [m.name for m in self.fleet if m.name not in ("pacs", "radiologist")]
+        return Verdict(headline=HEADLINE, details=[DETAIL], can=others, cannot=["radiologist"], unknown=[])
+
+
+def with_label(label: str) -> FixtureCore:
+    """The fleet with another label on the radiologist."""
+    fleet = [replace_member(m, label) if m.name == "radiologist" else m for m in MEMBERS]
+    return FixtureCore(fleet=fleet)
+
+
+def replace_member(member: Member, label: str) -> Member:
+    return Member(name=member.name, site=member.site, label=label, services=member.services)
+
+
+@contextmanager
+def serve(core: FixtureCore) -> Iterator[str]:
+    """Serve the report application on a free port of the loopback; gives its URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(report_app(core, version="0.1.0"), log_level="warning", lifespan="off")
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        # The socket listens already: a connection made now waits in its queue until the server takes it.
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+        listener.close()

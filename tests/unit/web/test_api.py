@@ -1,0 +1,184 @@
+"""The read API, over real sockets: what it answers, and how it says no."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import httpx
+import msgspec
+import pytest
+
+from analytics.measurement import Flow
+from analytics.report import Member, PathDetail, Report, Verdict
+from server.api.core import AuditRow, Status
+from tests.unit.web.fleet import HEADLINE, FixtureCore, serve
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[httpx.Client]:
+    with serve(FixtureCore()) as url, httpx.Client(base_url=f"{url}/v1/") as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("status", Status),
+        ("verdict", Verdict),
+        ("paths", Report),
+        ("paths/radiologist/pacs", PathDetail),
+        ("flows", list[Flow]),
+        ("agents", list[Member]),
+        ("audit", list[AuditRow]),
+        ("profiles", list[str]),
+    ],
+)
+def test_every_body_is_a_struct_of_the_vocabulary(api: httpx.Client, path: str, kind: type) -> None:
+    answer = api.get(path)
+
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+    msgspec.json.decode(answer.content, type=kind, strict=True)
+
+
+def test_without_a_profile_the_fleet_is_graded_for_its_service(api: httpx.Client) -> None:
+    assert api.get("paths").json()["profile"] == "pacs"
+    assert api.get("verdict").json()["headline"] == HEADLINE
+    assert api.get("profiles").json() == ["pacs", "generic"]
+
+
+def test_a_fleet_without_services_is_graded_generic() -> None:
+    with serve(
+        FixtureCore(fleet=[Member(name="a", site="a"), Member(name="b", site="b")], measured=False)
+    ) as url:
+        assert httpx.get(f"{url}/v1/paths").json()["profile"] == "generic"
+
+
+def test_paths_come_worst_first_and_complete(api: httpx.Client) -> None:
+    report = msgspec.json.decode(api.get("paths").content, type=Report)
+
+    assert len(report.paths) == 30
+    letters = [row.grade.letter.value for row in report.paths]
+    assert letters == sorted(letters, key="XFDCBA?".index)
+    assert all(sum(leg.rtt_us for leg in row.legs) == row.rtt_min_us for row in report.paths)
+
+
+def test_flows_are_filtered_and_limited(api: httpx.Client) -> None:
+    assert [flow["process"] for flow in api.get("flows", params={"agent": "pacs"}).json()] == ["Orthanc"]
+    assert api.get("flows", params={"process": "nobody"}).json() == []
+    assert len(api.get("flows", params={"limit": 1}).json()) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "title", "remedy"),
+    [
+        (
+            "paths/nobody/pacs",
+            404,
+            "no agent is called 'nobody'",
+            "one of: clinic, home, office-1, office-2, pacs, radiologist",
+        ),
+        (
+            "paths/pacs/pacs",
+            404,
+            "no reading of pacs -> pacs yet",
+            "pathgrade status shows whether a cycle is running",
+        ),
+        ("paths?profile=chess", 404, "no profile is called 'chess'", "one of: generic, pacs"),
+        ("flows?limit=0", 422, "A parameter does not fit", "see /v1/openapi.json for bounds"),
+        ("flows?limit=many", 422, "A parameter does not fit", "see /v1/openapi.json for bounds"),
+        ("export/paths?format=xls", 422, "A parameter does not fit", "see /v1/openapi.json for bounds"),
+        ("nothing", 404, "There is nothing at /v1/nothing", "the report is at /"),
+    ],
+)
+def test_errors_are_problems_with_a_remedy(
+    api: httpx.Client, path: str, status: int, title: str, remedy: str
+) -> None:
+    answer = api.get(path)
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.json()["status"], answer.json()["title"], answer.json()["remedy"]) == (
+        status,
+        title,
+        remedy,
+    )
+
+
+def test_writing_is_refused(api: httpx.Client) -> None:
+    answer = api.post("paths")
+
+    assert answer.status_code == 405
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_fault_inside_is_one_problem() -> None:
+    class Broken(FixtureCore):
+        def status(self) -> Status:
+            raise OSError("the disk is gone")
+
+    with serve(Broken()) as url:
+        answer = httpx.get(f"{url}/v1/status")
+
+    assert answer.status_code == 500
+    assert answer.json()["title"] == "The server could not make this"
+    assert "disk" not in answer.text
+
+
+def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
+    assert sorted(api.get("openapi.json").json()["paths"]) == [
+        "/v1/agents",
+        "/v1/audit",
+        "/v1/export/paths",
+        "/v1/flows",
+        "/v1/paths",
+        "/v1/paths/{src}/{dst}",
+        "/v1/profiles",
+        "/v1/status",
+        "/v1/verdict",
+    ]
+
+
+def test_the_export_has_the_rows_of_the_page(api: httpx.Client, tmp_path: Path) -> None:
+    report = msgspec.json.decode(api.get("paths").content, type=Report)
+    for kind, media_type in (
+        ("parquet", "application/vnd.apache.parquet"),
+        ("csv", "text/csv; charset=utf-8"),
+    ):
+        answer = api.get("export/paths", params={"format": kind})
+        file = tmp_path / f"paths.{kind}"
+        file.write_bytes(answer.content)
+        rows = duckdb.sql(
+            "SELECT src, dst, letter, rung, rtt_p50_us, loss_bp, loss_back_bp, leg_source_access_us"
+            f" FROM '{file}'"
+        ).fetchall()
+
+        assert answer.headers["content-type"] == media_type
+        assert answer.headers["content-disposition"] == f'attachment; filename="pathgrade-paths-pacs.{kind}"'
+        assert rows == [
+            (
+                row.src,
+                row.dst,
+                row.grade.letter.value,
+                row.rung.value,
+                row.rtt_p50_us,
+                row.loss_bp,
+                row.loss_back_bp,
+                row.legs[1].rtt_us,
+            )
+            for row in report.paths
+        ]
+
+
+def test_an_export_leaves_no_file_behind(api: httpx.Client) -> None:
+    def left() -> set[str]:
+        return {path.name for path in Path(tempfile.gettempdir()).glob("pathgrade-*")}
+
+    before = left()
+    api.get("export/paths").raise_for_status()
+    # The file goes after the last byte is sent: ask once more on the same connection.
+    api.get("status")
+
+    assert left() <= before

@@ -1,0 +1,262 @@
+"""The pages, over real sockets: the words, the headers, and what happens to hostile text."""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+
+import httpx
+import pytest
+
+from analytics.measurement import Letter
+from tests.unit.web.fleet import DETAIL, HEADLINE, MEMBERS, FixtureCore, serve, with_label
+
+PAGES = [
+    "/",
+    "/?profile=generic",
+    "/paths/radiologist/pacs",
+    "/paths/clinic/home?profile=generic",
+    "/flows",
+    "/nope",
+]
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[httpx.Client]:
+    with serve(FixtureCore()) as url, httpx.Client(base_url=url) as client:
+        yield client
+
+
+class Words(HTMLParser):
+    """The text of a page, and every tag with its attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes another"
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.parts))
+
+
+VOID = {"meta", "link", "input", "br"}
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_are_well_formed_and_strict(site: httpx.Client, path: str) -> None:
+    answer = site.get(path)
+    page = Words(answer.text)
+
+    assert page.open == []
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    assert "unsafe" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    for tag, attributes in page.tags:
+        assert "style" not in attributes, f"inline style on {tag}"
+        assert not any(name.startswith("on") for name in attributes), f"inline handler on {tag}"
+        assert tag != "script" or attributes.get("src"), "inline script"
+        for name in ("src", "href", "action"):
+            assert (attributes.get(name) or "/").startswith(("/", "#")), (
+                f"{tag} leads away: {attributes[name]}"
+            )
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_one_main_one_h1_and_all_assets_exist(site: httpx.Client, path: str) -> None:
+    page = Words(site.get(path).text)
+    tags = [tag for tag, _ in page.tags]
+
+    assert tags.count("h1") == 1
+    assert tags.count("main") == 1
+    for tag, attributes in page.tags:
+        link = attributes.get("src") or (attributes.get("href") if tag == "link" else None)
+        if link:
+            assert site.get(link).status_code == 200, link
+
+
+def test_the_verdict_comes_first(site: httpx.Client) -> None:
+    page = Words(site.get("/").text)
+    body = page.text
+
+    assert (
+        body.index(HEADLINE)
+        < body.index(DETAIL)
+        < body.index("Who can and who cannot")
+        < body.index("Paths, worst")
+    )
+
+
+def test_people_come_worst_first(site: httpx.Client) -> None:
+    html = site.get("/").text
+    places = re.findall(r'<li class="place place-(\w+)">.*?<a href="([^"]+)">([^<]+)</a>', html, re.DOTALL)
+
+    assert places[0] == ("cannot", "/paths/pacs/radiologist?profile=pacs", "the radiologist")
+    assert [can for can, _, _ in places] == ["cannot", "can", "can", "can", "can"]
+    assert places[1][2] == "the clinic"
+
+
+def test_every_path_is_listed_with_what_was_measured(site: httpx.Client) -> None:
+    html = site.get("/").text
+    rows = re.findall(r'<tr role="row" class="row-\w+">(.*?)</tr>', html, re.DOTALL)
+    worst = Words(f"<table><tr>{rows[2]}</tr></table>").text
+
+    assert len(rows) == 30
+    assert "pacs→ to radiologist hospital → hotel" in worst
+    for shown in (
+        "D, poor",
+        "37 s",
+        "247 ms",
+        "248 ms",
+        "there 0 %",
+        "back 0.33 %",
+        "direct · NAT",
+        "≥ 94 Mbit/s",
+    ):
+        assert shown.replace(" ", "") in worst.replace("\N{NO-BREAK SPACE}", "").replace(" ", ""), shown
+    assert "hotel access 212 ms" in worst.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_a_relay_is_never_called_direct(site: httpx.Client) -> None:
+    html = site.get("/").text
+    rows = re.findall(r'<tr role="row" class="row-\w+">(.*?)</tr>', html, re.DOTALL)
+    clinic = [row for row in rows if "/clinic" in row]
+
+    assert len(clinic) == 10
+    assert all("relay · UDP" in row and "direct" not in row for row in clinic)
+    assert sum("relay" in row for row in rows) == 10
+
+
+def test_a_leg_bar_says_in_words_what_it_draws(site: httpx.Client) -> None:
+    html = site.get("/paths/radiologist/pacs").text
+    label = re.search(r'aria-label="Where the time is: ([^"]+)"', html)
+
+    assert label is not None
+    assert label[1].replace("\N{NO-BREAK SPACE}", " ") == (
+        "radiologist&#39;s host 1.6 ms, hotel access 212 ms, transit 28.0 ms, hospital access 4.1 ms,"
+        " pacs&#39; host 0.30 ms"
+    )
+    widths = [int(width) for width in re.findall(r'width="(\d+)" height="10"><title>', html)]
+    assert sum(widths[:5]) == 1000
+
+
+def test_the_path_page_shows_both_directions_and_the_reason(site: httpx.Client) -> None:
+    words = Words(site.get("/paths/radiologist/pacs").text).text.replace("\N{NO-BREAK SPACE}", " ")
+
+    for shown in (
+        "Hops, seen from radiologist",
+        "Hops, seen from pacs",
+        "The samples support 35 s to 40 s. Rule pacs.open.v1, rules 2026-11-01.",
+        "Not LANother network",
+        "Not IPv6no address",
+        "getscu[4121]",
+        "Orthanc[877]",
+        "no answer",
+    ):
+        assert shown in words, shown
+
+
+def test_hostile_text_stays_text() -> None:
+    label = "<script>alert(1)</script>\"'&"
+    with serve(with_label(label)) as url:
+        html = httpx.get(url).text
+
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;" in html
+    assert [attributes["src"][:18] for tag, attributes in Words(html).tags if tag == "script"] == [
+        "/static/refresh.js"
+    ]
+
+
+def test_hostile_questions_stay_text(site: httpx.Client) -> None:
+    for path in (
+        "/paths/%3Cscript%3E/pacs",
+        "/%3Cscript%3E",
+        "/flows?process=%22%3E%3Cscript%3E",
+        "/?profile=%3Cb%3E",
+    ):
+        html = site.get(path).text
+        assert html.count("<script") == html.count('<script src="/static/refresh.js'), path
+
+
+def test_no_request_names_a_file_outside(site: httpx.Client) -> None:
+    for path in ("/static/../app.py", "/static/%2e%2e%2fapp.py", "/static/app.py", "/static/"):
+        assert site.get(path).status_code == 404, path
+
+
+def test_an_unknown_page_says_so_in_words(site: httpx.Client) -> None:
+    answer = site.get("/nope")
+
+    assert answer.status_code == 404
+    assert "There is nothing at /nope. Try: the report is at /. To the report" in Words(answer.text).text
+
+
+def test_an_unknown_agent_is_told_who_there_is(site: httpx.Client) -> None:
+    answer = site.get("/paths/nobody/pacs")
+
+    assert answer.status_code == 404
+    words = Words(answer.text).text
+    assert (
+        "no agent is called 'nobody'. Try: one of: clinic, home, office-1, office-2, pacs, radiologist."
+        in words
+    )
+
+
+@pytest.mark.parametrize(
+    ("core", "said"),
+    [
+        (FixtureCore(fleet=[]), "Enrol the first agent"),
+        (FixtureCore(fleet=MEMBERS[:1], measured=False), "One agent is here; a path needs two"),
+        (FixtureCore(measured=False, cycle_running=True), "0 of 30 paths measured."),
+    ],
+    ids=["no agents", "one agent", "no cycle"],
+)
+def test_empty_states_say_what_to_do(core: FixtureCore, said: str) -> None:
+    with serve(core) as url:
+        page = Words(httpx.get(url).text)
+
+    assert said in page.text
+    assert page.open == []
+
+
+def test_the_page_is_small(site: httpx.Client) -> None:
+    """150 kB for everything a first visit loads, at six agents; the pages themselves go compressed later."""
+    html = site.get("/").text
+    assets = set(re.findall(r'(?:src|href)="(/static/[^"]+)"', html))
+
+    assert len(html) + sum(len(site.get(link).content) for link in assets) < 150_000
+
+
+def test_filters_of_the_flows_page(site: httpx.Client) -> None:
+    assert "getscu" not in Words(site.get("/flows?agent=pacs").text).text
+    assert "Nothing fits." in Words(site.get("/flows?process=nobody").text).text
+    assert "getscu" in Words(site.get("/flows?agent=&process=&remote=").text).text
+
+
+def test_an_unreachable_path_says_why() -> None:
+    core = FixtureCore(letters={("pacs", "radiologist"): Letter.UNREACHABLE})
+    with serve(core) as url:
+        overview = Words(httpx.get(url).text).text
+        path = Words(httpx.get(f"{url}/paths/pacs/radiologist").text).text
+
+    assert "X, cannot connect" in overview
+    assert "no way through" in overview
+    assert "Cannot connect: no rung of the ladder got through." in path
+    assert "Not server reflexiveno answer" in path
+    assert "every rung failed" in path
