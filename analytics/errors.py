@@ -9,7 +9,8 @@
     │   └── MessageError
     ├── StoreError             the data folder cannot be read or written
     │   ├── StoreLockedError   another process holds it
-    │   └── StoreFullError     no space left; nothing acknowledged is lost
+    │   ├── StoreFullError     no space left; nothing acknowledged is lost
+    │   └── StoreBusyError     more at once than is taken; come again later
     ├── RulesError             a rules file that does not hold
     └── ExportError            the output cannot be written
 """
@@ -64,6 +65,12 @@ class StoreLockedError(StoreError):
 
 class StoreFullError(StoreError):
     """No space left on the device."""
+
+
+class StoreBusyError(StoreError):
+    """More is waiting to be written than the store keeps in memory: try again later."""
+
+    exit_code = 75
 
 
 class RulesError(AnalyticsError):

@@ -5,89 +5,100 @@
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Sequence
+from itertools import permutations
 
-from analytics.measurement import Flow, Grade, Hop, Leg, Reading, Rung
+from analytics.measurement import Flow, Hop, Reading
+from analytics.paths import by_pair, hops_of, path_rows
+from analytics.rules.load import Rules
+from analytics.shapes import Member, PathDetail, PathRow, Report, Service, Verdict
+from analytics.verdict import verdict
 
-
-class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """Something people open, on an agent's host."""
-
-    name: str  # "PACS"
-    profile: str
-    agent: str
-    port: int
-
-
-class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent of the fleet, as enrolled."""
-
-    name: str
-    site: str
-    label: str = ""  # "the radiologist"; empty = the name
-    online: bool = True
-    services: list[Service] = []
+__all__ = [
+    "Member",
+    "PathDetail",
+    "PathRow",
+    "Report",
+    "Service",
+    "Verdict",
+    "build_detail",
+    "build_report",
+]
 
 
-class PathRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The latest of one directed path, graded: one line of the ranked list and of the export."""
+def build_report(
+    *,
+    tenant: str,
+    profile: str,
+    readings: Sequence[Reading],
+    hops: Sequence[Hop],
+    members: Sequence[Member],
+    at_us: int,
+    rules: Rules,
+) -> Report:
+    """Judge a fleet at a moment, from the latest reading of each directed path and those tests' hops.
 
-    src: str
-    dst: str
-    src_site: str
-    dst_site: str
-    grade: Grade
-    at_us: int  # end of the test
-    age_s: int
-    rung: Rung
-    rungs_failed: str
-    rtt_min_us: int | None
-    rtt_p50_us: int | None
-    rtt_p95_us: int | None
-    rtt_n: int
-    loss_bp: int | None  # src -> dst
-    loss_back_bp: int | None  # dst -> src, from the other end's reading
-    sent: int
-    received: int
-    ipdv_us: int | None
-    capacity_kbps: int | None
-    capacity_trust: str
-    stamps: str
-    connect_us: int | None
-    error: str
-    legs: list[Leg]  # sum of rtt_us == rtt_min_us; empty where there are no hops to tell
-
-
-class PathDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """Both directions of a pair, their hops as seen from either end, and the passive flows between them."""
-
-    forward: PathRow
-    back: PathRow | None
-    forward_reading: Reading
-    back_reading: Reading | None
-    forward_hops: list[Hop]
-    back_hops: list[Hop]
-    flows: list[Flow]
+    Readings of agents that are no longer enrolled are left out. Raises ``RulesError`` for an unknown profile.
+    """
+    paths = path_rows(profile, readings, hops, members, at_us=at_us, rules=rules)
+    measured = {(row.src, row.dst) for row in paths}
+    names = sorted(member.name for member in members)
+    return Report(
+        tenant=tenant,
+        profile=profile,
+        at_us=at_us,
+        rules_version=rules.version,
+        verdict=verdict(profile, members, paths, rules),
+        paths=paths,
+        members=sorted(members, key=lambda member: member.name),
+        missing=[pair for pair in permutations(names, 2) if pair not in measured],
+    )
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The sentence, and the sentences under it: one per workplace that cannot, then what is not known."""
+def build_detail(
+    src: str,
+    dst: str,
+    *,
+    profile: str,
+    readings: Sequence[Reading],
+    hops: Sequence[Hop],
+    flows: Sequence[Flow],
+    members: Sequence[Member],
+    at_us: int,
+    rules: Rules,
+) -> PathDetail | None:
+    """Tell all of one path; None where the latest readings have none of ``src`` to ``dst``.
 
-    headline: str  # "4 of 5 workplaces can open a CT from the PACS right now."
-    details: list[str]
-    can: list[str]  # agent names
-    cannot: list[str]
-    unknown: list[str]
+    Of ``flows``, those between the two are kept: the remote address is one that the test met.
+    """
+    latest = by_pair(readings, members)
+    forward = latest.get((src, dst))
+    if forward is None:
+        return None
+    back = latest.get((dst, src))
+    rows = path_rows(profile, readings, hops, members, at_us=at_us, rules=rules)
+    row_of = {(row.src, row.dst): row for row in rows}
+    return PathDetail(
+        forward=row_of[src, dst],
+        back=row_of.get((dst, src)),
+        forward_reading=forward,
+        back_reading=back,
+        forward_hops=hops_of(forward, hops),
+        back_hops=hops_of(back, hops) if back is not None else [],
+        flows=[flow for flow in flows if _between(flow, forward, back)],
+    )
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything of one tenant and profile at one moment; paths worst first."""
+def _between(flow: Flow, forward: Reading, back: Reading | None) -> bool:
+    """True where one end saw a session with an address that the test used to reach the other end."""
+    towards = {
+        forward.src: {_address(forward.remote_candidate), _address(back.local_candidate if back else "")},
+        forward.dst: {_address(back.remote_candidate if back else ""), _address(forward.local_candidate)},
+    }
+    return bool(flow.remote_address) and flow.remote_address in towards.get(flow.agent, set())
 
-    tenant: str
-    profile: str
-    at_us: int
-    rules_version: str
-    verdict: Verdict
-    paths: list[PathRow]
-    members: list[Member]
-    missing: list[tuple[str, str]]  # directed pairs of the fleet without a reading
+
+def _address(candidate: str) -> str:
+    """Take the address out of 'type address port'."""
+    parts = candidate.split(" ")
+    return parts[1] if len(parts) == 3 else ""

@@ -1,0 +1,111 @@
+"""Path rows: the latest reading of each directed path, graded and split into legs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from analytics.grade import grade, measured_at_us
+from analytics.legs import legs
+from analytics.measurement import Grade, Hop, Leg, Letter, Reading
+from analytics.rules.load import Rules
+from analytics.shapes import Member, PathRow
+
+WORST_FIRST: Final = (Letter.UNREACHABLE, Letter.F, Letter.D, Letter.C, Letter.B, Letter.A, Letter.UNKNOWN)
+"""Order of the ranked list; what is not known comes last, however bad it may be."""
+
+Pair = tuple[str, str]
+"""Source and destination of a directed path."""
+
+
+def path_rows(
+    profile: str,
+    readings: Sequence[Reading],
+    hops: Sequence[Hop],
+    members: Sequence[Member],
+    *,
+    at_us: int,
+    rules: Rules,
+) -> list[PathRow]:
+    """Grade every directed path and split it into legs, worst first."""
+    latest = by_pair(readings, members)
+    sites = {member.name: member.site for member in members}
+    traces: dict[Pair, list[Hop]] = {}  # (test, who traced) -> hops
+    for hop in hops:
+        traces.setdefault((hop.test, hop.src), []).append(hop)
+    rows = []
+    for (src, dst), reading in latest.items():
+        back = _same_test(reading, latest.get((dst, src)))
+        near, far = traces.get((reading.test, src), []), traces.get((reading.test, dst), [])
+        split = legs(reading, near, far, src_site=sites[src], dst_site=sites[dst])
+        graded = grade(reading, back, profile, rules, at_us)
+        rows.append(_row(reading, back, graded, split, sites=(sites[src], sites[dst]), at_us=at_us))
+    return sorted(rows, key=_worst_first)
+
+
+def loss_bp(reading: Reading) -> int | None:
+    """Loss of a reading's direction in basis points, rounded; None where nothing was sent."""
+    if not reading.sent:
+        return None
+    return round(10_000 * max(0, reading.sent - reading.received) / reading.sent)
+
+
+def by_pair(readings: Sequence[Reading], members: Sequence[Member]) -> dict[Pair, Reading]:
+    """Key readings by pair, without those of agents that are not enrolled."""
+    enrolled = {member.name for member in members}
+    return {(r.src, r.dst): r for r in readings if {r.src, r.dst} <= enrolled and r.src != r.dst}
+
+
+def _same_test(reading: Reading, back: Reading | None) -> Reading | None:
+    """The other direction, unless it is of another test: its upload may still be on the way."""
+    return back if back is not None and back.test == reading.test else None
+
+
+def hops_of(reading: Reading, hops: Sequence[Hop]) -> list[Hop]:
+    """Pick what the sender of a reading traced in its test, by TTL."""
+    own = (hop for hop in hops if hop.test == reading.test and hop.src == reading.src)
+    return sorted(own, key=lambda hop: hop.ttl)
+
+
+def _row(
+    reading: Reading,
+    back: Reading | None,
+    graded: Grade,
+    split: list[Leg],
+    *,
+    sites: Pair,
+    at_us: int,
+) -> PathRow:
+    ended_us = measured_at_us(reading, at_us)
+    return PathRow(
+        src=reading.src,
+        dst=reading.dst,
+        src_site=sites[0],
+        dst_site=sites[1],
+        grade=graded,
+        at_us=ended_us,
+        age_s=max(0, at_us - ended_us) // 1_000_000,
+        rung=reading.rung,
+        rungs_failed=reading.rungs_failed,
+        rtt_min_us=reading.rtt_min_us,
+        rtt_p50_us=reading.rtt_p50_us,
+        rtt_p95_us=reading.rtt_p95_us,
+        rtt_n=reading.rtt_n,
+        loss_bp=loss_bp(reading),
+        loss_back_bp=None if back is None else loss_bp(back),
+        sent=reading.sent,
+        received=reading.received,
+        ipdv_us=reading.ipdv_us,
+        capacity_kbps=reading.capacity_kbps,
+        capacity_trust=reading.capacity_trust.value,
+        stamps=reading.stamps.value,
+        connect_us=reading.connect_us,
+        error=reading.error,
+        legs=split,
+    )
+
+
+def _worst_first(row: PathRow) -> tuple[int, int, int, str, str]:
+    """Letter, then outcome, then round trip; names last, so that the order never depends on the input's."""
+    outcome = row.grade.outcome or row.grade.outcome_low or 0
+    return (WORST_FIRST.index(row.grade.letter), -outcome, -(row.rtt_p50_us or 0), row.src, row.dst)

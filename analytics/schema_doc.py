@@ -1,0 +1,91 @@
+"""Writes ``docs/schema.md``, the data dictionary: ``python -m analytics.schema_doc [FILE]``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from analytics.export import PATH_COLUMNS
+from analytics.measurement import FACTS, SORT_KEYS, Column
+from analytics.store.columns import ORIGIN, STORED
+
+TARGET: Final = Path("docs/schema.md")
+
+_INTRODUCTION: Final = """\
+# Data dictionary
+
+Generated from `analytics/measurement.py` and `analytics/export.py` by `python -m analytics.schema_doc`. Do
+not edit.
+
+Facts are written once and never changed. They lie in the server's data folder as
+`parquet/<table>/date=<day of receipt, UTC>/<segment>.parquet`, and anything that reads Parquet may read them
+while the server runs:
+
+```sql
+SELECT src, dst, rtt_p50_us FROM read_parquet('DATA/parquet/readings/*/*.parquet', hive_partitioning = false);
+```
+
+Integers throughout: microseconds, basis points (1/100 of a percent), kilobits per second. What was not
+measured is null, never 0. Each field of a Parquet file carries its description and unit as metadata.
+"""
+_ORIGIN: Final = """\
+## Every table: where a row came from
+
+Added by the server. (tenant, sender, boot, batch) names a batch for ever; the server keeps one copy however
+often it is sent.
+"""
+_EXPORT: Final = """\
+## Exported paths
+
+`pathgrade export paths`: the latest of every directed path with its grade, as the page shows it. The measured
+legs of a row sum to its `rtt_min_us`.
+"""
+
+
+def schema_text() -> str:
+    """The document."""
+    tables = [_table(name) for name in FACTS]
+    export = [(c.name, str(c.type).replace("string", "text"), c.unit, c.description) for c in PATH_COLUMNS]
+    origin = _ORIGIN + _grid(_row(column) for column in ORIGIN)
+    return "\n".join([_INTRODUCTION, *tables, origin, _EXPORT + _grid(export)])
+
+
+def _table(name: str) -> str:
+    doc = (FACTS[name].__doc__ or "").strip()
+    order = ", ".join(SORT_KEYS[name])
+    own = STORED[name][: -len(ORIGIN)]
+    return f"## {name}\n\n{doc} Sorted by {order}.\n{_grid(_row(column) for column in own)}"
+
+
+def _row(column: Column) -> Sequence[str]:
+    kind = ("int64" if column.kind == "int" else "text") + (" or null" if column.nullable else "")
+    values = f" One of: {', '.join(column.choices)}." if column.choices else ""
+    return (
+        column.name,
+        kind,
+        column.unit,
+        f"{column.description}.{values}" if values else column.description,
+    )
+
+
+def _grid(rows: Iterable[Sequence[str]]) -> str:
+    head = "\n| column | type | unit | meaning |\n|---|---|---|---|\n"
+    return head + "".join(
+        f"| `{name}` | {kind} | {unit} | {_cell(what)} |\n" for name, kind, unit, what in rows
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write the document to the file named, or to its place in the tree."""
+    target = Path(arguments[0]) if arguments else TARGET
+    target.write_text(schema_text(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,90 @@
+"""The shapes of a report: fleet, path rows, verdict. Others import them from ``analytics.report``."""
+
+from __future__ import annotations
+
+import msgspec
+
+from analytics.measurement import Flow, Grade, Hop, Leg, Reading, Rung
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """Something people open, on an agent's host."""
+
+    name: str  # "PACS"
+    profile: str
+    agent: str
+    port: int
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent of the fleet, as enrolled."""
+
+    name: str
+    site: str
+    label: str = ""  # "the radiologist"; empty = the name
+    online: bool = True
+    services: list[Service] = []
+
+
+class PathRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The latest of one directed path, graded: one line of the ranked list and of the export."""
+
+    src: str
+    dst: str
+    src_site: str
+    dst_site: str
+    grade: Grade
+    at_us: int  # end of the test
+    age_s: int
+    rung: Rung
+    rungs_failed: str
+    rtt_min_us: int | None
+    rtt_p50_us: int | None
+    rtt_p95_us: int | None
+    rtt_n: int
+    loss_bp: int | None  # src -> dst
+    loss_back_bp: int | None  # dst -> src, from the other end's reading
+    sent: int
+    received: int
+    ipdv_us: int | None
+    capacity_kbps: int | None
+    capacity_trust: str
+    stamps: str
+    connect_us: int | None
+    error: str
+    legs: list[Leg]  # sum of rtt_us == rtt_min_us; empty where there are no hops to tell
+
+
+class PathDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """Both directions of a pair, their hops as seen from either end, and the passive flows between them."""
+
+    forward: PathRow
+    back: PathRow | None
+    forward_reading: Reading
+    back_reading: Reading | None
+    forward_hops: list[Hop]
+    back_hops: list[Hop]
+    flows: list[Flow]
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The sentence, and the sentences under it: one per workplace that cannot, then what is not known."""
+
+    headline: str  # "4 of 5 workplaces can open a CT from the PACS right now."
+    details: list[str]
+    can: list[str]  # agent names
+    cannot: list[str]
+    unknown: list[str]
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything of one tenant and profile at one moment; paths worst first."""
+
+    tenant: str
+    profile: str
+    at_us: int
+    rules_version: str
+    verdict: Verdict
+    paths: list[PathRow]
+    members: list[Member]
+    missing: list[tuple[str, str]]  # directed pairs of the fleet without a reading

@@ -1,0 +1,177 @@
+r"""The spool: what was acknowledged and is not yet in Parquet. One file a segment, written in one direction.
+
+::
+
+    segment   magic "PGSPOOL\n" (8)  version u32  reserved u32            then frames
+    frame     magic "PGFR" (4)  length u32  CRC-32 u32                    of the payload that follows
+    payload   received_us u64  tenant length u16  tenant  batch body      little-endian throughout
+
+A batch body is kept as the agent packed it (``analytics/batch.py``). A crash in the middle of a write leaves
+a torn tail, which nobody was told was kept: it is cut when the segment is next read. Damage elsewhere is
+stepped over by looking for the next frame that is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from analytics.errors import StoreError
+from analytics.store.files import sync_folder
+
+SEGMENT_MAGIC: Final = b"PGSPOOL\n"
+SEGMENT_VERSION: Final = 1
+FRAME_MAGIC: Final = b"PGFR"
+SUFFIX: Final = ".spool"
+
+_HEADER: Final = struct.Struct("<8sII")
+_FRAME: Final = struct.Struct("<4sII")
+_PAYLOAD: Final = struct.Struct("<QH")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One acknowledged batch."""
+
+    received_us: int
+    tenant: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentContent:
+    """A segment as read back."""
+
+    frames: list[Frame] = field(default_factory=list)
+    whole_bytes: int = 0  # up to here the file is good
+    torn_bytes: int = 0  # cut off the end: never acknowledged
+    damaged_bytes: int = 0  # stepped over in the middle: a fault of the disk
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """Lay out one frame."""
+    tenant = frame.tenant.encode()
+    payload = _PAYLOAD.pack(frame.received_us, len(tenant)) + tenant + frame.body
+    return _FRAME.pack(FRAME_MAGIC, len(payload), zlib.crc32(payload)) + payload
+
+
+def decode_segment(data: bytes, name: str = "segment") -> SegmentContent:
+    """Read all whole frames. Raises ``StoreError`` for a file of another kind or a newer version."""
+    if len(data) < _HEADER.size:
+        return SegmentContent(torn_bytes=len(data))
+    magic, version, _ = _HEADER.unpack_from(data)
+    if magic != SEGMENT_MAGIC or version != SEGMENT_VERSION:
+        raise StoreError(
+            f"{name} is not a spool segment of version {SEGMENT_VERSION}",
+            remedy="start the version of the server that wrote it once, so that it seals the spool",
+        )
+    return _decode_frames(data)
+
+
+def _decode_frames(data: bytes) -> SegmentContent:
+    frames: list[Frame] = []
+    whole, damaged = _HEADER.size, 0
+    at: int | None = whole
+    while at is not None and at < len(data):
+        frame, after = _frame_at(data, at)
+        if frame is None:
+            at = _next_whole(data, at + 1)
+            continue
+        damaged += at - whole
+        frames.append(frame)
+        at = whole = after
+    return SegmentContent(frames, whole, len(data) - whole, damaged)
+
+
+def _frame_at(data: bytes, at: int) -> tuple[Frame | None, int]:
+    """Read the frame that begins at ``at``; None if there is no whole one."""
+    if at + _FRAME.size > len(data):
+        return None, at
+    magic, length, crc = _FRAME.unpack_from(data, at)
+    payload = data[at + _FRAME.size : at + _FRAME.size + length]
+    if magic != FRAME_MAGIC or len(payload) != length or zlib.crc32(payload) != crc:
+        return None, at
+    received_us, tenant_length = _PAYLOAD.unpack_from(payload)
+    body_at = _PAYLOAD.size + tenant_length
+    tenant = payload[_PAYLOAD.size : body_at].decode()
+    return Frame(received_us, tenant, payload[body_at:]), at + _FRAME.size + length
+
+
+def _next_whole(data: bytes, start: int) -> int | None:
+    """Find the next place that holds a whole frame."""
+    at = data.find(FRAME_MAGIC, start)
+    while at != -1:
+        if _frame_at(data, at)[0] is not None:
+            return at
+        at = data.find(FRAME_MAGIC, at + 1)
+    return None
+
+
+def segment_path(folder: Path, number: int) -> Path:
+    """Name a segment; the number only grows, so that names sort by age."""
+    return folder / f"{number:010d}{SUFFIX}"
+
+
+def recover_segment(path: Path) -> SegmentContent:
+    """Read a segment that an earlier process left, and cut its torn tail."""
+    content = decode_segment(path.read_bytes(), str(path))
+    if content.torn_bytes:
+        with path.open("r+b") as file:
+            file.truncate(content.whole_bytes)
+            os.fsync(file.fileno())
+    return content
+
+
+class Segment:
+    """The segment being written. One writer; not thread-safe."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        """Create the file, durably. Raises ``OSError``."""
+        self.number = number
+        self.path = segment_path(folder, number)
+        self.broken = False
+        """The disk failed in a way that leaves the file's content unknown: write to another segment."""
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        self._size = 0
+        try:
+            self.append([_HEADER.pack(SEGMENT_MAGIC, SEGMENT_VERSION, 0)])
+            sync_folder(folder)
+        except OSError:
+            self.close()
+            self.path.unlink(missing_ok=True)
+            raise
+
+    def append(self, frames: list[bytes]) -> None:
+        """Write frames and wait until they are on the disk: all of them, or (``OSError``) none."""
+        data = b"".join(frames)
+        try:
+            _write_all(self._fd, data)
+            os.fdatasync(self._fd)
+        except OSError:
+            self._cut()
+            raise
+        self._size += len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+    def _cut(self) -> None:
+        """Take a failed write off again, so that its frames are not read back as if acknowledged."""
+        self.broken = True
+        with suppress(OSError):
+            os.ftruncate(self._fd, self._size)
+            os.lseek(self._fd, self._size, os.SEEK_SET)
+            os.fdatasync(self._fd)
+            self.broken = False
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,35 @@
+"""The rows of a segment that is not sealed yet, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from analytics.store.known import BatchKey, KnownBatches
+
+
+@dataclass(slots=True)
+class Unsealed:
+    """Arrow tables over the buffers that came over the wire, and the batches they came in."""
+
+    tables: dict[tuple[str, str], list[pa.Table]] = field(default_factory=dict)  # (table, day)
+    batches: KnownBatches = field(default_factory=KnownBatches)
+    rows: int = 0
+    size: int = 0  # bytes
+    damaged: bool = False  # the segment's file has a fault in the middle: keep it when sealed
+
+    def add(self, tables: dict[str, pa.Table], day: str, key: BatchKey) -> None:
+        """Take up the rows of one batch."""
+        for name, table in tables.items():
+            self.tables.setdefault((name, day), []).append(table)
+            self.rows += table.num_rows
+            self.size += table.nbytes
+        self.batches.add(key)
+
+    def parts(self, table: str) -> Iterator[pa.Table]:
+        """Rows of one table, of all days."""
+        for (name, _), tables in self.tables.items():
+            if name == table:
+                yield from tables
