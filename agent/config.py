@@ -1,0 +1,123 @@
+"""The agent's configuration: one TOML file, read into frozen structs.
+
+::
+
+    server = "http://192.0.2.10:8440"
+    token_file = "/etc/pathgrade/token"
+    name = "pacs"
+    site = "hospital"
+    label = "the PACS"
+    data = "/var/lib/pathgrade-agent"
+
+    [[services]]
+    name = "PACS"
+    profile = "pacs"
+    port = 4242
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from agent.errors import ConfigError
+from analytics.measurement import named, text
+from analytics.wire import ServiceOffer
+
+MAX_FILE: Final = 64 * 1024
+MAX_TOKEN: Final = 200
+
+_HOST: Final = re.compile(r"^[A-Za-z0-9._:-]+$")
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One agent."""
+
+    server: str
+    """URL of the server's agent listener."""
+    name: Annotated[str, named("this agent")]
+    site: Annotated[str, named("site this host stands in")]
+    data: Path
+    """Folder of its identity, its credential and what the server has not acknowledged yet."""
+    label: Annotated[str, text("what people call it", most=60)] = ""
+    token: str | None = None
+    """Enrolment token, needed once; or ``token_file``."""
+    token_file: Path | None = None
+    """File with the enrolment token."""
+    cache: Path | None = None
+    """Folder of compiled eBPF programs; agents may share one. Default: ``cache`` under ``data``."""
+    services: Annotated[list[ServiceOffer], msgspec.Meta(max_length=16)] = []
+    """What people open on this host, see below."""
+    passive: Literal["ebpf", "off"] = "ebpf"
+    """How TCP sessions of this host are watched."""
+    namespaces: Literal["own", "all"] = "own"
+    """Whose sessions: of the agent's own network namespace, or of all (containers too)."""
+    mesh: bool = True
+    """Whether this agent takes part in active tests."""
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where compiled eBPF programs are kept."""
+        return self.cache or self.data / "cache"
+
+    def enrolment_token(self) -> str | None:
+        """Read the token, from the file if one is named; None if none is set. Raises ``ConfigError``."""
+        if self.token_file is None:
+            return self.token
+        return _read(self.token_file, MAX_TOKEN + 1).strip()
+
+
+def load(path: Path) -> Config:
+    """Read a configuration; raises ``ConfigError`` with the key and the file."""
+    try:
+        config = msgspec.convert(tomllib.loads(_read(path, MAX_FILE)), Config, dec_hook=_convert)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"read {path}: {error}", remedy="correct the TOML; docs/config.md has a sample"
+        ) from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"read {path}: {_say(error)}", remedy="docs/config.md lists every key") from error
+    _check_server(path, config.server)
+    if config.token is not None and config.token_file is not None:
+        raise ConfigError(f"read {path}: token and token_file are both set", remedy="keep one of them")
+    return config
+
+
+def _read(path: Path, most: int) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(most)
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigError(f"read {path}: {why}", remedy="name a readable text file") from error
+
+
+def _convert(kind: type, value: object) -> object:
+    """Read the one type TOML does not know."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise TypeError(f"Expected `{kind.__name__}`, got {value!r}")
+
+
+def _say(error: msgspec.ValidationError) -> str:
+    """Put the key first: 'services[0].port: Expected ...'."""
+    what, _, where = str(error).partition(" - at `$")
+    key = where.rstrip("`").lstrip(".")
+    return f"{key}: {what}" if key else what
+
+
+def _check_server(path: Path, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme == "http" and _HOST.match(parts.hostname or "") and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if not good or parts.path not in ("", "/") or parts.query or parts.username:
+        raise ConfigError(
+            f"read {path}: server: {url!r} is not http://HOST:PORT", remedy="http://192.0.2.10:8440"
+        )

@@ -1,0 +1,91 @@
+"""What can go wrong in the agent.
+
+::
+
+    AgentError
+    ├── ConfigError            a configuration that does not hold
+    ├── IdentityError          the key or certificate cannot be read or written
+    ├── FolderError            the data folder cannot be used, or another agent uses it
+    ├── EnrolmentError         the server does not let this agent in
+    ├── CredentialRefusedError the server no longer knows this agent: it must enrol again
+    ├── ServerSilentError      the server cannot be reached, or cannot take this now; trying again helps
+    └── MeshError              an active test cannot go on
+        ├── SignallingError    the peer, or the way to it through the server, broke off
+        ├── RungError          one rung of the ladder did not connect
+        ├── PeerCertificateError   the peer's DTLS certificate is not the enrolled one
+        └── PeerSilentError    the peer stopped answering on a connected path
+"""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """Base. ``remedy`` says what to try; ``exit_code`` is what a command ends with (sysexits.h)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class ConfigError(AgentError):
+    """A configuration that does not hold."""
+
+    exit_code = 78
+
+
+class IdentityError(AgentError):
+    """The key or certificate cannot be read or written."""
+
+    exit_code = 77
+
+
+class FolderError(AgentError):
+    """The data folder cannot be used, or another agent uses it."""
+
+    exit_code = 73
+
+
+class EnrolmentError(AgentError):
+    """The server does not let this agent in: its token or its name is refused."""
+
+    exit_code = 77
+
+
+class CredentialRefusedError(AgentError):
+    """The server no longer knows this agent: it must enrol again."""
+
+    exit_code = 77
+
+
+class ServerSilentError(AgentError):
+    """The server cannot be reached, or cannot take this now; trying again helps. Never ends the agent."""
+
+    exit_code = 69
+
+    def __init__(self, message: str, *, retry_s: float = 0) -> None:
+        super().__init__(message)
+        self.retry_s = retry_s  # not before, if the server said so
+
+
+class MeshError(AgentError):
+    """An active test cannot go on. Becomes the ``error`` of a reading; never ends the agent."""
+
+    exit_code = 69
+
+
+class SignallingError(MeshError):
+    """The peer gave up, said something unexpected, or did not answer through the server."""
+
+
+class RungError(MeshError):
+    """One rung of the ladder did not connect; the message is the reason shown to people."""
+
+
+class PeerCertificateError(MeshError):
+    """The peer's DTLS certificate is not the enrolled one: nothing is measured with it."""
+
+
+class PeerSilentError(MeshError):
+    """The peer stopped answering on a path that was connected."""

@@ -1,0 +1,190 @@
+"""READ FIRST for the server: the parts, wired.
+
+::
+
+    agents ── agent listener ─┬─ enrolment ── state (SQLite)          readers ── report listener ── core
+                              ├─ ingest ── store (spool, Parquet)                                    │
+                              └─ signalling ── hub ── cycles (the plan, run)    (reads all)
+    agents ── STUN (UDP)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+
+from analytics.errors import AnalyticsError
+from analytics.rules.load import load_rules
+from analytics.store.store import Store
+from server import enrolment, ingest, signalling
+from server.agent_app import agent_app
+from server.audit import Audit
+from server.core import Core
+from server.cycles import Cycles, Plan
+from server.hub import Hub
+from server.ingest import Ingest
+from server.listeners import Listener, given_socket, http_listener, stun_responders, tcp_socket
+from server.pages.app import report_app
+from server.settings import Address, Settings
+from server.signalling import Signalling
+from server.state import State
+from server.stun import Counters
+from server.turn import Relays
+
+log: Final = logging.getLogger("pathgrade.server")
+
+LOG_FORMAT: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
+Tasks = Iterable[asyncio.Task[None]]
+ANY_HOSTS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared with, not bound
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where a running server is reached, port 0 resolved, and its parts for who embeds it."""
+
+    agents: Address
+    report: Address
+    stun: tuple[Address, ...]
+    core: Core
+    cycles: Cycles
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ``ServerError`` or ``AnalyticsError`` if it cannot start."""
+    _log_to_stderr()
+    asyncio.run(_until_signalled(settings))
+
+
+async def _until_signalled(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with serving(settings) as running:
+        log.info("ready agents=%s report=%s stun=%s", running.agents, running.report, _join(running.stun))
+        await stop.wait()
+        log.info("stopping")
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Running]:
+    """Run a server for as long as the context lasts: nothing acknowledged is lost when it ends.
+
+    What was opened first is closed last: state and store outlive everything that uses them.
+    """
+    relays = Relays(settings.turn, settings.turn_secret())
+    async with AsyncExitStack() as opened:
+        state = opened.enter_context(contextlib.closing(State.open(settings.data)))
+        store = opened.enter_context(contextlib.closing(Store.open(settings.data)))
+        sockets = _listening(settings, opened)
+        responders = await stun_responders(settings.stun, Counters())
+        opened.callback(_close_all, responders)
+        stun = tuple(_address_of(responder.get_extra_info("sockname")) for responder in responders)
+
+        hub = Hub()
+        audit = Audit(state)
+        cycles = Cycles(hub, audit, _plan(settings, stun, relays))
+        rules = load_rules()
+        release = version("pathgrade")
+        core = Core(version=release, state=state, store=store, hub=hub, cycles=cycles, rules=rules)
+        doors = (
+            enrolment.router(state),
+            ingest.router(Ingest(state, store)),
+            signalling.router(Signalling(state, hub, cycles, version=release)),
+        )
+        addresses = [_address_of(sock.getsockname()) for sock in sockets]
+
+        apps = (agent_app(*doors), report_app(core, version=release))
+
+        async with asyncio.TaskGroup() as tasks:
+            keepers = [
+                tasks.create_task(audit.run()),
+                tasks.create_task(_seal(store, cycles, settings.seal_s)),
+            ]
+            served = {
+                (listener := http_listener(app)): tasks.create_task(listener.serve([sock]))
+                for app, sock in zip(apps, sockets, strict=True)
+            }
+            mesh = tasks.create_task(cycles.run())
+            try:
+                yield Running(addresses[0], addresses[1], stun, core, cycles)
+            finally:
+                await _stop(mesh, served, keepers)
+
+
+def _listening(settings: Settings, opened: AsyncExitStack) -> tuple[socket.socket, socket.socket]:
+    """Open both listeners' sockets before anything is promised to anyone."""
+    agents = opened.enter_context(tcp_socket(settings.agents, "agents"))
+    if settings.report_fd is not None:
+        return agents, opened.enter_context(given_socket(settings.report_fd))
+    return agents, opened.enter_context(tcp_socket(settings.report, "the report"))
+
+
+def _plan(settings: Settings, stun: tuple[Address, ...], relays: Relays) -> Plan:
+    return Plan(
+        period_s=settings.cycle_s,
+        settle_s=settings.settle_s,
+        deadline_s=settings.test_deadline_s,
+        probe=settings.plan,
+        stun=tuple((None if at.host in ANY_HOSTS else at.host, at.port) for at in stun),
+        relays=relays,
+    )
+
+
+async def _seal(store: Store, cycles: Cycles, period_s: float) -> None:
+    """Turn acknowledged rows into Parquet after each cycle and every ``period_s``; a last time at the end."""
+    try:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(period_s):
+                    await cycles.ended.wait()
+            cycles.ended.clear()
+            await asyncio.to_thread(_seal_once, store)
+    finally:
+        _seal_once(store)
+
+
+def _seal_once(store: Store) -> None:
+    try:
+        store.seal()
+    except AnalyticsError as error:
+        # Nothing is lost: the rows stay in the spool, and the next seal takes them.
+        log.error("not sealed why=%r try=%r", str(error), error.remedy)
+
+
+async def _stop(mesh: asyncio.Task[None], served: dict[Listener, asyncio.Task[None]], keepers: Tasks) -> None:
+    """End in order: no new tests, no new requests, then write what is left."""
+    mesh.cancel()
+    for listener in served:
+        listener.stop()
+    await asyncio.wait(served.values())
+    for keeper in keepers:
+        keeper.cancel()
+    await asyncio.wait(keepers)
+
+
+def _close_all(transports: Iterable[asyncio.DatagramTransport]) -> None:
+    for transport in transports:
+        transport.close()
+
+
+def _address_of(sockname: tuple[str, int]) -> Address:
+    return Address(*sockname[:2])
+
+
+def _join(addresses: Iterable[Address]) -> str:
+    return ",".join(map(str, addresses)) or "off"
+
+
+def _log_to_stderr() -> None:
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")

@@ -1,0 +1,72 @@
+"""Who did what to whom, and when: written in the background, in order, within half a second.
+
+Enrolments are not written here but with the agent's own row, in one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from server.api.core import AuditRow
+from server.clock import now_us
+from server.database import DEFAULT_TENANT
+from server.errors import StateError
+from server.state import State
+
+log: Final = logging.getLogger("pathgrade.server.audit")
+
+FLUSH_S: Final = 0.5
+MOST_WAITING: Final = 10_000
+"""Rows kept while the disk does not take them; then the oldest are dropped and counted."""
+
+
+class Audit:
+    """Collects audit rows on the event loop and writes them from a thread."""
+
+    def __init__(self, state: State, *, clock: Callable[[], int] = now_us) -> None:
+        self._state = state
+        self._clock = clock
+        self._waiting: list[AuditRow] = []
+        self.dropped = 0
+
+    def test(self, actor: str, subject: str, *, test: str, cycle: int) -> None:
+        """Note that ``actor`` and ``subject`` are told to test each other."""
+        self._add("test", actor, subject, f"test={test} cycle={cycle}")
+
+    def switch(self, subject: str, *, on: bool) -> None:
+        """Note that active tests were switched on or off."""
+        self._add("switch", "server", subject, f"mesh={'on' if on else 'off'}")
+
+    async def run(self) -> None:
+        """Write rows until cancelled; what is left then is written before it ends."""
+        try:
+            while True:
+                await asyncio.sleep(FLUSH_S)
+                await asyncio.to_thread(self._write, self._take())
+        finally:
+            self._write(self._take())
+
+    def _take(self) -> list[AuditRow]:
+        rows, self._waiting = self._waiting, []
+        return rows
+
+    def _write(self, rows: list[AuditRow]) -> None:
+        """Write rows; put them back if the state cannot take them now."""
+        if not rows:
+            return
+        try:
+            self._state.add_audit(DEFAULT_TENANT, rows)
+        except StateError as error:
+            log.error("audit rows kept rows=%d why=%s", len(rows), error)
+            self._waiting[:0] = rows
+
+    def _add(self, action: str, actor: str, subject: str, detail: str) -> None:
+        self._waiting.append(
+            AuditRow(at_us=self._clock(), actor=actor, action=action, subject=subject, detail=detail)
+        )
+        if len(self._waiting) > MOST_WAITING:
+            del self._waiting[0]
+            self.dropped += 1

@@ -1,0 +1,144 @@
+"""The server as both listeners see it: the report, and how far the measuring is.
+
+It provides ``server.api.core.ReportCore``. Its methods are called from worker threads: each takes what it
+needs from the store and the hub at once, and computes on that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import permutations
+from typing import Final
+
+from analytics.measurement import Flow
+from analytics.report import Member, PathDetail, Report, Service, build_detail, build_report
+from analytics.rules.load import Rules
+from analytics.store.store import Store
+from server.api.core import AuditRow, Status
+from server.clock import now_us
+from server.cycles import Cycles
+from server.database import DEFAULT_TENANT
+from server.hub import Hub
+from server.state import Agent, State
+
+FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
+"""How far back the passive flows of a page go."""
+FLOWS_OF_END: Final = 1_000
+"""Looked through for those between the two ends of a path."""
+
+
+class Core:
+    """Reads everything, changes nothing."""
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        state: State,
+        store: Store,
+        hub: Hub,
+        cycles: Cycles,
+        rules: Rules,
+        clock: Callable[[], int] = now_us,
+    ) -> None:
+        self._version = version
+        self._state = state
+        self._store = store
+        self._hub = hub
+        self._cycles = cycles
+        self._rules = rules
+        self._clock = clock
+        self._started_us = clock()
+
+    def status(self) -> Status:
+        """As ``ReportCore``."""
+        agents = self._state.agents()
+        online = {connection.agent.name for connection in self._hub.connections()}
+        expected = set(permutations(self._mesh_members(agents), 2))
+        measured = {(r.src, r.dst) for r in self._store.readings_latest(DEFAULT_TENANT)}
+        return Status(
+            version=self._version,
+            started_us=self._started_us,
+            agents_enrolled=len(agents),
+            agents_online=len(online),
+            paths_expected=len(expected),
+            paths_measured=len(expected & measured),
+            cycle=self._cycles.cycle,
+            cycle_running=self._cycles.running,
+            rows=self._store.counts(),
+        )
+
+    def profiles(self) -> list[str]:
+        """As ``ReportCore``."""
+        return list(self._rules.profiles)
+
+    def members(self) -> list[Member]:
+        """As ``ReportCore``."""
+        online = {connection.agent.name for connection in self._hub.connections()}
+        return [_member(agent, online=agent.name in online) for agent in self._state.agents()]
+
+    def report(self, profile: str, at_us: int | None = None) -> Report:
+        """As ``ReportCore``."""
+        readings = self._store.readings_latest(DEFAULT_TENANT, at_us)
+        hops = self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings])
+        return build_report(
+            tenant=DEFAULT_TENANT,
+            profile=profile,
+            readings=readings,
+            hops=hops,
+            members=self.members(),
+            at_us=self._clock() if at_us is None else at_us,
+            rules=self._rules,
+        )
+
+    def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
+        """As ``ReportCore``."""
+        readings = [r for r in self._store.readings_latest(DEFAULT_TENANT) if {r.src, r.dst} == {src, dst}]
+        if not readings:
+            return None
+        return build_detail(
+            src,
+            dst,
+            profile=profile,
+            readings=readings,
+            hops=self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings]),
+            flows=[flow for end in (src, dst) for flow in self.flows(agent=end, limit=FLOWS_OF_END)],
+            members=self.members(),
+            at_us=self._clock(),
+            rules=self._rules,
+        )
+
+    def flows(
+        self,
+        *,
+        agent: str | None = None,
+        process: str | None = None,
+        remote: str | None = None,
+        limit: int = 200,
+    ) -> list[Flow]:
+        """As ``ReportCore``."""
+        return self._store.flows(
+            DEFAULT_TENANT,
+            since_us=self._clock() - FLOWS_SINCE_US,
+            agent=agent,
+            process=process,
+            remote=remote,
+            limit=limit,
+        )
+
+    def audit(self, limit: int = 200) -> list[AuditRow]:
+        """As ``ReportCore``."""
+        return self._state.audit(DEFAULT_TENANT, limit)
+
+    def _mesh_members(self, agents: list[Agent]) -> list[str]:
+        """Name the agents that are to be tested: the enrolled, but those that say they take no part."""
+        apart = {c.agent.name for c in self._hub.connections() if not c.hello.mesh}
+        return [agent.name for agent in agents if agent.name not in apart]
+
+
+def _member(agent: Agent, *, online: bool) -> Member:
+    services = [
+        Service(name=offer.name, profile=offer.profile, agent=agent.name, port=offer.port)
+        for offer in agent.services
+    ]
+    return Member(name=agent.name, site=agent.site, label=agent.label, online=online, services=services)

@@ -1,0 +1,150 @@
+"""The SQLite file under ``server.state``: its tables, its lock, its transactions."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from server.errors import StateError, StateLockedError, StateVersionError
+
+STATE_VERSION: Final = 1
+DEFAULT_TENANT: Final = "default"
+BUSY_S: Final = 5.0  # a token command and the server write a few rows each; longer means something hangs
+
+METADATA: Final = sa.MetaData()
+
+VERSION: Final = sa.Table("state_version", METADATA, sa.Column("version", sa.Integer, nullable=False))
+
+TENANTS: Final = sa.Table("tenants", METADATA, sa.Column("name", sa.Text, primary_key=True))
+
+TOKENS: Final = sa.Table(
+    "tokens",
+    METADATA,
+    sa.Column("hash", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.name"), nullable=False),
+    sa.Column("seats", sa.Integer, nullable=False),
+    sa.Column("used", sa.Integer, nullable=False, default=0),
+    sa.Column("expires_us", sa.BigInteger, nullable=False),
+)
+
+AGENTS: Final = sa.Table(
+    "agents",
+    METADATA,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.name"), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("site", sa.Text, nullable=False),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("services", sa.Text, nullable=False),  # JSON list of ServiceOffer
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("secret_hash", sa.Text, nullable=False, unique=True),
+    sa.Column("token_hash", sa.Text, nullable=False),
+    sa.Column("enrolled_us", sa.BigInteger, nullable=False),
+    sa.Column("seen_us", sa.BigInteger, nullable=False),
+)
+
+AUDIT: Final = sa.Table(
+    "audit",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("at_us", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+
+
+def make_folder(data: Path) -> None:
+    """Make the data folder if it is not there; raises ``StateError``."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(data, error.strerror or "") from error
+
+
+def take_lock(path: Path) -> int:
+    """Keep other servers out until the returned descriptor is closed; raises ``StateError``."""
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unusable(path.parent, error.strerror or "") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise StateLockedError(
+            f"open {path.parent}: another pathgrade server holds it",
+            remedy="stop that server, or give this one another --data folder",
+        ) from error
+    return lock
+
+
+def connect(path: Path) -> sa.Engine:
+    """Open the database, and make its tables on the first run."""
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_S})
+    sa.event.listen(engine, "connect", _configure)
+    sa.event.listen(engine, "begin", _begin)
+    try:
+        _make_private(path)
+        with transaction(engine) as connection:
+            METADATA.create_all(connection)
+            _check_version(connection, path)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _make_private(path: Path) -> None:
+    """Create the file for the owner only; SQLite gives its WAL the same mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise _unusable(path.parent, error.strerror or "") from error
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin below, not where the driver guesses
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: sa.Connection) -> None:
+    # A writer takes the lock at once: upgrading a read transaction fails where waiting would do.
+    write = connection.get_execution_options().get("write", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+@contextmanager
+def transaction(engine: sa.Engine, *, write: bool = True) -> Iterator[sa.Connection]:
+    """One transaction; what the database says against it becomes a ``StateError``."""
+    try:
+        with engine.connect().execution_options(write=write) as connection, connection.begin():
+            yield connection
+    except sa.exc.DatabaseError as error:
+        raise _unusable(Path(str(engine.url.database)), str(error.orig)) from error
+
+
+def _check_version(connection: sa.Connection, path: Path) -> None:
+    version = connection.execute(sa.select(VERSION.c.version)).scalar_one_or_none()
+    if version is None:
+        connection.execute(VERSION.insert().values(version=STATE_VERSION))
+        connection.execute(TENANTS.insert().values(name=DEFAULT_TENANT))
+    elif version > STATE_VERSION:
+        raise StateVersionError(
+            f"open {path}: state version {version}; this pathgrade knows {STATE_VERSION}",
+            remedy="upgrade pathgrade, or use another --data folder",
+        )
+
+
+def _unusable(path: Path, why: str) -> StateError:
+    return StateError(
+        f"use {path}: {why}", remedy="check that the --data folder exists, is writable and has space left"
+    )

@@ -1,0 +1,117 @@
+"""What can go wrong in the server.
+
+::
+
+    ServerError
+    ├── SettingsError          a setting that does not hold
+    ├── ListenError            an address cannot be listened on
+    ├── StateError             the data folder or the state in it cannot be used
+    │   ├── StateLockedError   another server holds it
+    │   └── StateVersionError  it was written by a newer pathgrade
+    ├── TokenError             an enrolment token that is unknown, expired or used up
+    ├── NameTakenError         another agent has enrolled under that name
+    ├── CredentialError        a bearer secret that no agent has
+    ├── NotYoursError          a batch that speaks for someone else
+    ├── BodyError              a request body that cannot be taken
+    │   ├── BodySizeError      too large, as sent or expanded
+    │   ├── BodyEncodingError  a Content-Encoding this server does not read
+    │   └── BodySlowError      it did not arrive in time
+    ├── BusyError              no room for another request right now
+    └── AskError               a command asked a running server in vain
+        ├── ServerAwayError    nobody answers at that URL
+        └── RefusedError       it answered with a problem, or with something else
+"""
+
+from __future__ import annotations
+
+
+class ServerError(Exception):
+    """Base. ``remedy`` says what to try; ``exit_code`` is what a command ends with (sysexits.h)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class SettingsError(ServerError):
+    """A setting that does not hold."""
+
+    exit_code = 78
+
+
+class ListenError(ServerError):
+    """An address cannot be listened on."""
+
+    exit_code = 69
+
+
+class StateError(ServerError):
+    """The data folder, or the state in it, cannot be read or written."""
+
+    exit_code = 74
+
+
+class StateLockedError(StateError):
+    """Another server holds the data folder."""
+
+    exit_code = 75
+
+
+class StateVersionError(StateError):
+    """The state was written by a newer pathgrade."""
+
+
+class TokenError(ServerError):
+    """An enrolment token that is unknown, expired or used up."""
+
+    exit_code = 77
+
+
+class NameTakenError(ServerError):
+    """Another agent, with another certificate, has enrolled under that name."""
+
+
+class CredentialError(ServerError):
+    """A bearer secret that no enrolled agent has."""
+
+
+class NotYoursError(ServerError):
+    """A batch that speaks for another agent or tenant."""
+
+
+class BodyError(ServerError):
+    """A request body that cannot be taken."""
+
+
+class BodySizeError(BodyError):
+    """A body too large, as sent or expanded."""
+
+
+class BodyEncodingError(BodyError):
+    """A Content-Encoding this server does not read."""
+
+
+class BodySlowError(BodyError):
+    """A body that did not arrive in time."""
+
+
+class BusyError(ServerError):
+    """No room for another request right now."""
+
+
+class AskError(ServerError):
+    """A command asked a running server in vain."""
+
+
+class ServerAwayError(AskError):
+    """Nobody answers at that URL."""
+
+    exit_code = 69
+
+
+class RefusedError(AskError):
+    """The server answered with a problem, or what answers is not a pathgrade server."""
+
+    exit_code = 65

@@ -1,0 +1,129 @@
+"""Takes batches of facts in: checked, then on disk, then acknowledged.
+
+Every way this can fail is one row of ``server.problems.PROBLEMS``; the agent keeps a batch until it has an
+answer that says it is no longer needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from array import array
+from typing import Final
+
+import msgspec
+from analytics.store.store import Store
+from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
+
+from analytics.batch import Batch, TableBlock, check_batch
+from analytics.wire import BatchReply
+from server.credentials import authenticate
+from server.errors import BodyEncodingError, BodyError, BodySizeError, BodySlowError, BusyError, NotYoursError
+from server.state import Agent, State
+
+MAX_BODY: Final = 4 * 1024 * 1024
+"""As sent. An agent sends every second or two; its outbox cuts batches far below this."""
+MAX_EXPANDED: Final = 32 * 1024 * 1024
+"""After gzip: a thousand peers' readings and hops are 2 MB."""
+MAX_IN_FLIGHT: Final = 64
+"""Requests whose body is being read or checked: a bound on memory. More are told to come again."""
+MAX_CHECKING: Final = 4
+"""Bodies being expanded and checked at once: each may take ``MAX_EXPANDED`` bytes."""
+BODY_S: Final = 30.0
+"""For a body to arrive: 4 MiB at 1.2 Mbit/s. Slower than that, an agent should send less at once."""
+
+
+class Ingest:
+    """The way from a request to the store."""
+
+    def __init__(self, state: State, store: Store) -> None:
+        self._state = state
+        self._store = store
+        self._in_flight = 0
+        self._checking = asyncio.Semaphore(MAX_CHECKING)
+
+    async def take(self, request: Request) -> BatchReply:
+        """Take one batch; returns when it is durable. Raises ``ServerError`` or ``AnalyticsError``."""
+        agent = authenticate(self._state, request.headers)
+        if self._in_flight >= MAX_IN_FLIGHT:
+            raise BusyError(f"{MAX_IN_FLIGHT} batches are being read already", remedy="send it again later")
+        self._in_flight += 1
+        try:
+            sent = await read_body(request, MAX_BODY)
+            encoding = request.headers.get("content-encoding", "identity")
+            async with self._checking:
+                body, batch = await asyncio.to_thread(_open, sent, encoding, agent)
+                new = await self._store.append(batch, body, agent.tenant)
+        finally:
+            self._in_flight -= 1
+        rows = sum(block.rows for block in batch.tables.values())
+        return BatchReply(rows=rows, duplicate=not new)
+
+
+def router(ingest: Ingest) -> APIRouter:
+    """Build the route ``POST /v1/batches``."""
+    routes = APIRouter(prefix="/v1")
+
+    @routes.post("/batches")
+    async def batches(request: Request) -> Response:
+        reply = await ingest.take(request)
+        return Response(msgspec.json.encode(reply), media_type="application/json")
+
+    return routes
+
+
+async def read_body(request: Request, ceiling: int) -> bytes:
+    """Read a request's body; raises ``BodySizeError`` above ``ceiling`` bytes and ``BodySlowError``."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > ceiling:
+                    raise BodySizeError(f"the body is over {ceiling} bytes", remedy="send fewer rows at once")
+    except TimeoutError as error:
+        raise BodySlowError(f"the body took over {BODY_S:.0f} s", remedy="send fewer rows at once") from error
+    except ClientDisconnect as error:
+        raise BodyError("the sender hung up in the middle of the body") from error
+    return bytes(body)
+
+
+def expand(sent: bytes, encoding: str) -> bytes:
+    """Undo a Content-Encoding, up to ``MAX_EXPANDED`` bytes; raises ``BodyError``."""
+    if encoding == "identity":
+        return sent
+    if encoding != "gzip":
+        raise BodyEncodingError(f"Content-Encoding {encoding!r}", remedy="send gzip, or none")
+    unzip = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        body = unzip.decompress(sent, MAX_EXPANDED)
+    except zlib.error as error:
+        raise BodyEncodingError(f"not gzip: {error}") from error
+    if unzip.unconsumed_tail:
+        raise BodySizeError(
+            f"the body expands to over {MAX_EXPANDED} bytes", remedy="send fewer rows at once"
+        )
+    if not unzip.eof or unzip.unused_data:
+        raise BodyEncodingError("the gzip body is cut short, or followed by something else")
+    return body
+
+
+def _open(sent: bytes, encoding: str, agent: Agent) -> tuple[bytes, Batch]:
+    """Expand and check a batch; runs in a thread, as a large one takes a while."""
+    body = expand(sent, encoding)
+    batch = check_batch(body)
+    if batch.agent != agent.name:
+        raise NotYoursError(f"the batch is {batch.agent}'s, the credential is {agent.name}'s")
+    for name, block in batch.tables.items():
+        if not _all_of_tenant(block, agent.tenant):
+            raise NotYoursError(f"{name}: rows that are not of tenant {agent.tenant}")
+    return body, batch
+
+
+def _all_of_tenant(block: TableBlock, tenant: str) -> bool:
+    """Compare the whole column at once: that many times the same text, in equal steps."""
+    column = block.columns["tenant"]
+    text = tenant.encode()
+    steps = array("i", range(0, len(text) * block.rows + 1, len(text)))
+    return column.data == text * block.rows and column.offsets == steps.tobytes()

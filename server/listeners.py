@@ -1,0 +1,125 @@
+"""Sockets to listen on, and uvicorn without a will of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from analytics.wire import MAX_MESSAGE
+from server.errors import ListenError
+from server.settings import Address
+from server.stun import Counters, Responder
+
+PING_S: Final = 5.0
+"""Between pings on a control connection. A test must not wait long for an agent that is gone."""
+PONG_S: Final = 10.0
+"""For the answer: longer than any path we call usable, and than a busy agent is away."""
+CLOSE_S: Final = 3
+"""For running requests to end when the server stops."""
+
+_REMEDIES: Final = {
+    errno.EADDRINUSE: "stop what uses it (ss -lntup shows it), or choose another port",
+    errno.EADDRNOTAVAIL: "choose an address of this host (ip address shows them)",
+    errno.EACCES: "choose a port above 1023, or run with CAP_NET_BIND_SERVICE",
+}
+
+
+class Listener(uvicorn.Server):
+    """uvicorn, but stopping is up to ``server.app``."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: there are two of these in one process."""
+        yield
+
+    def stop(self) -> None:
+        """End soon: no new connection, running requests end."""
+        self.should_exit = True
+
+
+def http_listener(app: FastAPI) -> Listener:
+    """Prepare to serve an application."""
+    return Listener(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            log_level="warning",  # who comes and goes is said by our own lines
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # nothing stands in front that we trust
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE,
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=PONG_S,
+            ws_per_message_deflate=False,  # messages are small
+            timeout_graceful_shutdown=CLOSE_S,
+        )
+    )
+
+
+def tcp_socket(at: Address, what: str) -> socket.socket:
+    """Bind a TCP socket; raises ``ListenError``."""
+    return _bound(at, socket.SOCK_STREAM, what)
+
+
+def given_socket(fd: int) -> socket.socket:
+    """Take over a listening socket; raises ``ListenError``."""
+    try:
+        taken = socket.socket(fileno=fd)
+        listening = taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise ListenError(
+            f"take descriptor {fd} for the report: {error.strerror}",
+            remedy="hand over an open listening TCP socket, or use --report HOST:PORT",
+        ) from error
+    if not listening:
+        taken.close()
+        raise ListenError(
+            f"take descriptor {fd} for the report: it does not listen", remedy="call listen() on it first"
+        )
+    return taken
+
+
+async def stun_responders(
+    addresses: Sequence[Address], counters: Counters
+) -> list[asyncio.DatagramTransport]:
+    """Answer STUN on each address; raises ``ListenError``."""
+    loop = asyncio.get_running_loop()
+    opened: list[asyncio.DatagramTransport] = []
+    try:
+        for at in addresses:
+            sock = _bound(at, socket.SOCK_DGRAM, "STUN")
+            transport, _ = await loop.create_datagram_endpoint(lambda: Responder(counters), sock=sock)
+            opened.append(transport)
+    except BaseException:
+        for transport in opened:
+            transport.close()
+        raise
+    return opened
+
+
+def _bound(at: Address, kind: socket.SocketKind, what: str) -> socket.socket:
+    sock: socket.socket | None = None
+    try:
+        family, _, _, _, where = socket.getaddrinfo(at.host, at.port, type=kind, flags=socket.AI_PASSIVE)[0]
+        sock = socket.socket(family, kind)
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind(where)
+        if kind == socket.SOCK_STREAM:
+            sock.listen()  # at once: two sockets may be bound to a port, but only one may listen
+    except OSError as error:
+        if sock is not None:
+            sock.close()
+        remedy = _REMEDIES.get(error.errno or 0, "check the address")
+        raise ListenError(f"listen on {at} for {what}: {error.strerror}", remedy=remedy) from error
+    return sock

@@ -1,0 +1,66 @@
+"""Which HTTP status an error of the agent listener is: one table."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from analytics.errors import (
+    AnalyticsError,
+    BatchError,
+    MessageError,
+    SchemaVersionError,
+    StoreBusyError,
+    StoreError,
+    StoreFullError,
+)
+from server.api.problem import Problem
+from server.errors import (
+    BodyEncodingError,
+    BodyError,
+    BodySizeError,
+    BodySlowError,
+    BusyError,
+    CredentialError,
+    NameTakenError,
+    NotYoursError,
+    ServerError,
+    StateError,
+    TokenError,
+)
+
+PROBLEMS: Final[dict[type[Exception], tuple[int, str]]] = {
+    CredentialError: (401, "Unknown credential"),
+    TokenError: (401, "The token is refused"),
+    NotYoursError: (403, "Not yours to send"),
+    BodySlowError: (408, "The body did not arrive in time"),
+    NameTakenError: (409, "The name is taken"),
+    BodySizeError: (413, "The body is too large"),
+    BodyEncodingError: (415, "The body's encoding is not known"),
+    BodyError: (400, "The body broke off"),
+    SchemaVersionError: (422, "The batch's schema version is not known"),
+    BatchError: (400, "The batch is malformed"),
+    MessageError: (400, "The request is malformed"),
+    BusyError: (503, "The server is busy"),
+    StoreBusyError: (503, "The server is busy"),
+    StoreFullError: (507, "The server's disk is full"),
+    StoreError: (500, "The server cannot store"),
+    StateError: (503, "The server cannot write its state"),
+}
+
+RETRY_AFTER_S: Final = {503: 2, 507: 30}
+"""When to come again, where coming again helps."""
+
+
+def problem_of(error: ServerError | AnalyticsError) -> Problem:
+    """Say an error over HTTP: that of its nearest class in the table."""
+    for kind in type(error).__mro__:
+        if kind in PROBLEMS:
+            status, title = PROBLEMS[kind]
+            return Problem(status=status, title=title, detail=str(error), remedy=error.remedy)
+    return Problem(status=500, title="The server failed", remedy="the server's log has the cause")
+
+
+def headers_of(problem: Problem) -> dict[str, str]:
+    """Tell the sender when to come again."""
+    wait_s = RETRY_AFTER_S.get(problem.status)
+    return {} if wait_s is None else {"Retry-After": str(wait_s)}

@@ -1,0 +1,115 @@
+"""Who tests whom, and when: pure, so that the same fleet always gets the same plan.
+
+Two tests must not share an agent (they would disturb each other's numbers) nor a site (they would share its
+uplink). The pairs come from a round-robin tournament by the circle method, in which every agent meets every
+other once; each pair then goes into the first slot in which both sites are free.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Set
+from typing import Final, NamedTuple
+
+LOOK_AHEAD: Final = 4
+"""Pairs looked at per agent when one may start, so that a fleet of thousands stays cheap to plan."""
+
+
+class Pair(NamedTuple):
+    """Two agents that test each other, in either order; the first one controls (RFC 8445 section 6.1.1)."""
+
+    first: str
+    second: str
+
+
+def tournament(agents: Iterable[str]) -> list[Pair]:
+    """Pair every agent with every other once, round by round (circle method).
+
+    One agent stays, the others turn around the table; an odd one out sits a round out.
+    """
+    table: list[str | None] = [*sorted(agents)]
+    if len(table) % 2:
+        table.append(None)
+    pairs: list[Pair] = []
+    for _ in range(len(table) - 1):
+        half = len(table) // 2
+        facing = zip(table[:half], reversed(table[half:]), strict=True)
+        pairs += [Pair(*sorted((a, b))) for a, b in facing if a is not None and b is not None]
+        table[1:] = [table[-1], *table[1:-1]]
+    return pairs
+
+
+def slots(sites: Mapping[str, str]) -> list[list[Pair]]:
+    """Plan a cycle for agents, given the site of each: in one slot no agent and no site appears twice.
+
+    A pair within one site takes that site once.
+    """
+    taken = dict.fromkeys(sites.values(), 0)  # site -> one bit per slot
+    planned: list[list[Pair]] = []
+    for pair in tournament(sites):
+        ends = {sites[pair.first], sites[pair.second]}
+        busy = 0
+        for site in ends:
+            busy |= taken[site]
+        slot = _lowest_clear_bit(busy)
+        for site in ends:
+            taken[site] |= 1 << slot
+        if slot == len(planned):
+            planned.append([])
+        planned[slot].append(pair)
+    return planned
+
+
+class Backlog:
+    """The pairs of a cycle that have not started, in the order of the plan.
+
+    Tests differ in length, so a slot is an order and not a clock: what can start, starts.
+    """
+
+    def __init__(self, sites: Mapping[str, str]) -> None:
+        self._sites = dict(sites)
+        self._next: list[Pair] = []  # the few that are looked at
+        self._later = deque(pair for slot in slots(sites) for pair in slot)
+
+    def __len__(self) -> int:
+        """How many pairs have not started."""
+        return len(self._next) + len(self._later)
+
+    def join(self, sites: Mapping[str, str]) -> None:
+        """Let agents into the running cycle: their pairs, with each other and with all before, come last."""
+        new = set(sites) - set(self._sites)
+        self._sites |= sites
+        self._later.extend(pair for slot in slots(self._sites) for pair in slot if new & {*pair})
+
+    def again(self, pair: Pair) -> None:
+        """Put a pair back, behind all others."""
+        self._later.append(pair)
+
+    def startable(self, busy: Set[str]) -> list[Pair]:
+        """Take the pairs that may start now, given the sites that are being tested."""
+        while self._later and len(self._next) < LOOK_AHEAD * len(self._sites):
+            self._next.append(self._later.popleft())
+        occupied = set(busy)
+        ready: list[Pair] = []
+        waiting: list[Pair] = []
+        for pair in self._next:
+            ends = {self._sites[pair.first], self._sites[pair.second]}
+            if ends & occupied:
+                waiting.append(pair)
+            else:
+                ready.append(pair)
+                occupied |= ends
+        self._next = waiting
+        return ready
+
+
+def cycle_due(
+    *, now_s: float, started_s: float | None, period_s: float, changed_s: float, settle_s: float
+) -> bool:
+    """Say whether a cycle should start: the period is over, and no agent came or went for ``settle_s``."""
+    settled = now_s - changed_s >= settle_s
+    return settled and (started_s is None or now_s - started_s >= period_s)
+
+
+def _lowest_clear_bit(bits: int) -> int:
+    return (~bits & (bits + 1)).bit_length() - 1

@@ -1,0 +1,134 @@
+"""What an operator may set: arguments of ``pathgrade server run``, or ``PATHGRADE_*`` in the environment."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from analytics.wire import ProbePlan
+from server.errors import SettingsError
+
+_ADDRESS: Final = re.compile(r"^(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>\d{1,5})$")
+_TURN_URL: Final = re.compile(r"^turns?:[^\s?]+:\d{1,5}(\?transport=(udp|tcp))?$")
+_MIN_SECRET: Final = 16
+_MAX_SECRET_FILE: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. Port 0 lets the kernel choose."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: object) -> Address:
+        """Read ``host:port`` or ``[v6]:port``; raises ``ValueError``."""
+        if isinstance(text, Address):
+            return text
+        found = _ADDRESS.match(str(text))
+        if found is None or int(found["port"]) > 65_535:
+            raise ValueError(f"{text!r} is not HOST:PORT")
+        return cls(found["v6"] or found["host"], int(found["port"]))
+
+    def __str__(self) -> str:
+        """As in a URL."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _split(value: object) -> object:
+    """Take a comma-separated text (from the environment) apart."""
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
+
+
+def _turn_url(value: object) -> str:
+    if not _TURN_URL.match(str(value)):
+        raise ValueError(f"{value!r} is not turn:HOST:PORT or turn:HOST:PORT?transport=udp|tcp")
+    return str(value)
+
+
+At = Annotated[Address, BeforeValidator(Address.parse)]
+TurnUrl = Annotated[str, BeforeValidator(_turn_url)]
+
+
+class Settings(BaseSettings):
+    """Everything ``server.app.run`` needs to know."""
+
+    model_config = SettingsConfigDict(env_prefix="PATHGRADE_", frozen=True, extra="forbid")
+
+    data: Path
+    """Folder of everything the server keeps."""
+    agents: At = Address("0.0.0.0", 8440)  # noqa: S104  # agents come from anywhere; each has a credential
+    """Listener for agents: enrolment, batches, control connections."""
+    report: At = Address("127.0.0.1", 8080)
+    """Listener for readers: the pages and the read API. There are no accounts yet, hence loopback."""
+    report_fd: int | None = Field(default=None, ge=3)
+    """An open listening socket to take for readers instead of ``report``."""
+    stun: Annotated[tuple[At, ...], NoDecode, BeforeValidator(_split)] = (Address("0.0.0.0", 3478),)  # noqa: S104  # as agents
+    """UDP addresses of the STUN responder; empty = none."""
+    turn: Annotated[tuple[TurnUrl, ...], NoDecode, BeforeValidator(_split)] = ()
+    """TURN servers (coturn with use-auth-secret) that agents may relay through."""
+    turn_secret_file: Path | None = None
+    """File with coturn's static-auth-secret."""
+    cycle_s: int = Field(default=300, ge=10, le=86_400)
+    """From the start of one cycle to the start of the next."""
+    settle_s: float = Field(default=2.0, ge=0, le=60)
+    """A cycle waits until no agent came or went for so long."""
+    seal_s: float = Field(default=60.0, ge=1, le=3600)
+    """How often acknowledged rows become Parquet, besides after each cycle."""
+    test_deadline_s: int = Field(default=60, ge=1, le=300)
+    """How long one pair test may take."""
+    plan: ProbePlan = ProbePlan()
+    """What a pair test does once connected."""
+
+    @classmethod
+    def load(cls, **given: Any) -> Self:
+        """Build settings from arguments (None = not given) and the environment; raises ``SettingsError``."""
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            raise SettingsError(
+                "; ".join(map(_say, error.errors())),
+                remedy="see pathgrade server run --help; the environment has the same as PATHGRADE_<NAME>",
+            ) from error
+
+    def turn_secret(self) -> str | None:
+        """Read coturn's shared secret; None where no TURN server is set. Raises ``SettingsError``."""
+        if not self.turn:
+            return None
+        if self.turn_secret_file is None:
+            raise SettingsError(
+                "--turn is set without --turn-secret-file",
+                remedy="write coturn's static-auth-secret to a file and name it",
+            )
+        return _read_secret(self.turn_secret_file)
+
+
+def _say(fault: Any) -> str:
+    name = ".".join(str(part) for part in fault["loc"]) or "settings"
+    return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _read_secret(path: Path) -> str:
+    try:
+        with path.open() as file:
+            secret = file.read(_MAX_SECRET_FILE).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not text"
+        raise SettingsError(
+            f"read the TURN secret {path}: {why}",
+            remedy="name a readable file with coturn's static-auth-secret",
+        ) from error
+    if len(secret) < _MIN_SECRET or any(letter.isspace() for letter in secret):
+        raise SettingsError(
+            f"read the TURN secret {path}: not one word of at least {_MIN_SECRET} characters",
+            remedy="openssl rand -hex 32 makes a good one; coturn needs the same",
+        )
+    return secret

@@ -1,0 +1,265 @@
+"""Small mutable state: tenants, enrolment tokens, agents, audit rows. SQLite, beside the measurements.
+
+Secrets and tokens are kept as SHA-256 only: both are 256 random bits, so a fast hash is enough. One server at
+a time holds the folder; ``create_token`` works beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from analytics.wire import EnrolReply, EnrolRequest, ServiceOffer
+from server.api.core import AuditRow
+from server.clock import now_us
+from server.database import (
+    AGENTS,
+    AUDIT,
+    DEFAULT_TENANT,
+    TOKENS,
+    connect,
+    make_folder,
+    take_lock,
+    transaction,
+)
+from server.errors import CredentialError, NameTakenError, TokenError
+
+FILE_NAME: Final = "state.sqlite"
+LOCK_NAME: Final = "server.lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """One enrolled agent."""
+
+    tenant: str
+    name: str
+    site: str
+    label: str
+    services: tuple[ServiceOffer, ...]
+    fingerprint: str
+    secret_hash: str
+    token_hash: str
+    enrolled_us: int
+    seen_us: int
+
+
+class State:
+    """The state of a running server. Methods block for a disk write at most; any thread may call them."""
+
+    def __init__(self, engine: sa.Engine, lock: int) -> None:
+        self._engine = engine
+        self._lock = lock
+        self._writing = threading.Lock()
+        self._agents = {agent.name: agent for agent in _read_agents(engine)}
+        self._by_secret = {agent.secret_hash: agent for agent in self._agents.values()}
+
+    @classmethod
+    def open(cls, data: Path) -> State:
+        """Take the folder and read the state in it; raises ``StateError``."""
+        make_folder(data)
+        lock = take_lock(data / LOCK_NAME)
+        try:
+            return cls(connect(data / FILE_NAME), lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def close(self) -> None:
+        """Write when agents were last seen, and let go of the folder."""
+        try:
+            with transaction(self._engine) as connection:
+                for agent in self._agents.values():
+                    connection.execute(
+                        AGENTS.update().where(*_is(agent.tenant, agent.name)).values(seen_us=agent.seen_us)
+                    )
+        finally:
+            self._engine.dispose()
+            os.close(self._lock)
+
+    def enrol(self, request: EnrolRequest, *, at_us: int, origin: str) -> EnrolReply:
+        """Let an agent in and give it a secret; raises ``TokenError`` and ``NameTakenError``.
+
+        The same agent may come again with the same token without taking a second seat: its first answer may
+        have been lost on the way.
+        """
+        secret = secrets.token_urlsafe(32)
+        with self._writing:
+            with transaction(self._engine) as connection:
+                token = _find_token(connection, request.token, at_us)
+                known = self._agents.get(request.name)
+                _check_name(request, known)
+                if known is None or known.token_hash != token.hash:
+                    _take_seat(connection, token)
+                agent = _agent_of(request, token, secret, at_us)
+                _put_agent(connection, agent)
+                _put_audit(connection, agent.tenant, [_enrolment(agent, at_us, origin)])
+            self._remember(agent, known)
+        return EnrolReply(agent=agent.name, tenant=agent.tenant, secret=secret)
+
+    def agent_of_secret(self, secret: str) -> Agent:
+        """Say whose secret this is; raises ``CredentialError``."""
+        agent = self._by_secret.get(_hash(secret))
+        if agent is None:
+            raise CredentialError(
+                "unknown credential",
+                remedy="enrol again: give the agent a new token (pathgrade server token)",
+            )
+        return agent
+
+    def agents(self) -> list[Agent]:
+        """List the enrolled agents, by name."""
+        return [self._agents[name] for name in sorted(self._agents.copy())]
+
+    def saw(self, name: str, at_us: int) -> None:
+        """Note that an agent was connected; written to disk on ``close``."""
+        self._remember(replace(self._agents[name], seen_us=at_us), self._agents[name])
+
+    def add_audit(self, tenant: str, rows: Sequence[AuditRow]) -> None:
+        """Write audit rows, all or none."""
+        with self._writing, transaction(self._engine) as connection:
+            _put_audit(connection, tenant, rows)
+
+    def audit(self, tenant: str, limit: int) -> list[AuditRow]:
+        """Read the newest audit rows, newest first."""
+        wanted = sa.select(AUDIT).where(AUDIT.c.tenant == tenant).order_by(AUDIT.c.id.desc()).limit(limit)
+        with transaction(self._engine, write=False) as connection:
+            return [
+                AuditRow(
+                    at_us=row.at_us,
+                    actor=row.actor,
+                    action=row.action,
+                    subject=row.subject,
+                    detail=row.detail,
+                )
+                for row in connection.execute(wanted)
+            ]
+
+    def _remember(self, agent: Agent, before: Agent | None) -> None:
+        if before is not None:
+            self._by_secret.pop(before.secret_hash, None)
+        self._agents[agent.name] = agent
+        self._by_secret[agent.secret_hash] = agent
+
+
+def create_token(data: Path, seats: int, expires_s: int) -> str:
+    """Make a token that lets ``seats`` agents in within ``expires_s``; works beside a running server.
+
+    Raises ``StateError``. The token is told once: only its hash is kept.
+    """
+    make_folder(data)
+    engine = connect(data / FILE_NAME)
+    token = f"pg-{secrets.token_urlsafe(32)}"
+    try:
+        with transaction(engine) as connection:
+            connection.execute(
+                TOKENS.insert().values(
+                    hash=_hash(token),
+                    tenant=DEFAULT_TENANT,
+                    seats=seats,
+                    used=0,
+                    expires_us=now_us() + expires_s * 1_000_000,
+                )
+            )
+    finally:
+        engine.dispose()
+    return token
+
+
+# --- enrolment, step by step ----------------------------------------------------------------------------
+
+
+def _find_token(connection: sa.Connection, token: str, at_us: int) -> sa.Row[Any]:
+    row = connection.execute(sa.select(TOKENS).where(TOKENS.c.hash == _hash(token))).one_or_none()
+    if row is None:
+        raise TokenError("unknown token", remedy="make one on the server: pathgrade server token --data DIR")
+    if row.expires_us <= at_us:
+        raise TokenError("the token has expired", remedy="make a new one: pathgrade server token --data DIR")
+    return row
+
+
+def _check_name(request: EnrolRequest, known: Agent | None) -> None:
+    if known is not None and known.fingerprint != request.fingerprint:
+        raise NameTakenError(
+            f"the name {request.name!r} belongs to another agent",
+            remedy="choose another name, or restore that agent's identity.pem to its data folder",
+        )
+
+
+def _take_seat(connection: sa.Connection, token: sa.Row[Any]) -> None:
+    if token.used >= token.seats:
+        raise TokenError(
+            f"all {token.seats} seats of the token are taken",
+            remedy="make a new one: pathgrade server token --data DIR --seats N",
+        )
+    connection.execute(TOKENS.update().where(TOKENS.c.hash == token.hash).values(used=token.used + 1))
+
+
+def _agent_of(request: EnrolRequest, token: sa.Row[Any], secret: str, at_us: int) -> Agent:
+    return Agent(
+        tenant=token.tenant,
+        name=request.name,
+        site=request.site,
+        label=request.label,
+        services=tuple(request.services),
+        fingerprint=request.fingerprint,
+        secret_hash=_hash(secret),
+        token_hash=token.hash,
+        enrolled_us=at_us,
+        seen_us=at_us,
+    )
+
+
+def _enrolment(agent: Agent, at_us: int, origin: str) -> AuditRow:
+    return AuditRow(
+        at_us=at_us,
+        actor=agent.name,
+        action="enrol",
+        subject=agent.name,
+        detail=f"site={agent.site} from={origin}",
+    )
+
+
+# --- rows -----------------------------------------------------------------------------------------------
+
+
+def _read_agents(engine: sa.Engine) -> list[Agent]:
+    with transaction(engine, write=False) as connection:
+        return [_agent_from(row) for row in connection.execute(sa.select(AGENTS))]
+
+
+def _agent_from(row: sa.Row[Any]) -> Agent:
+    values = dict(row._mapping)
+    values["services"] = tuple(msgspec.json.decode(values["services"], type=list[ServiceOffer]))
+    return Agent(**values)
+
+
+def _put_agent(connection: sa.Connection, agent: Agent) -> None:
+    values = {column.name: getattr(agent, column.name) for column in AGENTS.columns}
+    values["services"] = msgspec.json.encode(agent.services).decode()
+    connection.execute(AGENTS.delete().where(*_is(agent.tenant, agent.name)))
+    connection.execute(AGENTS.insert().values(values))
+
+
+def _put_audit(connection: sa.Connection, tenant: str, rows: Sequence[AuditRow]) -> None:
+    if rows:
+        connection.execute(
+            AUDIT.insert(), [{"tenant": tenant, **msgspec.structs.asdict(row)} for row in rows]
+        )
+
+
+def _is(tenant: str, name: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    return AGENTS.c.tenant == tenant, AGENTS.c.name == name
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

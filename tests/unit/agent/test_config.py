@@ -1,0 +1,71 @@
+"""The configuration: one error naming key and file."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.config import load
+from agent.errors import ConfigError
+
+GOOD = """
+server = "http://192.0.2.10:8440"
+token_file = "{folder}/token"
+name = "pacs"
+site = "hospital"
+label = "the PACS"
+data = "{folder}/data"
+
+[[services]]
+name = "PACS"
+profile = "pacs"
+port = 4242
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "agent.toml"
+    path.write_text(text.replace("{folder}", str(folder)))
+    return path
+
+
+def test_a_good_one(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("pg-token\n")
+    config = load(written(tmp_path, GOOD))
+    assert (config.name, config.site, config.services[0].port) == ("pacs", "hospital", 4242)
+    assert (config.passive, config.mesh, config.namespaces) == ("ebpf", True, "own")
+    assert config.cache_folder == tmp_path / "data" / "cache"
+    assert config.enrolment_token() == "pg-token"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("name =", "nome ="), "unknown field `nome`"),
+        (('name = "pacs"', 'name = "PACS!"'), "name: Expected `str` matching regex"),
+        (('name = "pacs"', "name = 7"), "name: Expected `str`, got `int`"),
+        (('site = "hospital"\n', ""), "missing required field `site`"),
+        (("port = 4242", "port = 70000"), "services[0].port: Expected `int` <= 65535"),
+        (("[[services]]", "[[services"), "Expected"),
+        (("http://192.0.2.10:8440", "192.0.2.10:8440"), "server: '192.0.2.10:8440' is not http://HOST:PORT"),
+        (("http://192.0.2.10:8440", "http://h:99999"), "server: 'http://h:99999' is not"),
+        (("http://192.0.2.10:8440", "http://h:1/x?y"), "server: 'http://h:1/x?y' is not"),
+        (('label = "the PACS"', 'passive = "maybe"'), "passive: Invalid enum value 'maybe'"),
+        (('label = "the PACS"', 'token = "pg-too"'), "token and token_file are both set"),
+    ],
+)
+def test_a_bad_one_is_named_with_key_and_file(tmp_path: Path, change: tuple[str, str], expected: str) -> None:
+    path = written(tmp_path, GOOD.replace(*change))
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"read {path}: ")
+    assert expected in str(caught.value)
+    assert caught.value.remedy
+    assert caught.value.exit_code == 78
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
+        load(tmp_path / "nowhere.toml")
+    config = load(written(tmp_path, GOOD))
+    with pytest.raises(ConfigError, match="token: No such file"):
+        config.enrolment_token()

@@ -1,0 +1,247 @@
+"""A whole agent against a real server on loopback, without mesh and eBPF (their own tests have those)."""
+
+import asyncio
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.enrol import FILE_NAME
+from agent.errors import EnrolmentError, FolderError
+from agent.outbox import Outbox
+from agent.run import live
+from analytics.measurement import Flow
+
+ROOT = Path(__file__).parents[3]
+COMMAND = [sys.executable, "-m", "pathgrade"]
+LIMIT_S = 30
+
+
+def fill(folder: Path, batches: int, agent: str = "pacs") -> None:
+    """Leave batches behind, as an earlier life of the agent would."""
+    outbox = Outbox(folder / agent / "outbox", agent)
+    for window in range(batches):
+        outbox.add(
+            "flows",
+            [
+                Flow(
+                    tenant="default",
+                    agent=agent,
+                    window_us=time.time_ns() // 1000 + window,
+                    window_length_us=1,
+                )
+            ],
+        )
+        outbox.flush()
+
+
+def test_it_enrols_connects_and_sends_what_waits(place: Any, agent_of: Any, until: Any, online: Any) -> None:
+    async def scenario() -> None:
+        fill(place.folder, 3)
+        async with place.serving() as server, agent_of(place.config(token=place.token())) as life:
+            await until(lambda: online(server, "pacs"), life)
+            await until(lambda: server.core.status().rows["flows"] == 3, life)
+            await until(lambda: not list((place.folder / "pacs" / "outbox").iterdir()), life)
+        credential = place.folder / "pacs" / FILE_NAME
+        assert credential.stat().st_mode & 0o077 == 0
+        async with place.serving() as server, agent_of(place.config()) as life:  # no token any more
+            await until(lambda: online(server, "pacs"), life)
+
+    asyncio.run(scenario())
+
+
+def test_it_waits_for_a_server_that_is_not_there_and_says_so_once(
+    place: Any, agent_of: Any, until: Any, online: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def scenario() -> None:
+        token = place.token()
+        async with agent_of(place.config(token=token)) as life:
+            await until(lambda: "not enrolled" in caplog.text, life)
+            await asyncio.sleep(2)  # several attempts
+            assert caplog.text.count("not enrolled") == 1
+            for _ in range(2):
+                async with place.serving() as server:
+                    await until(lambda: online(server, "pacs"), life)
+            assert caplog.text.count("enrolled server=") == 2  # "not enrolled ..." and "enrolled ..."
+
+    asyncio.run(scenario())
+
+
+def test_a_refused_token_ends_it_with_a_remedy(place: Any) -> None:
+    async def scenario() -> None:
+        async with place.serving():
+            for config, words in (
+                (place.config(token="pg-not-known"), "unknown token"),
+                (place.config(), "no token"),
+            ):
+                with pytest.raises(EnrolmentError, match=words) as caught:
+                    await live(config)
+                assert caught.value.remedy
+                assert caught.value.exit_code == 77
+
+    asyncio.run(scenario())
+
+
+def test_a_name_that_is_taken_ends_it_with_a_remedy(
+    place: Any, agent_of: Any, until: Any, online: Any
+) -> None:
+    async def scenario() -> None:
+        async with place.serving() as server, agent_of(place.config(token=place.token())) as life:
+            await until(lambda: online(server, "pacs"), life)
+            impostor = place.config(token=place.token(), data=place.folder / "impostor")
+            with pytest.raises(EnrolmentError, match="'pacs' belongs to another agent") as caught:
+                await live(impostor)
+            assert caught.value.remedy
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_forgot_it_is_enrolled_at_again(
+    place: Any, agent_of: Any, until: Any, online: Any
+) -> None:
+    async def scenario() -> None:
+        async with place.serving() as server, agent_of(place.config(token=place.token())) as life:
+            await until(lambda: online(server, "pacs"), life)
+        for path in (place.data).glob("state.sqlite*"):
+            path.unlink()
+        fill(place.folder, 1)
+        async with place.serving() as server, agent_of(place.config(token=place.token())) as life:
+            await until(lambda: online(server, "pacs"), life)
+            await until(lambda: server.core.status().rows["flows"] == 1, life)
+        (place.data / "state.sqlite").unlink()
+        async with place.serving():
+            with pytest.raises(EnrolmentError, match="no token"):
+                await live(place.config())
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_the_server_will_never_take_does_not_hold_up_the_rest(
+    place: Any, agent_of: Any, until: Any
+) -> None:
+    async def scenario() -> None:
+        outbox = Outbox(place.folder / "pacs" / "outbox", "hotel")  # a data folder that changed hands
+        outbox.add("flows", [Flow(tenant="default", agent="hotel", window_us=1, window_length_us=1)])
+        outbox.flush()
+        fill(place.folder, 1)
+
+        def left() -> list[Path]:
+            return list((place.folder / "pacs" / "outbox").iterdir())
+
+        async with place.serving() as server, agent_of(place.config(token=place.token())) as life:
+            await until(lambda: server.core.status().rows["flows"] == 1, life)
+            await until(lambda: len(left()) == 1, life)
+            assert left()[0].suffix == ".refused"
+
+    asyncio.run(scenario())
+
+
+def test_it_keeps_what_a_killed_server_had_not_acknowledged(place: Any, agent_of: Any, until: Any) -> None:
+    batches = 60
+    left = place.folder / "pacs" / "outbox"
+    arguments = ["--data", str(place.data), "--agents", f"127.0.0.1:{place.port}", "--report", "127.0.0.1:0"]
+    command = [*COMMAND, "server", "run", *arguments, "--stun", "127.0.0.1:0"]
+
+    async def scenario() -> None:
+        fill(place.folder, batches)
+        first = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        async with agent_of(place.config(token=place.token())) as life:
+            try:
+                await until(lambda: len(list(left.iterdir())) <= batches * 2 // 3, life)
+            finally:
+                first.kill()
+                await first.wait()
+            async with place.serving() as server:
+                await until(lambda: not list(left.iterdir()), life)
+                assert server.core.status().rows["flows"] == batches
+
+    asyncio.run(scenario())
+
+
+def test_two_agents_do_not_share_a_folder(place: Any, agent_of: Any, until: Any) -> None:
+    async def scenario() -> None:
+        async with agent_of(place.config(token="pg-some-token")) as life:
+            await until((place.folder / "pacs" / "identity.pem").exists, life)
+            with pytest.raises(FolderError, match="another agent holds it"):
+                await live(place.config())
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("what", ["a file in its place", "read-only"])
+def test_a_folder_it_cannot_write_is_one_error(place: Any, tmp_path: Path, what: str) -> None:
+    data = tmp_path / "agent-data"
+    config = write_config(tmp_path, place.port, data=data)
+    before: list[str] = []
+    if what == "read-only":
+        data.mkdir()
+        script = f'mount -t tmpfs -o ro,size=1m none {data} && exec "$@"'
+        before = ["unshare", "--mount", "sh", "-c", script, "sh"]
+    else:
+        data.write_text("in the way")
+    code, said = run_agent(config, before)
+    assert code == 73
+    assert f"error: use {data}: " in said
+    assert "  try: " in said
+
+
+def test_without_the_capability_it_says_what_to_do(place: Any, tmp_path: Path) -> None:
+    config = write_config(tmp_path, place.port, passive="ebpf")
+    code, said = run_agent(config, ["setpriv", "--bounding-set=-all", "--inh-caps=-all"])
+    assert code == 77
+    assert "CAP_BPF" in said
+    assert "  try: " in said
+
+
+def test_sigterm_ends_it_within_two_seconds(place: Any, tmp_path: Path, until: Any) -> None:
+    config = write_config(tmp_path, place.port, token=place.token())
+    command = [*COMMAND, "agent", "run", "--config", str(config)]
+
+    async def scenario() -> None:
+        async with place.serving() as server:
+            process = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
+            try:
+                await until(lambda: server.core.status().agents_online)
+                asked = time.monotonic()
+                process.terminate()
+                assert await process.wait() == 0
+                assert time.monotonic() - asked < 2
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+
+    asyncio.run(scenario())
+
+
+def write_config(folder: Path, port: int, **changes: object) -> Path:
+    given = {
+        "server": f"http://127.0.0.1:{port}",
+        "name": "pacs",
+        "site": "here",
+        "token": "pg-some-token",
+        "data": folder / "agent-data",
+        "passive": "off",
+    } | changes
+    path = folder / "agent.toml"
+    path.write_text("".join(f'{key} = "{value}"\n' for key, value in given.items()) + "mesh = false\n")
+    return path
+
+
+def run_agent(config: Path, before: list[str]) -> tuple[int, str]:
+    done = subprocess.run(
+        [*before, *COMMAND, "agent", "run", "--config", str(config)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr

@@ -1,0 +1,74 @@
+"""A real server on loopback for the tests of this folder."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from analytics.wire import EnrolReply
+from server.app import Running, serving
+from server.settings import Settings
+from server.state import create_token
+
+LIMIT_S = 30
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running server and a client for each of its doors."""
+
+    running: Running
+    settings: Settings
+    agents: httpx.AsyncClient
+    report: httpx.AsyncClient
+
+    async def enrol(
+        self, name: str, site: str = "here", *, fingerprint: str = ":".join(["AB"] * 32)
+    ) -> EnrolReply:
+        token = await asyncio.to_thread(create_token, self.settings.data, 1, 60)
+        asked = {"token": token, "name": name, "site": site, "fingerprint": fingerprint}
+        answer = await self.agents.post("/v1/enrol", json=asked)
+        assert answer.status_code == 200, answer.text
+        return EnrolReply(**answer.json())
+
+    async def send(self, secret: str, body: bytes, **headers: str) -> httpx.Response:
+        bearer = {"Authorization": f"Bearer {secret}"}
+        return await self.agents.post("/v1/batches", content=body, headers={**bearer, **headers})
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A server of this test's own: free ports, no waiting for the fleet to settle for long."""
+    anywhere = "127.0.0.1:0"
+    return Settings.load(
+        data=tmp_path / "data", agents=anywhere, report=anywhere, stun=[anywhere], settle_s=0.05
+    )
+
+
+@asynccontextmanager
+async def visited(settings: Settings) -> AsyncIterator[Site]:
+    async with (
+        serving(settings) as running,
+        httpx.AsyncClient(base_url=f"http://{running.agents}", trust_env=False, timeout=10) as agents,
+        httpx.AsyncClient(base_url=f"http://{running.report}", trust_env=False, timeout=10) as report,
+    ):
+        yield Site(running, settings, agents, report)
+
+
+@pytest.fixture
+def with_server(settings: Settings) -> Callable[[Callable[[Site], Coroutine[Any, Any, None]]], None]:
+    """Run a scenario against a running server, and stop the server."""
+
+    def run(scenario: Callable[[Site], Coroutine[Any, Any, None]]) -> None:
+        async def whole() -> None:
+            async with asyncio.timeout(LIMIT_S), visited(settings) as site:
+                await scenario(site)
+
+        asyncio.run(whole())
+
+    return run

@@ -1,0 +1,228 @@
+"""The server as a process: what stops it from starting, how it stops, and what a kill costs."""
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from analytics.batch import pack_batch
+from analytics.measurement import Flow
+from server.app import serving
+from server.errors import ListenError
+from server.settings import Settings
+from server.state import State, create_token
+
+COMMAND = [sys.executable, "-m", "pathgrade", "server", "run"]
+ROOT = Path(__file__).parents[3]
+LIMIT_S = 30
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def refused(*arguments: str, before: tuple[str, ...] = ()) -> tuple[int, str]:
+    """Run a server that cannot start; its exit code and what it says."""
+    done = subprocess.run(
+        [*before, *COMMAND, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
+@contextmanager
+def server_process(*arguments: str, pass_fds: tuple[int, ...] = ()) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True, pass_fds=pass_fds
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=LIMIT_S)
+
+
+def wait_ready(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if " ready " in line:
+            return line
+    raise AssertionError("the server ended before it was ready")
+
+
+def test_an_occupied_port_is_one_error(tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        code, said = refused("--data", str(tmp_path), "--agents", f"127.0.0.1:{port}")
+    assert code == 69
+    assert f"error: listen on 127.0.0.1:{port} for agents: Address already in use" in said
+    assert "  try: " in said
+
+
+def test_an_occupied_stun_port_is_one_error_and_everything_else_is_let_go(settings: Settings) -> None:
+    with closing(socket.socket(type=socket.SOCK_DGRAM)) as taken:
+        taken.bind(("127.0.0.1", 0))
+        stun = f"127.0.0.1:{taken.getsockname()[1]}"
+        occupied = Settings.load(data=settings.data, agents="127.0.0.1:0", report="127.0.0.1:0", stun=[stun])
+
+        async def start() -> None:
+            async with serving(occupied):
+                pass
+
+        with pytest.raises(ListenError, match="for STUN: Address already in use"):
+            asyncio.run(start())
+    State.open(settings.data).close()
+
+
+def test_a_read_only_data_folder_is_one_error(tmp_path: Path) -> None:
+    """Root ignores modes, so the folder is a read-only file system of a mount namespace of its own."""
+    mounted = f'mount -t tmpfs -o ro,size=1m none {tmp_path} && exec "$@"'
+    before = ("unshare", "--mount", "sh", "-c", mounted, "sh")
+    code, said = refused("--data", str(tmp_path), "--agents", "127.0.0.1:0", before=before)
+    assert code == 74
+    assert f"error: use {tmp_path}: Read-only file system" in said
+    assert "  try: " in said
+    token = ["token", "--data", str(tmp_path)]
+    done = subprocess.run(
+        [*before, *COMMAND[:-1], *token],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 74
+    assert "Read-only file system" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--agents", "nonsense"], 78, "agents: 'nonsense' is not HOST:PORT"),
+        (["--turn", "turn:192.0.2.1:3478"], 78, "without --turn-secret-file"),
+        (["--turn", "turn:192.0.2.1:3478", "--turn-secret-file", "/nowhere"], 78, "/nowhere: No such file"),
+        (["--report-fd", "99"], 69, "take descriptor 99 for the report: Bad file descriptor"),
+        (["--agents", "192.0.2.1:0"], 69, "for agents: Cannot assign requested address"),
+    ],
+)
+def test_a_setting_that_does_not_hold_is_one_error(
+    tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    seen, said = refused("--data", str(tmp_path), "--agents", "127.0.0.1:0", *arguments)
+    assert seen == code
+    assert words in said
+    assert "  try: " in said
+
+
+def test_two_servers_do_not_share_a_data_folder(settings: Settings) -> None:
+    State.open(settings.data).close()
+    with closing(State.open(settings.data)):
+        code, said = refused("--data", str(settings.data), "--agents", "127.0.0.1:0")
+    assert code == 75
+    assert "another pathgrade server holds it" in said
+
+
+def test_sigterm_seals_what_was_taken_and_ends_in_time(tmp_path: Path) -> None:
+    """The report comes over a socket that was handed over, as the lab does it."""
+    token = create_token(tmp_path, 1, 60)
+    with closing(socket.create_server(("127.0.0.1", 0))) as report:
+        fd = report.fileno()
+        arguments = ["--data", str(tmp_path), "--agents", "127.0.0.1:0", "--stun", "127.0.0.1:0"]
+        with server_process(*arguments, "--report-fd", str(fd), pass_fds=(fd,)) as process:
+            agents = wait_ready(process).split("agents=")[1].split()[0]
+            with httpx.Client(base_url=f"http://{agents}", trust_env=False) as client:
+                secret = enrol(client, token)
+                assert post(client, secret, 0)
+                where = f"http://127.0.0.1:{report.getsockname()[1]}/v1/status"
+                assert httpx.get(where, trust_env=False).json()["rows"]["flows"] == 1
+                asked = time.monotonic()
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(LIMIT_S) == 0
+                assert time.monotonic() - asked < 5
+    assert list((tmp_path / "parquet" / "flows").rglob("*.parquet"))
+    assert not list((tmp_path / "spool").glob("*.spool"))
+
+
+def test_kill_9_during_uploads_loses_nothing_acknowledged_and_doubles_nothing(tmp_path: Path) -> None:
+    """The sender does as the agent: it keeps a batch until it is acknowledged, and sends it again."""
+    token = create_token(tmp_path, 1, 60)
+    port = free_port()
+    arguments = ["--data", str(tmp_path), "--agents", f"127.0.0.1:{port}", "--report", "127.0.0.1:0"]
+    batches = range(96)
+    acknowledged: set[int] = set()
+    secret = ""
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        for kill_after in (20, 60):
+            with server_process(*arguments, "--stun", "127.0.0.1:0") as process:
+                wait_ready(process)
+                secret = secret or enrol(client, token)
+                send_and_kill(
+                    client,
+                    secret,
+                    sorted(set(batches) - acknowledged),
+                    acknowledged,
+                    process=process,
+                    kill_after=kill_after,
+                )
+            assert kill_after <= len(acknowledged) < len(batches)
+        with server_process(*arguments, "--stun", "127.0.0.1:0") as process:
+            report = wait_ready(process).split("report=")[1].split()[0]
+            new = {number for number in batches if post(client, secret, number)}
+            rows = httpx.get(f"http://{report}/v1/status", trust_env=False).json()["rows"]
+    assert not new & acknowledged
+    assert rows["flows"] == len(batches)
+
+
+def enrol(client: httpx.Client, token: str) -> str:
+    asked = {"token": token, "name": "pacs", "site": "here", "fingerprint": ":".join(["AB"] * 32)}
+    answer = client.post("/v1/enrol", json=asked)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["secret"])
+
+
+def post(client: httpx.Client, secret: str, number: int) -> bool:
+    """Send one batch; True if the server had not kept it before."""
+    row = Flow(tenant="default", agent="pacs", window_us=time.time_ns() // 1000, window_length_us=1)
+    body = pack_batch(agent="pacs", boot="6f1c0a2b9d3e4f50", batch=number, tables={"flows": [row]})
+    answer = client.post("/v1/batches", content=body, headers={"Authorization": f"Bearer {secret}"})
+    assert answer.status_code == 200, answer.text
+    return not answer.json()["duplicate"]
+
+
+def send_and_kill(
+    client: httpx.Client,
+    secret: str,
+    waiting: list[int],
+    acknowledged: set[int],
+    *,
+    process: subprocess.Popen[str],
+    kill_after: int,
+) -> None:
+    """Send eight at a time, and kill the server while the rest is on its way."""
+
+    def send(number: int) -> None:
+        with suppress(httpx.TransportError):
+            post(client, secret, number)
+            acknowledged.add(number)
+        if len(acknowledged) >= kill_after:
+            process.kill()
+
+    with ThreadPoolExecutor(8) as senders:
+        list(senders.map(send, waiting))

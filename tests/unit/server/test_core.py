@@ -1,0 +1,67 @@
+"""From two agents' batches to the report, through a real server."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from analytics.batch import pack_batch
+from analytics.measurement import Hop, Reading, Rung, StampSource
+
+Run = Callable[[Callable[[Any], Any]], None]
+
+
+def reading(src: str, dst: str, received: int, *, ended_us: int, test: str = "t1") -> Reading:
+    return Reading(
+        tenant="default",
+        cycle=ended_us // 1_000_000,
+        test=test,
+        src=src,
+        dst=dst,
+        started_us=ended_us - 9_000_000,
+        ended_us=ended_us,
+        rung=Rung.SRFLX,
+        sent=300,
+        received=received,
+        rtt_n=300,
+        rtt_min_us=20_000,
+        rtt_p50_us=20_400,
+        rtt_p95_us=21_000,
+        stamps=StampSource.KERNEL,
+    )
+
+
+def hop(src: str, dst: str) -> Hop:
+    key = {"tenant": "default", "cycle": 1, "test": "t1", "src": src, "dst": dst}
+    return Hop(**key, ttl=1, address="192.168.1.1", sent=6, answered=6, rtt_min_us=500)  # type: ignore[arg-type]
+
+
+def test_two_ends_readings_become_a_report(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        now_us = time.time_ns() // 1000
+        for src, dst, received in (("a", "b", 300), ("b", "a", 270)):
+            reply = await site.enrol(src, f"site-{src}", fingerprint=":".join([src.upper() * 2] * 32))
+            tables = {
+                "readings": [reading(src, dst, received, ended_us=now_us)],
+                "hops": [hop(src, dst)],
+            }
+            body = pack_batch(agent=src, boot="6f1c0a2b9d3e4f50", batch=0, tables=tables)
+            assert (await site.send(reply.secret, body)).status_code == 200
+        core = site.running.core
+        status = core.status()
+        assert (status.paths_measured, status.paths_expected, status.agents_enrolled) == (2, 2, 2)
+        assert status.rows == {"readings": 2, "hops": 2, "flows": 0}
+        report = core.report("generic")
+        assert report.missing == []
+        losses = {(row.src, row.dst): (row.loss_bp, row.loss_back_bp) for row in report.paths}
+        assert losses == {("a", "b"): (0, 1000), ("b", "a"): (1000, 0)}
+        detail = core.detail("a", "b", "generic")
+        assert detail.forward.src == detail.back.dst == "a"
+        assert [row.src for row in (*detail.forward_hops, *detail.back_hops)] == ["a", "b"]
+        assert core.detail("a", "nobody", "generic") is None
+        before = core.report("generic", at_us=now_us - 60_000_000)
+        assert before.paths == []
+        assert len(before.missing) == 2
+        assert {"pacs", "generic"} <= set(core.profiles())
+        assert [(member.name, member.online) for member in core.members()] == [("a", False), ("b", False)]
+
+    with_server(scenario)
