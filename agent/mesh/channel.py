@@ -73,7 +73,8 @@ class Channel:
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked[number] = answered
         try:
-            answer = await asyncio.wait_for(self._repeat(message, answered), within_s)
+            async with asyncio.timeout(within_s):
+                answer = await self._repeat(message, answered)
         except TimeoutError:
             raise PeerSilentError(
                 f"the peer did not answer {type(body).__name__!r} within {within_s:.0f} s"

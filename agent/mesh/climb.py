@@ -183,7 +183,8 @@ class Climber:
 
 async def _result(hearing: asyncio.Task[RungResult], rung: Rung) -> RungResult:
     try:
-        return await asyncio.wait_for(hearing, SIGNAL_S)
+        async with asyncio.timeout(SIGNAL_S):
+            return await hearing
     except TimeoutError:
         raise SignallingError(f"the peer sent no result for {rung} within {SIGNAL_S:.0f} s") from None
 

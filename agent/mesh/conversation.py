@@ -249,6 +249,7 @@ def _end_address(climbed: Climbed) -> str:
 
 async def _wait(event: asyncio.Event, within_s: float, what: str) -> None:
     try:
-        await asyncio.wait_for(event.wait(), within_s)
+        async with asyncio.timeout(within_s):
+            await event.wait()
     except TimeoutError:
         raise PeerSilentError(f"the peer {what} within {within_s:.0f} s") from None

@@ -42,6 +42,8 @@ from analytics.wire import IceServer, RungOffer
 aioice.stun.RETRY_RTO = 0.1
 aioice.stun.RETRY_MAX = 4
 
+# asyncio.timeout throughout, never wait_for: before Python 3.12 that one may swallow a cancellation.
+
 GATHER_S: Final = 2
 CHECK_S: Final = 2.5  # with gathering from a near server a failed rung stays below 3 s
 HANDSHAKE_S: Final = 5.0
@@ -160,7 +162,8 @@ class SecureLink:
         self._dtls._register_data_receiver(self)
         pinned = _dtls.RTCDtlsParameters([_dtls.RTCDtlsFingerprint("sha-256", peer_fingerprint)])
         try:
-            await asyncio.wait_for(self._dtls.start(pinned), HANDSHAKE_S)
+            async with asyncio.timeout(HANDSHAKE_S):
+                await self._dtls.start(pinned)
         except TimeoutError:
             raise RungError(f"no DTLS handshake within {HANDSHAKE_S:.0f} s") from None
         if self._dtls.state != "connected":
@@ -376,7 +379,8 @@ class Attempt:
             connection.open_nat(reachable)
             await asyncio.sleep(OPENER_S)
         try:
-            await asyncio.wait_for(connection.connect(), CHECK_S)
+            async with asyncio.timeout(CHECK_S):
+                await connection.connect()
         except (TimeoutError, ConnectionError):
             raise RungError(f"no answer to {len(reachable)} ICE candidate(s) in {CHECK_S} s") from None
         return self._link(rung, connection.pair)
@@ -404,7 +408,8 @@ class Attempt:
 
 async def _close(connection: _Connection) -> None:
     try:
-        await asyncio.wait_for(connection.close(), CLOSE_S)
+        async with asyncio.timeout(CLOSE_S):
+            await connection.close()
     except TimeoutError:
         return  # a TURN server that does not confirm: aioice closes the socket when it gives up
 
@@ -450,9 +455,8 @@ async def _address(url: str) -> tuple[str, int]:
     parts = urlsplit(f"//{rest}")
     port = parts.port or DEFAULT_PORT[scheme]
     try:
-        found = await asyncio.wait_for(
-            asyncio.get_running_loop().getaddrinfo(parts.hostname, port, family=socket.AF_INET), GATHER_S
-        )
+        async with asyncio.timeout(GATHER_S):
+            found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, family=socket.AF_INET)
     except (OSError, TimeoutError) as error:
         raise RungError(f"cannot resolve {parts.hostname}: {error or 'timeout'}") from error
     return str(found[0][4][0]), port
