@@ -147,6 +147,7 @@ def flows(
     agent: Annotated[str | None, typer.Option(metavar="NAME", help="Seen by this agent.")] = None,
     process: Annotated[str | None, typer.Option(metavar="COMM", help="Of this process.")] = None,
     remote: Annotated[str | None, typer.Option(metavar="ADDRESS", help="With this remote address.")] = None,
+    own: Annotated[bool, typer.Option("--own", help="The agents' own sessions too.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=5000, help="At most so many.")] = 50,
     json: Json = False,
 ) -> None:
@@ -154,9 +155,11 @@ def flows(
 
     TCP sessions by process and remote service, as the kernels of the agents' hosts tell them; newest first.
     """
+    from server.api.core import OWN_PROCESS
     from server.pages import terminal
 
-    found = _client(url).flows(agent=agent, process=process, remote=remote, limit=limit)
+    but = None if own or process else OWN_PROCESS
+    found = _client(url).flows(agent=agent, process=process, remote=remote, but=but, limit=limit)
     if json:
         return _print_json(found)
     return _show(terminal.flows(found, _width()))

@@ -114,6 +114,7 @@ class Core:
         agent: str | None = None,
         process: str | None = None,
         remote: str | None = None,
+        but: str | None = None,
         limit: int = 200,
     ) -> list[Flow]:
         """As ``ReportCore``."""
@@ -123,6 +124,7 @@ class Core:
             agent=agent,
             process=process,
             remote=remote,
+            but=but,
             limit=limit,
         )
 

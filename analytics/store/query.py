@@ -50,6 +50,7 @@ FLOWS: Final = f"""
       AND ($agent IS NULL OR agent = $agent)
       AND ($process IS NULL OR process = $process)
       AND ($remote IS NULL OR remote_address = $remote)
+      AND ($but IS NULL OR process <> $but)
     ORDER BY window_us DESC, agent, process, remote_address, service_port
     LIMIT $limit
 """  # noqa: S608  # see above

@@ -282,12 +282,16 @@ class Store:
         agent: str | None = None,
         process: str | None = None,
         remote: str | None = None,
+        but: str | None = None,
         limit: int = 200,
     ) -> list[Flow]:
-        """Passive flows whose window began at ``since_us`` or later, newest first; filters match exactly."""
+        """Passive flows whose window began at ``since_us`` or later, newest first; filters match exactly.
+
+        ``but`` names a process that is left out.
+        """
         given = {"tenant": tenant, "since_us": since_us, "agent": agent}
         days = (seal.day_of(max(0, since_us - _DAY_US)), _EVER[1])  # a day for clocks that are ahead
-        given |= {"process": process, "remote": remote, "limit": limit}
+        given |= {"process": process, "remote": remote, "but": but, "limit": limit}
         return self._ask(Flow, query.FLOWS, given, days)
 
     def counts(self) -> dict[str, int]:

@@ -66,12 +66,17 @@ class ReportCore(Protocol):
         agent: str | None = None,
         process: str | None = None,
         remote: str | None = None,
+        but: str | None = None,
         limit: int = 200,
     ) -> list[Flow]:
-        """List passive flows, newest first; a filter that is given must match exactly."""
+        """List passive flows, newest first; filters match exactly; process ``but`` is left out."""
 
     def audit(self, limit: int = 200) -> list[AuditRow]:
         """List the audit rows, newest first."""
+
+
+OWN_PROCESS: Final = "pathgrade"
+"""The agents' own sessions, to the server: left out of what people look at unless they ask."""
 
 
 def default_profile(core: ReportCore) -> str:

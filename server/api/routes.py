@@ -62,9 +62,13 @@ def _add_fleet(routes: APIRouter, core: ReportCore) -> None:
 
     @routes.get("/flows", summary="Passive TCP sessions by process and remote service, newest first")
     def flows(
-        agent: Filter = None, process: Filter = None, remote: Filter = None, limit: Limit = 200
+        agent: Filter = None,
+        process: Filter = None,
+        remote: Filter = None,
+        but: Filter = None,
+        limit: Limit = 200,
     ) -> Response:
-        return _json(core.flows(agent=agent, process=process, remote=remote, limit=limit))
+        return _json(core.flows(agent=agent, process=process, remote=remote, but=but, limit=limit))
 
 
 def _add_paths(routes: APIRouter, core: ReportCore) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
-from server.api.core import ReportCore
+from server.api.core import OWN_PROCESS, ReportCore
 from server.api.problem import ProblemError
 from server.api.routes import Filter, Profile, detail_of, profile_of, report_of
 from server.pages import assets
@@ -56,13 +56,16 @@ def _add_path(routes: APIRouter, core: ReportCore) -> None:
 
 def _add_flows(routes: APIRouter, core: ReportCore) -> None:
     @routes.get("/flows")
-    def flows(agent: Filter = None, process: Filter = None, remote: Filter = None) -> HTMLResponse:
+    def flows(
+        agent: Filter = None, process: Filter = None, remote: Filter = None, own: Filter = None
+    ) -> HTMLResponse:
         # An empty field of the form comes as "", which means: any.
         asked = {"agent": agent or None, "process": process or None, "remote": remote or None}
         return page(
             "flows.html",
-            flows=core.flows(**asked, limit=FLOWS_SHOWN),
+            flows=core.flows(**asked, but=None if own or process else OWN_PROCESS, limit=FLOWS_SHOWN),
             asked=asked,
+            own=bool(own),
             most=FLOWS_SHOWN,
             members=core.members(),
             status_now=core.status(),

@@ -126,6 +126,7 @@ def test_flows_are_filtered_exactly_and_newest_first(tmp_path: Path) -> None:
         assert [f.window_us for f in store.flows("default", limit=2)] == [40, 30]
         assert [f.window_us for f in store.flows("default", agent="pacs", since_us=20)] == [30, 20]
         assert [f.window_us for f in store.flows("default", process="curl")] == [30, 20]
+        assert [f.window_us for f in store.flows("default", but="curl")] == [40, 10]
         assert [f.window_us for f in store.flows("default", remote="198.51.100.66")] == [30]
         assert store.flows("default", process="' OR 1=1 --") == []
 

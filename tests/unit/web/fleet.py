@@ -267,6 +267,7 @@ FLOWS = [
             410,
         ),
         ("pacs", "Orthanc", 877, Direction.IN, "10.20.0.5", "203.0.113.20", 10_530_000, 41_000, 7_300),
+        ("pacs", "pathgrade", 900, Direction.OUT, "10.20.0.5", "198.51.100.130", 900, 150, 2),
     )
 ]
 
@@ -335,6 +336,7 @@ class FixtureCore:
         agent: str | None = None,
         process: str | None = None,
         remote: str | None = None,
+        but: str | None = None,
         limit: int = 200,
     ) -> list[Flow]:
         found = [
@@ -343,6 +345,7 @@ class FixtureCore:
             if agent in (None, flow.agent)
             and process in (None, flow.process)
             and remote in (None, flow.remote_address)
+            and flow.process != but
         ]
         return found[:limit]
 

@@ -66,7 +66,11 @@ def test_paths_come_worst_first_and_complete(api: httpx.Client) -> None:
 
 
 def test_flows_are_filtered_and_limited(api: httpx.Client) -> None:
-    assert [flow["process"] for flow in api.get("flows", params={"agent": "pacs"}).json()] == ["Orthanc"]
+    def processes(**asked: str) -> list[str]:
+        return [flow["process"] for flow in api.get("flows", params=asked).json()]
+
+    assert processes(agent="pacs") == ["Orthanc", "pathgrade"]
+    assert processes(agent="pacs", but="pathgrade") == ["Orthanc"]
     assert api.get("flows", params={"process": "nobody"}).json() == []
     assert len(api.get("flows", params={"limit": 1}).json()) == 1
 

@@ -249,6 +249,12 @@ def test_filters_of_the_flows_page(site: httpx.Client) -> None:
     assert "getscu" in Words(site.get("/flows?agent=&process=&remote=").text).text
 
 
+def test_the_agents_own_sessions_are_left_out_unless_asked_for(site: httpx.Client) -> None:
+    assert "198.51.100.130" not in Words(site.get("/flows").text).text
+    assert "198.51.100.130" in Words(site.get("/flows?own=1").text).text
+    assert "198.51.100.130" in Words(site.get("/flows?process=pathgrade").text).text
+
+
 def test_an_unreachable_path_says_why() -> None:
     core = FixtureCore(letters={("pacs", "radiologist"): Letter.UNREACHABLE})
     with serve(core) as url:
