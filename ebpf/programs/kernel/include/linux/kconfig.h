@@ -1,0 +1,5 @@
+#ifndef PATHGRADE_KCONFIG_H
+#define PATHGRADE_KCONFIG_H
+#define CONFIG_BPF_SYSCALL 1
+#define CONFIG_64BIT 1
+#endif

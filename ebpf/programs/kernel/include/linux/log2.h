@@ -1,0 +1,1 @@
+/* bcc includes this and uses nothing of it. */

@@ -1,0 +1,1 @@
+/* bcc carries its own copy and includes it first. */
