@@ -1,0 +1,1 @@
+"""The lab: a network in namespaces whose truth is known. Its command is ``scripts/lab/run``."""
