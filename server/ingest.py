@@ -12,11 +12,11 @@ from array import array
 from typing import Final
 
 import msgspec
-from analytics.store.store import Store
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
 from analytics.batch import Batch, TableBlock, check_batch
+from analytics.store.store import Store
 from analytics.wire import BatchReply
 from server.credentials import authenticate
 from server.errors import BodyEncodingError, BodyError, BodySizeError, BodySlowError, BusyError, NotYoursError
