@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from analytics.measurement import Leg
+from analytics.measurement import CapacityTrust, Leg
 from analytics.predict import Limit, PathState, Sender, study_limit, study_us
 from analytics.rules.load import Profile, ResponseProfile, StudyProfile
 from analytics.shapes import PathRow
@@ -19,7 +19,9 @@ def limits(row: PathRow, profile: Profile) -> list[Limit]:
         return _response_limits(row, profile)
     if row.rtt_p50_us is None:
         return []
-    path = PathState(row.rtt_p50_us, (row.loss_bp or 0) / _BP, row.capacity_kbps)
+    # "At least so much" is no limit: it must not be blamed.
+    capacity_kbps = row.capacity_kbps if row.capacity_trust == CapacityTrust.MEASURED else None
+    path = PathState(row.rtt_p50_us, (row.loss_bp or 0) / _BP, capacity_kbps)
     first = study_limit(profile.study, path)
     if first is not Limit.LOSS:
         return [first]

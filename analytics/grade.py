@@ -87,11 +87,11 @@ def _without_numbers(reading: Reading, rules: Rules, at_us: int) -> _Found | Non
     age_us = at_us - measured_at_us(reading, at_us)
     if age_us > rules.stale_after_s * 1_000_000:
         return _Found(Letter.UNKNOWN, f"last measured {words.span(age_us)} ago", rule=STALE)
-    if reading.rung is Rung.NONE:
-        why = reading.error or reading.rungs_failed or "no way through was found"
-        return _Found(Letter.UNREACHABLE, f"cannot connect: {why}", rule=UNREACHABLE)
     if reading.error:
         return _Found(Letter.UNKNOWN, f"the test broke off: {reading.error}", rule=FAILED)
+    if reading.rung is Rung.NONE:
+        why = reading.rungs_failed or "no way through was found"
+        return _Found(Letter.UNREACHABLE, f"cannot connect: {why}", rule=UNREACHABLE)
     return None
 
 
@@ -161,7 +161,7 @@ def _study_at_most(profile: StudyProfile, inputs: _StudyInputs) -> _Found:
     most_ms = _study_ms(profile, inputs.rtt.value, inputs.loss.value, inputs.capacity_kbps)
     least_ms = _study_ms(profile, inputs.rtt.value, inputs.loss.value, None)
     best, worst = _letter(least_ms, profile.most_ms), _letter(most_ms, profile.most_ms)
-    if rank(worst) >= CANNOT and _apart(best, worst):
+    if rank(worst) >= CANNOT and best is not worst:
         told = f"the capacity is known only as at least {words.rate(inputs.capacity_kbps or 0)}"
         return _Found(Letter.UNKNOWN, told, low=least_ms, high=most_ms)
     reason = f"{_takes(profile, most_ms)} at most ({_inputs_in_words(inputs)})"
@@ -225,6 +225,8 @@ def _grade_response(
         )
     count = _worse_loss(reading, back)
     loss = count.interval()
+    if (back is None or not back.sent) and rank(_response_letter(profile, rtt.low, loss.low)) < CANNOT:
+        return _Found(Letter.UNKNOWN, "what is lost on the way back is not known")
     best = _response_letter(profile, rtt.low, loss.low)
     worst = _response_letter(profile, rtt.high, loss.high)
     told = f"95 % of round trips are under {words.ms(round(rtt.value))} ms, {_loss_in_words(count)}"

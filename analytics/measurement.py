@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import msgspec
 
-NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"
+NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?\Z"  # $ would let a newline follow
 """An agent, site or tenant: also usable as a folder and in a URL, hence the narrow alphabet."""
 
 
@@ -134,7 +134,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     )
     stamps: Annotated[StampSource, choice("clock of the round trips")] = StampSource.USER
     spoiled: Annotated[int, count("round trips left out because this agent was not scheduled in time")] = 0
-    error: Annotated[str, text("why there is no measurement; empty if there is one", most=500)] = ""
+    error: Annotated[str, text("why the test broke off; empty if it ended", most=500)] = ""
 
 
 class Hop(msgspec.Struct, frozen=True, kw_only=True):

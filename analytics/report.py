@@ -99,6 +99,6 @@ def _between(flow: Flow, forward: Reading, back: Reading | None) -> bool:
 
 
 def _address(candidate: str) -> str:
-    """Take the address out of 'type address port'."""
+    """Take the address out of 'type address port'; a relay's is nobody's of the two."""
     parts = candidate.split(" ")
-    return parts[1] if len(parts) == 3 else ""
+    return parts[1] if len(parts) == 3 and parts[0] != "relay" else ""

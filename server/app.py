@@ -23,8 +23,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
 
+import msgspec
+
 from analytics.errors import AnalyticsError
-from analytics.rules.load import load_rules
+from analytics.rules.load import Rules, load_rules
 from analytics.store.store import Store
 from server import enrolment, ingest, signalling
 from server.agent_app import agent_app
@@ -44,6 +46,7 @@ from server.turn import Relays
 log: Final = logging.getLogger("pathgrade.server")
 
 LOG_FORMAT: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
+STALE_CYCLES: Final = 3
 Tasks = Iterable[asyncio.Task[None]]
 ANY_HOSTS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared with, not bound
 
@@ -93,7 +96,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         hub = Hub()
         audit = Audit(state)
         cycles = Cycles(hub, audit, _plan(settings, stun, relays))
-        rules = load_rules()
+        rules = _rules(settings)
         release = version("pathgrade")
         core = Core(version=release, state=state, store=store, hub=hub, cycles=cycles, rules=rules)
         doors = (
@@ -137,6 +140,14 @@ def _plan(settings: Settings, stun: tuple[Address, ...], relays: Relays) -> Plan
         probe=settings.plan,
         stun=tuple((None if at.host in ANY_HOSTS else at.host, at.port) for at in stun),
         relays=relays,
+    )
+
+
+def _rules(settings: Settings) -> Rules:
+    """Take the built-in rules; nothing is stale before three cycles, however long they were set."""
+    rules = load_rules()
+    return msgspec.structs.replace(
+        rules, stale_after_s=max(rules.stale_after_s, STALE_CYCLES * settings.cycle_s)
     )
 
 

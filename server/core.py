@@ -14,7 +14,7 @@ from analytics.measurement import Flow
 from analytics.report import Member, PathDetail, Report, Service, build_detail, build_report
 from analytics.rules.load import Rules
 from analytics.store.store import Store
-from server.api.core import AuditRow, Status
+from server.api.core import OWN_PROCESS, AuditRow, Status
 from server.clock import now_us
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
@@ -80,7 +80,7 @@ class Core:
     def report(self, profile: str, at_us: int | None = None) -> Report:
         """As ``ReportCore``."""
         readings = self._store.readings_latest(DEFAULT_TENANT, at_us)
-        hops = self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings])
+        hops = self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings], at_us)
         return build_report(
             tenant=DEFAULT_TENANT,
             profile=profile,
@@ -102,7 +102,11 @@ class Core:
             profile=profile,
             readings=readings,
             hops=self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings]),
-            flows=[flow for end in (src, dst) for flow in self.flows(agent=end, limit=FLOWS_OF_END)],
+            flows=[
+                flow
+                for end in (src, dst)
+                for flow in self.flows(agent=end, but=OWN_PROCESS, limit=FLOWS_OF_END)
+            ],
             members=self.members(),
             at_us=self._clock(),
             rules=self._rules,

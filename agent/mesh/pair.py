@@ -66,8 +66,8 @@ async def test_pair(
     """Test ``order.peer``; must run in a ``StampingLoop``.
 
     ``addresses`` are the local addresses to use (None: all of this host's but loopback). Never raises for
-    reasons of the network, the peer or the time limit: then the reading has ``error``, and rung ``none`` if
-    nothing connected.
+    reasons of the network, the peer or the time limit. A reading of rung ``none`` without ``error`` says that
+    every rung was tried and none got through; with ``error``, that the test broke off before it was known.
     """
     if not isinstance(asyncio.get_running_loop(), StampingLoop):
         raise RuntimeError("test_pair needs agent.mesh.stamps.StampingLoop")
@@ -79,7 +79,7 @@ async def test_pair(
     except TimeoutError:
         test.error = f"the test did not end within {order.deadline_us / 1e6:.0f} s"
     except (AgentError, OSError) as error:
-        test.error = str(error)
+        test.error = "" if climber.ladder.current is None else str(error)
     if test.climbed is None:
         await _abandon(signalling, test.error)
     return test.result(climber.ladder.failed_text)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from analytics import words
-from analytics.measurement import Leg, LegKind, Letter, Rung
+from analytics.measurement import Grade, Leg, LegKind, Letter, Rung
 from analytics.report import Member, PathRow
 
 NOTHING: Final = "\N{EN DASH}"
@@ -31,7 +31,7 @@ RUNG_LONG: Final[dict[Rung, str]] = {
     Rung.RELAY_UDP: "through a relay, TURN over UDP",
     Rung.RELAY_TCP: "through a relay, TURN over TCP",
     Rung.RELAY_TLS: "through a relay, TURN over TLS",
-    Rung.NONE: "not connected: every rung failed",
+    Rung.NONE: "not connected",
 }
 RUNG_NAME: Final[dict[str, str]] = {
     "lan": "LAN",
@@ -87,6 +87,14 @@ def outcome(value: int | None, unit: str) -> str:
     if unit in _US_PER:
         return duration(value * _US_PER[unit])
     return f"{value}{NBSP}{unit}".rstrip(NBSP)
+
+
+def expected(grade: Grade) -> str:
+    """Write what a grade expects; '≤ 20 s' where that is already the most that the inputs allow."""
+    shown = outcome(grade.outcome, grade.unit)
+    low, high = grade.outcome_low, grade.outcome_high
+    is_bound = grade.outcome is not None and low is not None and low < grade.outcome == high
+    return f"≤{NBSP}{shown}" if is_bound else shown
 
 
 def interval(low: int | None, high: int | None, unit: str) -> str:

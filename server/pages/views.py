@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from analytics.grade import STALE
 from analytics.legs import envelope
 from analytics.measurement import Flow, Hop, Leg, Letter, Reading
 from analytics.paths import WORST_FIRST
@@ -21,9 +22,6 @@ BAR_WIDTH: Final = 1000
 
 MAX_RTT_US: Final = 3_600_000_000
 """No round trip is longer (``analytics.measurement.us``): the bound of hops on a path without one."""
-
-STALE_S: Final = 900
-"""Older than three cycles of the default length: the age is shown as a warning."""
 
 MATRIX_MOST: Final = 24
 """Agents whose matrix of letters still fits a page; the list has them all in any case."""
@@ -156,7 +154,7 @@ def path_view(detail: PathDetail, profile: str) -> PathView:
 
 def path_line(row: PathRow, longest_us: int) -> PathLine:
     """Make one line; its bar is drawn on a scale common to the list."""
-    return PathLine(row=row, bar=leg_bar(row, longest_us), stale=row.age_s > STALE_S)
+    return PathLine(row=row, bar=leg_bar(row, longest_us), stale=row.grade.rule == STALE)
 
 
 def leg_bar(row: PathRow, full_us: int) -> LegBar | None:

@@ -20,7 +20,10 @@ def pacs(**changes: Any) -> Grade:
     return grade(reading(**changes), None, "pacs", RULES, AT_US)
 
 
-def generic(back: Reading | None = None, **changes: Any) -> Grade:
+BACK = reading("radiologist", "pacs", rtt_n=0)
+
+
+def generic(back: Reading | None = BACK, **changes: Any) -> Grade:
     return grade(reading(**changes), back, "generic", RULES, AT_US)
 
 
@@ -74,6 +77,9 @@ def test_a_capacity_of_at_least_gives_an_upper_bound() -> None:
     assert found.reason.startswith("a 50 MB CT takes about 7.7 s at most (")
     found = pacs(capacity_trust=CapacityTrust.AT_LEAST, capacity_kbps=12_000)
     assert (found.letter, found.reason) == ("?", "the capacity is known only as at least 12 Mbit/s")
+    # 13 s to 42 s: C is as possible as D, so nobody is told that they cannot work.
+    assert pacs(rtt_us=120_000, capacity_trust=CapacityTrust.AT_LEAST, capacity_kbps=20_000).letter == "?"
+    found = pacs(capacity_trust=CapacityTrust.AT_LEAST, capacity_kbps=12_000)
     assert found.outcome_low is not None
     assert found.outcome_high is not None
     assert found.outcome_low < 5_000
@@ -105,12 +111,14 @@ def test_the_other_ends_round_trips_stand_in_for_too_few() -> None:
 
 
 def test_unreachable_is_x_and_says_why() -> None:
-    found = pacs(rung=Rung.NONE, error="every rung failed: srflx: no answer", rtt_n=0)
+    found = pacs(rung=Rung.NONE, rungs_failed="lan: other network; srflx: no answer", rtt_n=0)
     assert (found.letter, found.rule) == ("X", UNREACHABLE)
-    assert found.reason == "cannot connect: every rung failed: srflx: no answer"
-    assert (
-        pacs(rung=Rung.NONE, rungs_failed="lan: other network").reason == "cannot connect: lan: other network"
-    )
+    assert found.reason == "cannot connect: lan: other network; srflx: no answer"
+
+
+def test_a_test_that_broke_off_before_the_last_rung_is_not_unreachable() -> None:
+    found = pacs(rung=Rung.NONE, error="the peer sent nothing for lan within 10 s", rtt_n=0)
+    assert (found.letter, found.rule) == ("?", FAILED)
 
 
 def test_a_test_that_broke_off_says_nothing() -> None:
@@ -167,6 +175,13 @@ def test_loss_on_the_way_back_counts_too() -> None:
         "C",
         "95 % of round trips are under 30 ms, 15 of 300 packets lost",
     )
+
+
+def test_without_the_way_back_only_what_is_bad_already_can_be_said() -> None:
+    for back in (None, reading("radiologist", "pacs", sent=0, received=0)):
+        found = generic(back, rtt_us=20_000)
+        assert (found.letter, found.reason) == ("?", "what is lost on the way back is not known")
+        assert generic(back, rtt_us=400_000).letter == "F"
 
 
 def test_a_95th_percentile_needs_59_samples() -> None:

@@ -36,7 +36,7 @@ def facts() -> tuple[list[Reading], list[Hop]]:
             readings.append(reading(src, dst, **slow, **rung))
     gone = {
         "rung": Rung.NONE,
-        "error": "no answer",
+        "rungs_failed": "no answer",
         "rtt_min_us": None,
         "rtt_p50_us": None,
         "rtt_n": 0,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -14,12 +16,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from analytics.batch import check_batch
 from analytics.errors import StoreBusyError, StoreError, StoreLockedError
-from analytics.store import spool
+from analytics.store import seal, spool
 from analytics.store import store as store_module
 from analytics.store.commit import GroupCommit
 from analytics.store.seal import MANY_FILES
@@ -100,6 +103,19 @@ def test_a_week_old_reading_says_nothing_about_now(tmp_path: Path) -> None:
         now[0] += 9 * 86_400_000_000
         assert store.readings_latest("default") == []
         assert len(store.readings_latest("default", AT_US)) == 1
+
+
+def test_hops_are_looked_for_as_far_back_as_the_readings_that_name_them(tmp_path: Path) -> None:
+    hops = [hop(1, "10.0.0.1", 300)]
+    now = [AT_US]
+    with closing(Store.open(tmp_path, clock_us=lambda: now[0])) as store:
+        put(store, body("pacs", 1, hops=hops))
+        store.seal()
+        now[0] += 6 * 86_400_000_000
+        assert store.hops_of("default", ["pacs-radiologist"]) == hops
+        now[0] += 3 * 86_400_000_000
+        assert store.hops_of("default", ["pacs-radiologist"]) == []
+        assert store.hops_of("default", ["pacs-radiologist"], AT_US) == hops
 
 
 def test_tenants_do_not_see_each_other_and_cannot_claim_another(tmp_path: Path) -> None:
@@ -236,7 +252,11 @@ def test_damage_in_the_middle_costs_one_batch_and_the_segment_is_kept_aside(tmp_
 
 @pytest.mark.parametrize("left", ["a temporary file", "one table", "all tables"])
 def test_a_crash_while_sealing_is_repeated_without_loss_or_duplicate(tmp_path: Path, left: str) -> None:
-    tables = {"readings": [reading()], "hops": [hop(1, "10.0.0.1", 300)], "flows": [flow()]}
+    tables: dict[str, list[Any]] = {
+        "readings": [reading()],
+        "hops": [hop(1, "10.0.0.1", 300)],
+        "flows": [flow()],
+    }
     with opened(tmp_path / "a") as store:
         put(store, body("pacs", 1, **tables))
         crashed = copied(tmp_path / "a", tmp_path / "b")
@@ -343,6 +363,35 @@ def test_readers_see_every_row_once_while_it_is_written_sealed_and_merged(tmp_pa
         assert seen == []
         assert len(store.hops_of("default", ["pacs-radiologist"])) == 2 * MANY_FILES
         assert store.health().files_set_aside == 0
+
+
+def test_a_segment_begun_while_sealing_is_left_to_its_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch comes just as ``seal`` gives the segment lock back: its new segment is still open."""
+
+    class Stalling:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+            self.late = [body("pacs", 2, readings=[reading(dst="home")])]
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+            if threading.current_thread() is threading.main_thread() and self.late:
+                put(store, self.late.pop())
+
+    with opened(tmp_path) as store:
+        put(store, body("pacs", 1, readings=[reading()]))
+        monkeypatch.setattr(store, "_segment_lock", Stalling())
+        store.seal()
+        put(store, body("pacs", 3, readings=[reading(dst="clinic")]))
+        store.seal()
+        assert store.counts()["readings"] == 3
+    with opened(tmp_path) as store:
+        assert [dst for _, dst in pairs(store)] == ["clinic", "home", "radiologist"]
 
 
 def test_small_files_of_a_day_are_merged_and_a_crash_in_between_duplicates_nothing(tmp_path: Path) -> None:
@@ -501,6 +550,44 @@ def test_damage_behind_a_good_footer_is_found_when_it_is_met(tmp_path: Path) -> 
         assert pairs(store) == [("pacs", "home")]
         assert store.health().files_set_aside == 1
         assert store.counts()["readings"] == 1
+
+
+@contextmanager
+def no_free_descriptor() -> Iterator[None]:
+    """Let every further ``open`` of this process fail with EMFILE."""
+    free = os.open("/dev/null", os.O_RDONLY)
+    os.close(free)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_what_cannot_be_read_now_is_an_error_and_not_damage(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        put(store, body("pacs", 1, readings=[reading()]))
+        store.seal()
+        assert len(pairs(store)) == 1
+        with no_free_descriptor(), pytest.raises(StoreError, match=r"reading .*\.parquet") as caught:
+            store.readings_latest("default")
+        assert caught.value.remedy
+        assert len(pairs(store)) == 1
+        assert store.health().files_set_aside == 0
+    (path,) = parquet(tmp_path)
+    with no_free_descriptor(), pytest.raises(StoreError, match="Too many open files"):
+        seal.read_footer(path)
+
+
+def test_a_want_of_memory_is_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    monkeypatch.setattr(pq, "read_table", refuse)
+    with pytest.raises(StoreError, match="malloc of size 64 failed") as caught:
+        seal.read_through(tmp_path / "0000000001.parquet")
+    assert "memory" in caught.value.remedy
 
 
 # --- bounds -------------------------------------------------------------------------------------------------

@@ -49,6 +49,12 @@ def from_pacs(**of: Any) -> list[Reading]:
     ]
 
 
+def both_ways(**of: Any) -> list[Reading]:
+    """As ``from_pacs``, with the other direction of each test."""
+    to = from_pacs(**of)
+    return [*to, *(msgspec.structs.replace(there, src=there.dst, dst=there.src) for there in to)]
+
+
 # --- headlines ----------------------------------------------------------------------------------------------
 
 
@@ -152,7 +158,7 @@ def detail(hops: list[Hop] | None = None, **changes: Any) -> str:
 
 
 def test_unreachable() -> None:
-    assert detail(rung=Rung.NONE, error="srflx: no answer; relay-udp: no relay.", rtt_n=0) == (
+    assert detail(rung=Rung.NONE, rungs_failed="srflx: no answer; relay-udp: no relay.", rtt_n=0) == (
         "The radiologist (hotel) cannot connect to the PACS: srflx: no answer; relay-udp: no relay."
     )
 
@@ -235,12 +241,14 @@ def test_a_name_without_a_label_is_left_as_it_is() -> None:
 
 
 def test_paths_are_counted_where_nobody_offers_a_service() -> None:
-    told = judged(*from_pacs(), profile="generic")
-    assert told.headline == "All 5 paths are good right now."
+    told = judged(*both_ways(), profile="generic")
+    assert told.headline == "All 10 paths are good right now."
     assert (told.can, told.cannot, told.unknown) == ([], [], [])
-    told = judged(*from_pacs(radiologist=SLOW, clinic={"rtt_n": 5}), hops=SLOW_HOPS, profile="generic")
-    assert told.headline == "3 of 5 paths are good right now; 1 is not known."
-    assert told.details == [
+    told = judged(
+        *both_ways(radiologist=SLOW, clinic={"sent": 5, "received": 4}), hops=SLOW_HOPS, profile="generic"
+    )
+    assert told.headline == "6 of 10 paths are good right now; 2 are not known."
+    assert told.details[:1] == [
         "pacs -> radiologist (D): one in twenty round trips takes over 260 ms. "
         "212 of 260 ms is added between the hotel's gateway and its provider."
     ]
@@ -274,5 +282,5 @@ def test_paths_for_a_profile_that_nobody_serves() -> None:
     assert told.headline == "4 of 5 paths are fast enough to open a CT right now."
     told = judged(*from_pacs(), members=members, after_s=1_310)
     assert told.headline == "Whether the 5 paths are fast enough to open a CT is not known right now."
-    gone = reading(rung=Rung.NONE, error="no answer", rtt_n=0)
+    gone = reading(rung=Rung.NONE, rungs_failed="no answer", rtt_n=0)
     assert judged(gone, members=members).details == ["pacs -> radiologist cannot connect: no answer."]

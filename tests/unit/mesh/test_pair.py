@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import aioice
+import msgspec
 import pytest
 
 from agent import identity
@@ -47,6 +49,21 @@ def queues() -> tuple[Queues, Queues]:
     one: asyncio.Queue[SignalBody] = asyncio.Queue()
     other: asyncio.Queue[SignalBody] = asyncio.Queue()
     return Queues(one, other), Queues(other, one)
+
+
+def test_both_ends_judge_the_candidates_that_were_offered() -> None:
+    async def scenario() -> None:
+        found = [f"f{n} 1 udp 1 10.0.0.{n} 5000 typ host" for n in range(1, 41)]
+        found.append("f41 1 udp 1 192.0.2.7 5000 typ srflx raddr 10.0.0.1 rport 5000")
+        connection = ice._Connection(None, ice_controlling=True)
+        connection._local_candidates = [aioice.Candidate.from_sdp(sdp) for sdp in found]
+        attempt = ice.Attempt(connection, controlling=True)
+        offer = attempt.offer(Rung.SRFLX)
+        assert [candidate.sdp for candidate in attempt.candidates] == offer.candidates
+        assert (len(offer.candidates), attempt.candidates[0].type) == (32, "srflx")
+        assert msgspec.json.decode(msgspec.json.encode(offer), type=RungOffer) == offer
+
+    run(scenario())
 
 
 def end(
@@ -183,7 +200,7 @@ def test_an_unreachable_peer_is_a_result_with_reasons() -> None:
         assert time.monotonic() - begin_s < 3.5
         for result in (one, other):
             assert result.reading.rung is Rung.NONE
-            assert result.reading.error.startswith("no rung reached the peer")
+            assert result.reading.error == ""
             assert "lan: no answer" in result.reading.rungs_failed
             assert "relay-tcp: no relay address" in result.reading.rungs_failed
         await asyncio.sleep(0)

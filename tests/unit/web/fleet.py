@@ -191,7 +191,7 @@ def unreachable(made: PathRow) -> PathRow:
         sent=0,
         received=0,
         legs=[],
-        error="every rung failed",
+        error="",
         grade=Grade(
             profile=made.grade.profile,
             letter=Letter.UNREACHABLE,
