@@ -97,15 +97,16 @@ class Control:
                     remedy="enrol again: give the agent a new token",
                 ) from error
             return str(error)
-        except (OSError, TimeoutError, InvalidHandshake) as error:
+        except (OSError, TimeoutError, InvalidHandshake, ServerSilentError) as error:
             return str(error) or type(error).__name__
         return _why_closed(socket)
 
     async def _converse(self, socket: ClientConnection) -> None:
-        await socket.send(encode(self._hello))
-        self._socket = socket
-        self._line.say(f"connected server={self._credential.server}")
+        """Talk until the connection ends; raises ``ServerSilentError`` if an answer does not get through."""
         try:
+            await socket.send(encode(self._hello))
+            self._socket = socket
+            self._line.say(f"connected server={self._credential.server}")
             async for data in socket:
                 await self._take(data)
         except ConnectionClosed:

@@ -16,7 +16,7 @@ from agent.errors import EnrolmentError, FolderError, ServerSilentError
 from agent.identity import Identity
 from agent.outbox import write_durably
 from agent.retry import StateLine, backoff_s
-from analytics.wire import EnrolReply, EnrolRequest
+from analytics.wire import EnrolReply, EnrolRequest, enrolment_claim
 
 log: Final = logging.getLogger("pathgrade.agent.enrol")
 
@@ -131,7 +131,8 @@ def _request(config: Config, identity: Identity) -> EnrolRequest:
         site=config.site,
         label=config.label,
         services=config.services,
-        fingerprint=identity.fingerprint,
+        certificate=identity.certificate_der,
+        signature=identity.sign(enrolment_claim(token, config.name)),
     )
 
 

@@ -9,6 +9,7 @@
     ├── EnrolmentError         the server does not let this agent in
     ├── CredentialRefusedError the server no longer knows this agent: it must enrol again
     ├── ServerSilentError      the server cannot be reached, or cannot take this now; trying again helps
+    │   └── OutboxError        the outbox cannot be read or tidied now: as good as a silent server
     └── MeshError              an active test cannot go on
         ├── SignallingError    the peer, or the way to it through the server, broke off
         ├── RungError          one rung of the ladder did not connect
@@ -67,6 +68,15 @@ class ServerSilentError(AgentError):
     def __init__(self, message: str, *, retry_s: float = 0) -> None:
         super().__init__(message)
         self.retry_s = retry_s  # not before, if the server said so
+
+
+class OutboxError(ServerSilentError):
+    """A batch cannot be read or removed now, and stays where it is. Never ends the agent.
+
+    For the uploader the same as a server that is away: said once, and tried again.
+    """
+
+    exit_code = 74
 
 
 class MeshError(AgentError):

@@ -38,6 +38,15 @@ class Identity:
         """SHA-256 of the certificate, upper-case hex with colons (RFC 8122 section 5)."""
         return self.certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
+    @property
+    def certificate_der(self) -> bytes:
+        """The certificate as enrolled."""
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    def sign(self, claim: bytes) -> bytes:
+        """Sign with ECDSA over SHA-256."""
+        return self.key.sign(claim, ec.ECDSA(hashes.SHA256()))
+
 
 def load_or_create(folder: Path, name: str) -> Identity:
     """Read the identity of agent ``name`` from ``folder``, or make one on the first run.

@@ -23,15 +23,15 @@ import threading
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from agent.errors import FolderError
-from analytics.batch import pack_batch
+from agent.errors import FolderError, OutboxError
+from analytics.batch import pack_batch, row_fault
 
 log: Final = logging.getLogger("pathgrade.agent.outbox")
 
@@ -84,9 +84,10 @@ class Outbox:
         self._sizes = self._open()
 
     def add(self, table: str, rows: Iterable[msgspec.Struct]) -> None:
-        """Take rows in; they are on disk after the next ``flush``."""
+        """Take rows in; they are on disk after the next ``flush``. One the server would refuse is dropped."""
+        good = self._good(table, rows)
         with self._rows_lock:
-            self._rows[table].extend(rows)
+            self._rows[table].extend(good)
             if (excess := len(self._rows[table]) - MAX_WAITING) > 0:
                 del self._rows[table][:excess]
                 self.dropped_rows += excess
@@ -104,27 +105,35 @@ class Outbox:
                 self._say_full(f"{error.strerror}")
                 return False
             self._say_full("")
-            self._drop_oldest()
+            try:
+                self._drop_oldest()
+            except OSError as error:
+                log.error("oldest batch cannot be dropped folder=%s why=%r", self._folder, error.strerror)
             return True
 
     def oldest(self) -> Waiting | None:
-        """Read the batch that has waited longest; None if there is none. A damaged one is set aside."""
-        with self._disk:
+        """Read the batch that has waited longest; None if there is none. A damaged one is set aside.
+
+        Raises ``OutboxError`` where the disk does not give it now; it is still the oldest then.
+        """
+        with self._disk, self._disk_errors("read"):
             for name in sorted(self._sizes):
-                body = self._read(self._folder / name)
+                body = self._read(name)
                 if body is not None:
                     return Waiting(self._folder / name, body)
-                self._set_aside(name, "damaged")
         return None
 
     def acknowledged(self, batch: Waiting) -> None:
-        """Forget a batch that the server has. Not synced: one that comes back is sent again, and known."""
-        with self._disk:
+        """Forget a batch that the server has. Not synced: one that comes back is sent again, and known.
+
+        Raises ``OutboxError``; then it is sent again too.
+        """
+        with self._disk, self._disk_errors("remove a batch from"):
             self._remove(batch.path.name)
 
     def refused(self, batch: Waiting, why: str) -> None:
-        """Set a batch aside that the server will never take."""
-        with self._disk:
+        """Set a batch aside that the server will never take. Raises ``OutboxError``; then it still waits."""
+        with self._disk, self._disk_errors("set a batch aside in"):
             self._set_aside(batch.path.name, why)
 
     def __len__(self) -> int:
@@ -132,6 +141,15 @@ class Outbox:
         return len(self._sizes)
 
     # --- rows ----------------------------------------------------------------------------------------------
+
+    def _good(self, table: str, rows: Iterable[msgspec.Struct]) -> list[msgspec.Struct]:
+        """Leave out what would have the server refuse a whole batch, and say so once a call."""
+        told = [(row, row_fault(table, row, self._agent)) for row in rows]
+        if faults := [fault for _, fault in told if fault]:
+            with self._rows_lock:
+                self.dropped_rows += len(faults)
+            log.error("rows dropped rows=%d dropped=%d why=%r", len(faults), self.dropped_rows, faults[0])
+        return [row for row, fault in told if not fault]
 
     def _take(self) -> dict[str, Sequence[msgspec.Struct]]:
         with self._rows_lock:
@@ -170,11 +188,24 @@ class Outbox:
         write_durably(self._folder / name, data)
         self._sizes[name] = len(data)
 
-    def _read(self, path: Path) -> bytes | None:
+    def _read(self, name: str) -> bytes | None:
+        """Read a batch; None if it is damaged or gone, and then it waits no longer."""
         try:
-            return unseal(path.read_bytes())
-        except (OSError, ValueError):
-            return None
+            return unseal((self._folder / name).read_bytes())
+        except FileNotFoundError:
+            self._sizes.pop(name)
+            self.dropped_batches += 1
+            log.error("batch gone file=%s dropped=%d", name, self.dropped_batches)
+        except ValueError as error:
+            self._set_aside(name, str(error))
+        return None
+
+    @contextlib.contextmanager
+    def _disk_errors(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutboxError(f"{doing} the outbox {self._folder}: {error.strerror}") from error
 
     def _drop_oldest(self) -> None:
         while sum(self._sizes.values()) > self._max_bytes and len(self._sizes) > 1:
@@ -185,15 +216,14 @@ class Outbox:
             )
 
     def _remove(self, name: str) -> None:
+        (self._folder / name).unlink(missing_ok=True)
         self._sizes.pop(name, None)
-        with contextlib.suppress(FileNotFoundError):
-            (self._folder / name).unlink()
 
     def _set_aside(self, name: str, why: str) -> None:
-        self._sizes.pop(name, None)
-        log.error("batch set aside file=%s.refused why=%r", name, why)
         with contextlib.suppress(FileNotFoundError):
             (self._folder / name).rename(self._folder / f"{name}.refused")
+        self._sizes.pop(name, None)
+        log.error("batch set aside file=%s.refused why=%r", name, why)
         for old in sorted(self._folder.glob("*.refused"))[:-MOST_REFUSED]:
             old.unlink(missing_ok=True)
 

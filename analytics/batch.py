@@ -56,7 +56,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: int
     agent: Annotated[str, named("the sender")]
-    boot: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8,32}$", description="this life of the outbox")]
+    boot: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8,32}\Z", description="this life of the outbox")]
     batch: Annotated[int, count("number of the batch in this life")]
     tables: dict[str, TableBlock]
 
@@ -89,6 +89,18 @@ def check_batch(body: bytes) -> Batch:
             raise BatchError(f"unknown table {name!r}")
         _check_table(name, block, batch.agent)
     return batch
+
+
+def row_fault(name: str, row: msgspec.Struct, agent: str) -> str:
+    """Say why a row would have the whole batch of ``agent`` refused; empty if it would not."""
+    for column in COLUMNS[name]:
+        value = getattr(row, column.name)
+        fault = _value_fault(column, value)
+        if not fault and column.name == OWNER[name] and value != agent:
+            fault = f"not {agent}'s"
+        if fault:
+            return f"{name}.{column.name}: {fault}"
+    return ""
 
 
 def unpack_rows(name: str, block: TableBlock) -> list[Any]:
@@ -179,6 +191,17 @@ def _unpack_text(where: str, block: ColumnBlock, rows: int) -> list[str]:
         raise BatchError(f"{where}: not UTF-8") from error
 
 
+def _value_fault(column: Column, value: Any) -> str:
+    """As ``_fault``, for a value that need not even be of the column's kind."""
+    if value is None:
+        return "" if column.nullable else "missing"
+    if not isinstance(value, int if column.kind == "int" else str):
+        return f"{type(value).__name__}, not {column.kind}"
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        return "not UTF-8"
+    return _fault(column, [value])
+
+
 def _fault(column: Column, values: list[Any]) -> str:
     """Say what is wrong with the values of a column; empty if nothing is."""
     present = {value for value in values if value is not None}
@@ -198,6 +221,6 @@ def _text_fault(column: Column, values: set[str]) -> str:
         return f"not one of {', '.join(column.choices)}"
     if column.max_length is not None and max(map(len, values)) > column.max_length:
         return f"longer than {column.max_length} characters"
-    if column.pattern is not None and not all(re.match(column.pattern, value) for value in values):
+    if column.pattern is not None and not all(re.fullmatch(column.pattern, value) for value in values):
         return "not a name"
     return ""

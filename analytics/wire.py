@@ -17,14 +17,20 @@ from analytics.measurement import Rung, count, named, text, whole
 
 
 class EnrolRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``POST /v1/enrol``: a token and who wants in."""
+    """``POST /v1/enrol``: a token, who wants in, and proof that the certificate is the sender's own."""
 
     token: Annotated[str, msgspec.Meta(min_length=8, max_length=200)]
     name: Annotated[str, named("agent")]
     site: Annotated[str, named("site the agent stands in")]
-    fingerprint: Annotated[str, msgspec.Meta(pattern="^([0-9A-F]{2}:){31}[0-9A-F]{2}$")]
+    certificate: Annotated[bytes, msgspec.Meta(max_length=4096)]  # DER; what DTLS will present to peers
+    signature: Annotated[bytes, msgspec.Meta(max_length=256)]  # of enrolment_claim, by the certificate's key
     label: Annotated[str, text("what people call it, as in 'the radiologist'", most=60)] = ""
     services: Annotated[list[ServiceOffer], msgspec.Meta(max_length=16)] = []
+
+
+def enrolment_claim(token: str, name: str) -> bytes:
+    """What an enrolment signs (ECDSA, SHA-256): whoever merely knows a certificate cannot sign it."""
+    return b"\0".join([b"pathgrade enrolment", token.encode(), name.encode()])
 
 
 class ServiceOffer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""``POST /v1/enrol``: a token and a certificate's fingerprint in, the agent's credential out."""
+"""``POST /v1/enrol``: a token and a certificate that is proven to be the sender's in, its credential out."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import logging
 from typing import Final
 
 import msgspec
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi import APIRouter, Request, Response
 
 from analytics.errors import MessageError
-from analytics.wire import EnrolReply, EnrolRequest
+from analytics.wire import EnrolReply, EnrolRequest, enrolment_claim
 from server.clock import now_us
 from server.ingest import read_body
 from server.state import State
@@ -18,6 +22,7 @@ from server.state import State
 log: Final = logging.getLogger("pathgrade.server.enrolment")
 
 MAX_BODY: Final = 16 * 1024
+_REMEDY: Final = "enrol with a pathgrade agent of the server's version; see analytics/wire.py, EnrolRequest"
 
 
 def router(state: State) -> APIRouter:
@@ -32,10 +37,33 @@ def router(state: State) -> APIRouter:
     return routes
 
 
+def proven_fingerprint(request: EnrolRequest) -> str:
+    """SHA-256 of the certificate (as RFC 8122 section 5), once the sender has shown to hold its key.
+
+    Every peer knows an agent's certificate, so the certificate alone proves nothing. Raises ``MessageError``.
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(request.certificate)
+        key = certificate.public_key()
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+        raise MessageError(f"the certificate does not read: {error}", remedy=_REMEDY) from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise MessageError("the certificate's key is not an elliptic curve's", remedy=_REMEDY)
+    claim = enrolment_claim(request.token, request.name)
+    try:
+        key.verify(request.signature, claim, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature as error:
+        raise MessageError("the signature is not by the certificate's key", remedy=_REMEDY) from error
+    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
 async def _enrol(state: State, request: Request) -> EnrolReply:
     wanted = _decode(await read_body(request, MAX_BODY))
     origin = request.client.host if request.client else "unknown"
-    reply = await asyncio.to_thread(state.enrol, wanted, at_us=now_us(), origin=origin)
+    fingerprint = proven_fingerprint(wanted)
+    reply = await asyncio.to_thread(
+        state.enrol, wanted, fingerprint=fingerprint, at_us=now_us(), origin=origin
+    )
     log.info("agent enrolled name=%s site=%s from=%s", reply.agent, wanted.site, origin)
     return reply
 

@@ -27,7 +27,7 @@ MAX_BODY: Final = 4 * 1024 * 1024
 MAX_EXPANDED: Final = 32 * 1024 * 1024
 """After gzip: a thousand peers' readings and hops are 2 MB."""
 MAX_IN_FLIGHT: Final = 64
-"""Requests whose body is being read or checked: a bound on memory. More are told to come again."""
+"""Requests whose body is being read, checked or written: a bound on memory. More are told to come again."""
 MAX_CHECKING: Final = 4
 """Bodies being expanded and checked at once: each may take ``MAX_EXPANDED`` bytes."""
 BODY_S: Final = 30.0
@@ -54,7 +54,8 @@ class Ingest:
             encoding = request.headers.get("content-encoding", "identity")
             async with self._checking:
                 body, batch = await asyncio.to_thread(_open, sent, encoding, agent)
-                new = await self._store.append(batch, body, agent.tenant)
+            # Not under the semaphore: the more batches wait here at once, the more share one fsync.
+            new = await self._store.append(batch, body, agent.tenant)
         finally:
             self._in_flight -= 1
         rows = sum(block.rows for block in batch.tables.values())

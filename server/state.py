@@ -86,9 +86,11 @@ class State:
             self._engine.dispose()
             os.close(self._lock)
 
-    def enrol(self, request: EnrolRequest, *, at_us: int, origin: str) -> EnrolReply:
+    def enrol(self, request: EnrolRequest, *, fingerprint: str, at_us: int, origin: str) -> EnrolReply:
         """Let an agent in and give it a secret; raises ``TokenError`` and ``NameTakenError``.
 
+        ``fingerprint`` is of the certificate whose key the sender has proven to hold: a known name is given
+        a new secret for it.
         The same agent may come again with the same token without taking a second seat: its first answer may
         have been lost on the way.
         """
@@ -97,10 +99,10 @@ class State:
             with transaction(self._engine) as connection:
                 token = _find_token(connection, request.token, at_us)
                 known = self._agents.get(request.name)
-                _check_name(request, known)
+                _check_name(request.name, fingerprint, known)
                 if known is None or known.token_hash != token.hash:
                     _take_seat(connection, token)
-                agent = _agent_of(request, token, secret, at_us)
+                agent = _agent_of(request, token, fingerprint, secret, at_us)
                 _put_agent(connection, agent)
                 _put_audit(connection, agent.tenant, [_enrolment(agent, at_us, origin)])
             self._remember(agent, known)
@@ -187,10 +189,10 @@ def _find_token(connection: sa.Connection, token: str, at_us: int) -> sa.Row[Any
     return row
 
 
-def _check_name(request: EnrolRequest, known: Agent | None) -> None:
-    if known is not None and known.fingerprint != request.fingerprint:
+def _check_name(name: str, fingerprint: str, known: Agent | None) -> None:
+    if known is not None and known.fingerprint != fingerprint:
         raise NameTakenError(
-            f"the name {request.name!r} belongs to another agent",
+            f"the name {name!r} belongs to another agent",
             remedy="choose another name, or restore that agent's identity.pem to its data folder",
         )
 
@@ -204,14 +206,14 @@ def _take_seat(connection: sa.Connection, token: sa.Row[Any]) -> None:
     connection.execute(TOKENS.update().where(TOKENS.c.hash == token.hash).values(used=token.used + 1))
 
 
-def _agent_of(request: EnrolRequest, token: sa.Row[Any], secret: str, at_us: int) -> Agent:
+def _agent_of(request: EnrolRequest, token: sa.Row[Any], fingerprint: str, secret: str, at_us: int) -> Agent:
     return Agent(
         tenant=token.tenant,
         name=request.name,
         site=request.site,
         label=request.label,
         services=tuple(request.services),
-        fingerprint=request.fingerprint,
+        fingerprint=fingerprint,
         secret_hash=_hash(secret),
         token_hash=token.hash,
         enrolled_us=at_us,

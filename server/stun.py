@@ -25,7 +25,7 @@ import asyncio
 import struct
 import zlib
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
 
 MAGIC_COOKIE: Final = 0x2112A442
@@ -96,7 +96,7 @@ def parse_request(packet: bytes) -> tuple[bytes, list[int]]:
 
 def xor_address(source: tuple[str, int], transaction: bytes) -> bytes:
     """Encode an address as XOR-MAPPED-ADDRESS does (RFC 8489 section 14.2)."""
-    address = ip_address(source[0].partition("%")[0])
+    address = _as_sent(ip_address(source[0].partition("%")[0]))
     mask = struct.pack("!I", MAGIC_COOKIE) + transaction
     hidden = bytes(byte ^ key for byte, key in zip(address.packed, mask, strict=False))
     family = 1 if address.version == 4 else 2
@@ -125,6 +125,12 @@ class Responder(asyncio.DatagramProtocol):
         self._transport.sendto(reply, addr)
         self._counters.answered += success
         self._counters.refused += not success
+
+
+def _as_sent(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """A socket for both families shows IPv4 as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2)."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
 def _attribute_types(packet: bytes) -> list[int]:

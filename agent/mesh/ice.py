@@ -51,6 +51,7 @@ CLOSE_S: Final = 1.0
 OPENER_TTL: Final = 2  # past our own NAT, short of the peer's
 OPENER_S: Final = 0.1  # for the peer's opener to pass its NAT too
 OPENER_BYTES: Final = 20
+MAX_CANDIDATES: Final = 32  # as RungOffer
 MAX_WAITING: Final = 1024  # datagrams between the socket and DTLS
 MAX_RECORDS: Final = 1024  # remembered to tell a duplicate from a forgery
 DTLS_APPLICATION_DATA: Final = 23
@@ -330,7 +331,7 @@ class Attempt:
         self.connection = connection
         self.controlling = controlling
         self.trouble = trouble  # why a server could not be asked
-        self.candidates = [parse_candidate(c.to_sdp()) for c in connection.local_candidates]
+        self.candidates = _offered([parse_candidate(c.to_sdp()) for c in connection.local_candidates])
 
     @classmethod
     async def open(
@@ -362,7 +363,7 @@ class Attempt:
             rung=rung,
             ufrag=self.connection.local_username,
             password=self.connection.local_password,
-            candidates=[candidate.sdp for candidate in self.candidates][:32],
+            candidates=[candidate.sdp for candidate in self.candidates],
         )
 
     async def connect(self, rung: Rung, offer: RungOffer, theirs: Sequence[Candidate]) -> SecureLink:
@@ -404,6 +405,11 @@ class Attempt:
     async def close(self) -> None:
         """Free the sockets; a TURN allocation is given back."""
         await _close(self.connection)
+
+
+def _offered(found: Sequence[Candidate]) -> list[Candidate]:
+    """What is judged here and at the peer alike: a host of many addresses still offers its way out first."""
+    return sorted(found, key=lambda candidate: candidate.type == "host")[:MAX_CANDIDATES]
 
 
 async def _close(connection: _Connection) -> None:

@@ -172,8 +172,8 @@ class Requester:
 
     def _ipdv_us(self, used: set[int]) -> int | None:
         """Mean |difference| of the one-way delays of successive requests (RFC 3393)."""
-        delays = [trip.t2 - trip.t1 if id(trip) in used else None for trip in self._trips]
-        steps = [abs(b - a) for a, b in pairwise(delays) if a is not None and b is not None]
+        both = [(a, b) for a, b in pairwise(self._trips) if id(a) in used and id(b) in used]
+        steps = [step for a, b in both if (step := _delay_step_ns(a, b)) is not None]
         return _us(sum(steps) / len(steps)) if steps else None
 
     def _on_stamp(self, stamp: SentStamp) -> None:
@@ -255,6 +255,15 @@ async def run(
 def percentile(ordered: Sequence[int], percent: int) -> int:
     """Nearest rank; ``ordered`` is not empty."""
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
+def _delay_step_ns(a: RoundTrip, b: RoundTrip) -> int | None:
+    """How far two one-way delays are apart; None if only a clock that was stepped in between can say so.
+
+    A one-way delay is part of its round trip, so two of them differ by no more than the longer one.
+    """
+    step = abs((b.t2 - b.t1) - (a.t2 - a.t1))
+    return step if step <= max(a.rtt_ns, b.rtt_ns) + CLOCK_STEP_NS else None
 
 
 def _us(ns: float) -> int:

@@ -24,9 +24,10 @@ from typing import BinaryIO, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analytics.errors import StoreError
 from analytics.measurement import FACTS
 from analytics.store.columns import FOOTER_KEY, SCHEMAS, SORT_ORDER, STORED, file_metadata
-from analytics.store.files import make_folder, replace_durably
+from analytics.store.files import disk_error, make_folder, replace_durably
 from analytics.store.known import KnownBatches
 
 FORMAT_VERSION: Final = 1
@@ -135,7 +136,7 @@ def find_sealed(folder: Path) -> Iterable[Path]:
 
 
 def read_footer(path: Path) -> Footer:
-    """Check that a file is one of ours and whole to its footer. Raises ``UnreadableError``."""
+    """Check that a file is one of ours and whole to its footer. Raises as ``read_through``."""
     table, day = path.parent.parent.name, path.parent.name.removeprefix("date=")
     if table not in FACTS or not _NAME.match(path.name):
         raise UnreadableError("not named by this store")
@@ -146,7 +147,7 @@ def read_footer(path: Path) -> Footer:
         sources = [(tuple(source), [tuple(r) for r in ranges]) for source, ranges in told["batches"]]
         batches, replaces = KnownBatches(sources), frozenset(told["replaces"])
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
-        raise UnreadableError(f"no footer of this store: {error}") from error
+        raise _read_fault(error, path, "no footer of this store: ") from error
     if told.get("format") != FORMAT_VERSION or told.get("table") != table:
         raise UnreadableError(f"another kind: format {told.get('format')}, table {told.get('table')}")
     _check_types(schema, table)
@@ -164,8 +165,20 @@ def _check_types(schema: pa.Schema, table: str) -> None:
 
 
 def read_through(path: Path) -> pa.Table:
-    """Read every page of a file. Raises ``UnreadableError`` for damage behind a good footer."""
+    """Read every page of a file.
+
+    Raises ``UnreadableError`` for damage, ``StoreError`` where the file cannot be read now.
+    """
     try:
         return pq.read_table(path, partitioning=None)
     except (OSError, pa.ArrowException) as error:
-        raise UnreadableError(str(error)) from error
+        raise _read_fault(error, path) from error
+
+
+def _read_fault(error: Exception, path: Path, what: str = "") -> Exception:
+    """Tell damage from a want of this moment: pyarrow passes an errno on, but gives damage none."""
+    if isinstance(error, MemoryError):
+        return StoreError(f"reading {path}: {error}", remedy="give the server more memory")
+    if isinstance(error, OSError) and error.errno is not None:
+        return disk_error(error, "reading", path)
+    return UnreadableError(f"{what}{error}")

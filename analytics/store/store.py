@@ -152,10 +152,10 @@ class Store:
         Raises ``StoreFullError`` or ``StoreError``; then the spool stays, and sealing can be tried again.
         """
         with self._seal_lock:
-            with self._segment_lock:
+            with self._segment_lock:  # for the list too: the writer must not put its next segment on it
                 self._end_segment()
-            with self._lock:
-                waiting = sorted(self._unsealed.items())
+                with self._lock:
+                    waiting = sorted(self._unsealed.items())
             with disk_errors("sealing to", self._parquet):
                 for number, unsealed in waiting:
                     self._seal_one(number, unsealed)
@@ -267,12 +267,18 @@ class Store:
     def readings_latest(self, tenant: str, at_us: int | None = None) -> list[Reading]:
         """Latest reading of every directed path that had arrived by ``at_us`` (now if None), by src, dst."""
         at_us = self._clock_us() if at_us is None else at_us
-        days = (seal.day_of(max(0, at_us - LOOK_BACK_DAYS * _DAY_US)), seal.day_of(at_us))
-        return self._ask(Reading, query.READINGS_LATEST, {"tenant": tenant, "at_us": at_us}, days)
+        given = {"tenant": tenant, "at_us": at_us}
+        return self._ask(Reading, query.READINGS_LATEST, given, _look_back(at_us))
 
-    def hops_of(self, tenant: str, tests: list[str]) -> list[Hop]:
-        """Hops that both ends of the named tests saw, by test, src, ttl."""
-        return self._ask(Hop, query.HOPS_OF, {"tenant": tenant, "tests": tests}) if tests else []
+    def hops_of(self, tenant: str, tests: list[str], at_us: int | None = None) -> list[Hop]:
+        """Hops that both ends of the named tests saw, by test, src, ttl.
+
+        ``at_us`` (now if None) is the moment of the readings that named the tests: nothing is looked for
+        in days that those were not taken from.
+        """
+        at_us = self._clock_us() if at_us is None else at_us
+        given = {"tenant": tenant, "tests": tests}
+        return self._ask(Hop, query.HOPS_OF, given, _look_back(at_us)) if tests else []
 
     def flows(
         self,
@@ -352,14 +358,26 @@ class Store:
             ) from error
 
     def _set_damaged_aside(self, table: str) -> None:
-        """Look through a table's files for damage behind a good footer."""
+        """Look through a table's files for damage behind a good footer.
+
+        Raises ``StoreError`` where a file cannot be read now; that one keeps its name.
+        """
         with self._lock:
             paths = [path for path, file in self._sealed.items() if file.table == table]
         for path in paths:
             try:
                 seal.read_through(path)
             except UnreadableError as error:
-                with self._lock:
+                with self._lock, disk_errors("setting aside", path):
                     if self._sealed.pop(path, None) is not None:  # else it was merged away meanwhile
                         put_aside(path, error)
                         self._set_aside += 1
+            except StoreError:
+                with self._lock:
+                    if path in self._sealed:  # else it was merged away meanwhile
+                        raise
+
+
+def _look_back(at_us: int) -> tuple[str, str]:
+    """Name the first and the last day in which something about ``at_us`` is looked for."""
+    return seal.day_of(max(0, at_us - LOOK_BACK_DAYS * _DAY_US)), seal.day_of(at_us)

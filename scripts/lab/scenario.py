@@ -21,7 +21,7 @@ from lab.errors import ScenarioError
 FOLDER: Final = Path(__file__).parent / "scenarios"
 MOST_SITES: Final = 16  # as many /30 networks as the plan has on each side of the core
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=24)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z", max_length=24)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 

@@ -1,15 +1,17 @@
 """The report in a terminal: the same words and numbers as the pages, laid out by rich.
 
 READ FIRST: ``report``, ``hops``, ``flows`` and ``status`` each give what one command prints. A narrow
-terminal drops the columns that matter least; a pipe is not a terminal and gets them all.
+terminal drops the columns that matter least; a pipe is not a terminal and gets them all. Names, labels and
+errors come from other hosts: they are shown as text, never obeyed as control codes or as rich's markup.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
+import msgspec
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -31,7 +33,11 @@ LETTER_STYLE: Final[dict[Letter, str]] = {
 }
 FLOWS_BESIDE_HOPS: Final = 3
 
+CONTROLS: Final = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}")
+"""C0, DEL and C1 (ECMA-48): ESC and CSI among them."""
+
 T = TypeVar("T")
+Told = TypeVar("Told", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ class Column(Generic[T]):
 
 def status(now: Status, verdict: Verdict) -> RenderableType:
     """Say how far the server is, and what it says."""
+    now, verdict = _plain(now), _plain(verdict)
     lines = [
         ("agents", f"{now.agents_online} of {now.agents_enrolled} online"),
         ("paths", f"{now.paths_measured} of {now.paths_expected} measured"),
@@ -55,12 +62,13 @@ def status(now: Status, verdict: Verdict) -> RenderableType:
     ]
     grid = Table.grid(padding=(0, 2))
     for name, value in lines:
-        grid.add_row(Text(name, "dim"), value)
+        grid.add_row(Text(name, "dim"), Text(value))
     return Group(_verdict(verdict), "", grid)
 
 
 def report(made: Report, width: int) -> RenderableType:
     """Show the verdict and the ranked paths."""
+    made = _plain(made)
     view = report_view(made)
     count = f"{text.plural(len(view.lines), 'directed path')}, worst first, graded for {made.profile}"
     relayed = f"; {view.relayed} through a relay" if view.relayed else ""
@@ -73,7 +81,8 @@ def report(made: Report, width: int) -> RenderableType:
 
 def hops(detail: PathDetail, profile: str) -> RenderableType:
     """Show one path hop by hop, as the engineer reads it."""
-    view = path_view(detail, profile)
+    profile = _plain_value(profile)
+    view = path_view(_plain(detail), profile)
     side = view.sides[0]
     return Group(
         _path_head(side, profile),
@@ -88,7 +97,29 @@ def flows(found: Sequence[Flow], width: int) -> RenderableType:
     """Show passive flows, newest first."""
     if not found:
         return Text("No session fits. Names must match exactly; times are of the last windows kept.", "dim")
-    return _table(FLOW_COLUMNS, found, width)
+    return _table(FLOW_COLUMNS, [_plain(flow) for flow in found], width)
+
+
+def _plain(told: Told) -> Told:
+    """Replace the control characters in every text of a message."""
+    return msgspec.structs.replace(
+        told, **{name: _plain_value(getattr(told, name)) for name in told.__struct_fields__}
+    )
+
+
+def _plain_value(value: Any) -> Any:
+    if type(value) is str:  # not an enumeration's member, which is of our own making
+        return value.translate(CONTROLS)
+    if isinstance(value, list):
+        return [_plain_value(item) for item in value]
+    if isinstance(value, dict):
+        return {_plain_value(key): _plain_value(item) for key, item in value.items()}
+    return _plain(value) if isinstance(value, msgspec.Struct) else value
+
+
+def _cell(shown: str | Text) -> Text:
+    """A bare string would be read as markup: '[link=...]' in a process's name as an escape sequence."""
+    return shown if isinstance(shown, Text) else Text(shown)
 
 
 def _verdict(verdict: Verdict) -> RenderableType:
@@ -108,7 +139,7 @@ def _table(columns: Sequence[Column[T]], rows: Sequence[T], width: int) -> Table
     for column in shown:
         table.add_column(column.head, justify=column.side, no_wrap=True)
     for row in rows:
-        table.add_row(*(column.show(row) for column in shown))
+        table.add_row(*(_cell(column.show(row)) for column in shown))
     return table
 
 
@@ -134,7 +165,7 @@ PATH_COLUMNS: Final[tuple[Column[PathLine], ...]] = (
     Column("", lambda line: _letter(line.row), side="left"),
     Column("path", _ends, side="left"),
     Column("sites", lambda line: f"{line.row.src_site} → {line.row.dst_site}", from_width=140, side="left"),
-    Column("outcome", lambda line: text.outcome(line.row.grade.outcome, line.row.grade.unit), from_width=60),
+    Column("outcome", lambda line: text.expected(line.row.grade), from_width=60),
     Column("RTT", lambda line: text.ms(line.row.rtt_p50_us)),
     Column("p95", lambda line: text.ms(line.row.rtt_p95_us), from_width=120),
     Column("loss →", lambda line: text.loss(line.row.loss_bp), from_width=70),
@@ -211,7 +242,8 @@ def _hop_table(side: Side) -> Table:
         table.add_column(head, justify=justify, no_wrap=head != "leg")
     for group in side.hops:
         for place, line in enumerate(group.lines):
-            table.add_row(*_hop_cells(group, line, first=place == 0), style="bold" if line.largest else "")
+            cells = map(_cell, _hop_cells(group, line, first=place == 0))
+            table.add_row(*cells, style="bold" if line.largest else "")
     return table
 
 

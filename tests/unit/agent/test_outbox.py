@@ -1,15 +1,19 @@
 """The outbox on a real disk: nothing lost that was flushed, nothing sent twice under two names."""
 
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from agent.errors import FolderError
+from agent.errors import FolderError, OutboxError
 from agent.outbox import MOST_REFUSED, Outbox
 from analytics.batch import Batch, check_batch, unpack_rows
 from analytics.measurement import Flow
@@ -78,6 +82,74 @@ def test_a_damaged_batch_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> No
     first.write_bytes(first.read_bytes()[:-1] + b"?")
     assert [windows for _, _, windows in drain(outbox)] == [[2]]
     assert [path.name for path in tmp_path.iterdir()] == [f"{first.name}.refused"]
+
+
+@contextmanager
+def no_free_descriptor() -> Iterator[None]:
+    """Let every further ``open`` of this process fail with EMFILE."""
+    free = os.open("/dev/null", os.O_RDONLY)
+    os.close(free)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_batch_that_cannot_be_read_now_is_not_damaged(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, "pacs")
+    for window in (1, 2):
+        outbox.add("flows", [flow(window)])
+        outbox.flush()
+    with no_free_descriptor(), pytest.raises(OutboxError, match=r"read the outbox .*: Too many open files"):
+        outbox.oldest()
+    assert [windows for _, _, windows in drain(outbox)] == [[1], [2]]
+
+
+def test_a_batch_that_is_gone_is_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, "pacs")
+    for window in (1, 2):
+        outbox.add("flows", [flow(window)])
+        outbox.flush()
+    sorted(tmp_path.glob("*.batch"))[0].unlink()
+    assert [windows for _, _, windows in drain(outbox)] == [[2]]
+    assert outbox.dropped_batches == 1
+
+
+def test_a_folder_that_turns_read_only_is_one_error_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    outbox = Outbox(tmp_path, "pacs", max_bytes=1)
+    outbox.add("flows", [flow(1)])
+    outbox.flush()
+    waiting = outbox.oldest()
+    assert waiting is not None
+    with monkeypatch.context() as read_only:  # root may write anywhere, so the calls fail instead
+        read_only.setattr(Path, "unlink", refuse)
+        read_only.setattr(Path, "rename", refuse)
+        with pytest.raises(OutboxError, match=r"remove a batch from .*: Read-only file system"):
+            outbox.acknowledged(waiting)
+        with pytest.raises(OutboxError, match=r"set a batch aside in .*: Read-only file system"):
+            outbox.refused(waiting, "malformed")
+        outbox.add("flows", [flow(2)])
+        assert outbox.flush()
+    assert caplog.text.count("oldest batch cannot be dropped") == 1
+    assert [windows for _, _, windows in drain(outbox)] == [[1], [2]]
+
+
+def test_a_row_the_server_would_refuse_does_not_spoil_its_batch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(tmp_path, "pacs")
+    outbox.add("flows", [flow(1), flow(-1), flow(2)])
+    assert outbox.flush()
+    assert [windows for _, _, windows in drain(outbox)] == [[1, 2]]
+    assert outbox.dropped_rows == 1
+    assert "flows.window_us: outside 0.." in caplog.text
 
 
 def test_refused_batches_are_kept_but_not_without_end(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from agent.enrol import Credential
-from agent.errors import CredentialRefusedError, ServerSilentError
+from agent.errors import CredentialRefusedError, OutboxError, ServerSilentError
 from agent.outbox import Outbox
 from agent.upload import MOST_RETRY_S, OUTDATED_S, Uploader
 from analytics.measurement import Flow
@@ -103,3 +103,33 @@ def test_an_unknown_credential_is_not_tried_again(tmp_path: Path) -> None:
 def test_an_answer_that_is_no_problem_json_is_still_readable(tmp_path: Path) -> None:
     with pytest.raises(ServerSilentError, match="HTTP 502"):
         send(filled(tmp_path), lambda request: httpx.Response(502, text="<html>bad gateway"))
+
+
+def test_a_batch_that_cannot_be_read_now_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = filled(tmp_path)
+    oldest, sent = outbox.oldest, asyncio.Event()
+    failures = iter([OutboxError("read the outbox: Too many open files")])
+
+    def failing_once() -> object:
+        for failure in failures:
+            raise failure
+        return oldest()
+
+    def take(request: httpx.Request) -> httpx.Response:
+        sent.set()
+        return httpx.Response(200, json={"rows": 1})
+
+    async def scenario() -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(take), base_url="http://server") as client:
+            monkeypatch.setattr(outbox, "oldest", failing_once)
+            life = asyncio.create_task(Uploader(outbox, CREDENTIAL, client, backoff=lambda _: 0).run())
+            async with asyncio.timeout(5):
+                await asyncio.wait(
+                    {life, waiting := asyncio.create_task(sent.wait())}, return_when="FIRST_COMPLETED"
+                )
+            assert waiting.done()
+            life.cancel()
+
+    asyncio.run(scenario())

@@ -252,11 +252,7 @@ def test_damage_in_the_middle_costs_one_batch_and_the_segment_is_kept_aside(tmp_
 
 @pytest.mark.parametrize("left", ["a temporary file", "one table", "all tables"])
 def test_a_crash_while_sealing_is_repeated_without_loss_or_duplicate(tmp_path: Path, left: str) -> None:
-    tables: dict[str, list[Any]] = {
-        "readings": [reading()],
-        "hops": [hop(1, "10.0.0.1", 300)],
-        "flows": [flow()],
-    }
+    tables = {"readings": [reading()], "hops": [hop(1, "10.0.0.1", 300)], "flows": [flow()]}
     with opened(tmp_path / "a") as store:
         put(store, body("pacs", 1, **tables))
         crashed = copied(tmp_path / "a", tmp_path / "b")

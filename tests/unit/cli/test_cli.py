@@ -90,6 +90,16 @@ def test_status(url: str) -> None:
     assert "paths   30 of 30 measured" in done.stdout
 
 
+def test_a_proxy_in_the_environment_is_not_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    done = pathgrade("status", url=url)
+
+    assert done.returncode == 0, done.stderr
+
+
 def test_paths_in_a_pipe_has_every_column(url: str) -> None:
     lines = pathgrade("paths", url=url).stdout.splitlines()
     head = next(line for line in lines if line.lstrip().startswith("path "))

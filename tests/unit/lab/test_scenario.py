@@ -76,6 +76,7 @@ def test_every_mistake_is_said_at_once(tmp_path):
         ("sites = 3", "sites"),
         (one_site().replace("ordinary", "carrier"), "nat"),
         (one_site().replace("delay_ms", "delay"), "delay"),
+        (one_site(agent="a1\\n"), "regex"),
         (one_site().replace("delay_ms = 1", "delay_ms = -1"), ">= 0"),
         (one_site(lan="10.0.0.0/29"), "too small"),
         ("title = ", "invalid"),

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import stat
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import IdentityError
 from agent.identity import FILE_NAME, create, load_or_create
@@ -21,6 +26,16 @@ def test_a_fingerprint_is_as_the_server_enrols_it() -> None:
     pairs = create("a").fingerprint.split(":")
     assert len(pairs) == 32
     assert all(len(pair) == 2 and pair == pair.upper() for pair in pairs)
+
+
+def test_a_signature_is_by_the_certificates_key() -> None:
+    me, other = create("a"), create("a")
+    signature = me.sign(b"claim")
+    for certificate, holds in ((me.certificate_der, True), (other.certificate_der, False)):
+        key = x509.load_der_x509_certificate(certificate).public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        with contextlib.nullcontext() if holds else pytest.raises(InvalidSignature):
+            key.verify(signature, b"claim", ec.ECDSA(hashes.SHA256()))
 
 
 def test_a_leftover_of_a_crash_does_not_hinder(tmp_path: Path) -> None:

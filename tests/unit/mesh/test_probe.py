@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,14 +32,20 @@ class HandClock:
 
 
 def exchange(
-    clock: HandClock, requester: Requester, *, rtt_ns: int = MS, kernel: bool = True, late_ns: int = 0
+    clock: HandClock,
+    requester: Requester,
+    *,
+    rtt_ns: int = MS,
+    kernel: bool = True,
+    late_ns: int = 0,
+    ahead_ns: int = 7_000 * MS,
 ) -> None:
     """One round trip; the peer's clock is 7 s ahead and it holds the request for 3 ms."""
     request, on_sent = requester.request(timer_late_ns=late_ns)
     if kernel:
         on_sent(clock.wall)
     requester.request_left(request.sequence)
-    t2 = clock.wall + rtt_ns // 2 + 7_000 * MS
+    t2 = clock.wall + rtt_ns // 2 + ahead_ns
     clock.pass_ns(rtt_ns + 3 * MS)
     flags = FLAG_KERNEL_RECEIVED if kernel else 0
     reply = Probe(Kind.REPLY, request.sequence, t2 + 3 * MS - 50_000, t2, flags)
@@ -107,6 +114,16 @@ def test_a_stepped_clock_at_the_peer_spoils_too() -> None:
     requester.request()
     requester.on_reply(Probe(Kind.REPLY, 1, 5, 3_600_000 * MS, 1), Arrival(clock.wall, True))
     assert requester.summary().spoiled == 1
+
+
+@pytest.mark.parametrize("step_ns", [10 * MS, -10 * MS, 7_200_000 * MS])
+def test_a_clock_stepped_at_the_peer_between_two_probes_is_no_delay_variation(step_ns: int) -> None:
+    clock = HandClock()
+    requester = Requester(clock)
+    for n in range(20):
+        exchange(clock, requester, rtt_ns=MS + n % 2 * 20_000, ahead_ns=step_ns if n >= 10 else 0)
+    rtt = requester.summary()
+    assert (rtt.n, rtt.spoiled, rtt.ipdv_us) == (20, 0, 10)
 
 
 def test_replies_to_nothing_are_refused_and_copies_ignored() -> None:

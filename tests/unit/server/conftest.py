@@ -10,10 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
+from agent.identity import Identity
 from analytics.wire import EnrolReply
 from server.app import Running, serving
 from server.settings import Settings
 from server.state import create_token
+from tests.unit.server.enrolling import enrolment
 
 LIMIT_S = 30
 
@@ -27,11 +29,9 @@ class Site:
     agents: httpx.AsyncClient
     report: httpx.AsyncClient
 
-    async def enrol(
-        self, name: str, site: str = "here", *, fingerprint: str = ":".join(["AB"] * 32)
-    ) -> EnrolReply:
+    async def enrol(self, name: str, site: str = "here", *, identity: Identity | None = None) -> EnrolReply:
         token = await asyncio.to_thread(create_token, self.settings.data, 1, 60)
-        asked = {"token": token, "name": name, "site": site, "fingerprint": fingerprint}
+        asked = enrolment(token, name, site, identity=identity)
         answer = await self.agents.post("/v1/enrol", json=asked)
         assert answer.status_code == 200, answer.text
         return EnrolReply(**answer.json())

@@ -20,6 +20,7 @@ from server.app import serving
 from server.errors import ListenError
 from server.settings import Settings
 from server.state import State, create_token
+from tests.unit.server.enrolling import enrolment
 
 COMMAND = [sys.executable, "-m", "pathgrade", "server", "run"]
 ROOT = Path(__file__).parents[3]
@@ -191,8 +192,7 @@ def test_kill_9_during_uploads_loses_nothing_acknowledged_and_doubles_nothing(tm
 
 
 def enrol(client: httpx.Client, token: str) -> str:
-    asked = {"token": token, "name": "pacs", "site": "here", "fingerprint": ":".join(["AB"] * 32)}
-    answer = client.post("/v1/enrol", json=asked)
+    answer = client.post("/v1/enrol", json=enrolment(token, "pacs"))
     assert answer.status_code == 200, answer.text
     return str(answer.json()["secret"])
 

@@ -39,7 +39,7 @@ def test_two_ends_readings_become_a_report(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
         now_us = time.time_ns() // 1000
         for src, dst, received in (("a", "b", 300), ("b", "a", 270)):
-            reply = await site.enrol(src, f"site-{src}", fingerprint=":".join([src.upper() * 2] * 32))
+            reply = await site.enrol(src, f"site-{src}")
             tables = {
                 "readings": [reading(src, dst, received, ended_us=now_us)],
                 "hops": [hop(src, dst)],

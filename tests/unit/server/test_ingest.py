@@ -2,18 +2,25 @@
 
 import asyncio
 import gzip
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from agent.identity import VALID_FROM, VALID_UNTIL, create
 from analytics.batch import pack_batch
 from analytics.errors import StoreBusyError, StoreFullError
 from analytics.measurement import Flow
 from server import ingest
 from server.api.problem import MEDIA_TYPE
+from server.state import create_token
+from tests.unit.server.enrolling import enrolment
 
 Run = Callable[[Callable[[Any], Any]], None]
 
@@ -160,6 +167,28 @@ def test_more_requests_than_fit_are_told_to_come_again(
     with_server(scenario)
 
 
+def test_more_batches_wait_for_the_disk_at_once_than_are_checked(
+    with_server: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One fsync serves all that wait together."""
+    waiting = 2 * ingest.MAX_CHECKING
+    together = asyncio.Barrier(waiting)
+
+    async def append(*_: object) -> bool:
+        async with asyncio.timeout(5):
+            await together.wait()
+        return True
+
+    monkeypatch.setattr("analytics.store.store.Store.append", append)
+
+    async def scenario(site: Any) -> None:
+        secret = (await site.enrol("pacs")).secret
+        answers = await asyncio.gather(*(site.send(secret, batch(number=n)) for n in range(waiting)))
+        assert [answer.status_code for answer in answers] == [200] * waiting
+
+    with_server(scenario)
+
+
 def test_a_body_that_does_not_come_is_given_up(with_server: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingest, "BODY_S", 0.05)
 
@@ -185,24 +214,55 @@ def test_a_body_that_does_not_come_is_given_up(with_server: Run, monkeypatch: py
     [
         ({}, 400, "missing required field `token`"),
         ({"name": "Not A Name"}, 400, "regex"),
-        ({"fingerprint": "AB:CD"}, 400, "regex"),
+        ({"name": "pacs\n"}, 400, "regex"),
+        ({"certificate": "AAAA"}, 400, "the certificate does not read"),
+        ({"certificate": "not base64"}, 400, "base64"),
+        ({"signature": "AAAA"}, 400, "the signature is not by the certificate's key"),
+        ({"name": "home"}, 400, "the signature is not by the certificate's key"),
+        ({"token": "pg-other-token"}, 400, "the signature is not by the certificate's key"),
         ({"colour": "red"}, 400, "unknown field `colour`"),
-        ({"token": "pg-unknown-token"}, 401, "unknown token"),
+        ({"site": "there"}, 401, "unknown token"),
     ],
 )
 def test_an_enrolment_that_does_not_hold(
     with_server: Run, asked: dict[str, object], status: int, words: str
 ) -> None:
     async def scenario(site: Any) -> None:
-        good = {
-            "token": "pg-some-token",
-            "name": "pacs",
-            "site": "here",
-            "fingerprint": ":".join(["AB"] * 32),
-        }
+        good = enrolment("pg-some-token", "pacs")
         answer = await site.agents.post("/v1/enrol", json={**good, **asked} if asked else {})
         check_problem(answer, status, words)
         assert answer.json()["remedy"]
+
+    with_server(scenario)
+
+
+def test_who_knows_a_certificate_but_not_its_key_takes_no_name_over(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        victim = create("pacs")
+        secret = (await site.enrol("pacs", identity=victim)).secret
+        token = await asyncio.to_thread(create_token, site.settings.data, 5, 60)
+        forged = enrolment(token, "pacs") | {"certificate": b64encode(victim.certificate_der).decode()}
+        check_problem(await site.agents.post("/v1/enrol", json=forged), 400, "not by the certificate's key")
+        own = await site.agents.post("/v1/enrol", json=enrolment(token, "pacs"))
+        check_problem(own, 409, "'pacs' belongs to another agent")
+        assert (await site.send(secret, b"not a batch")).status_code == 400  # still known by its secret
+
+    with_server(scenario)
+
+
+def test_a_certificate_of_another_kind_of_key_is_refused(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        key = ed25519.Ed25519PrivateKey.generate()
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "pacs")])
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(VALID_FROM)
+            .not_valid_after(VALID_UNTIL)
+            .sign(key, None)
+        )
+        der = certificate.public_bytes(serialization.Encoding.DER)
+        asked = enrolment("pg-some-token", "pacs") | {"certificate": b64encode(der).decode()}
+        check_problem(await site.agents.post("/v1/enrol", json=asked), 400, "not an elliptic curve's")
 
     with_server(scenario)
 
@@ -211,7 +271,7 @@ def test_a_name_that_is_taken_and_a_body_too_large(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
         await site.enrol("pacs")
         with pytest.raises(AssertionError, match="The name is taken"):
-            await site.enrol("pacs", fingerprint=":".join(["CD"] * 32))
+            await site.enrol("pacs", identity=create("pacs"))
         check_problem(await site.agents.post("/v1/enrol", content=bytes(20_000)), 413, "over 16384 bytes")
 
     with_server(scenario)

@@ -9,13 +9,14 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from agent.identity import create
 from analytics import wire
 from analytics.measurement import Rung
 from server import signalling
 
 Run = Callable[[Callable[[Any], Any]], None]
 
-A_PRINT, B_PRINT = ":".join(["AA"] * 32), ":".join(["BB"] * 32)
+A, B = create("a"), create("b")
 
 
 async def hear(socket: ClientConnection) -> wire.FromServer:
@@ -45,14 +46,14 @@ async def connected(site: Any, secret: str, *, mesh: bool = True) -> AsyncIterat
 
 def test_two_agents_are_ordered_to_test_each_other_and_talk_through_the_server(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        a_secret = (await site.enrol("a", "s1", fingerprint=A_PRINT)).secret
-        b_secret = (await site.enrol("b", "s2", fingerprint=B_PRINT)).secret
+        a_secret = (await site.enrol("a", "s1", identity=A)).secret
+        b_secret = (await site.enrol("b", "s2", identity=B)).secret
         async with connected(site, a_secret) as a, connected(site, b_secret) as b:
             first, second = await hear(a), await hear(b)
             assert isinstance(first, wire.TestOrder)
             assert isinstance(second, wire.TestOrder)
-            assert (first.peer, first.peer_fingerprint) == ("b", B_PRINT)
-            assert (second.peer, second.peer_fingerprint) == ("a", A_PRINT)
+            assert (first.peer, first.peer_fingerprint) == ("b", B.fingerprint)
+            assert (second.peer, second.peer_fingerprint) == ("a", A.fingerprint)
             assert first.ice_servers[0].url == f"stun:127.0.0.1:{site.running.stun[0].port}"
             result = wire.RungResult(rung=Rung.LAN, ok=False, why="other network")
             await say(a, wire.Signal(test=first.test, body=result))
@@ -157,8 +158,8 @@ def test_a_message_over_the_ceiling_ends_the_connection(with_server: Run) -> Non
 
 def test_an_agent_that_is_lost_in_a_test_is_told_to_its_peer(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        a_secret = (await site.enrol("a", "s1", fingerprint=A_PRINT)).secret
-        b_secret = (await site.enrol("b", "s2", fingerprint=B_PRINT)).secret
+        a_secret = (await site.enrol("a", "s1", identity=A)).secret
+        b_secret = (await site.enrol("b", "s2", identity=B)).secret
         async with connected(site, a_secret) as a:
             async with connected(site, b_secret) as b:
                 assert isinstance(await hear(a), wire.TestOrder)

@@ -33,13 +33,17 @@ def state(tmp_path: Path) -> Iterator[State]:
     opened.close()
 
 
-def request(token: str, name: str = "pacs", fingerprint: str = FINGERPRINT) -> EnrolRequest:
+def request(token: str, name: str = "pacs") -> EnrolRequest:
     offer = ServiceOffer(name="PACS", profile="pacs", port=4242)
-    return EnrolRequest(token=token, name=name, site="hospital", fingerprint=fingerprint, services=[offer])
+    proof = {"certificate": b"", "signature": b""}  # what enrolment.py has checked
+    return EnrolRequest(token=token, name=name, site="hospital", services=[offer], **proof)
 
 
-def enrol(state: State, wanted: EnrolRequest, *, at_us: int | None = None) -> str:
-    return state.enrol(wanted, at_us=now_us() if at_us is None else at_us, origin="192.0.2.1").secret
+def enrol(
+    state: State, wanted: EnrolRequest, *, fingerprint: str = FINGERPRINT, at_us: int | None = None
+) -> str:
+    at_us = now_us() if at_us is None else at_us
+    return state.enrol(wanted, fingerprint=fingerprint, at_us=at_us, origin="192.0.2.1").secret
 
 
 def test_a_token_lets_in_as_many_as_it_has_seats(state: State, tmp_path: Path) -> None:
@@ -65,7 +69,7 @@ def test_a_name_belongs_to_one_certificate(state: State, tmp_path: Path) -> None
     token = create_token(tmp_path, 5, 60)
     secret = enrol(state, request(token))
     with pytest.raises(NameTakenError, match="'pacs' belongs to another agent"):
-        enrol(state, request(token, fingerprint=OTHER))
+        enrol(state, request(token), fingerprint=OTHER)
     assert state.agent_of_secret(secret).fingerprint == FINGERPRINT
 
 

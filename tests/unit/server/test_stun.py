@@ -42,6 +42,11 @@ def test_the_address_is_hidden_as_in_rfc_5769() -> None:
     assert xor_address(("2001:db8:1234:5678:11:2233:4455:6677", 32853), transaction).hex() == expected
 
 
+def test_ipv4_on_a_socket_for_both_families_is_told_as_ipv4() -> None:
+    reply, _ = respond(BARE, ("::ffff:192.0.2.7", 4242))
+    assert aioice.stun.parse_message(reply).attributes["XOR-MAPPED-ADDRESS"] == SOURCE
+
+
 def test_unknown_required_attributes_are_refused_by_number() -> None:
     reply, success = respond(request((0x0003, b"\0\0\0\6"), (0x7FFF, b""), (0xC001, b"x")), SOURCE)
     message = aioice.stun.parse_message(reply)

@@ -40,7 +40,7 @@ def evil_hops() -> RenderableType:
             forward_hops=[msgspec.structs.replace(hops(src, dst)[0], address=EVIL)],
             flows=[msgspec.structs.replace(flow, process=EVIL) for flow in detail.flows],
         ),
-        "pacs",
+        EVIL,
     )
 
 
@@ -48,7 +48,9 @@ def evil_hops() -> RenderableType:
     "draw",
     [
         lambda: terminal.report(evil_report(), 1000),
-        lambda: terminal.status(msgspec.structs.replace(CORE.status(), version=EVIL), evil_report().verdict),
+        lambda: terminal.status(
+            msgspec.structs.replace(CORE.status(), version=EVIL, rows={EVIL: 1}), evil_report().verdict
+        ),
         evil_hops,
         lambda: terminal.flows([msgspec.structs.replace(CORE.flows()[0], process=EVIL)], 1000),
     ],

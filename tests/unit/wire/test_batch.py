@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from analytics.batch import SCHEMA_VERSION, check_batch, pack_batch, unpack_rows
+from analytics.batch import SCHEMA_VERSION, check_batch, pack_batch, row_fault, unpack_rows
 from analytics.errors import BatchError, SchemaVersionError
 from analytics.measurement import FACTS, Flow, Hop, Reading, Rung
 
@@ -79,6 +79,8 @@ def column(batch: dict[str, Any], name: str) -> dict[str, Any]:
     [
         (lambda b: b.pop("agent"), "agent"),
         (lambda b: b.update(agent="No Name"), "matching regex"),
+        (lambda b: b.update(agent="pacs\n"), "matching regex"),
+        (lambda b: b.update(boot="00c0ffee\n"), "matching regex"),
         (lambda b: b["tables"].update(secrets=b["tables"]["readings"]), "unknown table 'secrets'"),
         (lambda b: b["tables"]["readings"]["columns"].pop("sent"), "columns differ: sent"),
         (lambda b: b["tables"]["readings"].update(rows=3), "bytes for 3 integers|offsets that do not fit 3"),
@@ -87,6 +89,7 @@ def column(batch: dict[str, Any], name: str) -> dict[str, Any]:
         (lambda b: column(b, "sent").update(data=b"\xff" * 16), "readings.sent: outside 0"),
         (lambda b: column(b, "rung").update(data=b"srflxspace"), "readings.rung: not one of lan"),
         (lambda b: column(b, "dst").update(data=b"homeHOME"), "readings.dst: not a name"),
+        (lambda b: column(b, "dst").update(data=b"homehom\n"), "readings.dst: not a name"),
         (lambda b: column(b, "dst").update(data=b"\xff\xfe\xff\xfehome"), "not UTF-8"),
         (lambda b: column(b, "dst").update(offsets=b"\0" * 12), "offsets that do not fit the text"),
         (lambda b: column(b, "sent").update(valid=b"\3"), "a validity map that does not fit"),
@@ -103,3 +106,26 @@ def test_a_bad_batch_gets_one_clear_error(change: Any, words: str) -> None:
 def test_bytes_that_are_no_batch_are_refused(body: bytes) -> None:
     with pytest.raises(BatchError):
         check_batch(body)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({}, ""),
+        ({"rtt_p50_us": None}, ""),
+        ({"ipdv_us": 3_600_000_001}, "readings.ipdv_us: outside 0..3600000000"),
+        ({"rtt_p50_us": 0.5}, "readings.rtt_p50_us: float, not int"),
+        ({"sent": None}, "readings.sent: missing"),
+        ({"dst": "HOME"}, "readings.dst: not a name"),
+        ({"rung": "space"}, "readings.rung: not one of lan, "),
+        ({"error": "x" * 501}, "readings.error: longer than 500 characters"),
+        ({"error": "\udcff"}, "readings.error: not UTF-8"),
+        ({"src": "home"}, "readings.src: not pacs's"),
+    ],
+)
+def test_a_row_is_checked_as_its_batch_would_be(changes: dict[str, Any], fault: str) -> None:
+    row = reading(**changes)
+    found = row_fault("readings", row, "pacs")
+    assert found.startswith(fault) if fault else not found
+    if not fault:
+        check_batch(packed(row))

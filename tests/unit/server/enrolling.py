@@ -1,0 +1,21 @@
+"""What an agent sends to be let in, made with a key of its own."""
+
+import base64
+from typing import Any
+
+from agent.identity import Identity, create
+from analytics.wire import enrolment_claim
+
+
+def enrolment(
+    token: str, name: str, site: str = "here", *, identity: Identity | None = None
+) -> dict[str, Any]:
+    """Return the body of ``POST /v1/enrol``, as JSON values."""
+    identity = identity or create(name)
+    return {
+        "token": token,
+        "name": name,
+        "site": site,
+        "certificate": base64.b64encode(identity.certificate_der).decode(),
+        "signature": base64.b64encode(identity.sign(enrolment_claim(token, name))).decode(),
+    }
