@@ -32,7 +32,7 @@ from analytics.wire import ServiceOffer
 MAX_FILE: Final = 64 * 1024
 MAX_TOKEN: Final = 200
 
-_HOST: Final = re.compile(r"^[A-Za-z0-9._:-]+$")
+_HOST: Final = re.compile(r"^[A-Za-z0-9._:-]+\Z")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

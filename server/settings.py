@@ -13,8 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from analytics.wire import ProbePlan
 from server.errors import SettingsError
 
-_ADDRESS: Final = re.compile(r"^(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>\d{1,5})$")
-_TURN_URL: Final = re.compile(r"^turns?:[^\s?]+:\d{1,5}(\?transport=(udp|tcp))?$")
+_ADDRESS: Final = re.compile(r"^(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>\d{1,5})\Z")
+_TURN_URL: Final = re.compile(r"^turns?:[^\s?]+:\d{1,5}(\?transport=(udp|tcp))?\Z")
 _MIN_SECRET: Final = 16
 _MAX_SECRET_FILE: Final = 4096
 

@@ -35,7 +35,7 @@ SUFFIX: Final = ".parquet"
 SMALL_ROWS: Final = 100_000
 """A file below this is worth merging; so one merge holds at most ``MANY_FILES`` times as many in memory."""
 MANY_FILES: Final = 16
-_NAME: Final = re.compile(r"^\d{10}\.parquet$")
+_NAME: Final = re.compile(r"^\d{10}\.parquet\Z")
 
 DayTables = Mapping[tuple[str, str], list[pa.Table]]
 """(table, day) -> rows."""

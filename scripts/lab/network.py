@@ -23,7 +23,7 @@ from lab.signals import undisturbed
 from lab.state import LabState, Process
 from lab.truth import Truth, make_truth
 
-NAME: Final = re.compile(r"^[a-z0-9][a-z0-9-]{0,23}$")
+NAME: Final = re.compile(r"^[a-z0-9][a-z0-9-]{0,23}\Z")
 
 
 @dataclass(slots=True)
