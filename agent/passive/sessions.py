@@ -22,6 +22,9 @@ MOST_SESSIONS: Final = 65_536
 MOST_FLOWS: Final = 10_000
 """Rows in one window. A scan of a whole network could make more; the rest is counted in ``dropped``."""
 
+LEAST_RATE_SEGMENTS: Final = 10
+"""An initial window (RFC 6928). Over fewer, a rate tells how often the application spoke, whatever the flag says."""
+
 ORPHAN_WINDOWS: Final = 30
 """How long to remember a session that no process holds: TCP gives up on one after a few minutes."""
 
@@ -279,5 +282,5 @@ def _add_path(tally: _Tally, event: SessionEvent) -> None:
         least = tally.rtt_min_us
         tally.rtt_min_us = event.min_rtt_us if least is None else min(least, event.min_rtt_us)
     rate = event.delivery_bytes_per_s
-    if rate is not None and not event.app_limited:
+    if rate is not None and not event.app_limited and event.rate_delivered >= LEAST_RATE_SEGMENTS:
         tally.delivery_kbps = max(tally.delivery_kbps or 0, rate * 8 // 1000)

@@ -257,7 +257,10 @@ def test_no_sample_is_none_not_zero() -> None:
 def test_a_rate_that_the_application_limited_is_not_the_paths() -> None:
     rate = {"rate_delivered": 10, "rate_interval_us": 8_000, "mss": 1_000}
     flows = table()
-    flows.take_closed([closed(**rate, app_limited=1), closed(socket=8, rate_delivered=0)])
+    few = rate | {"rate_delivered": 9}
+    flows.take_closed(
+        [closed(**rate, app_limited=1), closed(socket=8, rate_delivered=0), closed(socket=9, **few)]
+    )
     assert only(window(flows)).delivery_kbps is None
 
 
