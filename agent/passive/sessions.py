@@ -23,7 +23,7 @@ MOST_FLOWS: Final = 10_000
 """Rows in one window. A scan of a whole network could make more; the rest is counted in ``dropped``."""
 
 LEAST_RATE_SEGMENTS: Final = 10
-"""An initial window (RFC 6928). Over fewer, a rate tells how often the application spoke, whatever the flag says."""
+"""An initial window (RFC 6928): over fewer, a rate tells how often the application spoke."""
 
 ORPHAN_WINDOWS: Final = 30
 """How long to remember a session that no process holds: TCP gives up on one after a few minutes."""
