@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,9 +62,10 @@ def key_of(*, btf: bytes, bcc_version: str) -> str:
 
 
 def read(path: Path) -> Programs | None:
-    """Read compiled programs; None where there are none, or the file is damaged or of another format."""
+    """Read compiled programs; None where there are none, or they are damaged, foreign or too old."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read() if _is_ours(os.fstat(file.fileno())) else b""
     except OSError:
         return None
     start = len(_MAGIC) + _DIGEST_SIZE
@@ -92,12 +94,27 @@ def write(path: Path, programs: Programs) -> None:
 def one_at_a_time(folder: Path) -> Iterator[None]:
     """Let agents that share a cache compile one after the other. Makes the folder. Raises CacheError."""
     with _cache_errors(folder, "locking"):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / f"{FILE_NAME}.lock").open("wb")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _require_private(folder)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        lock = os.fdopen(os.open(folder / f"{FILE_NAME}.lock", flags, 0o600), "r+b")
     with lock:
         # Bounded: whoever holds it is compiling, which has a time limit.
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    """Nobody else may have written it: what is in the cache runs in the kernel."""
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _require_private(folder: Path) -> None:
+    if not _is_ours(folder.stat()):
+        raise CacheError(
+            f"using the cache of compiled eBPF programs {folder}: others may write there",
+            remedy=f"chown root {folder} && chmod 700 {folder}, or set cache to another folder",
+        )
 
 
 @contextmanager

@@ -11,6 +11,7 @@
     ├── CacheError          the folder of the compiled programs cannot be used
     ├── LoadError           the kernel refused a map or a program
     └── AttachError         the kernel refused a hook; the message names it
+        └── HookAbsentError the kernel has no such hook
 """
 
 from __future__ import annotations
@@ -58,3 +59,7 @@ class LoadError(EbpfError):
 
 class AttachError(EbpfError):
     """The kernel refused to attach a program to its hook."""
+
+
+class HookAbsentError(AttachError):
+    """The running kernel has no such hook."""

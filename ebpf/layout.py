@@ -27,7 +27,7 @@ STRUCTS: Final[dict[str, tuple[str, ...]]] = {
         "skc_v6_rcv_saddr",
         "skc_flags",
     ),
-    "sock": ("sk_protocol",),
+    "sock": ("sk_protocol", "sk_type"),
     "inet_sock": ("inet_sport",),
     "net": ("ns.inum",),
     "tcp_sock": (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from typing import Final, NamedTuple
 
 from ebpf.compiled import MapSpec
-from ebpf.errors import AttachError, BccMissingError, LoadError
+from ebpf.errors import AttachError, BccMissingError, HookAbsentError, LoadError
 
 LIBRARY: Final = "libbcc_bpf.so.0"
 
@@ -84,9 +85,10 @@ class BpfLibrary:
             link = self._library.bpf_attach_raw_tracepoint(program, hook.encode())
         if link >= 0:
             return int(link)
-        raise AttachError(
+        kind_of_error = HookAbsentError if ctypes.get_errno() == errno.ENOENT else AttachError
+        raise kind_of_error(
             f"attaching to the kernel's {kind.prefix.rstrip('_')} {hook!r}: {_reason()}",
-            remedy='pathgrade needs Linux 6.3 or later for all its hooks; or set passive = "off"',
+            remedy='start a kernel that has it (Debian 12 and later do), or set passive = "off"',
         )
 
     def run_iterator(self, link: int) -> bytes:

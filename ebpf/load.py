@@ -27,7 +27,7 @@ from ebpf.btf import read_btf
 from ebpf.check import require_capabilities
 from ebpf.compile import find_bcc
 from ebpf.compiled import Programs
-from ebpf.errors import CompileError, LoadError
+from ebpf.errors import CompileError, HookAbsentError, LoadError
 from ebpf.events import RECORD, SessionEvent, decode
 from ebpf.library import BpfLibrary, with_maps
 from ebpf.ring import Ring
@@ -39,6 +39,10 @@ COMPILE_LIMIT_S: Final = 60
 """A compilation takes half a second; a machine this far behind has other troubles."""
 
 ITERATOR: Final = "bpf_iter__task_file"
+
+OPTIONAL: Final = {"raw_tracepoint__sock_recv_length", "raw_tracepoint__sock_send_length"}
+"""Since Linux 6.3. Before, who reads and writes is not seen: an accepted session's owner is known by its
+close or from the file table, so one that is shorter than a window and reset may have none."""
 
 _SEEN, _LOST = 0, 1  # entries of the map "counters"
 _NETNS = 0  # entry of the map "settings"
@@ -199,6 +203,13 @@ def _attach(library: BpfLibrary, programs: Programs, opened: ExitStack, maps: li
     for program in programs.programs:
         loaded = library.load(program.name, with_maps(program.instructions, program.map_references, maps))
         opened.callback(os.close, loaded)
-        links[program.name] = library.attach(program.name, loaded)
-        opened.callback(os.close, links[program.name])
+        try:
+            link = library.attach(program.name, loaded)
+        except HookAbsentError as error:
+            if program.name not in OPTIONAL:
+                raise
+            _log.warning("%s; some accepted sessions will have no owner", error)
+            continue
+        opened.callback(os.close, link)
+        links[program.name] = link
     return links

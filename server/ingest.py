@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import zlib
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
@@ -30,6 +32,8 @@ MAX_IN_FLIGHT: Final = 64
 """Requests whose body is being read, checked or written: a bound on memory. More are told to come again."""
 MAX_CHECKING: Final = 4
 """Bodies being expanded and checked at once: each may take ``MAX_EXPANDED`` bytes."""
+MAX_PENDING: Final = 256 * 1024 * 1024
+"""Expanded bytes on their way to the disk: a bound while it is slow. More are told to come again."""
 BODY_S: Final = 30.0
 """For a body to arrive: 4 MiB at 1.2 Mbit/s. Slower than that, an agent should send less at once."""
 
@@ -41,6 +45,7 @@ class Ingest:
         self._state = state
         self._store = store
         self._in_flight = 0
+        self._pending = 0
         self._checking = asyncio.Semaphore(MAX_CHECKING)
 
     async def take(self, request: Request) -> BatchReply:
@@ -55,11 +60,22 @@ class Ingest:
             async with self._checking:
                 body, batch = await asyncio.to_thread(_open, sent, encoding, agent)
             # Not under the semaphore: the more batches wait here at once, the more share one fsync.
-            new = await self._store.append(batch, body, agent.tenant)
+            with self._pending_on(body):
+                new = await self._store.append(batch, body, agent.tenant)
         finally:
             self._in_flight -= 1
         rows = sum(block.rows for block in batch.tables.values())
         return BatchReply(rows=rows, duplicate=not new)
+
+    @contextmanager
+    def _pending_on(self, body: bytes) -> Iterator[None]:
+        if self._pending + len(body) > MAX_PENDING:
+            raise BusyError(f"{self._pending} bytes wait for the disk already", remedy="send it again later")
+        self._pending += len(body)
+        try:
+            yield
+        finally:
+            self._pending -= len(body)
 
 
 def router(ingest: Ingest) -> APIRouter:

@@ -93,10 +93,13 @@ class _Window:
         return _Window(self.end_us, self.end_us + self.length_us, self.length_us)
 
     def lasted_us(self, ended_us: int) -> int:
-        """How long it was: its plan, or less if it was cut short, or more after a sleep, at most an hour."""
-        if abs(ended_us - self.end_us) <= _STEP_US:
+        """How long it was: its plan, or less if it was cut short, or more after a sleep, at most an hour.
+
+        Where the clock was set back nobody can tell; it was about its plan.
+        """
+        if abs(ended_us - self.end_us) <= _STEP_US or ended_us <= self.start_us:
             return self.end_us - self.start_us
-        return min(max(1, ended_us - self.start_us), 3600 * _SECOND_US)
+        return min(ended_us - self.start_us, 3600 * _SECOND_US)
 
 
 class _Watch:

@@ -23,6 +23,8 @@ enum owner_evidence { OWNER_NONE, OWNER_FILE_TABLE, OWNER_CLOSE, OWNER_IO, OWNER
 enum counter { COUNTER_SEEN, COUNTER_LOST };
 
 #define FAMILY_IPV4 2
+#define FAMILY_IPV6 10
+#define TYPE_STREAM 1
 #define PROTOCOL_TCP 6
 #define FLAG_FIN_RECEIVED (1 << 1) /* SOCK_DONE */
 #define NO_WAKEUP 1		   /* BPF_RB_NO_WAKEUP: the reader comes by itself */
@@ -59,11 +61,16 @@ static __always_inline u32 netns_of(u64 sk)
 static __always_inline int is_wanted(u64 sk)
 {
 	int first = 0;
-	u16 protocol = 0;
+	u16 protocol = 0, type = 0, family = 0;
 	u64 *only = settings.lookup(&first);
 
+	/* A raw socket may carry protocol 6 too, and is no tcp_sock. */
 	READ(protocol, ((struct sock *)sk)->sk_protocol);
-	return protocol == PROTOCOL_TCP && (!only || !*only || *only == netns_of(sk));
+	READ(type, ((struct sock *)sk)->sk_type);
+	READ(family, ((struct sock_common *)sk)->skc_family);
+	if (protocol != PROTOCOL_TCP || type != TYPE_STREAM || (family != FAMILY_IPV4 && family != FAMILY_IPV6))
+		return 0;
+	return !only || !*only || *only == netns_of(sk);
 }
 
 static __always_inline void name_owner(struct session *session, u64 task, u8 evidence)

@@ -9,7 +9,7 @@ from typing import Final
 
 from lab import check, net
 from lab.check import FlowClaim
-from lab.errors import PartError
+from lab.errors import NeedsError, PartError
 from lab.network import Lab
 from lab.pacs import Fetched
 from lab.processes import start_time
@@ -103,4 +103,10 @@ def _still_loaded(programs: set[int]) -> set[int]:
 
 def _is_loaded(program: int) -> bool:
     shown = subprocess.run(["bpftool", "prog", "show", "id", str(program)], capture_output=True, check=False)
+    if shown.returncode != 0 and b"No such file" not in shown.stderr + shown.stdout:
+        said = shown.stderr.decode(errors="replace").strip()
+        raise NeedsError(
+            f"bpftool cannot tell which eBPF programs are loaded: {said}",
+            remedy="install the bpftool of the running kernel (Ubuntu: linux-tools-$(uname -r))",
+        )
     return shown.returncode == 0

@@ -20,6 +20,7 @@ from ebpf import compiled, load
 from ebpf.btf import Btf, read_btf
 from ebpf.errors import AttachError, CompileError, LayoutError
 from ebpf.events import SessionEvent
+from ebpf.library import BpfLibrary
 from ebpf.load import Monitor, open_monitor
 
 pytestmark = pytest.mark.kernel
@@ -44,6 +45,45 @@ def test_every_close_is_told(cable: Any, cache: Path, collect: Collect) -> None:
         assert monitor.drain() == []
         assert (len(events), monitor.seen, monitor.lost) == (2 * STORM, 2 * STORM, 0)
     assert [event.at_ns for event in events] == sorted(event.at_ns for event in events)
+
+
+def test_a_kernel_without_the_io_hooks_is_still_watched(
+    cable: Any,
+    cache: Path,
+    collect: Collect,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As before Linux 6.3, Debian 12's own kernel among them."""
+    attach = BpfLibrary.attach
+
+    def without_io(library: BpfLibrary, name: str, program: int) -> int:
+        return attach(library, name.replace("sock_recv_length", "no_such_hook"), program)
+
+    monkeypatch.setattr(BpfLibrary, "attach", without_io)
+    with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
+        assert set(monitor.hooks) == HOOKS - {"raw_tracepoint:sock_recv_length"}
+        cable.left.run_app("storm.py", 3)
+        events = collect(monitor, 6)
+    assert all(event.pid for event in events)
+    assert "some accepted sessions will have no owner" in caplog.text
+
+
+def test_a_raw_socket_is_no_session(cable: Any, cache: Path) -> None:
+    code = "s = socket.socket(2, 3, 6); s.connect(('127.0.0.1', 80)); print('up', flush=True); input()"
+    with (
+        subprocess.Popen(
+            cable.left.python("-c", f"import socket; {code}"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as raw,
+        open_monitor(netns=cable.left.inode, cache=cache) as monitor,
+    ):
+        assert raw.stdout is not None
+        assert raw.stdout.readline() == "up\n"
+        assert [event for event in monitor.snapshot() if event.pid == raw.pid] == []
+        raw.communicate("\n")
 
 
 def test_only_the_namespace_asked_for(cable: Any, cache: Path, collect: Collect) -> None:

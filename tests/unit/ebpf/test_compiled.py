@@ -52,6 +52,29 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert "folder" in refused.value.remedy
 
 
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_programs_that_others_may_have_written_are_not_loaded(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / compiled.FILE_NAME
+    compiled.write(path, PROGRAMS)
+    path.chmod(mode)
+    assert compiled.read(path) is None
+
+
+def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(CacheError, match="others may write there"), compiled.one_at_a_time(tmp_path):
+        pass
+
+
+def test_the_lock_follows_no_link(tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("kept")
+    (tmp_path / f"{compiled.FILE_NAME}.lock").symlink_to(target)
+    with pytest.raises(CacheError), compiled.one_at_a_time(tmp_path):
+        pass
+    assert target.read_text() == "kept"
+
+
 def test_map_descriptors_are_found_and_replaced() -> None:
     other = b"\xb7\x01\0\0\x07\0\0\0"
     load_map = b"\x18\x11\0\0\x07\0\0\0" + bytes(8)

@@ -122,5 +122,5 @@ def test_windows_follow_without_a_gap() -> None:
 def test_a_clock_that_was_set_begins_a_new_window(now_us: int) -> None:
     window = _Window(20 * S, 30 * S, 10 * S)
     assert window.is_over(now_us)
-    assert window.lasted_us(now_us) >= 1
+    assert window.lasted_us(now_us) >= 4 * S  # never so short that its bytes look like a rate
     assert window.next(now_us) == _Window.first(now_us, length_us=10 * S)

@@ -138,6 +138,18 @@ def test_a_store_that_cannot_take_more_says_when_to_come_again(
     with_server(scenario)
 
 
+def test_more_bytes_than_may_wait_for_the_disk_are_told_to_come_again(
+    with_server: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "MAX_PENDING", 100)
+
+    async def scenario(site: Any) -> None:
+        answer = await site.send((await site.enrol("pacs")).secret, batch())
+        check_problem(answer, 503, "wait for the disk")
+
+    with_server(scenario)
+
+
 def test_more_requests_than_fit_are_told_to_come_again(
     with_server: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
