@@ -48,6 +48,11 @@ def ping(lab, node, address, count=40, interval_s=0.02):
     return [float(ms) for ms in re.findall(r"time=([0-9.]+)", said.stdout)]
 
 
+def median_ms(lab, node, address, count=20):
+    """Median round trip. Asked three times, the least counts: what a busy host adds is not the cable's."""
+    return min(sorted(ping(lab, node, address, count))[count // 2] for _ in range(3))
+
+
 @contextmanager
 def python_in(lab, node, *arguments):
     """Run echo.py in a node until it says that it is ready; ended at the latest with the block."""
@@ -88,29 +93,25 @@ def changed(lab, link, **settings):
 
 def test_a_whole_path_is_exact_to_a_fraction_of_a_millisecond_a_cable(lab):
     path = lab.truth().path("east-1", "west-1")
-    seen = sorted(ping(lab, "east-1", lab.plan.hosts["west-1"].public_address))
+    gateway = lab.plan.hosts["west-1"].public_address
+    seen = sorted(ping(lab, "east-1", gateway))
     assert len(seen) == 40
     to_gateway_ms = path.rtt_base_us / 1000  # west's gateway answers, beyond the last cable
-    assert seen[20] == pytest.approx(to_gateway_ms, abs=8 * CROSSING_MS)
+    assert median_ms(lab, "east-1", gateway) == pytest.approx(to_gateway_ms, abs=8 * CROSSING_MS)
     assert seen[0] >= to_gateway_ms - 0.05  # a cable may be late, but never early
 
 
 def test_delay_is_exact_to_a_third_of_a_millisecond(lab):
     hosts = lab.plan.hosts["east-1"]
-    to_provider, to_core = (
-        sorted(ping(lab, "east-1", a, 20)) for a in (hosts.provider_customer, hosts.core_address)
-    )
-    assert to_provider[10] == pytest.approx(15, abs=TOLERANCE_MS)
-    assert to_core[10] == pytest.approx(20, abs=4 * CROSSING_MS)
+    assert median_ms(lab, "east-1", hosts.provider_customer) == pytest.approx(15, abs=TOLERANCE_MS)
+    assert median_ms(lab, "east-1", hosts.core_address) == pytest.approx(20, abs=4 * CROSSING_MS)
 
 
 def test_set_takes_effect_with_the_next_packet_and_truth_follows(lab):
     with changed(lab, "west-uplink", up__delay_us=40_000, down__delay_us=20_000):
-        assert sorted(ping(lab, "west-1", lab.plan.server_address, 20))[10] == pytest.approx(
-            60, abs=TOLERANCE_MS
-        )
+        assert median_ms(lab, "west-1", lab.plan.server_address) == pytest.approx(60, abs=TOLERANCE_MS)
         assert lab.truth().path("west-1", "east-1").legs["source-access"] == 60_000
-    assert sorted(ping(lab, "west-1", lab.plan.server_address, 20))[10] == pytest.approx(2, abs=TOLERANCE_MS)
+    assert median_ms(lab, "west-1", lab.plan.server_address) == pytest.approx(2, abs=TOLERANCE_MS)
 
 
 def test_a_setting_that_is_none_changes_nothing(lab):
