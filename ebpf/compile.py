@@ -167,11 +167,11 @@ def _compile(bcc: Any, text: str) -> _Module:
             pass
 
     try:
-        module = CompileOnly(text=text, cflags=[f"-I{PROGRAMS}", "-Werror"])
+        module = CompileOnly(text=text, cflags=[f"-I{PROGRAMS}"])
     except Exception as error:  # bcc raises nothing narrower
         raise CompileError(
             f"compiling the eBPF programs: {error}",
-            remedy="the compiler's messages are above; please report them with the kernel's version",
+            remedy="report the compiler's messages, which are in the log, with the kernel's version",
         ) from error
     return _Module(bcc.lib, module.module)
 

@@ -42,6 +42,9 @@ class TcpState(IntEnum):
     CLOSING = 11
 
 
+_BEFORE_ESTABLISHED: Final = frozenset({TcpState.SYN_SENT, TcpState.SYN_RECV, TcpState.CLOSE})
+
+
 class Opener(IntEnum):
     """Who opened a session, seen from this host."""
 
@@ -86,7 +89,7 @@ class SessionEvent(NamedTuple):
     family: U16
     local_port: U16
     remote_port: U16
-    old_state: U8  # at a close, the state before it
+    old_state: U8  # at a close, the state before it; CLOSE where that is not known
     state: U8
     opener: U8
     owner_evidence: U8
@@ -109,6 +112,13 @@ class SessionEvent(NamedTuple):
         return self.state == TcpState.CLOSE
 
     @property
+    def was_established(self) -> bool:
+        """False where the peer never answered, or refused."""
+        if self.established_ns or self.opener == Opener.UNKNOWN:
+            return True
+        return (self.old_state if self.closed else self.state) not in _BEFORE_ESTABLISHED
+
+    @property
     def process(self) -> str:
         """Command name of the owner; empty = unknown."""
         return command_text(self.command)
@@ -129,7 +139,7 @@ class SessionEvent(NamedTuple):
 
         The kernel counts the SYN where this host sent it first, not where it answered with SYN-ACK.
         """
-        syn = self.opener == Opener.LOCAL and self.established_ns > 0
+        syn = self.opener == Opener.LOCAL and self.was_established
         return self.bytes_acked - syn - self.fin_acked
 
     @property

@@ -164,6 +164,7 @@ def _run_compiler(path: Path) -> None:
             timeout=COMPILE_LIMIT_S,
         )
     except subprocess.CalledProcessError as error:
+        _log.error("the eBPF compiler said: %s", error.stderr.strip())
         said, _, remedy = error.stderr.rpartition("error: ")[2].partition("\n  try: ")
         raise CompileError(said.strip(), remedy=remedy.strip() or error.stderr[-500:]) from error
     except subprocess.TimeoutExpired as error:

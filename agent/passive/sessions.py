@@ -133,13 +133,13 @@ class FlowTable:
             (event.netns, event.local_port): _Owner(event.pid, event.command) for event in listening
         }
         for event in told:
-            if event.state != TcpState.LISTEN and _was_established(event):
+            if event.state != TcpState.LISTEN and event.was_established:
                 self._account(event)
 
     def take_closed(self, events: Iterable[SessionEvent]) -> None:
         """Account for sessions that closed. One that never was established is no session."""
         for event in events:
-            if _was_established(event):
+            if event.was_established:
                 self._account(event)
 
     def flows(self, *, window_us: int, window_length_us: int) -> list[Flow]:
@@ -235,10 +235,6 @@ class FlowTable:
             connect_us=tally.connects_us.median(),
             delivery_kbps=tally.delivery_kbps,
         )
-
-
-def _was_established(event: SessionEvent) -> bool:
-    return event.established_ns > 0 or event.opener == Opener.UNKNOWN
 
 
 def _counters(event: SessionEvent) -> _Counters:

@@ -16,7 +16,6 @@ enum tcp_state {
 	CLOSE_WAIT = 8,
 	LAST_ACK = 9,
 	LISTEN = 10,
-	CLOSING = 11,
 };
 enum opener { OPENER_UNKNOWN, OPENER_LOCAL, OPENER_REMOTE };
 enum owner_evidence { OWNER_NONE, OWNER_FILE_TABLE, OWNER_CLOSE, OWNER_IO, OWNER_CONNECT };
@@ -37,7 +36,8 @@ struct session {
 	u32 pid;
 	u8 opener;
 	u8 owner_evidence;
-	u8 reserved[2];
+	u8 fin_sent;
+	u8 reserved;
 	u8 command[16];
 };
 
@@ -136,18 +136,16 @@ static __always_inline void describe_traffic(struct session_event *event, u64 sk
 	event->app_limited = (flags >> tcp_sock_rate_app_limited_bit) & 1;
 }
 
-static __always_inline void describe_end(struct session_event *event, u64 sk)
+static __always_inline void describe_end(struct session_event *event, u64 sk, struct session *session)
 {
 	struct tcp_sock *tcp = (void *)sk;
 	u32 acked = 0, written = 1;
 	u64 flags = 0;
-	u8 state = event->old_state;
-	int fin_sent = state == FIN_WAIT1 || state == FIN_WAIT2 || state == CLOSING || state == LAST_ACK;
 
 	READ(acked, tcp->snd_una);
 	READ(written, tcp->write_seq);
 	READ(flags, ((struct sock_common *)sk)->skc_flags);
-	event->fin_acked = fin_sent && acked == written;
+	event->fin_acked = session && session->fin_sent && acked == written;
 	event->fin_received = (flags & FLAG_FIN_RECEIVED) != 0;
 	__builtin_memset(event->reserved, 0, sizeof(event->reserved));
 }
@@ -175,7 +173,7 @@ static __always_inline void describe(struct session_event *event, u64 sk, u8 old
 	describe_history(event, session);
 	describe_endpoints(event, sk);
 	describe_traffic(event, sk);
-	describe_end(event, sk);
+	describe_end(event, sk, session);
 }
 
 static __always_inline void begin(u64 sk, u8 opener)
@@ -229,20 +227,27 @@ static __always_inline void claim(u64 sk, u8 evidence)
 		name_owner(session, bpf_get_current_task(), evidence);
 }
 
-static __always_inline void end(u64 sk, u8 old_state)
+/* The last that this side does: close() or shutdown(). */
+static __always_inline void send_fin(u64 sk)
 {
 	struct session *session = sessions.lookup(&sk);
+
+	claim(sk, OWNER_CLOSE);
+	if (session)
+		session->fin_sent = 1;
+}
+
+static __always_inline void tell(u64 sk, u8 old_state, struct session *session)
+{
 	struct session_event *event;
 
-	if (old_state != LISTEN && is_wanted(sk)) {
-		counters.increment(COUNTER_SEEN);
-		event = events.ringbuf_reserve(sizeof(struct session_event));
-		if (event) {
-			describe(event, sk, old_state, CLOSE, session);
-			events.ringbuf_submit(event, NO_WAKEUP);
-		} else {
-			counters.increment(COUNTER_LOST);
-		}
+	counters.increment(COUNTER_SEEN);
+	event = events.ringbuf_reserve(sizeof(struct session_event));
+	if (event) {
+		describe(event, sk, old_state, CLOSE, session);
+		events.ringbuf_submit(event, NO_WAKEUP);
+	} else {
+		counters.increment(COUNTER_LOST);
 	}
 	sessions.delete(&sk);
 }
@@ -260,9 +265,21 @@ RAW_TRACEPOINT_PROBE(inet_sock_set_state)
 	else if (state == ESTABLISHED)
 		establish(sk);
 	else if (state == FIN_WAIT1 || state == LAST_ACK)
-		claim(sk, OWNER_CLOSE);
-	else if (state == CLOSE)
-		end(sk, old_state);
+		send_fin(sk);
+	else if (state == CLOSE && old_state != LISTEN && is_wanted(sk))
+		tell(sk, old_state, sessions.lookup(&sk));
+	return 0;
+}
+
+/* The kernel does not run a program that it is running already: a close in a softirq that interrupts the program
+ * above is not told there. Its session is still remembered when the socket goes. */
+RAW_TRACEPOINT_PROBE(tcp_destroy_sock)
+{
+	u64 sk = ctx->args[0];
+	struct session *session = sessions.lookup(&sk);
+
+	if (session)
+		tell(sk, CLOSE, session);
 	return 0;
 }
 

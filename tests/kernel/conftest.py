@@ -163,7 +163,9 @@ def collect(cable: Cable) -> Callable[..., list[SessionEvent]]:
         end = time.monotonic() + COLLECT_LIMIT_S
         while True:
             drained = [event for event in monitor.drain() if event.netns in ours]
-            events += [e for e in drained if port in {None, e.local_port, e.remote_port}]
+            told = [e for e in drained if port in {None, e.local_port, e.remote_port}]
+            # A repeated handshake can make a second socket, thrown away before it is established.
+            events += [event for event in told if event.was_established]
             if len(events) >= count or time.monotonic() > end:
                 return events
             time.sleep(0.01)

@@ -34,6 +34,7 @@ HOOKS = {
     "raw_tracepoint:inet_sock_set_state",
     "raw_tracepoint:sock_recv_length",
     "raw_tracepoint:sock_send_length",
+    "raw_tracepoint:tcp_destroy_sock",
 }
 
 

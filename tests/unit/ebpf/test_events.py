@@ -43,7 +43,18 @@ def test_payload_is_without_syn_and_fin() -> None:
 
 
 def test_a_connection_that_was_refused_sent_nothing() -> None:
-    assert event(opener=Opener.LOCAL, syn_ns=5, state=TcpState.CLOSE).payload_acked == 0
+    refused = event(opener=Opener.LOCAL, syn_ns=5, state=TcpState.CLOSE, old_state=TcpState.SYN_SENT)
+    assert refused.payload_acked == 0
+    assert not refused.was_established
+
+
+def test_a_session_was_established_by_what_came_after_too() -> None:
+    moment_missed = {"opener": Opener.LOCAL, "syn_ns": 5, "established_ns": 0, "bytes_acked": 3}
+    closed = event(**moment_missed, state=TcpState.CLOSE, old_state=TcpState.FIN_WAIT2)
+    still_open = event(**moment_missed, state=TcpState.CLOSE_WAIT)
+    assert closed.was_established
+    assert still_open.was_established
+    assert (closed.payload_acked, closed.connect_us) == (2, None)
 
 
 def test_the_delivery_rate_is_the_kernels() -> None:
