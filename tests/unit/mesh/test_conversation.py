@@ -118,7 +118,8 @@ def test_a_clean_link_loses_nothing_and_is_stamped_by_the_kernel() -> None:
         assert end.sent == end.counters.received == PLAN.probes
         assert (end.counters.duplicated, end.counters.reordered) == (0, 0)
         assert end.rtt.stamps is StampSource.KERNEL
-        assert end.rtt.n == PLAN.probes
+        # A reply's stamp travels in the next two: a host that is busy for longer loses that sample.
+        assert PLAN.probes * 0.99 <= end.rtt.n <= PLAN.probes
         assert end.rtt.min_us is not None
         assert end.rtt.percentiles_us[50] < 500
         assert [hop.is_end for hop in end.hops] == [True]
