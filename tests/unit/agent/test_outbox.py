@@ -2,14 +2,12 @@
 
 import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,20 +82,7 @@ def test_a_damaged_batch_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == [f"{first.name}.refused"]
 
 
-@contextmanager
-def no_free_descriptor() -> Iterator[None]:
-    """Let every further ``open`` of this process fail with EMFILE."""
-    free = os.open("/dev/null", os.O_RDONLY)
-    os.close(free)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-def test_a_batch_that_cannot_be_read_now_is_not_damaged(tmp_path: Path) -> None:
+def test_a_batch_that_cannot_be_read_now_is_not_damaged(tmp_path: Path, no_free_descriptor: Any) -> None:
     outbox = Outbox(tmp_path, "pacs")
     for window in (1, 2):
         outbox.add("flows", [flow(window)])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -14,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -548,20 +547,7 @@ def test_damage_behind_a_good_footer_is_found_when_it_is_met(tmp_path: Path) -> 
         assert store.counts()["readings"] == 1
 
 
-@contextmanager
-def no_free_descriptor() -> Iterator[None]:
-    """Let every further ``open`` of this process fail with EMFILE."""
-    free = os.open("/dev/null", os.O_RDONLY)
-    os.close(free)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-def test_what_cannot_be_read_now_is_an_error_and_not_damage(tmp_path: Path) -> None:
+def test_what_cannot_be_read_now_is_an_error_and_not_damage(tmp_path: Path, no_free_descriptor: Any) -> None:
     with opened(tmp_path) as store:
         put(store, body("pacs", 1, readings=[reading()]))
         store.seal()
