@@ -12,8 +12,10 @@ The format is drawn in the kernel's Documentation/bpf/btf.rst::
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -65,6 +67,8 @@ _TAIL_PER_ENTRY: Final = {
     Kind.ENUM64: 12,
 }
 _TRANSPARENT: Final = frozenset({Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG})
+_HOOK_KINDS: Final = frozenset({Kind.TYPEDEF, Kind.FUNC})
+_HOOK_PREFIXES: Final = (b"btf_trace_", b"bpf_iter_")
 _COMPOSITE: Final = frozenset({Kind.STRUCT, Kind.UNION})
 
 
@@ -126,6 +130,10 @@ class Btf:
             type_id, bit_size = member.type_id, member.bit_size
         return Field(bit_offset=bits, bit_size=bit_size, byte_size=self._size(type_id))
 
+    def hook(self, name: str) -> int:
+        """Find the type that a program attaches by (``btf_trace_*``, ``bpf_iter_*``): its number, or 0."""
+        return self._hooks.get(name, 0)
+
     def _index(self) -> None:
         """Note where each type begins, and each named struct's number."""
         magic, _, _, header, types_at, types_length, strings_at, _ = _HEADER.unpack_from(self._data)
@@ -137,15 +145,22 @@ class Btf:
         at, end = header + types_at, header + types_at + types_length
         unpack, data, offsets = _TYPE.unpack_from, self._data, self._offsets
         named: list[tuple[int, int]] = []
+        self._hooks: dict[str, int] = {}
+        hooks: list[tuple[int, int]] = []
         while at < end:
             name_offset, info, _ = unpack(data, at)
             kind = (info >> 24) & 0x1F
             if kind == Kind.STRUCT and name_offset:
                 named.append((name_offset, len(offsets)))
+            elif kind in _HOOK_KINDS:
+                hooks.append((name_offset, len(offsets)))
             offsets.append(at)
             at += _TYPE.size + _tail(kind, info & 0xFFFF)
         for name_offset, number in named:
             self._structs.setdefault(self._text(name_offset), number)
+        for name_offset, number in hooks:
+            if data.startswith(_HOOK_PREFIXES, self._strings + name_offset):
+                self._hooks[self._text(name_offset)] = number
 
     def _struct(self, name: str) -> int:
         try:
@@ -213,13 +228,25 @@ class Btf:
 
 def read_btf(path: Path = KERNEL_BTF) -> bytes:
     """Read the kernel's BTF (5 MB). Raises BtfError where the kernel was built without it."""
-    try:
+    with _reading(path):
         return path.read_bytes()
+
+
+def btf_digest(path: Path = KERNEL_BTF) -> bytes:
+    """SHA-256 of the kernel's BTF, without its 5 MB ever being in memory. Raises BtfError as ``read_btf``."""
+    with _reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise BtfError(
             f"reading the kernel's type information {path}: {error.strerror}",
             remedy="run a kernel with CONFIG_DEBUG_INFO_BTF=y (Debian's and Ubuntu's own kernels have it), "
-            'or set passive = "off"',
+            'or set passive = "inet_diag" to poll the kernel instead',
         ) from error
 
 

@@ -16,14 +16,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from ebpf import compiled
-from ebpf.btf import Btf, read_btf
+from ebpf import compiled, owners
+from ebpf.btf import Btf, btf_digest, read_btf
 from ebpf.compiled import MapSpec, Programs, ProgramSpec
 from ebpf.errors import BccMissingError, CompileError, EbpfError
 from ebpf.events import offset_asserts
+from ebpf.hooks import hook_of, kind_of
 from ebpf.layout import header
 
 PROGRAMS: Final = Path(__file__).parent / "programs"
+SUBJECTS: Final = ("state", "owner", "describe", "session", "snapshot")
+"""The sources, each after those it uses."""
 USAGE: Final = "usage: python -m ebpf.compile OUT\n"
 
 _DEBIAN_PACKAGES: Final = Path("/usr/lib/python3/dist-packages")
@@ -55,20 +58,20 @@ def main(arguments: list[str]) -> int:
 def compile_programs() -> Programs:
     """Read the kernel's layouts, compile the sources against them, take the instructions out of bcc."""
     bcc = find_bcc()
-    btf = read_btf()
-    text = source(Btf(btf))
-    module = _compile(_import_bcc(bcc), text)
+    types = Btf(read_btf())
+    module = _compile(_import_bcc(bcc), source(types))
     return Programs(
-        key=compiled.key_of(btf=btf, bcc_version=bcc.version),
+        key=compiled.key_of(btf_digest=btf_digest(), bcc_version=bcc.version),
         maps=module.maps(),
-        programs=module.programs(),
+        programs=module.programs(types),
     )
 
 
 def source(btf: Btf) -> str:
     """Put the whole C text together. bcc rewrites map accesses in the main file only, so it is one file."""
     parts = ["#include <linux/types.h>", header(btf), '#include "event.h"', *offset_asserts()]
-    parts += [(PROGRAMS / name).read_text() for name in ("session.bpf.c", "snapshot.bpf.c")]
+    parts += [(PROGRAMS / f"{subject}.bpf.c").read_text() for subject in SUBJECTS]
+    parts += owners.offset_asserts()
     return "\n".join(parts)
 
 
@@ -118,10 +121,10 @@ class _Module:
     def maps(self) -> tuple[MapSpec, ...]:
         return tuple(self._map(index) for index in range(self._ask("bpf_num_tables")))
 
-    def programs(self) -> tuple[ProgramSpec, ...]:
+    def programs(self, types: Btf) -> tuple[ProgramSpec, ...]:
         count = self._ask("bpf_num_functions")
         map_of = {self._ask("bpf_table_fd_id", index): index for index in range(self._ask("bpf_num_tables"))}
-        return tuple(self._program(index, map_of) for index in range(count))
+        return tuple(self._program(index, map_of, types) for index in range(count))
 
     def _map(self, index: int) -> MapSpec:
         return MapSpec(
@@ -133,12 +136,13 @@ class _Module:
             flags=self._ask("bpf_table_flags_id", index),
         )
 
-    def _program(self, index: int, map_of: dict[int, int]) -> ProgramSpec:
+    def _program(self, index: int, map_of: dict[int, int], types: Btf) -> ProgramSpec:
         name = self._text("bpf_function_name", index)
         start = self._call("bpf_function_start", ctypes.c_void_p, name.encode())
         size = self._call("bpf_function_size", ctypes.c_size_t, name.encode())
         instructions = ctypes.string_at(start, size)
-        return ProgramSpec(name, instructions, tuple(map_references(instructions, map_of)))
+        hook_type = types.hook(kind_of(name).type_prefix + hook_of(name))
+        return ProgramSpec(name, hook_type, instructions, tuple(map_references(instructions, map_of)))
 
     def _ask(self, function: str, *index: int) -> int:
         # c_int also where the library says size_t: the values are small; the reverse would read rubbish.

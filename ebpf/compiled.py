@@ -22,10 +22,10 @@ from ebpf.errors import CacheError
 
 FILE_NAME: Final = "session-programs.bin"
 
-_MAGIC: Final = b"PGBPF\x00\x01\n"  # the number is the version of this format
+_MAGIC: Final = b"PGBPF\x00\x02\n"  # the number is the version of this format
 _DIGEST_SIZE: Final = 32
 _HERE: Final = Path(__file__).parent
-_SOURCES: Final = ("compile.py", "layout.py", "events.py", "btf.py")
+_SOURCES: Final = ("compile.py", "layout.py", "events.py", "owners.py", "btf.py", "hooks.py")
 
 
 class MapSpec(msgspec.Struct, frozen=True, array_like=True):
@@ -40,9 +40,12 @@ class MapSpec(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ProgramSpec(msgspec.Struct, frozen=True, array_like=True):
-    """One program: instructions, and where in them the descriptor of which map belongs."""
+    """One program: its hook, instructions, and where in them the descriptor of which map belongs."""
 
     name: str
+    hook_type: (
+        int  # number in the kernel's BTF of the type that it attaches by; 0 = this kernel has no such hook
+    )
     instructions: bytes
     map_references: tuple[tuple[int, int], ...]  # (byte offset of the instruction, index of the map)
 
@@ -55,9 +58,9 @@ class Programs(msgspec.Struct, frozen=True):
     programs: tuple[ProgramSpec, ...]
 
 
-def key_of(*, btf: bytes, bcc_version: str) -> str:
+def key_of(*, btf_digest: bytes, bcc_version: str) -> str:
     """Name the combination of kernel, sources and compiler that programs fit."""
-    parts = [btf, _source_digest(), bcc_version.encode(), platform.machine().encode()]
+    parts = [btf_digest, _source_digest(), bcc_version.encode(), platform.machine().encode()]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
@@ -83,7 +86,10 @@ def write(path: Path, programs: Programs) -> None:
     body = msgspec.msgpack.encode(programs)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with _cache_errors(path, "writing"):
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        # Root may write into a folder that the agent's own user could change: never through a link.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
             file.write(_MAGIC + hashlib.sha256(body).digest() + body)
             file.flush()
             os.fsync(file.fileno())

@@ -10,8 +10,10 @@
     ├── CompileError        the compiling child failed
     ├── CacheError          the folder of the compiled programs cannot be used
     ├── LoadError           the kernel refused a map or a program
-    └── AttachError         the kernel refused a hook; the message names it
-        └── HookAbsentError the kernel has no such hook
+    ├── AttachError         the kernel refused a hook; the message names it
+    │   └── HookAbsentError the kernel has no such hook
+    ├── MachineError        nobody has tried this kind of machine
+    └── DeliveryError       everything is attached, and yet a session was not told
 """
 
 from __future__ import annotations
@@ -63,3 +65,11 @@ class AttachError(EbpfError):
 
 class HookAbsentError(AttachError):
     """The running kernel has no such hook."""
+
+
+class MachineError(EbpfError):
+    """The programs and their reader are untried on this kind of machine."""
+
+
+class DeliveryError(EbpfError):
+    """Everything is attached, and yet a session was not told."""

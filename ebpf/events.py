@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from socket import AF_INET, AF_INET6, inet_ntop
-from typing import Annotated, Final, NamedTuple, get_type_hints
+from typing import Annotated, Final, Literal, NamedTuple, Protocol, get_type_hints
 
 from ebpf.layout import offset_assert
 
@@ -42,9 +42,6 @@ class TcpState(IntEnum):
     CLOSING = 11
 
 
-_BEFORE_ESTABLISHED: Final = frozenset({TcpState.SYN_SENT, TcpState.SYN_RECV, TcpState.CLOSE})
-
-
 class Opener(IntEnum):
     """Who opened a session, seen from this host."""
 
@@ -63,60 +60,84 @@ class OwnerEvidence(IntEnum):
     CONNECT = 4
 
 
-class SessionEvent(NamedTuple):
-    """A session at its close (``state`` is CLOSE) or in a snapshot. Member by member event.h."""
+class Reset(IntFlag):
+    """Who ended a session with a reset."""
 
-    socket: U64  # identity, with first_seen_ns; a kernel address: it never leaves this host
+    NONE = 0
+    SENT = 1  # by this host
+    RECEIVED = 2
+
+
+class SessionEvent(NamedTuple):
+    """A session at its close (``state`` is CLOSE) or in a snapshot. Member by member event.h.
+
+    The first members, up to ``established``, are what sessions are summed by: one run of bytes (``GROUP``).
+    """
+
+    owner_started_ns: U64  # start of the owner's process, CLOCK_BOOTTIME: with pid, its identity; 0 = unknown
+    local: Bytes16  # IPv4 as ::ffff:a.b.c.d
+    remote: Bytes16
+    command: Bytes16  # of the thread group's leader, NUL-padded
+    netns: U32
+    pid: U32  # thread group; 0 = unknown
+    service_port: U16  # of the side that listened; the lower one where the opener is not known
+    opener: U8
+    established: U8  # 0 = the peer never answered, or refused
+    # --- what differs from session to session
+    thread: U32  # the thread that was seen; not the thread group
+    cookie: U64  # the kernel's number of the socket; with first_seen_ns, the identity of the session
     first_seen_ns: U64  # this and the other _ns: CLOCK_MONOTONIC; 0 = not seen
     at_ns: U64
     syn_ns: U64
     established_ns: U64
+    bytes_sent: U64  # payload, repeats included (tcpi_bytes_sent)
     bytes_acked: U64  # as TCP_INFO says it: SYN and FIN count as a byte each
+    bytes_retransmitted: U64
     bytes_received: U64
-    netns: U32
-    pid: U32  # thread group; 0 = unknown
+    busy_us: U64  # had something to send (tcpi_busy_time); resolution: the kernel's tick
+    rwnd_limited_us: U64  # of it, held up by the peer's receive window
+    sndbuf_limited_us: U64  # of it, held up by this host's send buffer
     srtt_us: U32  # 0 = no sample
     rttvar_us: U32
     min_rtt_us: U32  # NOT_MEASURED_U32 = no sample
     retransmitted: U32  # segments (tcpi_total_retrans)
+    lost: U32  # segments thought lost now (tcpi_lost)
+    reordering: U32  # segments (tcpi_reordering)
+    reordering_seen: U32  # events (tcpi_reord_seen)
+    dsack_duplicates: U32  # segments the peer had already (RFC 2883)
     data_segments_sent: U32
+    data_segments_received: U32
     segments_sent: U32
     segments_received: U32
     rate_delivered: U32  # segments delivered in rate_interval_us
     rate_interval_us: U32
     mss: U32
     cwnd: U32  # segments
+    peer_window: U32  # bytes the peer would take now (tcpi_snd_wnd)
     family: U16
     local_port: U16
     remote_port: U16
+    error: U16  # errno the socket ended with (sk_err); 0 = none
     old_state: U8  # at a close, the state before it; CLOSE where that is not known
     state: U8
-    opener: U8
     owner_evidence: U8
     app_limited: U8  # the rate was limited by the application
     fin_acked: U8
     fin_received: U8
-    reserved: Annotated[bytes, "7s"]  # zero
-    local: Bytes16  # IPv4 as ::ffff:a.b.c.d
-    remote: Bytes16
-    command: Bytes16  # of the thread group's leader, NUL-padded
+    reset: U8
+    fast_open: U8  # data went with the SYN (RFC 7413)
+    congestion: Bytes16  # name of the congestion control
+    reserved: Annotated[bytes, "4s"]  # zero
 
     @property
     def key(self) -> tuple[int, int]:
         """What tells this session from every other of this monitor."""
-        return self.socket, self.first_seen_ns
+        return self.cookie, self.first_seen_ns
 
     @property
     def closed(self) -> bool:
         """True where this is the last that will be heard of the session."""
         return self.state == TcpState.CLOSE
-
-    @property
-    def was_established(self) -> bool:
-        """False where the peer never answered, or refused."""
-        if self.established_ns or self.opener == Opener.UNKNOWN:
-            return True
-        return (self.old_state if self.closed else self.state) not in _BEFORE_ESTABLISHED
 
     @property
     def process(self) -> str:
@@ -139,7 +160,7 @@ class SessionEvent(NamedTuple):
 
         The kernel counts the SYN where this host sent it first, not where it answered with SYN-ACK.
         """
-        syn = self.opener == Opener.LOCAL and self.was_established
+        syn = self.opener == Opener.LOCAL and self.established
         return self.bytes_acked - syn - self.fin_acked
 
     @property
@@ -167,15 +188,67 @@ def _formats() -> dict[str, str]:
     return {name: hints[name].__metadata__[0] for name in SessionEvent._fields}
 
 
+_GROUP: Final = SessionEvent._fields[: SessionEvent._fields.index("established") + 1]
+
 FORMATS: Final = _formats()
-"""Field -> struct code, in order; without gaps, because event.h sorts its members by size."""
+"""Field -> struct code, in order; without gaps, because every member stands at a multiple of its size."""
 
 RECORD: Final = struct.Struct("<" + "".join(FORMATS.values()))
 
+RING_HEADER: Final = "8x"
+"""Before each record in the ring (ebpf/ring.py). Drained records keep theirs, so that a run is one copy."""
+
+RUN: Final = struct.Struct("<" + RING_HEADER + "".join(FORMATS.values()))
+"""One record of a run, as ``Monitor.drain`` gives it."""
+
+GROUP_SIZE: Final = struct.calcsize("<" + "".join(FORMATS[name] for name in _GROUP))
+"""Bytes of ``SessionEvent``'s first members, which make its group."""
+
 
 def decode(records: bytes) -> list[SessionEvent]:
-    """Decode records that follow each other without gaps. Raises struct.error for a partial one."""
+    """Decode bare records that follow each other. Raises struct.error for a partial one."""
     return list(map(SessionEvent._make, RECORD.iter_unpack(records)))
+
+
+def decode_run(run: bytes) -> list[SessionEvent]:
+    """Decode a run as ``Monitor.drain`` gives it. Raises struct.error for a partial record."""
+    return list(map(SessionEvent._make, RUN.iter_unpack(run)))
+
+
+class OwnerFacts(NamedTuple):
+    """What the kernel kept of a process that owns sessions, so that it can be told after its end."""
+
+    uid: int
+    executable: str  # path in its own root; empty = unknown
+    cgroup: str  # last part of its cgroup's path (version 2); empty = the root
+
+
+class Counters(NamedTuple):
+    """What was seen, and what was not. ``seen`` = delivered + ``lost`` once all is drained."""
+
+    seen: tuple[int, ...]  # closes, by CPU
+    lost: tuple[int, ...]  # of them, those that found the ring full, by CPU
+    missed: int  # runs of a program that the kernel left out (recursion_misses), all programs
+
+
+class SessionSource(Protocol):
+    """What tells of TCP sessions: the eBPF programs, or a substitute that polls."""
+
+    @property
+    def source(self) -> Literal["ebpf", "inet_diag"]:
+        """What saw the sessions."""
+
+    def drain(self) -> bytes:
+        """Take the sessions that closed since the last call, in order of their closing: a run."""
+
+    def snapshot(self) -> list[SessionEvent]:
+        """Ask for the sessions open now, and the listening sockets. One held by two processes comes twice."""
+
+    def owner(self, pid: int, started_ns: int) -> OwnerFacts | None:
+        """Tell what is known of a process beyond its name; None = nothing, or another process's by now."""
+
+    def counters(self) -> Counters:
+        """Count since the source was opened."""
 
 
 def command_text(command: bytes) -> str:

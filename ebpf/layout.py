@@ -14,7 +14,28 @@ from ebpf.btf import Btf, Field
 from ebpf.errors import LayoutError
 
 STRUCTS: Final[dict[str, tuple[str, ...]]] = {
-    "task_struct": ("tgid", "group_leader", "comm"),
+    "task_struct": (
+        "flags",
+        "pid",
+        "tgid",
+        "group_leader",
+        "comm",
+        "start_boottime",
+        "mm",
+        "fs",
+        "cred",
+        "cgroups",
+    ),
+    "mm_struct": ("exe_file",),
+    "file": ("f_path.mnt", "f_path.dentry"),
+    "fs_struct": ("root.mnt", "root.dentry"),
+    "dentry": ("d_parent", "d_name.name"),
+    "vfsmount": ("mnt_root",),
+    "mount": ("mnt_parent", "mnt_mountpoint", "mnt"),
+    "cred": ("uid.val",),
+    "css_set": ("dfl_cgrp",),
+    "cgroup": ("kn",),
+    "kernfs_node": ("name",),
     "socket": ("sk",),
     "sock_common": (
         "skc_daddr",
@@ -27,31 +48,45 @@ STRUCTS: Final[dict[str, tuple[str, ...]]] = {
         "skc_v6_rcv_saddr",
         "skc_flags",
     ),
-    "sock": ("sk_protocol", "sk_type"),
+    "sock": ("sk_protocol", "sk_type", "sk_err", "sk_shutdown"),
     "inet_sock": ("inet_sport",),
+    "inet_connection_sock": ("icsk_ca_ops",),
+    "tcp_congestion_ops": ("name",),
     "net": ("ns.inum",),
     "tcp_sock": (
         "srtt_us",
         "mdev_us",
         "rtt_min.s.v",
         "total_retrans",
+        "lost_out",
+        "reordering",
+        "reord_seen",
+        "dsack_dups",
+        "bytes_sent",
         "bytes_acked",
+        "bytes_retrans",
         "bytes_received",
         "data_segs_out",
+        "data_segs_in",
         "segs_in",
         "segs_out",
         "rate_delivered",
         "rate_interval_us",
-        "rate_app_limited",
         "mss_cache",
         "snd_cwnd",
+        "snd_wnd",
         "snd_una",
         "write_seq",
+        "chrono_start",
+        "chrono_stat",
     ),
     "bpf_iter_meta": ("seq",),
     "bpf_iter__task_file": ("meta", "task", "file"),
 }
-"""Struct -> the members in use. A dot goes into a member; an array stands for its first element."""
+"""Struct -> the members in use. A dot goes into a member; an array of structs is its first element."""
+
+BITS: Final[dict[str, tuple[str, ...]]] = {"tcp_sock": ("rate_app_limited", "chrono_type", "syn_data_acked")}
+"""Members that are bit fields, here or in another kernel. They share bytes, so they are told as numbers."""
 
 _C_TYPES: Final = {1: "u8", 2: "u16", 4: "u32", 8: "u64"}
 
@@ -72,7 +107,9 @@ def header(btf: Btf) -> str:
         fields = {path: btf.field(struct_name, path) for path in paths}
         slots = sorted(_slot(path, field) for path, field in fields.items())
         parts += _struct(struct_name, slots)
-        parts += _bit_numbers(struct_name, fields)
+    for struct_name, paths in BITS.items():
+        for path in paths:
+            parts += _bits(f"{struct_name}_{path}", btf.field(struct_name, path))
     return "\n".join(parts) + "\n"
 
 
@@ -82,8 +119,7 @@ def c_name(path: str) -> str:
 
 
 def _slot(path: str, field: Field) -> _Slot:
-    size = 1 if field.bit_size else field.byte_size
-    return _Slot(field.byte_offset, size, c_name(path), path)
+    return _Slot(field.byte_offset, field.byte_size, c_name(path), path)
 
 
 def _struct(name: str, slots: list[_Slot]) -> Iterator[str]:
@@ -116,11 +152,11 @@ def _declaration(slot: _Slot) -> str:
     return f"{kind} {slot.name};" if kind else f"u8 {slot.name}[{slot.byte_size}];"
 
 
-def _bit_numbers(name: str, fields: dict[str, Field]) -> Iterator[str]:
-    """For each one-bit field, the number of its bit in its byte."""
-    for path, field in fields.items():
-        if field.bit_size:
-            yield f"#define {name}_{c_name(path)}_bit {field.bit_offset % 8}"
+def _bits(name: str, field: Field) -> Iterator[str]:
+    """Where the bits of a member are: its byte, how far up in it, and how many as a mask."""
+    yield f"#define {name}_at {field.byte_offset}"
+    yield f"#define {name}_shift {field.bit_offset % 8}"
+    yield f"#define {name}_mask {(1 << (field.bit_size or 8)) - 1:#x}"
 
 
 def offset_assert(struct_name: str, member: str, offset: int) -> str:

@@ -1,19 +1,26 @@
-"""bcc's own library without LLVM (``libbcc_bpf.so.0``, 0.4 MB): the bpf(2) calls that the loader needs."""
+"""bcc's own library without LLVM (``libbcc_bpf.so.0``, 0.4 MB): the bpf(2) calls that the loader needs.
+
+What it cannot say (a BTF tracepoint, storage that lives with a socket) goes through ``ebpf/syscall.py``.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
+import re
 import struct
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
 
-from ebpf.compiled import MapSpec
+from ebpf import syscall
+from ebpf.compiled import MapSpec, ProgramSpec
 from ebpf.errors import AttachError, BccMissingError, HookAbsentError, LoadError
+from ebpf.hooks import ITERATOR, hook_of, kind_of, shown
 
 LIBRARY: Final = "libbcc_bpf.so.0"
 
-_LOG_SIZE: Final = 1 << 16
 _READ_SIZE: Final = 1 << 16
 _REMEDY: Final = (
     "check that neither kernel lockdown nor a security module denies bpf(2) to this process, "
@@ -23,25 +30,19 @@ _int, _text, _void = ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p
 
 _ARGUMENTS: Final = {
     "bcc_create_map": [_int, _text, _int, _int, _int, _int],
-    "bcc_prog_load": [_int, _text, _text, _int, _text, ctypes.c_uint, _int, _text, ctypes.c_uint],
     "bpf_attach_raw_tracepoint": [_int, _text],
     "bcc_iter_attach": [_int, _void, ctypes.c_uint32],
     "bcc_iter_create": [_int],
+    "bpf_obj_get_info": [_int, _void, _void],
     "bpf_lookup_elem": [_int, _void, _void],
     "bpf_update_elem": [_int, _void, _void, ctypes.c_uint64],
 }
 """Function -> its arguments (src/cc/libbpf.h of bcc). All return an int: a descriptor, or below zero."""
 
 
-class _Kind(NamedTuple):
-    """What the prefix of a program's name says: how it is loaded, and to what it attaches."""
-
-    prefix: str
-    program_type: int  # enum bpf_prog_type
-
-
-_RAW_TRACEPOINT: Final = _Kind("raw_tracepoint__", 17)
-_ITERATOR: Final = _Kind("bpf_iter__", 26)  # BPF_PROG_TYPE_TRACING
+_SK_STORAGE: Final = 24  # BPF_MAP_TYPE_SK_STORAGE
+_INFO_SIZE: Final = 256
+_RECURSION_MISSES_AT: Final = 208  # in struct bpf_prog_info, since Linux 5.12
 
 
 class BpfLibrary:
@@ -61,35 +62,40 @@ class BpfLibrary:
 
     def create_map(self, spec: MapSpec) -> int:
         """Make a map. Raises LoadError."""
+        doing = f"making the eBPF map {spec.name!r} of {spec.entries} entries"
+        if spec.kind == _SK_STORAGE:
+            with _said(doing):
+                return _make_storage(spec)
         created = self._library.bcc_create_map(
             spec.kind, spec.name.encode(), spec.key_size, spec.value_size, spec.entries, spec.flags
         )
-        return _done(created, f"making the eBPF map {spec.name!r} of {spec.entries} entries")
+        return _done(created, doing)
 
-    def load(self, name: str, instructions: bytes) -> int:
-        """Load a program. Raises LoadError with the verifier's last words."""
-        log = ctypes.create_string_buffer(_LOG_SIZE)
-        kind = _kind(name).program_type
-        loaded = self._library.bcc_prog_load(
-            kind, name.encode(), instructions, len(instructions), b"GPL", 0, 0, log, _LOG_SIZE
-        )
-        return _done(loaded, f"loading the eBPF program {name!r}", log=log.value.decode(errors="replace"))
+    def load(self, program: ProgramSpec, maps: list[int]) -> int:
+        """Load a program. Raises LoadError with the verifier's last words, HookAbsentError."""
+        if not program.hook_type:
+            raise HookAbsentError(
+                f"this kernel has no {shown(program.name)}",
+                remedy="start a kernel that has it (Debian 12 and later do)",
+            )
+        instructions = with_maps(program.instructions, program.map_references, maps)
+        with _said(f"loading the eBPF program {program.name!r}"):
+            return syscall.load_tracing(
+                hook_of(program.name),
+                instructions,
+                attach_type=kind_of(program.name).attach_type,
+                hook_type=program.hook_type,
+            )
 
     def attach(self, name: str, program: int) -> int:
-        """Attach a loaded program to the hook its name says. Returns the link. Raises AttachError."""
-        kind = _kind(name)
-        hook = name.removeprefix(kind.prefix)
-        if kind is _ITERATOR:
+        """Attach a program to the hook that it was loaded for. Returns the link. Raises AttachError."""
+        if kind_of(name) is ITERATOR:
             link = self._library.bcc_iter_attach(program, None, 0)
         else:
-            link = self._library.bpf_attach_raw_tracepoint(program, hook.encode())
+            link = self._library.bpf_attach_raw_tracepoint(program, None)
         if link >= 0:
             return int(link)
-        kind_of_error = HookAbsentError if ctypes.get_errno() == errno.ENOENT else AttachError
-        raise kind_of_error(
-            f"attaching to the kernel's {kind.prefix.rstrip('_')} {hook!r}: {_reason()}",
-            remedy='start a kernel that has it (Debian 12 and later do), or set passive = "off"',
-        )
+        raise AttachError(f"attaching to the kernel's {shown(name)}: {_reason()}", remedy=_REMEDY)
 
     def run_iterator(self, link: int) -> bytes:
         """Run an iterator over everything; give what it wrote. Raises LoadError."""
@@ -99,12 +105,29 @@ class BpfLibrary:
         finally:
             os.close(opened)
 
-    def read_u64(self, array: int, index: int) -> int:
-        """Read one entry of an array map of u64. Raises LoadError."""
-        key, value = ctypes.c_uint32(index), ctypes.c_uint64()
-        found = self._library.bpf_lookup_elem(array, ctypes.byref(key), ctypes.byref(value))
+    def read_per_cpu_u64(self, array: int, index: int) -> tuple[int, ...]:
+        """Read one entry of a per-CPU array of u64. Raises LoadError."""
+        values = (ctypes.c_uint64 * possible_cpus())()
+        key = ctypes.c_uint32(index)
+        found = self._library.bpf_lookup_elem(array, ctypes.byref(key), values)
         _done(found, f"reading entry {index} of an eBPF array")
-        return value.value
+        return tuple(values)
+
+    def read_entry(self, table: int, key: int, size: int) -> bytes | None:
+        """Read one entry of a hash with u32 keys; None where there is none."""
+        value = ctypes.create_string_buffer(size)
+        found = self._library.bpf_lookup_elem(table, ctypes.byref(ctypes.c_uint32(key)), value)
+        return value.raw if found >= 0 else None
+
+    def missed(self, program: int) -> int:
+        """Count the runs of a program that the kernel left out, because it ran already. Raises LoadError."""
+        info = ctypes.create_string_buffer(_INFO_SIZE)
+        size = ctypes.c_uint32(_INFO_SIZE)
+        _done(
+            self._library.bpf_obj_get_info(program, info, ctypes.byref(size)), "asking about an eBPF program"
+        )
+        (count,) = struct.unpack_from("<Q", info, _RECURSION_MISSES_AT)
+        return int(count)
 
     def write_u64(self, array: int, index: int, value: int) -> None:
         """Write one entry of an array map of u64. Raises LoadError."""
@@ -132,19 +155,41 @@ def _read_some(iterator: int) -> bytes:
             raise LoadError(f"reading an eBPF iterator: {error.strerror}", remedy=_REMEDY) from error
 
 
-def _kind(name: str) -> _Kind:
-    return _ITERATOR if name.startswith(_ITERATOR.prefix) else _RAW_TRACEPOINT
+def possible_cpus(path: Path = Path("/sys/devices/system/cpu/possible")) -> int:
+    """Count the CPUs that a per-CPU map has room for: ``0-7`` and ``0,2-5`` say 8 and 6."""
+    return int(re.split("[,-]", path.read_text().strip())[-1]) + 1
+
+
+def _make_storage(spec: MapSpec) -> int:
+    """Make a map whose entries live with sockets: the kernel wants to know the types in it."""
+    btf = syscall.load_btf(spec.value_size)
+    try:
+        return syscall.create_map(
+            spec.kind,
+            key_size=spec.key_size,
+            value_size=spec.value_size,
+            entries=0,
+            flags=spec.flags,
+            name=spec.name,
+            btf=btf,
+        )
+    finally:
+        os.close(btf)
+
+
+@contextmanager
+def _said(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LoadError(f"{doing}: {error.strerror}", remedy=_REMEDY) from error
 
 
 def _reason() -> str:
     return os.strerror(ctypes.get_errno())
 
 
-def _done(result: int, doing: str, *, log: str = "") -> int:
+def _done(result: int, doing: str) -> int:
     if result >= 0:
         return result
-    last_words = log.strip().splitlines()[-1:]
-    raise LoadError(
-        ": ".join([f"{doing}: {_reason()}", *last_words]),
-        remedy=_REMEDY,
-    )
+    raise LoadError(f"{doing}: {_reason()}", remedy=_REMEDY)

@@ -3,7 +3,7 @@
 ::
 
     programs/*.c ─ compile.py (a child, bcc, LLVM) ─ compiled.py ─ library.py (bpf(2), no LLVM)
-                                                                     │ raw tracepoints       │ iter/task_file
+                                                                     │ BTF tracepoints       │ iter/task_file
                                                                    ring.py                   │
                                                                      └── Monitor.drain() ────┴── .snapshot()
                                                                                events.SessionEvent
@@ -15,37 +15,36 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, NamedTuple, Self
 
 import msgspec
 
 from ebpf import compiled
-from ebpf.btf import read_btf
-from ebpf.check import require_capabilities
+from ebpf.btf import btf_digest
+from ebpf.capabilities import require_capabilities
 from ebpf.compile import find_bcc
-from ebpf.compiled import Programs
-from ebpf.errors import CompileError, HookAbsentError, LoadError
-from ebpf.events import RECORD, SessionEvent, decode
-from ebpf.library import BpfLibrary, with_maps
+from ebpf.compiled import Programs, ProgramSpec
+from ebpf.errors import CompileError, LoadError
+from ebpf.events import RECORD, Counters, OwnerFacts, SessionEvent, decode
+from ebpf.hooks import OPTIONAL, STAND_IN, TASK_FILE, shown
+from ebpf.library import BpfLibrary
+from ebpf.owners import OWNER, decode_owner
 from ebpf.ring import Ring
 
-RING_BYTES: Final = 4 * 1024 * 1024
-"""22,000 sessions: at a drain every 0.25 s, room for 90,000 closes a second."""
+RING_BYTES: Final = 2 * 1024 * 1024
+"""7,489 sessions. All of it is resident once it was full; the reader comes sooner when much is waiting."""
 
 COMPILE_LIMIT_S: Final = 60
 """A compilation takes half a second; a machine this far behind has other troubles."""
 
-ITERATOR: Final = "bpf_iter__task_file"
-
-OPTIONAL: Final = {"raw_tracepoint__sock_recv_length", "raw_tracepoint__sock_send_length"}
-"""Since Linux 6.3. Before, who reads and writes is not seen: an accepted session's owner is known by its
-close or from the file table, so one that is shorter than a window and reset may have none."""
-
 _SEEN, _LOST = 0, 1  # entries of the map "counters"
-_NETNS = 0  # entry of the map "settings"
+_NETNS, _TICK_US = 0, 1  # entries of the map "settings"
+
+_COARSE_CLOCK: Final = 6  # CLOCK_MONOTONIC_COARSE, which Python does not name
 
 _log = logging.getLogger(__name__)
 
@@ -61,49 +60,74 @@ def open_monitor(*, netns: int | None, cache: Path, ring_bytes: int = RING_BYTES
     programs = fitting_programs(cache)
     library = BpfLibrary()
     with ExitStack() as opened:
-        maps = _make_maps(library, programs, opened, ring_bytes=ring_bytes)
+        maps = make_maps(library, programs, opened, ring_bytes=ring_bytes)
         library.write_u64(maps["settings"], _NETNS, netns or 0)
+        library.write_u64(maps["settings"], _TICK_US, tick_us())
         ring = _map_ring(maps["events"], opened, ring_bytes=ring_bytes)
-        links = _attach(library, programs, opened, list(maps.values()))
-        library.run_iterator(links[ITERATOR])
-        return Monitor(library, ring, counters=maps["counters"], links=links, opened=opened.pop_all())
+        attached = _attach(library, programs, opened, list(maps.values()))
+        library.run_iterator(attached[TASK_FILE].link)
+        return Monitor(library, ring, maps=maps, attached=attached, opened=opened.pop_all())
+
+
+class Attached(NamedTuple):
+    """A program at its hook: descriptors of the two."""
+
+    program: int
+    link: int
 
 
 class Monitor:
     """The attached programs. For one reader: drain and snapshot are not to be called concurrently."""
 
+    source: Literal["ebpf"] = "ebpf"
+
     def __init__(
-        self, library: BpfLibrary, ring: Ring, *, counters: int, links: dict[str, int], opened: ExitStack
+        self,
+        library: BpfLibrary,
+        ring: Ring,
+        *,
+        maps: dict[str, int],
+        attached: dict[str, Attached],
+        opened: ExitStack,
     ) -> None:
-        """Take over from ``open_monitor``: ``links`` are descriptors by program, ``opened`` ends all."""
+        """Take over from ``open_monitor``: descriptors by name; ``opened`` ends all."""
         self._library = library
         self._ring = ring
-        self._counters = counters
-        self._links = links
+        self._maps = maps
+        self._attached = attached
         self._opened = opened
 
-    def drain(self) -> list[SessionEvent]:
-        """Take the sessions that closed since the last call, in order of their closing."""
-        return decode(self._ring.read())
+    def drain(self) -> bytes:
+        """As ``SessionSource``."""
+        return self._ring.read()
+
+    @property
+    def waiting(self) -> float:
+        """How full the ring is, 0 to 1."""
+        return self._ring.waiting
 
     def snapshot(self) -> list[SessionEvent]:
-        """Ask for the sessions open now, and the listening sockets. One held by two processes comes twice."""
-        return decode(self._library.run_iterator(self._links[ITERATOR]))
+        """As ``SessionSource``."""
+        return decode(self._library.run_iterator(self._attached[TASK_FILE].link))
 
-    @property
-    def seen(self) -> int:
-        """Sessions that closed since the monitor was opened, delivered or lost."""
-        return self._library.read_u64(self._counters, _SEEN)
+    def owner(self, pid: int, started_ns: int) -> OwnerFacts | None:
+        """As ``SessionSource``."""
+        value = self._library.read_entry(self._maps["owners"], pid, OWNER.size)
+        return decode_owner(value, started_ns=started_ns) if value else None
 
-    @property
-    def lost(self) -> int:
-        """Of them, those that found the ring full."""
-        return self._library.read_u64(self._counters, _LOST)
+    def counters(self) -> Counters:
+        """As ``SessionSource``."""
+        counts = self._maps["counters"]
+        return Counters(
+            seen=self._library.read_per_cpu_u64(counts, _SEEN),
+            lost=self._library.read_per_cpu_u64(counts, _LOST),
+            missed=sum(self._library.missed(one.program) for one in self._attached.values()),
+        )
 
     @property
     def hooks(self) -> tuple[str, ...]:
         """Hooks in use, as ``kind:name``."""
-        return tuple(program.replace("__", ":", 1) for program in self._links)
+        return tuple(shown(program) for program in self._attached)
 
     def close(self) -> None:
         """Take the programs out of the kernel. Closing twice is no error."""
@@ -120,7 +144,7 @@ class Monitor:
 
 def fitting_programs(cache: Path) -> Programs:
     """Take the programs from the cache where they fit; else compile them there. Raises EbpfError."""
-    key = compiled.key_of(btf=read_btf(), bcc_version=find_bcc().version)
+    key = compiled.key_of(btf_digest=btf_digest(), bcc_version=find_bcc().version)
     path = cache / compiled.FILE_NAME
     found = compiled.read(path)
     if found is not None and found.key == key:
@@ -174,10 +198,10 @@ def _run_compiler(path: Path) -> None:
         ) from error
 
 
-def _make_maps(
+def make_maps(
     library: BpfLibrary, programs: Programs, opened: ExitStack, *, ring_bytes: int
 ) -> dict[str, int]:
-    """Make the maps, in the order in which the programs number them."""
+    """Make the maps, in the order in which the programs number them. Raises LoadError."""
     maps = {}
     for spec in programs.maps:
         entries = ring_bytes if spec.name == "events" else spec.entries
@@ -198,19 +222,29 @@ def _map_ring(descriptor: int, opened: ExitStack, *, ring_bytes: int) -> Ring:
     return ring
 
 
-def _attach(library: BpfLibrary, programs: Programs, opened: ExitStack, maps: list[int]) -> dict[str, int]:
+def _attach(
+    library: BpfLibrary, programs: Programs, opened: ExitStack, maps: list[int]
+) -> dict[str, Attached]:
     """Load every program and attach it to the hook that its name says."""
-    links = {}
+    there = {program.name for program in programs.programs if program.hook_type}
+    attached = {}
     for program in programs.programs:
-        loaded = library.load(program.name, with_maps(program.instructions, program.map_references, maps))
-        opened.callback(os.close, loaded)
-        try:
-            link = library.attach(program.name, loaded)
-        except HookAbsentError as error:
-            if program.name not in OPTIONAL:
-                raise
-            _log.warning("%s; some accepted sessions will have no owner", error)
-            continue
-        opened.callback(os.close, link)
-        links[program.name] = link
-    return links
+        if program.name in OPTIONAL and program.name not in there:
+            _log.warning("this kernel has no %s: %s", shown(program.name), OPTIONAL[program.name])
+        elif STAND_IN.get(program.name) not in there:
+            attached[program.name] = attach_one(library, program, opened, maps)
+    return attached
+
+
+def attach_one(library: BpfLibrary, program: ProgramSpec, opened: ExitStack, maps: list[int]) -> Attached:
+    """Load one program and attach it, until ``opened`` ends. Raises LoadError, AttachError."""
+    loaded = library.load(program, maps)
+    opened.callback(os.close, loaded)
+    link = library.attach(program.name, loaded)
+    opened.callback(os.close, link)
+    return Attached(loaded, link)
+
+
+def tick_us() -> int:
+    """Length of the kernel's tick, in which it counts what limits a sender: the step of the coarse clock."""
+    return round(time.clock_getres(_COARSE_CLOCK) * 1e6)

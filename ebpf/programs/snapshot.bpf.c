@@ -1,12 +1,20 @@
 /* TCP sessions that are open now, and listening sockets: every socket in every task's file table.
  *
- * Comes after session.bpf.c. A socket that several tasks hold is told once for each of them.
+ * A socket that several tasks hold is told once for each of them.
  */
 
+/* What the stack has no room for. */
+struct sheet {
+	struct session_event event;
+	struct session holder; /* of a listening socket; only its owner is ever set */
+};
+
+BPF_PERCPU_ARRAY(sheets, struct sheet, 1);
+
 /* Until somebody uses a session that is older than the monitor, its owner is who holds it. */
-static __always_inline struct session *known_session(u64 sk, u64 task)
+static __always_inline struct session *held_session(struct sock *sk, struct task_struct *task)
 {
-	struct session *session = sessions.lookup(&sk);
+	struct session *session = known(sk);
 
 	if (!session)
 		session = meet(sk);
@@ -19,32 +27,40 @@ BPF_ITER(task_file)
 {
 	struct seq_file *seq = (void *)((struct bpf_iter_meta *)ctx->meta)->seq;
 	struct file *file = (void *)ctx->file;
-	u64 task = ctx->task;
-	struct session_event event = {};
-	struct session holder = {};
+	struct task_struct *task = (void *)ctx->task;
+	struct sheet *sheet;
 	struct socket *socket;
-	struct sock *sock;
-	u64 sk;
-	u8 state = 0;
+	struct tcp_sock *tcp;
+	struct sock *sk;
+	u64 cookie;
+	u8 state;
+	int only = 0;
 
 	if (!file || !task)
+		return 0;
+	sheet = sheets.lookup(&only);
+	if (!sheet)
 		return 0;
 	socket = bpf_sock_from_file(file);
 	if (!socket)
 		return 0;
-	sock = (void *)socket->sk;
-	if (!sock || !bpf_skc_to_tcp_sock(sock))
+	sk = (void *)socket->sk;
+	if (!sk)
 		return 0;
-	sk = (u64)sock;
-	READ(state, ((struct sock_common *)sk)->skc_state);
-	if (state == CLOSE || !is_wanted(sk))
+	tcp = wanted(sk);
+	if (!tcp)
 		return 0;
+	state = ((struct sock_common *)tcp)->skc_state;
+	if (state == CLOSE)
+		return 0;
+	cookie = cookie_of(sk);
 	if (state == LISTEN) {
-		name_owner(&holder, task, OWNER_FILE_TABLE);
-		describe(&event, sk, state, state, &holder);
+		name_owner(&sheet->holder, task, OWNER_FILE_TABLE);
+		describe(&sheet->event, tcp, cookie, state, state, &sheet->holder);
 	} else {
-		describe(&event, sk, state, state, known_session(sk, task));
+		describe(&sheet->event, tcp, cookie, state, state, held_session(sk, task));
 	}
-	bpf_seq_write(seq, &event, sizeof(event));
+	remember_owner(task);
+	bpf_seq_write(seq, &sheet->event, sizeof(sheet->event));
 	return 0;
 }

@@ -62,7 +62,10 @@ def sample() -> bytes:
         blob.member("in", 8, 160),
         blob.member("next", 9, 320),
     ]
-    blob.add(Kind.STRUCT, "outer", 48, b"".join(members), count=6, flag=1)
+    blob.add(Kind.STRUCT, "outer", 48, b"".join(members), count=6, flag=1)  # 10
+    blob.add(Kind.TYPEDEF, "btf_trace_tcp_destroy_sock", 9)  # 11
+    blob.add(Kind.FUNC, "bpf_iter_task_file", 9)  # 12
+    blob.add(Kind.FUNC, "tcp_close", 9)  # 13
     return blob.data()
 
 
@@ -95,6 +98,19 @@ def test_what_is_missing_is_named(struct_name: str, path: str, message: str) -> 
     with pytest.raises(LayoutError, match=message) as error:
         Btf(sample()).field(struct_name, path)
     assert error.value.exit_code == 77
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("btf_trace_tcp_destroy_sock", 11),
+        ("bpf_iter_task_file", 12),
+        ("btf_trace_no_such", 0),
+        ("tcp_close", 0),  # a function, and no hook
+    ],
+)
+def test_a_hook_is_known_by_the_number_of_its_type(name: str, number: int) -> None:
+    assert Btf(sample()).hook(name) == number
 
 
 @given(st.binary(max_size=80))

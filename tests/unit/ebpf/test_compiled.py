@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from ebpf import compiled
-from ebpf.compile import find_bcc, main, map_references
+from ebpf.compile import PROGRAMS as PROGRAMS_FOLDER
+from ebpf.compile import SUBJECTS, find_bcc, main, map_references
 from ebpf.compiled import MapSpec, Programs, ProgramSpec
 from ebpf.errors import BccMissingError, CacheError
 from ebpf.library import with_maps
@@ -13,7 +14,7 @@ from ebpf.library import with_maps
 PROGRAMS = Programs(
     key="abc",
     maps=(MapSpec("events", 27, 0, 0, 4096, 0),),
-    programs=(ProgramSpec("raw_tracepoint__x", b"\x18\x11\0\0\x07\0\0\0" + bytes(8), ((0, 0),)),),
+    programs=(ProgramSpec("tp_btf__x", 38238, b"\x18\x11\0\0\x07\0\0\0" + bytes(8), ((0, 0),)),),
 )
 
 
@@ -38,7 +39,7 @@ def test_none_where_there_is_no_file(tmp_path: Path) -> None:
 
 
 def test_the_key_follows_kernel_and_compiler() -> None:
-    keys = {compiled.key_of(btf=btf, bcc_version=version) for btf in (b"1", b"2") for version in ("1", "2")}
+    keys = {compiled.key_of(btf_digest=btf, bcc_version=version) for btf in (b"1", b"2") for version in ("1", "2")}
     assert len(keys) == 4
 
 
@@ -99,3 +100,9 @@ def test_a_missing_bcc_names_the_package(tmp_path: Path) -> None:
 def test_the_compiler_wants_one_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 64
     assert "usage" in capsys.readouterr().err
+
+
+def test_every_source_of_the_programs_is_compiled() -> None:
+    """One that is forgotten would be in the key, and nowhere else."""
+    there = {path.name.removesuffix(".bpf.c") for path in PROGRAMS_FOLDER.glob("*.bpf.c")}
+    assert there == set(SUBJECTS)
