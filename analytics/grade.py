@@ -95,12 +95,13 @@ def _without_numbers(reading: Reading, rules: Rules, at_us: int) -> _Found | Non
     return None
 
 
-def _letter(value: float, limits: Sequence[int]) -> Letter:
+def letter_within(value: float, limits: Sequence[int]) -> Letter:
     """The first letter whose limit holds the value."""
     return next((letter for letter, most in zip(LETTERS, limits, strict=False) if value <= most), Letter.F)
 
 
-def _apart(best: Letter, worst: Letter) -> bool:
+def apart(best: Letter, worst: Letter) -> bool:
+    """True where two letters are so far from each other that neither may be given."""
     return rank(worst) - rank(best) >= APART
 
 
@@ -149,7 +150,7 @@ def _study_inputs(reading: Reading, rtt: Estimate, samples: Samples) -> _StudyIn
 def _study_at_least(profile: StudyProfile, inputs: _StudyInputs) -> _Found:
     """With an input missing the time has a lower bound only: enough to say D or F, never more."""
     least_ms = _study_ms(profile, inputs.rtt.value, inputs.loss.value, inputs.capacity_kbps)
-    letter = _letter(least_ms, profile.most_ms)
+    letter = letter_within(least_ms, profile.most_ms)
     if rank(letter) < CANNOT:
         return _Found(Letter.UNKNOWN, inputs.missing, low=least_ms)
     reason = f"{_takes(profile, least_ms)} at least; {inputs.missing}"
@@ -160,7 +161,7 @@ def _study_at_most(profile: StudyProfile, inputs: _StudyInputs) -> _Found:
     """A capacity that is only known as at least so much gives an upper bound of the time."""
     most_ms = _study_ms(profile, inputs.rtt.value, inputs.loss.value, inputs.capacity_kbps)
     least_ms = _study_ms(profile, inputs.rtt.value, inputs.loss.value, None)
-    best, worst = _letter(least_ms, profile.most_ms), _letter(most_ms, profile.most_ms)
+    best, worst = letter_within(least_ms, profile.most_ms), letter_within(most_ms, profile.most_ms)
     if rank(worst) >= CANNOT and best is not worst:
         told = f"the capacity is known only as at least {words.rate(inputs.capacity_kbps or 0)}"
         return _Found(Letter.UNKNOWN, told, low=least_ms, high=most_ms)
@@ -172,12 +173,12 @@ def _study_between(profile: StudyProfile, inputs: _StudyInputs) -> _Found:
     """All is measured: the letter of the expected time, if the interval supports it."""
     central_ms = _study_ms(profile, inputs.rtt.value, inputs.loss.value, inputs.capacity_kbps)
     best_ms, worst_ms = _study_corners(profile, inputs)
-    if _apart(_letter(best_ms, profile.most_ms), _letter(worst_ms, profile.most_ms)):
+    if apart(letter_within(best_ms, profile.most_ms), letter_within(worst_ms, profile.most_ms)):
         between = f"between {words.span(1000 * best_ms)} and {words.span(1000 * worst_ms)}"
         told = f"{between}, depending on the sender's TCP: {_inputs_in_words(inputs)}"
         return _Found(Letter.UNKNOWN, told, low=best_ms, high=worst_ms)
     reason = f"{_takes(profile, central_ms)} ({_inputs_in_words(inputs)})"
-    return _Found(_letter(central_ms, profile.most_ms), reason, central_ms, best_ms, worst_ms)
+    return _Found(letter_within(central_ms, profile.most_ms), reason, central_ms, best_ms, worst_ms)
 
 
 def _study_corners(profile: StudyProfile, inputs: _StudyInputs) -> tuple[int, int]:
@@ -231,7 +232,7 @@ def _grade_response(
     worst = _response_letter(profile, rtt.high, loss.high)
     told = f"95 % of round trips are under {words.ms(round(rtt.value))} ms, {_loss_in_words(count)}"
     bounds = (round(rtt.low), round(rtt.high))
-    if _apart(best, worst):
+    if apart(best, worst):
         return _Found(Letter.UNKNOWN, f"too few samples for a letter: {told}", None, *bounds)
     return _Found(_response_letter(profile, rtt.value, loss.value), told, round(rtt.value), *bounds)
 
@@ -243,7 +244,10 @@ def _worse_loss(reading: Reading, back: Reading | None) -> LossCount:
 
 
 def _response_letter(profile: ResponseProfile, rtt_us: float, loss: float) -> Letter:
-    letters = (_letter(rtt_us, profile.most_rtt_p95_us), _letter(10_000 * loss, profile.most_loss_bp))
+    letters = (
+        letter_within(rtt_us, profile.most_rtt_p95_us),
+        letter_within(10_000 * loss, profile.most_loss_bp),
+    )
     return max(letters, key=rank)
 
 

@@ -8,8 +8,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from analytics.grade import APART, FAILED, STALE, UNREACHABLE
+from analytics.passive import HOURS, MOST_GROUPS
 from analytics.predict import LOSS_MATTERS, MODEL_ERROR_LOSSY_PERCENT, MODEL_ERROR_PERCENT
-from analytics.rules.load import Profile, ResponseProfile, Rules, StudyProfile, limits_of, load_rules
+from analytics.rules.load import (
+    Judged,
+    Profile,
+    ResponseProfile,
+    Rules,
+    StudyProfile,
+    limits_of,
+    load_rules,
+)
 from analytics.words import percent, span
 
 TARGET: Final = Path("docs/grades.md")
@@ -18,7 +27,7 @@ TARGET: Final = Path("docs/grades.md")
 def grades_text(rules: Rules) -> str:
     """The document."""
     profiles = [_profile(name, profile) for name, profile in rules.profiles.items()]
-    return "\n".join([_introduction(rules), *profiles, _STUDY, _LEGS])
+    return "\n".join([_introduction(rules), *profiles, _applications(rules), _STUDY, _LEGS])
 
 
 def _introduction(rules: Rules) -> str:
@@ -58,24 +67,62 @@ has its Wilson score interval at 90 %. Worse input never raises a letter.
 
 
 def _profile(name: str, profile: Profile) -> str:
-    head = "| | A | B | C | D | F |\n|---|---|---|---|---|---|\n"
-    rows = "".join(
-        f"| {_KEYS[key]} | {' | '.join(f'<= {_LIMIT[key](most)}' for most in limits)} | more |\n"
-        for key, limits in limits_of(profile).items()
-    )
     about = f"## {name}: {profile.title}\n\n`{profile.rule}`. {profile.about}\n\n"
-    return f"{about}{head}{rows}{_NOTES[type(profile)](profile)}"
+    return f"{about}{_limits(profile)}{_NOTES[type(profile)](profile)}"
+
+
+def _limits(rule: Judged) -> str:
+    rows = (
+        f"| {_KEYS[key]} | {' | '.join(f'<= {_LIMIT[key](most)}' for most in limits)} | more |\n"
+        for key, limits in limits_of(rule).items()
+    )
+    return "".join(("| | A | B | C | D | F |\n|---|---|---|---|---|---|\n", *rows))
+
+
+def _applications(rules: Rules) -> str:
+    rule = rules.applications
+    return f"""\
+## {rule.title}
+
+`{rule.rule}`. {rule.about}
+`pathgrade apps` lists them for each agent, by process or by destination (remote address, port of the service,
+and who connected), with a letter for the last {HOURS} hours and one for each of them (UTC, the last one still
+running, "·" = no session). At most the {MOST_GROUPS:,} with the most sessions are graded at once.
+
+{_limits(rule)}
+- **Round trip.** The kernel's smoothed round trip of each session that lasted 0.5 s or longer; a shorter one
+  has little more than its handshake's. A session that is open for long counts once in each window of 10 s in
+  which it did something. A median needs {rules.samples.rtt_p50_n} of them; its interval is that of the order
+  statistics that hold the true one 9 times in 10. Histograms keep a median right to 3.2 %.
+- **Segments sent again** are those that the peer did not have. What it reported as a duplicate (DSACK, RFC
+  2883) was not lost: a timer fired too early, or segments overtook each other. The share has its Wilson
+  score interval at 90 %. Only the sender knows it: a host that mostly receives sends few segments, and its
+  letter is often withheld; the agent at the other end has it.
+- **The sender's own losses.** One that fills a path overflows its own queue: 0.7 % were measured on clean
+  links. Up to {percent(rule.most_retransmit_bp[0] / 10_000)} nothing is said; above, it may still be the
+  sender's own doing.
+- **X** is given where there were attempts and none succeeded. Attempts that fail beside sessions that succeed
+  are counted, not graded: most are refused by the far end.
+- **Where one input has too few samples** only D and F are given, if the other proves them.
+- **Held up.** Of the time in which there was something to send, the kernel knows how long the peer's receive
+  window held it up, and how long this host's send buffer. From {rule.held_up_percent} % on, of
+  {span(rule.held_up_least_us)} or more, it stands beside the letter as "not the network"; the letter stays.
+"""
 
 
 _KEYS: Final[dict[str, str]] = {
     "most_ms": "time to open",
     "most_rtt_p95_us": "round trip, 95th percentile",
     "most_loss_bp": "loss, the worse direction",
+    "most_rtt_p50_us": "round trip, median",
+    "most_retransmit_bp": "segments sent again",
 }
 _LIMIT: Final[dict[str, Callable[[int], str]]] = {
     "most_ms": lambda ms: span(1_000 * ms),
     "most_rtt_p95_us": span,
     "most_loss_bp": lambda bp: percent(bp / 10_000),
+    "most_rtt_p50_us": span,
+    "most_retransmit_bp": lambda bp: percent(bp / 10_000),
 }
 
 

@@ -18,6 +18,8 @@ from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import msgspec
 
+from analytics.histogram import BUCKETS
+
 NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?\Z"  # $ would let a newline follow
 """An agent, site or tenant: also usable as a folder and in a URL, hence the narrow alphabet."""
 
@@ -50,6 +52,11 @@ def us(description: str) -> msgspec.Meta:
 def at_us(description: str) -> msgspec.Meta:
     """A moment in microseconds since 1970-01-01 UTC."""
     return whole(description, "us since 1970")
+
+
+def histogram(description: str, unit: str) -> msgspec.Meta:
+    """A column of sparse histograms (``analytics/histogram.py``): bucket, count, bucket, count ..."""
+    return msgspec.Meta(max_length=2 * BUCKETS, description=description, extra={"unit": unit})
 
 
 def count(description: str) -> msgspec.Meta:
@@ -164,24 +171,97 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     window_length_us: Annotated[int, us("length of the window")]
     process: Annotated[str, text("command name (comm) of the owner; empty = unknown", most=64)] = ""
     pid: Annotated[int, whole("thread group id of the owner, the last one seen", "")] | None = None
+    uid: Annotated[int, whole("user the owner runs as", "")] | None = None
+    executable: Annotated[str, text("path of the owner's program, in its own root; empty = unknown")] = ""
+    unit: Annotated[str, text("systemd unit of the owner; empty = none, or unknown")] = ""
+    container: Annotated[str, text("id of the owner's container; empty = none", most=64)] = ""
     direction: Annotated[Direction, choice("out = this host connected")] = Direction.UNKNOWN
     local_address: Annotated[str, text("this host's address", most=45)] = ""
     remote_address: Annotated[str, text("the peer's address", most=45)] = ""
     service_port: Annotated[int, whole("port of the side that listened", "", le=65535)] = 0
     netns: Annotated[int, whole("inode of the network namespace", "")] = 0
     opened: Annotated[int, count("sessions established in the window")] = 0
-    closed: Annotated[int, count("sessions closed in the window")] = 0
+    closed: Annotated[int, count("sessions closed in the window, established before")] = 0
+    failed: Annotated[int, count("attempts refused or never answered")] = 0
+    resets_sent: Annotated[int, count("sessions that this host ended with a reset")] = 0
+    resets_received: Annotated[int, count("sessions that the peer ended with a reset")] = 0
+    guessed: Annotated[int, count("sessions whose owner is a guess: never used, so the listener's")] = 0
     bytes_sent: Annotated[int, whole("payload bytes the peer acknowledged", "B")] = 0
     bytes_received: Annotated[int, whole("payload bytes received", "B")] = 0
+    bytes_retransmitted: Annotated[int, whole("payload bytes sent again", "B")] = 0
     segments_sent: Annotated[int, count("segments with data sent, repeats included")] = 0
     segments_retransmitted: Annotated[int, count("segments sent again")] = 0
+    dsack_duplicates: Annotated[int, count("segments the peer had already (RFC 2883)")] = 0
+    reordering_seen: Annotated[int, count("times the kernel saw segments overtake each other")] = 0
+    duration_us: Annotated[int, whole("time from open to close, summed over closed sessions", "us")] = 0
+    busy_us: Annotated[int, whole("time with something to send, summed", "us")] = 0
+    rwnd_limited_us: Annotated[int, whole("of it, held up by the peer's receive window", "us")] = 0
+    sndbuf_limited_us: Annotated[int, whole("of it, held up by this host's send buffer", "us")] = 0
     rtt_min_us: Annotated[int, us("least min_rtt of the sessions (kernel)")] | None = None
     srtt_us: Annotated[int, us("median over sessions of the kernel's smoothed round trip")] | None = None
+    srtt_histogram: Annotated[tuple[int, ...], histogram("smoothed round trips of the sessions", "us")] = ()
+    srtt_lasting_histogram: Annotated[
+        tuple[int, ...], histogram("of those, of sessions that lasted 0.5 s or longer", "us")
+    ] = ()
     connect_us: Annotated[int, us("median time from SYN to established, active side only")] | None = None
     delivery_kbps: (
         Annotated[int, whole("greatest delivery rate that the application did not limit", "kbit/s")] | None
     ) = None
+    congestion: Annotated[str, text("congestion control of this host's end, the last seen", most=16)] = ""
     source: Annotated[Literal["ebpf", "inet_diag"], choice("what saw the sessions")] = "ebpf"
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """One TCP session of one process. Stays on its host: agents hand on flows."""
+
+    id: str  # of this life of the agent
+    at_us: int  # when it was looked at: its close, or now
+    open: bool
+    state: str
+    process: str
+    pid: int | None
+    thread: int | None
+    uid: int | None
+    executable: str
+    unit: str
+    container: str
+    guessed: bool  # the owner is a guess
+    netns: int
+    direction: Direction
+    local_address: str
+    local_port: int
+    remote_address: str
+    remote_port: int
+    service_port: int
+    established: bool
+    connect_us: int | None
+    duration_us: int | None  # None where its beginning was not seen
+    srtt_us: int | None
+    rttvar_us: int | None
+    min_rtt_us: int | None
+    bytes_sent: int  # payload the peer acknowledged
+    bytes_received: int
+    bytes_retransmitted: int
+    segments_sent: int  # with data, repeats included
+    segments_received: int
+    segments_retransmitted: int
+    segments_lost: int
+    reordering_seen: int
+    dsack_duplicates: int
+    busy_us: int
+    rwnd_limited_us: int
+    sndbuf_limited_us: int
+    mss: int
+    cwnd: int
+    peer_window: int
+    delivery_kbps: int | None
+    app_limited: bool
+    congestion: str
+    resets_sent: bool
+    resets_received: bool
+    error: str  # name of the errno it ended with; empty = none
+    fast_open: bool
+    source: Literal["ebpf", "inet_diag"] = "ebpf"
 
 
 class Letter(StrEnum):
@@ -242,13 +322,18 @@ OWNER: Final[dict[str, str]] = {"readings": "src", "hops": "src", "flows": "agen
 """The column that must name the agent whose credential sent the row."""
 
 
+Kind = Literal["int", "str", "ints"]
+"""What a column holds: an integer, text, or a sparse histogram (``analytics/histogram.py``)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a fact table, as derived from its struct."""
 
     name: str
-    kind: Literal["int", "str"]
+    kind: Kind
     nullable: bool
+    default: Any  # of a row that says nothing; None where the struct has no default
     description: str
     unit: str
     ge: int | None
@@ -263,17 +348,25 @@ def columns(table: type[msgspec.Struct]) -> tuple[Column, ...]:
     hints = get_type_hints(table, include_extras=True)
     info = msgspec.inspect.type_info(table)
     assert isinstance(info, msgspec.inspect.StructType)
-    return tuple(_column(field.name, field.type, hints[field.name]) for field in info.fields)
+    return tuple(_column(field, hints[field.name]) for field in info.fields)
 
 
-def _column(name: str, kind: Any, hint: Any) -> Column:
+_KINDS: Final[dict[type[msgspec.inspect.Type], Kind]] = {
+    msgspec.inspect.IntType: "int",
+    msgspec.inspect.VarTupleType: "ints",
+}
+"""Anything else is text, or an enumeration of texts."""
+
+
+def _column(field: msgspec.inspect.Field, hint: Any) -> Column:
     meta = _meta(hint)
-    base, nullable = _strip(kind)
-    of: Literal["int", "str"] = "int" if isinstance(base, msgspec.inspect.IntType) else "str"
+    base, nullable = _strip(field.type)
+    of = _KINDS.get(type(base), "str")
     return Column(
-        name=name,
+        name=field.name,
         kind=of,
         nullable=nullable,
+        default=None if field.default is msgspec.NODEFAULT else field.default,
         description=meta.description or "",
         unit=(meta.extra or {}).get("unit", ""),
         ge=meta.ge if of == "int" else None,  # type: ignore[arg-type]  # every bound here is an int

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from analytics.export import PATH_COLUMNS
-from analytics.measurement import FACTS, SORT_KEYS, Column
+from analytics.measurement import FACTS, SORT_KEYS, Column, Kind
 from analytics.store.columns import ORIGIN, STORED
 
 TARGET: Final = Path("docs/schema.md")
@@ -29,7 +29,23 @@ SELECT src, dst, rtt_p50_us FROM read_parquet('DATA/parquet/readings/*/*.parquet
 
 Integers throughout: microseconds, basis points (1/100 of a percent), kilobits per second. What was not
 measured is null, never 0. Each field of a Parquet file carries its description and unit as metadata.
+
+A file lacks the columns that came after it was written; the server reads them as 0, as the empty text or
+list, or as null where the column may be null.
+
+A histogram is a list `[bucket, count, bucket, count ..]`, buckets rising, 16 to each doubling
+(`analytics/histogram.py`). Histograms are merged by adding the counts of each bucket, so medians over hours
+and hosts are right to 3.2 %. The values `v` of bucket `b` are those with
+`(b - 16 * s) << s <= v < (b + 1 - 16 * s) << s`, where `s = max(0, (b >> 4) - 1)`:
+
+```sql
+SELECT process, h[i] AS bucket, sum(h[i + 1]) AS sessions
+FROM (SELECT process, srtt_histogram AS h, unnest(range(1, len(srtt_histogram), 2)) AS i
+      FROM read_parquet('DATA/parquet/flows/*/*.parquet', union_by_name = true, hive_partitioning = false))
+GROUP BY ALL ORDER BY ALL;
+```
 """
+_TYPES: Final[dict[Kind, str]] = {"int": "int64", "str": "text", "ints": "list of int64"}
 _ORIGIN: Final = """\
 ## Every table: where a row came from
 
@@ -60,7 +76,7 @@ def _table(name: str) -> str:
 
 
 def _row(column: Column) -> Sequence[str]:
-    kind = ("int64" if column.kind == "int" else "text") + (" or null" if column.nullable else "")
+    kind = _TYPES[column.kind] + (" or null" if column.nullable else "")
     values = f" One of: {', '.join(column.choices)}." if column.choices else ""
     return (
         column.name,

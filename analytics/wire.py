@@ -92,6 +92,9 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, tag="signal"):
     body: SignalBody
 
 
+MAX_CPUS: Final = 8192
+"""Of the largest Linux kernel (CONFIG_MAXSMP)."""
+
 # --- control: agent to server ------------------------------------------------------------------------------
 
 
@@ -101,7 +104,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     version: Annotated[str, msgspec.Meta(max_length=40)]
     boot: Annotated[str, msgspec.Meta(max_length=64)]
     mesh: bool = True
-    passive: Annotated[str, msgspec.Meta(max_length=200)] = "off"  # "ebpf (7 hooks)", or why not
+    passive: Annotated[str, msgspec.Meta(max_length=200)] = "off"  # "ebpf (7 hooks)"; what is missed
 
 
 class TestEnded(msgspec.Struct, frozen=True, kw_only=True, tag="test_ended"):
@@ -117,8 +120,12 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
 
     cpu_us: Annotated[int, whole("CPU time since start", "us")]
     rss_kb: Annotated[int, whole("resident memory", "KiB")]
-    events_seen: Annotated[int, count("kernel events read")] = 0
-    events_lost: Annotated[int, count("kernel events lost")] = 0
+    events_seen: Annotated[int, count("closes of sessions, delivered or lost")] = 0
+    events_lost: Annotated[int, count("closes that found the ring full")] = 0
+    events_missed: Annotated[int, count("runs of a program that the kernel left out")] = 0
+    lost_by_cpu: Annotated[
+        list[Annotated[int, count("closes that found the ring full")]], msgspec.Meta(max_length=MAX_CPUS)
+    ] = []
     batches_waiting: Annotated[int, count("batches not yet acknowledged")] = 0
     packets_refused: Annotated[int, count("probe packets refused: forged, replayed or late")] = 0
 

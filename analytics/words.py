@@ -36,11 +36,25 @@ def rate(kbps: int) -> str:
     return f"{kbps / 1e6:.1f} Gbit/s"
 
 
+def size(count: int) -> str:
+    """Write a number of bytes: '812 B', '91 kB', '52.6 MB' (powers of ten, as networks count)."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= scale:
+            value = count / scale
+            return f"{value:.{1 if value < 100 else 0}f} {unit}"
+    return f"{count} B"
+
+
 def percent(share: float) -> str:
     """Write a share as a percentage: '0.33 %', '1.2 %', '12 %'."""
     value = 100 * share
     digits = 2 if value < 1 else 1 if value < 10 else 0
     return f"{value:.{digits}f} %"
+
+
+def count(number: int, one: str) -> str:
+    """Write a count with its noun in the right number: '1 segment', '1,204 segments'."""
+    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
 
 
 def capital(sentence: str) -> str:

@@ -11,9 +11,11 @@ from itertools import permutations
 from typing import Final
 
 from analytics.measurement import Flow
+from analytics.passive import MOST_GROUPS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, Report, Service, build_detail, build_report
 from analytics.rules.load import Rules
 from analytics.store.store import Store
+from analytics.usage import By
 from server.api.core import OWN_PROCESS, AuditRow, Status
 from server.clock import now_us
 from server.cycles import Cycles
@@ -131,6 +133,22 @@ class Core:
             but=but,
             limit=limit,
         )
+
+    def applications(
+        self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
+    ) -> Applications:
+        """As ``ReportCore``."""
+        at_us = self._clock()
+        usages = self._store.usage(
+            DEFAULT_TENANT,
+            by,
+            since_us=since_us(at_us),
+            until_us=at_us,
+            agent=agent,
+            but=but,
+            limit=MOST_GROUPS,
+        )
+        return applications(usages, by=by, at_us=at_us, rules=self._rules, limit=limit)
 
     def audit(self, limit: int = 200) -> list[AuditRow]:
         """As ``ReportCore``."""

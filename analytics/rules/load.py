@@ -69,12 +69,25 @@ class ResponseProfile(_Profile, frozen=True, kw_only=True, tag="response"):
 Profile = StudyProfile | ResponseProfile
 
 
+class ApplicationsRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Graded by the median round trip of sessions and by segments sent again; the worse decides."""
+
+    rule: str
+    title: str
+    about: str
+    most_rtt_p50_us: Limits
+    most_retransmit_bp: Limits
+    held_up_percent: Annotated[int, msgspec.Meta(ge=1, le=100)]
+    held_up_least_us: Positive
+
+
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that turns facts into letters."""
 
     version: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
     stale_after_s: Positive
     samples: Samples
+    applications: ApplicationsRule
     profiles: dict[str, Profile]
 
     def profile(self, name: str) -> Profile:
@@ -94,21 +107,26 @@ def load_rules(path: Path = BUILT_IN) -> Rules:
         raise RulesError(f"reading {path}: {error.strerror}", remedy="name a file that exists") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RulesError(f"{path}: {error}", remedy="docs/grades.md describes every key") from error
-    for name, profile in rules.profiles.items():
-        for key, limits in limits_of(profile).items():
+    judged: dict[str, Judged] = {f"profiles.{name}": profile for name, profile in rules.profiles.items()}
+    for where, rule in {**judged, "applications": rules.applications}.items():
+        for key, limits in limits_of(rule).items():
             if any(after <= before for before, after in pairwise(limits)):
                 raise RulesError(
-                    f"{path}: profiles.{name}.{key}: {limits} does not rise from A to D",
+                    f"{path}: {where}.{key}: {limits} does not rise from A to D",
                     remedy="write the most that A, B, C and D may have, in that order",
                 )
     return rules
 
 
-LimitsKey = Literal["most_ms", "most_rtt_p95_us", "most_loss_bp"]
+Judged = Profile | ApplicationsRule
+LimitsKey = Literal["most_ms", "most_rtt_p95_us", "most_loss_bp", "most_rtt_p50_us", "most_retransmit_bp"]
+_LIMITS: Final[dict[type, tuple[LimitsKey, ...]]] = {
+    StudyProfile: ("most_ms",),
+    ResponseProfile: ("most_rtt_p95_us", "most_loss_bp"),
+    ApplicationsRule: ("most_rtt_p50_us", "most_retransmit_bp"),
+}
 
 
-def limits_of(profile: Profile) -> dict[LimitsKey, list[int]]:
-    """The thresholds of a profile, by key."""
-    if isinstance(profile, StudyProfile):
-        return {"most_ms": profile.most_ms}
-    return {"most_rtt_p95_us": profile.most_rtt_p95_us, "most_loss_bp": profile.most_loss_bp}
+def limits_of(rule: Judged) -> dict[LimitsKey, list[int]]:
+    """The thresholds of a rule, by key."""
+    return {key: getattr(rule, key) for key in _LIMITS[type(rule)]}

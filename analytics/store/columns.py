@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
 import pyarrow as pa
 
-from analytics.batch import COLUMNS, Batch, ColumnBlock
-from analytics.measurement import SORT_KEYS, Column, at_us, columns, count, named, text
+from analytics.batch import COLUMNS, Batch
+from analytics.column import ColumnBlock
+from analytics.measurement import SORT_KEYS, Column, Kind, at_us, columns, count, named, text
 
-_ARROW_TYPE: Final[dict[str, pa.DataType]] = {"int": pa.int64(), "str": pa.string()}
+_ARROW_TYPE: Final[dict[Kind, pa.DataType]] = {
+    "int": pa.int64(),
+    "str": pa.string(),
+    "ints": pa.list_(pa.int64()),
+}
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +65,7 @@ def tables_of(batch: Batch, *, tenant: str, received_us: int) -> dict[str, pa.Ta
 def _table(name: str, rows: int, blocks: dict[str, ColumnBlock], origin: Origin, tenant: str) -> pa.Table:
     constants: dict[str, Any] = {**msgspec.structs.asdict(origin), "tenant": tenant}
     arrays = [
-        pa.repeat(pa.scalar(constants[column.name], _ARROW_TYPE[column.kind]), rows)
+        _repeat(column, constants[column.name], rows)
         if column.name in constants
         else _wrap(column, blocks[column.name], rows)
         for column in STORED[name]
@@ -67,11 +73,37 @@ def _table(name: str, rows: int, blocks: dict[str, ColumnBlock], origin: Origin,
     return pa.Table.from_arrays(arrays, schema=SCHEMAS[name])
 
 
+def _repeat(column: Column, value: Any, rows: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, _ARROW_TYPE[column.kind]), rows)
+
+
 def _wrap(column: Column, block: ColumnBlock, rows: int) -> pa.Array:
-    """Lay an Arrow array over the buffers of a column; ``analytics/batch.py`` draws them."""
+    """Lay an Arrow array over the buffers of a column; ``analytics/column.py`` draws them."""
+    kind = _ARROW_TYPE[column.kind]
+    if column.kind == "ints":
+        items = _array(pa.int64(), len(block.data) // 8, [None, block.data])
+        return _array(kind, rows, [block.valid, block.offsets], [items])
     parts = [block.valid, block.data] if block.offsets is None else [block.valid, block.offsets, block.data]
+    return _array(kind, rows, parts)
+
+
+def _array(
+    kind: pa.DataType, rows: int, parts: Sequence[bytes | None], children: Sequence[pa.Array] | None = None
+) -> pa.Array:
     buffers = [None if part is None else pa.py_buffer(part) for part in parts]
-    return pa.Array.from_buffers(_ARROW_TYPE[column.kind], rows, buffers)
+    return pa.Array.from_buffers(kind, rows, buffers, children=children)
+
+
+def as_current(table: str, content: pa.Table) -> pa.Table:
+    """Bring the rows of a file to today's columns: what came later has its default, or null."""
+    names = set(content.column_names)
+    arrays = [
+        content.column(column.name)
+        if column.name in names
+        else _repeat(column, column.default, content.num_rows)
+        for column in STORED[table]
+    ]
+    return pa.Table.from_arrays(arrays, schema=SCHEMAS[table])
 
 
 def file_metadata(told: dict[str, Any]) -> dict[bytes, bytes]:

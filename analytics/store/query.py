@@ -12,8 +12,11 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from analytics.measurement import FACTS
+from analytics.batch import OLDEST_SCHEMA, lacking
+from analytics.histogram import MOST_COUNT
+from analytics.measurement import FACTS, Column
 from analytics.store.columns import STORED
+from analytics.usage import HOUR_US, KEYS, SUMS, By
 
 MEMORY_LIMIT: Final = "2GB"
 THREADS: Final = 2
@@ -56,6 +59,43 @@ FLOWS: Final = f"""
 """  # noqa: S608  # see above
 
 
+_MOST_SUM: Final = 2**62
+"""As the bound of a column: no sum of what a faulty sender says may leave 63 bits."""
+
+
+def usage_question(by: By) -> str:
+    """Sum flows by agent, hour and what ``by`` says; the groups with the most sessions.
+
+    The lists of a histogram are unfolded and folded again: equal buckets are added up.
+    """
+    keys = ", ".join(("agent", *KEYS[by]))
+    sums = ", ".join(f"least(sum({name}), {_MOST_SUM})::BIGINT AS {name}" for name in SUMS)
+    return f"""
+    , chosen AS NOT MATERIALIZED (
+        SELECT *, window_us - window_us % {HOUR_US} AS hour_us FROM facts
+        WHERE tenant = $tenant AND window_us >= $since_us AND window_us <= $until_us
+          AND ($agent IS NULL OR agent = $agent) AND ($but IS NULL OR process <> $but)),
+    sums AS (SELECT {keys}, hour_us, {sums} FROM chosen GROUP BY ALL),
+    busiest AS (
+        SELECT {keys} FROM sums GROUP BY ALL
+        ORDER BY sum(opened) DESC, sum(segments_sent) DESC, {keys} LIMIT $limit),
+    pairs AS (
+        SELECT {keys}, hour_us, bucket, least(sum(count), {MOST_COUNT})::BIGINT AS count
+        FROM (
+            SELECT {keys}, hour_us,
+                unnest(srtt_lasting_histogram[1:-1:2]) AS bucket,
+                unnest(srtt_lasting_histogram[2:-1:2]) AS count
+            FROM chosen)
+        GROUP BY ALL),
+    histograms AS (
+        SELECT {keys}, hour_us, flatten(list([bucket, count] ORDER BY bucket)) AS srtt_lasting_histogram
+        FROM pairs GROUP BY ALL)
+    SELECT sums.*, coalesce(srtt_lasting_histogram, []) AS srtt_lasting_histogram
+    FROM sums SEMI JOIN busiest USING ({keys}) LEFT JOIN histograms USING ({keys}, hour_us)
+    ORDER BY {keys}, hour_us
+    """  # noqa: S608  # see above
+
+
 class UnreadableFactsError(Exception):
     """DuckDB could not read one of the files. Never leaves the store."""
 
@@ -82,7 +122,7 @@ class Engine:
             cursor.register("fresh", fresh)
             try:
                 answer = cursor.execute(
-                    f"WITH facts AS ({_facts(table, bool(files))}) {question}", parameters
+                    f"WITH facts AS NOT MATERIALIZED ({_facts(table, bool(files))}) {question}", parameters
                 )
                 return answer.to_arrow_table().to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
             except (duckdb.Error, pa.ArrowException) as error:
@@ -90,9 +130,26 @@ class Engine:
 
 
 def _facts(table: str, with_files: bool) -> str:
-    """Join both halves by name: a file written before a column was added has NULL there."""
+    """Join both halves by name: a file written before a column was added has its default there."""
     fresh = f"SELECT {_STORED[table]} FROM fresh"  # noqa: S608  # see above
     if not with_files:
         return fresh
     sealed = "SELECT * FROM read_parquet($files, union_by_name = true, hive_partitioning = false)"
-    return f"{fresh} UNION ALL BY NAME {sealed}"
+    both = f"{fresh} UNION ALL BY NAME {sealed}"
+    return f"SELECT {_CURRENT[table]} FROM ({both})"  # noqa: S608  # see above
+
+
+def _current(table: str) -> str:
+    """Read NULL as the default, of those columns that a file may lack and that have one."""
+    later = lacking(table, OLDEST_SCHEMA)
+    told = (_or_default(c) for c in STORED[table] if c.name in later and c.default is not None)
+    replaced = ", ".join(told)
+    return f"* REPLACE ({replaced})" if replaced else "*"
+
+
+def _or_default(column: Column) -> str:
+    literal = {"int": "{}", "str": "'{}'", "ints": "[]::BIGINT[]"}[column.kind].format(column.default)
+    return f"coalesce({column.name}, {literal}) AS {column.name}"
+
+
+_CURRENT: Final = {table: _current(table) for table in FACTS}

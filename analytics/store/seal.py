@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analytics.errors import StoreError
-from analytics.measurement import FACTS
-from analytics.store.columns import FOOTER_KEY, SCHEMAS, SORT_ORDER, STORED, file_metadata
+from analytics.measurement import FACTS, Column
+from analytics.store.columns import FOOTER_KEY, SCHEMAS, SORT_ORDER, STORED, as_current, file_metadata
 from analytics.store.files import disk_error, make_folder, replace_durably
 from analytics.store.known import KnownBatches
 
@@ -91,7 +91,7 @@ def merge(folder: Path, segment: int, small: Sequence[Sealed]) -> Sealed:
     batches = KnownBatches()
     for file in small:
         batches.update(read_footer(file.path).batches)
-    parts = [read_through(file.path) for file in small]
+    parts = [as_current(table, read_through(file.path)) for file in small]
     merged = Sealed(parquet_path(folder, table, day, segment), table, day, segment, 0)
     return _write_file(folder, merged, parts, batches, replaces=[file.segment for file in small])
 
@@ -123,11 +123,16 @@ def _write(content: pa.Table, table: str, file: BinaryIO) -> None:
         content,
         file,
         compression="zstd",
-        use_dictionary=[column.name for column in STORED[table] if column.kind == "str"],
+        use_dictionary=[_leaf(column) for column in STORED[table] if column.kind != "int"],
         column_encoding={
             column.name: "DELTA_BINARY_PACKED" for column in STORED[table] if column.kind == "int"
         },
     )
+
+
+def _leaf(column: Column) -> str:
+    """Name a column as Parquet does: the items of a list are a column of their own."""
+    return f"{column.name}.list.element" if column.kind == "ints" else column.name
 
 
 def find_sealed(folder: Path) -> Iterable[Path]:
@@ -155,10 +160,11 @@ def read_footer(path: Path) -> Footer:
 
 
 def _check_types(schema: pa.Schema, table: str) -> None:
-    """A file may lack a nullable column that came later; what it has must be of our type."""
+    """A file may lack a column that came later, if there is something to say of it; types must be ours."""
+    may_lack = {column.name for column in STORED[table] if column.nullable or column.default is not None}
     for wanted in SCHEMAS[table]:
         at = schema.get_field_index(wanted.name)
-        if at < 0 and not wanted.nullable:
+        if at < 0 and wanted.name not in may_lack:
             raise UnreadableError(f"no column {wanted.name}")
         if at >= 0 and schema.field(at).type != wanted.type:
             raise UnreadableError(f"column {wanted.name} is {schema.field(at).type}, not {wanted.type}")

@@ -38,6 +38,7 @@ from analytics.store.query import Engine, UnreadableFactsError
 from analytics.store.recover import Left, put_aside, recover
 from analytics.store.seal import UnreadableError
 from analytics.store.unsealed import Unsealed
+from analytics.usage import By, Usage
 
 log: Final = logging.getLogger(__name__)
 
@@ -268,7 +269,7 @@ class Store:
         """Latest reading of every directed path that had arrived by ``at_us`` (now if None), by src, dst."""
         at_us = self._clock_us() if at_us is None else at_us
         given = {"tenant": tenant, "at_us": at_us}
-        return self._ask(Reading, query.READINGS_LATEST, given, _look_back(at_us))
+        return self._ask(Reading, query.READINGS_LATEST, given, _look_back(at_us), table="readings")
 
     def hops_of(self, tenant: str, tests: list[str], at_us: int | None = None) -> list[Hop]:
         """Hops that both ends of the named tests saw, by test, src, ttl.
@@ -278,7 +279,7 @@ class Store:
         """
         at_us = self._clock_us() if at_us is None else at_us
         given = {"tenant": tenant, "tests": tests}
-        return self._ask(Hop, query.HOPS_OF, given, _look_back(at_us)) if tests else []
+        return self._ask(Hop, query.HOPS_OF, given, _look_back(at_us), table="hops") if tests else []
 
     def flows(
         self,
@@ -298,7 +299,24 @@ class Store:
         given = {"tenant": tenant, "since_us": since_us, "agent": agent}
         days = (seal.day_of(max(0, since_us - _DAY_US)), _EVER[1])  # a day for clocks that are ahead
         given |= {"process": process, "remote": remote, "but": but, "limit": limit}
-        return self._ask(Flow, query.FLOWS, given, days)
+        return self._ask(Flow, query.FLOWS, given, days, table="flows")
+
+    def usage(
+        self,
+        tenant: str,
+        by: By,
+        *,
+        since_us: int,
+        until_us: int,
+        agent: str | None = None,
+        but: str | None = None,
+        limit: int = 1_000,
+    ) -> list[Usage]:
+        """Sums of the flows whose window began in that time, by hour; of the ``limit`` groups used most."""
+        given = {"tenant": tenant, "since_us": since_us, "until_us": until_us}
+        days = (seal.day_of(max(0, since_us - _DAY_US)), _EVER[1])  # a day for clocks that are ahead
+        given |= {"agent": agent, "but": but, "limit": limit}
+        return self._ask(Usage, query.usage_question(by), given, days, table="flows")
 
     def counts(self) -> dict[str, int]:
         """Rows kept, by table, of all tenants."""
@@ -322,10 +340,9 @@ class Store:
             )
 
     def _ask(
-        self, row: type[Row], question: str, given: dict[str, Any], days: tuple[str, str] = _EVER
+        self, row: type[Row], question: str, given: dict[str, Any], days: tuple[str, str], *, table: str
     ) -> list[Row]:
         """Ask again where a file was merged away meanwhile; where one is damaged, set it aside first."""
-        table = next(name for name, struct in FACTS.items() if struct is row)
         rows: list[dict[str, Any]] | None = None
         with suppress(UnreadableFactsError):
             rows = self._answer(table, question, given, days)

@@ -13,6 +13,7 @@ import msgspec
 
 from analytics.errors import ExportError
 from analytics.measurement import Flow
+from analytics.passive import Applications
 from analytics.report import PathDetail, Report
 from server.api.core import Status
 from server.api.problem import Problem
@@ -46,6 +47,10 @@ class Client:
     def flows(self, **asked: Parameter) -> list[Flow]:
         """Passive flows, newest first."""
         return self._get("flows", list[Flow], **asked)
+
+    def applications(self, **asked: Parameter) -> Applications:
+        """What the applications' own sessions saw, graded, worst first."""
+        return self._get("applications", Applications, **asked)
 
     def export(self, out: Path, **asked: Parameter) -> int:
         """Write the export of all paths to ``out``, whole or not at all; gives its bytes."""

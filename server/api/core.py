@@ -12,7 +12,9 @@ from typing import Final, Protocol
 import msgspec
 
 from analytics.measurement import Flow
+from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report
+from analytics.usage import By
 
 DEFAULT_PROFILE: Final = "generic"
 """What paths are graded for where no agent offers a service."""
@@ -70,6 +72,11 @@ class ReportCore(Protocol):
         limit: int = 200,
     ) -> list[Flow]:
         """List passive flows, newest first; filters match exactly; process ``but`` is left out."""
+
+    def applications(
+        self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
+    ) -> Applications:
+        """Grade what the applications' sessions of the last day saw, worst first; ``but`` is left out."""
 
     def audit(self, limit: int = 200) -> list[AuditRow]:
         """List the audit rows, newest first."""

@@ -17,7 +17,9 @@ from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
 from analytics.export import export_paths
+from analytics.passive import MOST_GROUPS
 from analytics.report import PathDetail, Report
+from analytics.usage import By
 from server.api.core import ReportCore, default_profile
 from server.api.problem import ProblemError
 
@@ -69,6 +71,15 @@ def _add_fleet(routes: APIRouter, core: ReportCore) -> None:
         limit: Limit = 200,
     ) -> Response:
         return _json(core.flows(agent=agent, process=process, remote=remote, but=but, limit=limit))
+
+    @routes.get("/applications", summary="Letters of processes or destinations by their own TCP sessions")
+    def applications(
+        by: By = By.PROCESS,
+        agent: Filter = None,
+        but: Filter = None,
+        limit: Annotated[int, Query(ge=1, le=MOST_GROUPS, description="at most so many rows")] = 200,
+    ) -> Response:
+        return _json(core.applications(by, agent=agent, but=but, limit=limit))
 
 
 def _add_paths(routes: APIRouter, core: ReportCore) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from analytics.usage import HOUR_US
 from server.api.problem import Problem
 from server.pages import text
 from server.pages.assets import ASSETS_VERSION
@@ -31,15 +32,21 @@ FILTERS: Final = {
         "clock",
         "duration",
         "expected",
+        "hours",
         "interval",
         "iso",
+        "limited",
         "loss",
         "ms",
         "person",
         "plural",
         "rate",
+        "service",
+        "share",
         "size",
+        "subject",
         "tenths",
+        "why",
     )
 }
 
@@ -67,8 +74,10 @@ def _make_environment() -> Environment:
     made.globals.update(
         ASSETS_VERSION=ASSETS_VERSION,
         LETTER_MEANING=text.LETTER_MEANING,
+        HOUR_US=HOUR_US,
         RUNG_LONG=text.RUNG_LONG,
         RUNG_SHORT=text.RUNG_SHORT,
+        WAY=text.WAY,
     )
     return made
 

@@ -7,6 +7,8 @@ from typing import Final
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
+from analytics.passive import Applications
+from analytics.usage import By
 from server.api.core import OWN_PROCESS, ReportCore
 from server.api.problem import ProblemError
 from server.api.routes import Filter, Profile, detail_of, profile_of, report_of
@@ -16,6 +18,7 @@ from server.pages.render import page
 from server.pages.views import path_view, report_view
 
 FLOWS_SHOWN: Final = 200
+GRADED_SHOWN: Final = 10
 
 
 def router(core: ReportCore) -> APIRouter:
@@ -64,12 +67,18 @@ def _add_flows(routes: APIRouter, core: ReportCore) -> None:
         return page(
             "flows.html",
             flows=core.flows(**asked, but=None if own or process else OWN_PROCESS, limit=FLOWS_SHOWN),
+            applications=[] if process or remote else _graded(core, agent or None, own=bool(own)),
             asked=asked,
             own=bool(own),
             most=FLOWS_SHOWN,
             members=core.members(),
             status_now=core.status(),
         )
+
+
+def _graded(core: ReportCore, agent: str | None, *, own: bool) -> list[Applications]:
+    but = None if own else OWN_PROCESS
+    return [core.applications(by, agent=agent, but=but, limit=GRADED_SHOWN) for by in By]
 
 
 def _add_assets(routes: APIRouter) -> None:

@@ -1,58 +1,35 @@
 """The report in a terminal: the same words and numbers as the pages, laid out by rich.
 
-READ FIRST: ``report``, ``hops``, ``flows`` and ``status`` each give what one command prints. A narrow
-terminal drops the columns that matter least; a pipe is not a terminal and gets them all. Names, labels and
-errors come from other hosts: they are shown as text, never obeyed as control codes or as rich's markup.
+READ FIRST: ``report``, ``hops``, ``flows``, ``applications`` and ``status``: each gives what one command
+prints. A narrow terminal drops the columns that matter least; a pipe is not a terminal and gets them all.
+Names, labels and errors come from other hosts: they are shown as text, never obeyed as control codes or as
+rich's markup.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Generic, Literal, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal
 
-import msgspec
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analytics.measurement import Direction, Flow, Letter
+from analytics.measurement import Flow
+from analytics.passive import Application, Applications
 from analytics.report import PathDetail, PathRow, Report, Verdict
+from analytics.usage import By
 from server.api.core import Status
 from server.pages import text
+from server.pages.tables import LETTER_STYLE, Column, cell, draw, plain, plain_value
 from server.pages.views import HopGroup, HopLine, PathLine, Side, path_view, report_view
 
-LETTER_STYLE: Final[dict[Letter, str]] = {
-    Letter.A: "bold green",
-    Letter.B: "bold green",
-    Letter.C: "bold yellow",
-    Letter.D: "bold red",
-    Letter.F: "bold red",
-    Letter.UNREACHABLE: "bold red",
-    Letter.UNKNOWN: "bold dim",
-}
 FLOWS_BESIDE_HOPS: Final = 3
-
-CONTROLS: Final = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}")
-"""C0, DEL and C1 (ECMA-48): ESC and CSI among them."""
-
-T = TypeVar("T")
-Told = TypeVar("Told", bound=msgspec.Struct)
-
-
-@dataclass(frozen=True, slots=True)
-class Column(Generic[T]):
-    """One column: its head, what it shows, and the least terminal width at which it is shown."""
-
-    head: str
-    show: Callable[[T], str | Text]
-    from_width: int = 0
-    side: Literal["left", "right"] = "right"
 
 
 def status(now: Status, verdict: Verdict) -> RenderableType:
     """Say how far the server is, and what it says."""
-    now, verdict = _plain(now), _plain(verdict)
+    now, verdict = plain(now), plain(verdict)
     lines = [
         ("agents", f"{now.agents_online} of {now.agents_enrolled} online"),
         ("paths", f"{now.paths_measured} of {now.paths_expected} measured"),
@@ -68,7 +45,7 @@ def status(now: Status, verdict: Verdict) -> RenderableType:
 
 def report(made: Report, width: int) -> RenderableType:
     """Show the verdict and the ranked paths."""
-    made = _plain(made)
+    made = plain(made)
     view = report_view(made)
     count = f"{text.plural(len(view.lines), 'directed path')}, worst first, graded for {made.profile}"
     relayed = f"; {view.relayed} through a relay" if view.relayed else ""
@@ -76,19 +53,19 @@ def report(made: Report, width: int) -> RenderableType:
     caption = Text(f"{count}{relayed}{missing}; rules {made.rules_version}", "dim")
     if not view.lines:
         return _verdict(made.verdict)
-    return Group(_verdict(made.verdict), "", _table(PATH_COLUMNS, view.lines, width), caption)
+    return Group(_verdict(made.verdict), "", draw(PATH_COLUMNS, view.lines, width), caption)
 
 
 def hops(detail: PathDetail, profile: str) -> RenderableType:
     """Show one path hop by hop, as the engineer reads it."""
-    profile = _plain_value(profile)
-    view = path_view(_plain(detail), profile)
+    profile = plain_value(profile)
+    view = path_view(plain(detail), profile)
     side = view.sides[0]
     return Group(
         _path_head(side, profile),
         *_figures(side, view.sides[1] if len(view.sides) > 1 else None),
         "",
-        _hop_table(side) if side.hops else Text("No hop answered.", "dim"),
+        _hoptable(side) if side.hops else Text("No hop answered.", "dim"),
         *_path_foot(side, view.flows),
     )
 
@@ -97,29 +74,17 @@ def flows(found: Sequence[Flow], width: int) -> RenderableType:
     """Show passive flows, newest first."""
     if not found:
         return Text("No session fits. Names must match exactly; times are of the last windows kept.", "dim")
-    return _table(FLOW_COLUMNS, [_plain(flow) for flow in found], width)
+    return draw(FLOW_COLUMNS, [plain(flow) for flow in found], width)
 
 
-def _plain(told: Told) -> Told:
-    """Replace the control characters in every text of a message."""
-    return msgspec.structs.replace(
-        told, **{name: _plain_value(getattr(told, name)) for name in told.__struct_fields__}
-    )
-
-
-def _plain_value(value: Any) -> Any:
-    if type(value) is str:  # not an enumeration's member, which is of our own making
-        return value.translate(CONTROLS)
-    if isinstance(value, list):
-        return [_plain_value(item) for item in value]
-    if isinstance(value, dict):
-        return {_plain_value(key): _plain_value(item) for key, item in value.items()}
-    return _plain(value) if isinstance(value, msgspec.Struct) else value
-
-
-def _cell(shown: str | Text) -> Text:
-    """A bare string would be read as markup: '[link=...]' in a process's name as an escape sequence."""
-    return shown if isinstance(shown, Text) else Text(shown)
+def applications(made: Applications, width: int) -> RenderableType:
+    """Show what the applications' own sessions saw, graded, worst first."""
+    made = plain(made)
+    if not made.rows:
+        return Text("No session in 24 hours.", "dim")
+    more = "; there are more: raise --limit, or name one --agent" if made.is_cut else ""
+    told = f"worst first, sessions since {text.clock(made.since_us)}{more}; rules {made.rules_version}"
+    return Group(draw(APPLICATION_COLUMNS[made.by], made.rows, width), Text(told, "dim"))
 
 
 def _verdict(verdict: Verdict) -> RenderableType:
@@ -133,17 +98,7 @@ def _cycle(now: Status) -> str:
     return f"{state} {text.clock(now.cycle * 1_000_000)}"
 
 
-def _table(columns: Sequence[Column[T]], rows: Sequence[T], width: int) -> Table:
-    shown = [column for column in columns if width >= column.from_width]
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
-    for column in shown:
-        table.add_column(column.head, justify=column.side, no_wrap=True)
-    for row in rows:
-        table.add_row(*(_cell(column.show(row)) for column in shown))
-    return table
-
-
-def _letter(row: PathRow) -> Text:
+def _letter(row: PathRow | Application) -> Text:
     return Text(row.grade.letter.value, LETTER_STYLE[row.grade.letter])
 
 
@@ -180,8 +135,6 @@ PATH_COLUMNS: Final[tuple[Column[PathLine], ...]] = (
     Column("age", lambda line: text.age(line.row.age_s), from_width=104),
 )
 
-_WAY: Final = {Direction.OUT: "to", Direction.IN: "from", Direction.UNKNOWN: "with"}
-
 
 def _owner(flow: Flow) -> str:
     process = flow.process or "unknown"
@@ -189,18 +142,17 @@ def _owner(flow: Flow) -> str:
 
 
 def _again(flow: Flow) -> str:
-    sent = flow.segments_sent
-    return text.loss(10_000 * flow.segments_retransmitted // sent if sent else None)
+    return text.loss(text.share(flow.segments_retransmitted, flow.segments_sent))
+
+
+def _reset(flow: Flow) -> str:
+    return str(flow.resets_sent + flow.resets_received)
 
 
 FLOW_COLUMNS: Final[tuple[Column[Flow], ...]] = (
     Column("process", _owner, side="left"),
     Column("agent", lambda flow: flow.agent, from_width=60, side="left"),
-    Column(
-        "remote",
-        lambda flow: f"{_WAY[flow.direction]} {flow.remote_address} port {flow.service_port}",
-        side="left",
-    ),
+    Column("remote", text.service, side="left"),
     Column("srtt", lambda flow: text.ms(flow.srtt_us)),
     Column("least", lambda flow: text.ms(flow.rtt_min_us), from_width=70),
     Column("again", _again, from_width=80),
@@ -209,8 +161,33 @@ FLOW_COLUMNS: Final[tuple[Column[Flow], ...]] = (
     Column("rate", lambda flow: text.rate(flow.delivery_kbps), from_width=112),
     Column("opened", lambda flow: str(flow.opened), from_width=120),
     Column("closed", lambda flow: str(flow.closed), from_width=120),
+    Column("failed", lambda flow: str(flow.failed), from_width=128),
+    Column("reset", _reset, from_width=136),
+    Column("held up by", text.limited, from_width=152, side="left"),
     Column("since (UTC)", lambda flow: text.clock(flow.window_us)[11:19], from_width=64),
 )
+
+
+def _strip(row: Application) -> Text:
+    """Draw the hours as a letter each, so that it can be read without colour."""
+    parts = ((letter.value, LETTER_STYLE[letter]) if letter else ("·", "dim") for letter in row.hours)
+    return Text.assemble(*parts)
+
+
+APPLICATION_COLUMNS: Final[dict[By, tuple[Column[Application], ...]]] = {
+    by: (
+        Column("", _letter, side="left"),
+        Column(by.value, text.subject, side="left"),
+        Column("agent", lambda row: row.agent, from_width=60, side="left"),
+        Column("sessions", lambda row: f"{row.sessions:,}", from_width=90),
+        Column("RTT", lambda row: text.ms(row.rtt_p50_us)),
+        Column("again", lambda row: text.loss(row.retransmit_bp), from_width=50),
+        Column("24 h to now", _strip, from_width=100, side="left"),
+        Column("failed", lambda row: f"{row.failed:,}", from_width=110),
+        Column("why", text.why, from_width=120, side="left", wraps=True),
+    )
+    for by in By
+}
 
 
 def _path_head(side: Side, profile: str) -> Text:
@@ -236,13 +213,13 @@ def _figures(there: Side, back: Side | None) -> Iterator[Text]:
     )
 
 
-def _hop_table(side: Side) -> Table:
+def _hoptable(side: Side) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 1), header_style="dim", pad_edge=False)
     for head, justify in HOP_HEADS:
         table.add_column(head, justify=justify, no_wrap=head != "leg")
     for group in side.hops:
         for place, line in enumerate(group.lines):
-            cells = map(_cell, _hop_cells(group, line, first=place == 0))
+            cells = map(cell, _hop_cells(group, line, first=place == 0))
             table.add_row(*cells, style="bold" if line.largest else "")
     return table
 

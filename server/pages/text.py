@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from analytics import words
-from analytics.measurement import Grade, Leg, LegKind, Letter, Rung
+from analytics.measurement import Direction, Flow, Grade, Leg, LegKind, Letter, Rung
+from analytics.passive import Application, percent_of_busy
 from analytics.report import Member, PathRow
 
 NOTHING: Final = "\N{EN DASH}"
@@ -42,6 +45,11 @@ RUNG_NAME: Final[dict[str, str]] = {
     "relay-tls": "relay over TLS",
 }
 
+WAY: Final[dict[Direction, str]] = {
+    Direction.OUT: "to",
+    Direction.IN: "from",
+    Direction.UNKNOWN: "with",
+}
 LETTER_MEANING: Final[dict[Letter, str]] = {
     Letter.A: "excellent",
     Letter.B: "good",
@@ -136,6 +144,40 @@ def size(count: int) -> str:
 
 def _joined(sentence_part: str) -> str:
     return sentence_part.replace(" ", NBSP)
+
+
+def share(part: int, whole: int) -> int | None:
+    """Give a share in basis points; None of nothing."""
+    return 10_000 * part // whole if whole else None
+
+
+def limited(flow: Flow) -> str:
+    """Write which end held the sending up, and for what share of it: 'receiver 68 %'."""
+    part_us, whose = max((flow.rwnd_limited_us, "receiver"), (flow.sndbuf_limited_us, "sender"))
+    percent = percent_of_busy(flow, part_us)
+    return f"{whose} {percent}{NBSP}%" if percent else NOTHING
+
+
+def service(told: Flow | Application) -> str:
+    """Say with whom a session was: 'to 198.51.100.66 port 443'."""
+    return f"{WAY[told.direction]} {told.remote_address} port {told.service_port}"
+
+
+def subject(application: Application) -> str:
+    """Name a row of applications: the process, or the destination."""
+    return service(application) if application.remote_address else application.process or "unknown"
+
+
+def hours(letters: Sequence[Letter | None]) -> str:
+    """Say a timeline: '20 h A, 3 h B, 1 h no session'."""
+    counts = Counter(letters)
+    named = [f"{counts[letter]} h {letter.value}" for letter in Letter if counts[letter]]
+    return ", ".join([*named, f"{counts[None]} h no session"] if counts[None] else named)
+
+
+def why(application: Application) -> str:
+    """Say why an application has its letter, and what else held it up."""
+    return "; ".join(filter(None, (application.grade.reason, application.held_up)))
 
 
 def age(seconds: int) -> str:

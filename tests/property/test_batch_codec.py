@@ -1,6 +1,8 @@
 """The batch codec under arbitrary rows and arbitrary damage."""
 
 import contextlib
+from array import array
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 
 from analytics.batch import check_batch, pack_batch, unpack_rows
 from analytics.errors import BatchError
-from analytics.measurement import FACTS, OWNER, Column, columns
+from analytics.histogram import fault
+from analytics.measurement import FACTS, OWNER, Column, Flow, columns
+from tests.property.strategies import HISTOGRAMS
 
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,8}[a-z0-9])?", fullmatch=True)
 
@@ -18,6 +22,8 @@ def values(column: Column) -> st.SearchStrategy[Any]:
     """Generate what a column may hold, by its own description."""
     if column.kind == "int":
         some: st.SearchStrategy[Any] = st.integers(column.ge, column.le)
+    elif column.kind == "ints":
+        some = HISTOGRAMS
     elif column.choices:
         some = st.sampled_from(column.choices)
     elif column.pattern:
@@ -50,6 +56,23 @@ def test_damage_is_a_batch_error_or_harmless(tables: dict[str, list[Any]], data:
     body[at] ^= data.draw(st.integers(1, 255))
     with contextlib.suppress(BatchError):  # the only error there is
         check_batch(bytes(body))
+
+
+@given(st.lists(st.integers(-2, 2**62), max_size=6), st.lists(st.integers(-1, 4), min_size=3, max_size=3))
+def test_a_hostile_column_of_lists_is_a_batch_error_or_a_histogram(items: list[int], at: list[int]) -> None:
+    flow = Flow(tenant="default", agent="pacs", window_us=0, window_length_us=1)
+    batch = msgspec.msgpack.decode(
+        pack_batch(agent="pacs", boot="00c0ffee", batch=0, tables={"flows": [flow, flow]})
+    )
+    hostile = {"data": array("q", items).tobytes(), "offsets": array("i", at).tobytes()}
+    batch["tables"]["flows"]["columns"]["srtt_histogram"] = hostile
+    try:
+        taken = check_batch(msgspec.msgpack.encode(batch))
+    except BatchError:
+        return
+    rows = unpack_rows("flows", taken.tables["flows"])
+    assert [row.srtt_histogram for row in rows] == [tuple(items[a:b]) for a, b in pairwise(at)]
+    assert not any(fault(row.srtt_histogram) for row in rows)
 
 
 @given(st.binary(max_size=300))

@@ -17,13 +17,16 @@ def test_the_built_in_rules_hold() -> None:
 @pytest.mark.parametrize(
     ("good", "bad", "says"),
     [
-        ("images = 100", "images = ", r"line 2\d"),
+        ("images = 100", "images = ", r"line 4\d"),
         ("images = 100", 'images = "many"', r"study\.images"),
         ("images = 100", "pictures = 100", "pictures"),
         ("most_ms = [5000, 10000", "most_ms = [10000, 5000", "profiles.pacs.most_ms"),
         ("most_ms = [5000, 10000, 30000, 60000]", "most_ms = [5000]", "most_ms"),
         ('kind = "study"', 'kind = "opinion"', "opinion"),
         ("rtt_p50_n = 10", "rtt_p50_n = 0", "rtt_p50_n"),
+        ("retransmit_bp = [100, 200", "retransmit_bp = [200, 200", "applications.most_retransmit_bp"),
+        ("rtt_p50_us = [50000, 100000", "rtt_p50_us = [50000, 50000", "applications.most_rtt_p50_us"),
+        ("held_up_percent = 50", "held_up_percent = 101", "held_up_percent"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path: Path, good: str, bad: str, says: str) -> None:

@@ -15,17 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from analytics.batch import check_batch
 from analytics.errors import StoreBusyError, StoreError, StoreLockedError
+from analytics.histogram import MOST_COUNT
 from analytics.store import seal, spool
 from analytics.store import store as store_module
 from analytics.store.commit import GroupCommit
 from analytics.store.seal import MANY_FILES
 from analytics.store.store import Store
+from analytics.usage import HOUR_US, SUMS, By, Usage, merged
 from tests.unit.analytics.facts import AT_US, body, flow, hop, put, reading
 
 
@@ -127,6 +130,91 @@ def test_tenants_do_not_see_each_other_and_cannot_claim_another(tmp_path: Path) 
             assert [r.tenant for r in store.readings_latest("default")] == ["default"]
             assert [r.tenant for r in store.readings_latest("other")] == ["other"]
             assert store.readings_latest("nobody") == []
+
+
+def test_usage_is_summed_by_hour_and_group(tmp_path: Path) -> None:
+    hour, now_us = AT_US - AT_US % HOUR_US, AT_US + HOUR_US // 2
+    flows = [
+        flow(window_us=hour, opened=2, segments_sent=10, srtt_lasting_histogram=(40, 2, 41, 1)),
+        flow(window_us=hour + 10, opened=1, segments_sent=5, srtt_lasting_histogram=(30, 1, 41, 3)),
+        flow(window_us=hour - 1, opened=1, failed=4),
+        flow(window_us=hour, process="curl", opened=1, remote_address="198.51.100.66"),
+        flow(window_us=hour - 9 * HOUR_US, opened=7),
+        flow(window_us=now_us + 1, opened=100),
+    ]
+    with opened(tmp_path) as store:
+        put(
+            store,
+            body("pacs", 1, flows=flows),
+            body("home", 1, flows=[flow("home", window_us=hour, opened=1)]),
+        )
+        for sealed in (False, True):
+            if sealed:
+                store.seal()
+            asked = {"since_us": hour - HOUR_US, "until_us": now_us}
+            orthanc = Usage(agent="pacs", process="Orthanc")
+            merged_here = msgspec.structs.replace(
+                orthanc,
+                hour_us=hour,
+                opened=3,
+                segments_sent=15,
+                srtt_lasting_histogram=(30, 1, 40, 2, 41, 4),
+            )
+            before = msgspec.structs.replace(orthanc, hour_us=hour - HOUR_US, opened=1, failed=4)
+            curl = Usage(agent="pacs", process="curl", hour_us=hour, opened=1)
+            home = Usage(agent="home", process="Orthanc", hour_us=hour, opened=1)
+            assert store.usage("default", By.PROCESS, **asked) == [home, before, merged_here, curl]
+            assert store.usage("default", By.PROCESS, **asked, limit=1) == [before, merged_here]
+            assert store.usage("default", By.PROCESS, **asked, but="Orthanc") == [curl]
+            assert store.usage("default", By.PROCESS, **asked, agent="home") == [home]
+            assert store.usage("other", By.PROCESS, **asked) == []
+            by_destination = store.usage("default", By.DESTINATION, **asked, agent="pacs", but="curl")
+            assert [(one.process, one.remote_address, one.opened) for one in by_destination] == [
+                ("", "203.0.113.20", 1),
+                ("", "203.0.113.20", 3),
+            ]
+
+
+def test_usage_of_a_sender_that_counts_without_bounds_is_still_told(tmp_path: Path) -> None:
+    most = flow(window_us=AT_US, bytes_sent=2**62, srtt_lasting_histogram=(40, MOST_COUNT))
+    with opened(tmp_path) as store:
+        put(store, body("pacs", 1, flows=[most, most, most]))
+        (told,) = store.usage("default", By.PROCESS, since_us=0, until_us=AT_US)
+        assert (told.bytes_sent, told.srtt_lasting_histogram) == (2**62, (40, MOST_COUNT))
+
+
+def test_usage_is_what_python_would_sum(tmp_path: Path) -> None:
+    """The same sums by another way: every flow an hour of its own, added by ``merged``."""
+    random_rows = random.Random(7)
+    flows = [
+        flow(
+            window_us=AT_US - random_rows.randrange(HOUR_US // 2),
+            process=random_rows.choice("abc"),
+            opened=random_rows.randrange(5),
+            segments_sent=random_rows.randrange(1_000),
+            busy_us=random_rows.randrange(10**7),
+            srtt_lasting_histogram=tuple(
+                part
+                for number in sorted(random_rows.sample(range(200), random_rows.randrange(4)))
+                for part in (number, random_rows.randrange(1, 9))
+            ),
+        )
+        for _ in range(300)
+    ]
+    since = AT_US - AT_US % HOUR_US - HOUR_US
+    with opened(tmp_path) as store:
+        put(store, body("pacs", 1, flows=flows[:150]))
+        store.seal()
+        put(store, body("pacs", 2, flows=flows[150:]))
+        told = store.usage("default", By.PROCESS, since_us=since, until_us=AT_US)
+    names = (*SUMS, "agent", "process", "srtt_lasting_histogram")
+    summed = {}
+    for one in flows:
+        hour = one.window_us - one.window_us % HOUR_US
+        usage = Usage(hour_us=hour, **{name: getattr(one, name) for name in names})
+        key = (one.process, hour)
+        summed[key] = merged([summed[key], usage]) if key in summed else usage
+    assert told == [summed[key] for key in sorted(summed)]
 
 
 def test_flows_are_filtered_exactly_and_newest_first(tmp_path: Path) -> None:
@@ -279,6 +367,7 @@ import asyncio, sys, threading
 from pathlib import Path
 from analytics.batch import check_batch
 from analytics.store.store import Store
+from analytics.usage import HOUR_US, SUMS, By, Usage, merged
 from tests.unit.analytics.facts import body, reading
 
 async def main(folder, first):
@@ -426,6 +515,7 @@ from pathlib import Path
 from analytics.batch import check_batch
 from analytics.errors import StoreFullError
 from analytics.store.store import Store
+from analytics.usage import HOUR_US, SUMS, By, Usage, merged
 from tests.unit.analytics.facts import body, flow
 
 async def send(store, number):

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from analytics.batch import pack_batch
-from analytics.measurement import Hop, Reading, Rung, StampSource
+from analytics.histogram import bucket
+from analytics.measurement import Flow, Hop, Letter, Reading, Rung, StampSource
+from analytics.usage import By
 
 Run = Callable[[Callable[[Any], Any]], None]
 
@@ -63,5 +65,45 @@ def test_two_ends_readings_become_a_report(with_server: Run) -> None:
         assert len(before.missing) == 2
         assert {"pacs", "generic"} <= set(core.profiles())
         assert [(member.name, member.online) for member in core.members()] == [("a", False), ("b", False)]
+
+    with_server(scenario)
+
+
+def flow(process: str, window_us: int, **changes: Any) -> Flow:
+    told = {
+        "tenant": "default",
+        "agent": "a",
+        "process": process,
+        "remote_address": "198.51.100.66",
+        "service_port": 443,
+        "window_us": window_us,
+        "window_length_us": 10_000_000,
+        "opened": 20,
+        "segments_sent": 2_000,
+        "srtt_lasting_histogram": (bucket(200_000), 20),
+    }
+    return Flow(**(told | changes))
+
+
+def test_flows_become_letters_of_applications(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        now_us = time.time_ns() // 1000
+        reply = await site.enrol("a", "site-a")
+        flows = [
+            flow("curl", now_us - 20_000_000),
+            flow("pathgrade", now_us - 20_000_000, segments_retransmitted=900),
+            flow("old", now_us - 2 * 86_400_000_000),
+        ]
+        body = pack_batch(agent="a", boot="6f1c0a2b9d3e4f50", batch=0, tables={"flows": flows})
+        assert (await site.send(reply.secret, body)).status_code == 200
+        core = site.running.core
+        made = core.applications(By.PROCESS, but="pathgrade")
+        assert [(row.process, row.grade.letter) for row in made.rows] == [("curl", Letter.D)]
+        assert [letter for letter in made.rows[0].hours if letter] == [Letter.D]
+        both = core.applications(By.DESTINATION).rows
+        assert [(row.remote_address, row.sessions, row.grade.letter) for row in both] == [
+            ("198.51.100.66", 40, Letter.F)
+        ]
+        assert core.applications(By.PROCESS, agent="nobody").rows == []
 
     with_server(scenario)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 import uvicorn
 
+from analytics.histogram import bucket
 from analytics.measurement import (
     CapacityTrust,
     Direction,
@@ -27,7 +28,10 @@ from analytics.measurement import (
     Rung,
     StampSource,
 )
+from analytics.passive import HOURS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdict
+from analytics.rules.load import load_rules
+from analytics.usage import HOUR_US, KEYS, By, Usage
 from server.api.core import AuditRow, Status
 from server.pages.app import report_app
 
@@ -272,6 +276,47 @@ FLOWS = [
 ]
 
 
+SESSIONS = [
+    ("radiologist", "getscu", Direction.OUT, "198.51.100.66", 4242, 261_000, 300),
+    ("pacs", "Orthanc", Direction.IN, "203.0.113.20", 4242, 24_000, 4),
+    ("pacs", "pathgrade", Direction.OUT, "198.51.100.130", 8440, 30_000, 0),
+]
+"""Agent, process, direction, remote address, port, round trip in us, segments sent again in an hour."""
+
+
+def usages(by: By, but: str | None) -> list[Usage]:
+    """A day, one hour of it without a session; getscu's are late all day, Orthanc's wait for the receiver."""
+    rest = set().union(*KEYS.values()) - set(KEYS[by])
+    blank = {name: getattr(Usage(agent=""), name) for name in rest}
+    return [
+        msgspec.structs.replace(usage(hour, told), **blank)
+        for told in SESSIONS
+        for hour in range(HOURS)
+        if hour != 3 and told[1] != but
+    ]
+
+
+def usage(hour: int, told: tuple[str, str, Direction, str, int, int, int]) -> Usage:
+    agent, process, direction, remote, port, rtt_us, again = told
+    return Usage(
+        agent=agent,
+        process=process,
+        direction=direction,
+        remote_address=remote,
+        service_port=port,
+        hour_us=since_us(AT_US) + hour * HOUR_US,
+        opened=40,
+        closed=40,
+        failed=hour % 2,
+        segments_sent=4_000,
+        segments_retransmitted=again if hour >= 16 else 0,
+        busy_us=60_000_000,
+        rwnd_limited_us=41_000_000 if process == "Orthanc" else 0,
+        bytes_sent=5_260_000,
+        srtt_lasting_histogram=(bucket(rtt_us), 40),
+    )
+
+
 @dataclass
 class FixtureCore:
     """A ``ReportCore`` over the fleet above; tests take agents away or give them other names."""
@@ -348,6 +393,12 @@ class FixtureCore:
             and flow.process != but
         ]
         return found[:limit]
+
+    def applications(
+        self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
+    ) -> Applications:
+        seen = [one for one in usages(by, but) if agent in (None, one.agent)]
+        return applications(seen, by=by, at_us=AT_US, rules=load_rules(), limit=limit)
 
     def audit(self, limit: int = 200) -> list[AuditRow]:
         rows = [AuditRow(at_us=AT_US, actor="pacs", action="enrol", subject="pacs", detail="site hospital")]

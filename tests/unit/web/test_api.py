@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from analytics.measurement import Flow
+from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report, Verdict
 from server.api.core import AuditRow, Status
 from tests.unit.web.fleet import HEADLINE, FixtureCore, serve
@@ -29,6 +30,8 @@ def api() -> Iterator[httpx.Client]:
         ("paths", Report),
         ("paths/radiologist/pacs", PathDetail),
         ("flows", list[Flow]),
+        ("applications", Applications),
+        ("applications?by=destination&agent=pacs", Applications),
         ("agents", list[Member]),
         ("audit", list[AuditRow]),
         ("profiles", list[str]),
@@ -75,6 +78,22 @@ def test_flows_are_filtered_and_limited(api: httpx.Client) -> None:
     assert len(api.get("flows", params={"limit": 1}).json()) == 1
 
 
+def test_applications_are_graded_by_process_and_by_destination(api: httpx.Client) -> None:
+    def told(**asked: str | int) -> list[tuple[str, str, str]]:
+        rows = api.get("applications", params=asked).json()["rows"]
+        return [(row["grade"]["letter"], row["process"], row["remote_address"]) for row in rows]
+
+    assert told(but="pathgrade") == [("D", "getscu", ""), ("A", "Orthanc", "")]
+    assert told(by="destination") == [
+        ("D", "", "198.51.100.66"),
+        ("A", "", "198.51.100.130"),
+        ("A", "", "203.0.113.20"),
+    ]
+    assert told(agent="radiologist") == [("D", "getscu", "")]
+    assert told(limit=1) == [("D", "getscu", "")]
+    assert api.get("applications", params={"limit": 1}).json()["is_cut"] is True
+
+
 @pytest.mark.parametrize(
     ("path", "status", "title", "remedy"),
     [
@@ -91,6 +110,8 @@ def test_flows_are_filtered_and_limited(api: httpx.Client) -> None:
             "pathgrade status shows whether a cycle is running",
         ),
         ("paths?profile=chess", 404, "no profile is called 'chess'", "one of: generic, pacs"),
+        ("applications?by=colour", 422, "A parameter does not fit", "see /v1/openapi.json for bounds"),
+        ("applications?limit=1001", 422, "A parameter does not fit", "see /v1/openapi.json for bounds"),
         ("flows?limit=0", 422, "A parameter does not fit", "see /v1/openapi.json for bounds"),
         ("flows?limit=many", 422, "A parameter does not fit", "see /v1/openapi.json for bounds"),
         ("export/paths?format=xls", 422, "A parameter does not fit", "see /v1/openapi.json for bounds"),
@@ -134,6 +155,7 @@ def test_a_fault_inside_is_one_problem() -> None:
 def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
     assert sorted(api.get("openapi.json").json()["paths"]) == [
         "/v1/agents",
+        "/v1/applications",
         "/v1/audit",
         "/v1/export/paths",
         "/v1/flows",

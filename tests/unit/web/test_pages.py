@@ -243,6 +243,52 @@ def test_the_page_is_small(site: httpx.Client) -> None:
     assert len(html) + sum(len(site.get(link).content) for link in assets) < 150_000
 
 
+def test_applications_are_above_the_flows_worst_first(site: httpx.Client) -> None:
+    html = site.get("/flows").text
+    body = Words(html).text
+    places = [
+        body.index(told) for told in ("Processes, worst first", "Destinations, worst first", "Sessions, ")
+    ]
+    assert places == sorted(places)
+    tables = re.findall(r'<table class="list applications".*?</table>', html, re.DOTALL)
+    assert len(tables) == 2
+    first = Words(tables[0]).text
+    assert first.index("D, poor") < first.index("getscu") < first.index("Orthanc")
+    for told in (
+        "258 ms",
+        "2.6 %",
+        "920 + 11 failed",
+        "of the sending time waited for the peer's receive window",
+    ):
+        assert told in first
+    assert "pathgrade" not in first
+    assert "to 198.51.100.66 port 4242" in Words(tables[1]).text
+
+
+def test_each_hour_is_a_letter_with_its_time(site: httpx.Client) -> None:
+    html = site.get("/flows").text
+    strip = re.search(r'<span class="hours".*?</span>\s*</span>', html, re.DOTALL)
+    assert strip is not None
+    assert 'aria-label="Hour by hour: 23 h D, 1 h no session"' in strip[0]
+    assert 'title="21:00 UTC: D, poor">D<' in strip[0]
+    assert 'title="00:00 UTC: no session">·<' in strip[0]
+    assert strip[0].count('class="hour ') == 24
+
+
+def test_applications_are_not_shown_where_one_process_is_asked_for(site: httpx.Client) -> None:
+    assert "Processes, worst" not in Words(site.get("/flows?process=getscu").text).text
+    assert "Processes, worst" not in Words(site.get("/flows?remote=198.51.100.66").text).text
+    only = Words(site.get("/flows?agent=radiologist").text).text
+    assert "Processes, worst" in only
+    assert "Orthanc" not in only
+
+
+def test_the_agents_own_applications_are_shown_when_asked_for(site: httpx.Client) -> None:
+    html = site.get("/flows?own=1").text
+    (processes, _) = re.findall(r'<table class="list applications".*?</table>', html, re.DOTALL)
+    assert "pathgrade" in Words(processes).text
+
+
 def test_filters_of_the_flows_page(site: httpx.Client) -> None:
     assert "getscu" not in Words(site.get("/flows?agent=pacs").text).text
     assert "Nothing fits." in Words(site.get("/flows?process=nobody").text).text

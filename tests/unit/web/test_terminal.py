@@ -6,7 +6,9 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
+from analytics.passive import Applications
 from analytics.report import Report
+from analytics.usage import By
 from server.pages import terminal
 from tests.unit.web.fleet import MEMBERS, FixtureCore, hops, row
 
@@ -44,6 +46,41 @@ def evil_hops() -> RenderableType:
     )
 
 
+def evil_applications() -> Applications:
+    made = CORE.applications(By.PROCESS)
+    return msgspec.structs.replace(made, rows=[msgspec.structs.replace(made.rows[0], process=EVIL)])
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 140, 160])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda width: terminal.flows(CORE.flows(), width),
+        lambda width: terminal.applications(CORE.applications(By.PROCESS), width),
+        lambda width: terminal.applications(CORE.applications(By.DESTINATION), width),
+    ],
+    ids=["flows", "processes", "destinations"],
+)
+def test_a_table_fits_its_terminal(draw, width: int) -> None:  # type: ignore[no-untyped-def]
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None, highlight=False).print(draw(width))
+    assert max(map(len, out.getvalue().splitlines())) <= width
+
+
+def test_a_wide_terminal_tells_all_of_an_application() -> None:
+    shown = drawn(terminal.applications(CORE.applications(By.PROCESS, but="pathgrade"), 1000))
+    first = next(line for line in shown.splitlines() if "getscu" in line)
+    assert first.startswith("D getscu")
+    assert f" {'D' * 3}·{'D' * 20} " in first
+    assert "2,400 of 92,000 segments sent again" in first
+    assert "68 % of the sending time waited for the peer's receive window: not the network" in shown
+
+
+def test_no_application_is_said_so() -> None:
+    none = msgspec.structs.replace(CORE.applications(By.PROCESS), rows=[])
+    assert drawn(terminal.applications(none, 80)) == "No session in 24 hours.\n"
+
+
 @pytest.mark.parametrize(
     "draw",
     [
@@ -53,8 +90,9 @@ def evil_hops() -> RenderableType:
         ),
         evil_hops,
         lambda: terminal.flows([msgspec.structs.replace(CORE.flows()[0], process=EVIL)], 1000),
+        lambda: terminal.applications(evil_applications(), 1000),
     ],
-    ids=["report", "status", "hops", "flows"],
+    ids=["report", "status", "hops", "flows", "applications"],
 )
 def test_what_other_hosts_say_reaches_the_terminal_as_text_only(draw) -> None:  # type: ignore[no-untyped-def]
     shown = drawn(draw())

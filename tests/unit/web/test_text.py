@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from analytics.measurement import Letter, Rung
+from analytics.measurement import Flow, Letter, Rung
 from server.pages import text
 
 
@@ -72,6 +72,33 @@ def test_why_rungs_failed_reads_back() -> None:
     told = "lan: other network; ipv6: no address: none at all"
     assert text.rungs_failed(told) == [("LAN", "other network"), ("IPv6", "no address: none at all")]
     assert text.rungs_failed("") == []
+
+
+@pytest.mark.parametrize(
+    ("told", "read"),
+    [
+        ({}, text.NOTHING),
+        ({"busy_us": 100}, text.NOTHING),
+        ({"busy_us": 100, "rwnd_limited_us": 68, "sndbuf_limited_us": 2}, "receiver 68 %"),
+        ({"busy_us": 100, "sndbuf_limited_us": 100}, "sender 100 %"),
+        ({"busy_us": 100, "rwnd_limited_us": 120}, "receiver 100 %"),
+        ({"busy_us": 0, "rwnd_limited_us": 120}, text.NOTHING),
+    ],
+)
+def test_who_held_a_flow_up(told: dict[str, int], read: str) -> None:
+    flow = Flow(tenant="default", agent="pacs", window_us=0, window_length_us=1, **told)  # type: ignore[arg-type]
+    assert text.limited(flow).replace(text.NBSP, " ") == read
+
+
+def test_a_share_of_nothing_is_not_known() -> None:
+    assert text.share(0, 0) is None
+    assert text.share(0, 5) == 0
+    assert text.share(1, 300) == 33
+
+
+def test_a_timeline_in_words() -> None:
+    assert text.hours([Letter.A, None, Letter.A, Letter.UNKNOWN]) == "2 h A, 1 h ?, 1 h no session"
+    assert text.hours([Letter.F]) == "1 h F"
 
 
 def test_every_rung_and_letter_has_words() -> None:

@@ -1,5 +1,6 @@
 """Batches from outside: what is taken, what is refused, and with which words."""
 
+from array import array
 from typing import Any
 
 import msgspec
@@ -65,7 +66,7 @@ def test_all_tables_fit_in_one_batch() -> None:
 
 def test_an_unknown_schema_version_says_who_must_be_upgraded() -> None:
     body = altered(lambda batch: batch.update(schema=SCHEMA_VERSION + 1))
-    with pytest.raises(SchemaVersionError, match="batch schema 2; this server knows 1") as caught:
+    with pytest.raises(SchemaVersionError, match="batch schema 3; this server knows 2") as caught:
         check_batch(body)
     assert caught.value.remedy.startswith("upgrade the server")
 
@@ -91,7 +92,7 @@ def column(batch: dict[str, Any], name: str) -> dict[str, Any]:
         (lambda b: column(b, "dst").update(data=b"homeHOME"), "readings.dst: not a name"),
         (lambda b: column(b, "dst").update(data=b"homehom\n"), "readings.dst: not a name"),
         (lambda b: column(b, "dst").update(data=b"\xff\xfe\xff\xfehome"), "not UTF-8"),
-        (lambda b: column(b, "dst").update(offsets=b"\0" * 12), "offsets that do not fit the text"),
+        (lambda b: column(b, "dst").update(offsets=b"\0" * 12), "offsets that do not fit the data"),
         (lambda b: column(b, "sent").update(valid=b"\3"), "a validity map that does not fit"),
         (lambda b: column(b, "src").update(data=b"homehome"), "rows that are not pacs's"),
         (lambda b: column(b, "rtt_p50_us").update(valid=b""), "a validity map that does not fit"),
@@ -100,6 +101,64 @@ def column(batch: dict[str, Any], name: str) -> dict[str, Any]:
 def test_a_bad_batch_gets_one_clear_error(change: Any, words: str) -> None:
     with pytest.raises(BatchError, match=words):
         check_batch(altered(change))
+
+
+@pytest.mark.parametrize(
+    ("items", "offsets", "words"),
+    [
+        ([5, 1], [0, 2], ""),
+        ([], [0, 0], ""),
+        ([5, 1, 6], [0, 3], "a bucket without its count"),
+        ([6, 1, 5, 1], [0, 4], "buckets that do not rise"),
+        ([960, 1], [0, 2], "buckets outside 0..959"),
+        ([5, 0], [0, 2], "counts outside"),
+        ([5, -1], [0, 2], "counts outside"),
+        ([5, 1], [0, 4], "offsets that do not fit the data"),
+        ([5, 1], [0, 1], "offsets that do not fit the data"),
+        ([5, 1], [2, 2], "offsets that do not fit the data"),
+        ([5, 1], [0, -2], "offsets that do not fit the data"),
+        ([5, 1], [0, 2, 2], "offsets that do not fit 1 rows"),
+        ([part for number in range(961) for part in (number, 1)], [0, 1922], "more than 1920 integers"),
+    ],
+)
+def test_a_column_of_histograms_is_checked(items: list[int], offsets: list[int], words: str) -> None:
+    flow = Flow(tenant="default", agent="pacs", window_us=5, window_length_us=10)
+    body = pack_batch(agent="pacs", boot="00c0ffee", batch=1, tables={"flows": [flow]})
+    batch = msgspec.msgpack.decode(body)
+    block = {"data": array("q", items).tobytes(), "offsets": array("i", offsets).tobytes()}
+    batch["tables"]["flows"]["columns"]["srtt_histogram"] = block
+    if words:
+        with pytest.raises(BatchError, match=words):
+            check_batch(msgspec.msgpack.encode(batch))
+    else:
+        check_batch(msgspec.msgpack.encode(batch))
+
+
+def test_data_that_is_no_whole_number_of_integers_is_refused() -> None:
+    flow = Flow(tenant="default", agent="pacs", window_us=5, window_length_us=10)
+    batch = msgspec.msgpack.decode(
+        pack_batch(agent="pacs", boot="00c0ffee", batch=1, tables={"flows": [flow]})
+    )
+    block = {"data": b"\0" * 15, "offsets": array("i", [0, 1]).tobytes()}
+    batch["tables"]["flows"]["columns"]["srtt_histogram"] = block
+    with pytest.raises(BatchError, match="offsets that do not fit the data"):
+        check_batch(msgspec.msgpack.encode(batch))
+
+
+@pytest.mark.parametrize(
+    ("told", "fault"),
+    [
+        ((40, 2), ""),
+        ([40, 2], "flows.srtt_histogram: list, not ints"),
+        ((40, 2.0), "flows.srtt_histogram: tuple, not ints"),
+        ((40,), "flows.srtt_histogram: a bucket without its count"),
+        ((40, 2**63), "flows.srtt_histogram: counts outside"),
+    ],
+)
+def test_a_histogram_is_checked_before_it_is_packed(told: Any, fault: str) -> None:
+    flow = Flow(tenant="default", agent="pacs", window_us=5, window_length_us=10, srtt_histogram=told)
+    found = row_fault("flows", flow, "pacs")
+    assert found.startswith(fault) if fault else not found
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x81", b"[]", b"\x93\1\2\3", b"\x91" * 5000])
