@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 from pathlib import Path
@@ -31,6 +32,8 @@ from analytics.wire import ServiceOffer
 
 MAX_FILE: Final = 64 * 1024
 MAX_TOKEN: Final = 200
+
+USER_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_.-]*\Z"
 
 _HOST: Final = re.compile(r"^[A-Za-z0-9._:-]+\Z")
 
@@ -53,17 +56,32 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Folder of compiled eBPF programs; agents may share one. Default: ``cache`` under ``data``."""
     services: Annotated[list[ServiceOffer], msgspec.Meta(max_length=16)] = []
     """What people open on this host, see below."""
-    passive: Literal["ebpf", "off"] = "ebpf"
-    """How TCP sessions of this host are watched."""
+    passive: Literal["auto", "ebpf", "inet_diag", "off"] = "auto"
+    """How TCP sessions of this host are watched. ``auto``: by eBPF, else by polling, with a warning that says
+    what is missed and why. ``ebpf``: by eBPF, or refuse to run. ``inet_diag``: by polling. ``off``: not."""
     namespaces: Literal["own", "all"] = "own"
     """Whose sessions: of the agent's own network namespace, or of all (containers too)."""
+    recent_minutes: Annotated[int, msgspec.Meta(ge=1, le=60)] = 10
+    """How long a closed session can be looked at with ``pathgrade flows`` on this host."""
     mesh: bool = True
     """Whether this agent takes part in active tests."""
+    user: Annotated[str, msgspec.Meta(pattern=USER_PATTERN, max_length=32)] = "pathgrade"
+    """Account that an agent started by root becomes, once eBPF is loaded. Where there is no such account: a
+    number that no account has. Started by any other user, the agent stays that user."""
 
     @property
     def cache_folder(self) -> Path:
         """Where compiled eBPF programs are kept."""
         return self.cache or self.data / "cache"
+
+    def with_token(self) -> Config:
+        """Read the token now, while this process may: without root it may not.
+
+        One that cannot be read is missed only where it is needed, at the enrolment.
+        """
+        with contextlib.suppress(ConfigError):
+            return msgspec.structs.replace(self, token=self.enrolment_token(), token_file=None)
+        return self
 
     def enrolment_token(self) -> str | None:
         """Read the token, from the file if one is named; None if none is set. Raises ``ConfigError``."""

@@ -6,10 +6,16 @@
     ├── ConfigError            a configuration that does not hold
     ├── IdentityError          the key or certificate cannot be read or written
     ├── FolderError            the data folder cannot be used, or another agent uses it
+    ├── PrivilegesError        root or a capability cannot be given up, or one that is needed is not held
+    ├── SockDiagError          the kernel does not list its TCP sockets
     ├── EnrolmentError         the server does not let this agent in
     ├── CredentialRefusedError the server no longer knows this agent: it must enrol again
     ├── ServerSilentError      the server cannot be reached, or cannot take this now; trying again helps
     │   └── OutboxError        the outbox cannot be read or tidied now: as good as a silent server
+    ├── LocalError             this host's agent cannot be asked for its sessions
+    │   ├── LocalRefusedError  it does not answer this user
+    │   ├── LocalAnswerError   it does not take the question, or its answer cannot be read
+    │   └── SessionUnknownError    no session, or more than one, has that id
     └── MeshError              an active test cannot go on
         ├── SignallingError    the peer, or the way to it through the server, broke off
         ├── RungError          one rung of the ladder did not connect
@@ -48,6 +54,18 @@ class FolderError(AgentError):
     exit_code = 73
 
 
+class PrivilegesError(AgentError):
+    """Root or a capability cannot be given up, or one that is needed is not held."""
+
+    exit_code = 77
+
+
+class SockDiagError(AgentError):
+    """The kernel does not list its TCP sockets, or not those that were asked for."""
+
+    exit_code = 69
+
+
 class EnrolmentError(AgentError):
     """The server does not let this agent in: its token or its name is refused."""
 
@@ -77,6 +95,30 @@ class OutboxError(ServerSilentError):
     """
 
     exit_code = 74
+
+
+class LocalError(AgentError):
+    """The agent of this host cannot be asked for its sessions: most often, none runs."""
+
+    exit_code = 69
+
+
+class LocalRefusedError(LocalError):
+    """The agent of this host does not answer this user."""
+
+    exit_code = 77
+
+
+class LocalAnswerError(LocalError):
+    """The agent does not take the question, or its answer cannot be read."""
+
+    exit_code = 65
+
+
+class SessionUnknownError(LocalError):
+    """No session, or more than one, has an id that begins so."""
+
+    exit_code = 65
 
 
 class MeshError(AgentError):

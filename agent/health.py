@@ -5,25 +5,14 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from analytics.wire import Health
+from ebpf.events import Counters
 
 EVERY_S: Final = 30.0
 _STATM: Final = Path("/proc/self/statm")  # proc(5): pages; the second is resident
 _PAGE_KB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
-
-
-class Watching(Protocol):
-    """What this module needs of ``ebpf.load.Monitor``."""
-
-    @property
-    def seen(self) -> int:
-        """Kernel events read."""
-
-    @property
-    def lost(self) -> int:
-        """Kernel events lost."""
 
 
 def cpu_us() -> int:
@@ -36,13 +25,26 @@ def rss_kb() -> int:
     return int(_STATM.read_text().split()[1]) * _PAGE_KB
 
 
-def health(watching: Watching | None, *, batches_waiting: int, packets_refused: int) -> Health:
-    """Take stock."""
+def health(counters: Counters | None, *, batches_waiting: int, packets_refused: int) -> Health:
+    """Take stock; ``counters`` of the source of sessions, None where there is none."""
+    seen, lost, missed = counters or Counters(seen=(), lost=(), missed=0)
     return Health(
         cpu_us=cpu_us(),
         rss_kb=rss_kb(),
-        events_seen=watching.seen if watching else 0,
-        events_lost=watching.lost if watching else 0,
+        events_seen=sum(seen),
+        events_lost=sum(lost),
+        events_missed=missed,
+        lost_by_cpu=list(lost),
         batches_waiting=batches_waiting,
         packets_refused=packets_refused,
+    )
+
+
+def line(now: Health) -> str:
+    """Put it into one line of the log. Losses are named by CPU, where there are any."""
+    by_cpu = ",".join(f"{cpu}:{lost}" for cpu, lost in enumerate(now.lost_by_cpu) if lost)
+    return (
+        f"health cpu_us={now.cpu_us} rss_kb={now.rss_kb} waiting={now.batches_waiting}"
+        f" seen={now.events_seen} lost={now.events_lost} missed={now.events_missed}"
+        + (f" lost_by_cpu={by_cpu}" if by_cpu else "")
     )

@@ -140,6 +140,7 @@ def _agent_config(lab: Lab, site: Site, agent: Agent, token_file: Path) -> str:
         "label": agent.label,
         "data": str(lab.folder / f"agent-{agent.name}"),
         "cache": str(AGENT_CACHE),
+        "passive": "ebpf",  # a fall back to polling must not go unseen
     }
     lines = [f"{key} = {_quoted(value)}" for key, value in values.items()]
     for service in agent.services:

@@ -2,13 +2,16 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import pytest
 
+from agent import folder
 from agent.config import Config
+from agent.passive.source import Passive
 from agent.run import live
 from analytics.report import Member
 from server.app import Running, serving
@@ -59,13 +62,32 @@ def place(tmp_path: Path) -> Place:
 @asynccontextmanager
 async def running_agent(config: Config) -> AsyncIterator[asyncio.Task[None]]:
     """Let an agent live; what ends it before its time is raised."""
-    life = asyncio.create_task(live(config))
+    life = asyncio.create_task(whole_life(config))
     try:
         yield life
     finally:
         life.cancel()
         with suppress(asyncio.CancelledError):
             await life
+
+
+async def whole_life(config: Config) -> None:
+    """What ``agent.run.run`` does, but in this process, which keeps its privileges."""
+    with folder.exclusive(config.data):
+        await live(config, Passive(None, "off"))
+
+
+@pytest.fixture
+def life_of() -> Callable[[Config], object]:
+    return whole_life
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that any user may pass, as /var/lib: an agent that root starts becomes somebody else."""
+    with tempfile.TemporaryDirectory(prefix="pathgrade-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
 
 
 @pytest.fixture

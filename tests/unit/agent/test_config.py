@@ -32,7 +32,8 @@ def test_a_good_one(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("pg-token\n")
     config = load(written(tmp_path, GOOD))
     assert (config.name, config.site, config.services[0].port) == ("pacs", "hospital", 4242)
-    assert (config.passive, config.mesh, config.namespaces) == ("ebpf", True, "own")
+    assert (config.passive, config.mesh, config.namespaces) == ("auto", True, "own")
+    assert (config.user, config.recent_minutes) == ("pathgrade", 10)
     assert config.cache_folder == tmp_path / "data" / "cache"
     assert config.enrolment_token() == "pg-token"
 
@@ -50,6 +51,9 @@ def test_a_good_one(tmp_path: Path) -> None:
         (("http://192.0.2.10:8440", "http://h:99999"), "server: 'http://h:99999' is not"),
         (("http://192.0.2.10:8440", "http://h:1/x?y"), "server: 'http://h:1/x?y' is not"),
         (('label = "the PACS"', 'passive = "maybe"'), "passive: Invalid enum value 'maybe'"),
+        (('label = "the PACS"', "recent_minutes = 0"), "recent_minutes: Expected `int` >= 1"),
+        (('label = "the PACS"', "recent_minutes = 61"), "recent_minutes: Expected `int` <= 60"),
+        (('label = "the PACS"', 'user = "a user"'), "user: Expected `str` matching regex"),
         (('label = "the PACS"', 'token = "pg-too"'), "token and token_file are both set"),
     ],
 )
@@ -69,3 +73,12 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     config = load(written(tmp_path, GOOD))
     with pytest.raises(ConfigError, match="token: No such file"):
         config.enrolment_token()
+
+
+def test_the_token_can_be_read_before_the_file_is_out_of_reach(tmp_path: Path) -> None:
+    config = load(written(tmp_path, GOOD))
+    assert config.with_token() == config  # not there: missed only where it is needed
+    (tmp_path / "token").write_text("pg-token\n")
+    early = config.with_token()
+    (tmp_path / "token").unlink()
+    assert early.enrolment_token() == "pg-token"

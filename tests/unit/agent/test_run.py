@@ -13,7 +13,6 @@ import pytest
 from agent.enrol import FILE_NAME
 from agent.errors import EnrolmentError, FolderError
 from agent.outbox import Outbox
-from agent.run import live
 from analytics.measurement import Flow
 
 ROOT = Path(__file__).parents[3]
@@ -73,7 +72,7 @@ def test_it_waits_for_a_server_that_is_not_there_and_says_so_once(
     asyncio.run(scenario())
 
 
-def test_a_refused_token_ends_it_with_a_remedy(place: Any) -> None:
+def test_a_refused_token_ends_it_with_a_remedy(place: Any, life_of: Any) -> None:
     async def scenario() -> None:
         async with place.serving():
             for config, words in (
@@ -81,7 +80,7 @@ def test_a_refused_token_ends_it_with_a_remedy(place: Any) -> None:
                 (place.config(), "no token"),
             ):
                 with pytest.raises(EnrolmentError, match=words) as caught:
-                    await live(config)
+                    await life_of(config)
                 assert caught.value.remedy
                 assert caught.value.exit_code == 77
 
@@ -89,21 +88,21 @@ def test_a_refused_token_ends_it_with_a_remedy(place: Any) -> None:
 
 
 def test_a_name_that_is_taken_ends_it_with_a_remedy(
-    place: Any, agent_of: Any, until: Any, online: Any
+    place: Any, agent_of: Any, life_of: Any, until: Any, online: Any
 ) -> None:
     async def scenario() -> None:
         async with place.serving() as server, agent_of(place.config(token=place.token())) as life:
             await until(lambda: online(server, "pacs"), life)
             impostor = place.config(token=place.token(), data=place.folder / "impostor")
             with pytest.raises(EnrolmentError, match="'pacs' belongs to another agent") as caught:
-                await live(impostor)
+                await life_of(impostor)
             assert caught.value.remedy
 
     asyncio.run(scenario())
 
 
 def test_a_server_that_forgot_it_is_enrolled_at_again(
-    place: Any, agent_of: Any, until: Any, online: Any
+    place: Any, agent_of: Any, life_of: Any, until: Any, online: Any
 ) -> None:
     async def scenario() -> None:
         async with place.serving() as server, agent_of(place.config(token=place.token())) as life:
@@ -117,7 +116,7 @@ def test_a_server_that_forgot_it_is_enrolled_at_again(
         (place.data / "state.sqlite").unlink()
         async with place.serving():
             with pytest.raises(EnrolmentError, match="no token"):
-                await live(place.config())
+                await life_of(place.config())
 
     asyncio.run(scenario())
 
@@ -164,20 +163,20 @@ def test_it_keeps_what_a_killed_server_had_not_acknowledged(place: Any, agent_of
     asyncio.run(scenario())
 
 
-def test_two_agents_do_not_share_a_folder(place: Any, agent_of: Any, until: Any) -> None:
+def test_two_agents_do_not_share_a_folder(place: Any, agent_of: Any, life_of: Any, until: Any) -> None:
     async def scenario() -> None:
         async with agent_of(place.config(token="pg-some-token")) as life:
             await until((place.folder / "pacs" / "identity.pem").exists, life)
             with pytest.raises(FolderError, match="another agent holds it"):
-                await live(place.config())
+                await life_of(place.config())
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("what", ["a file in its place", "read-only"])
-def test_a_folder_it_cannot_write_is_one_error(place: Any, tmp_path: Path, what: str) -> None:
-    data = tmp_path / "agent-data"
-    config = write_config(tmp_path, place.port, data=data)
+def test_a_folder_it_cannot_write_is_one_error(place: Any, open_folder: Path, what: str) -> None:
+    data = open_folder / "agent-data"
+    config = write_config(open_folder, place.port, data=data)
     before: list[str] = []
     if what == "read-only":
         data.mkdir()
@@ -191,16 +190,16 @@ def test_a_folder_it_cannot_write_is_one_error(place: Any, tmp_path: Path, what:
     assert "  try: " in said
 
 
-def test_without_the_capability_it_says_what_to_do(place: Any, tmp_path: Path) -> None:
-    config = write_config(tmp_path, place.port, passive="ebpf")
+def test_without_the_capability_it_says_what_to_do(place: Any, open_folder: Path) -> None:
+    config = write_config(open_folder, place.port, passive="ebpf")
     code, said = run_agent(config, ["setpriv", "--bounding-set=-all", "--inh-caps=-all"])
     assert code == 77
     assert "CAP_BPF" in said
     assert "  try: " in said
 
 
-def test_sigterm_ends_it_within_two_seconds(place: Any, tmp_path: Path, until: Any) -> None:
-    config = write_config(tmp_path, place.port, token=place.token())
+def test_sigterm_ends_it_within_two_seconds(place: Any, open_folder: Path, until: Any) -> None:
+    config = write_config(open_folder, place.port, token=place.token())
     command = [*COMMAND, "agent", "run", "--config", str(config)]
 
     async def scenario() -> None:
