@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, Protocol, runtime_checkable
 
@@ -18,12 +19,26 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from analytics.measurement import Session
     from server.api.client import Client
 
 PIPE_WIDTH: Final = 160
 """Columns of a table that no terminal limits: all of them."""
 
 EXIT_INTERRUPTED: Final = 130
+
+OWN_PROCESS: Final = "pathgrade"
+"""Command name of agents: their own sessions are left out unless asked for."""
+
+
+class Sort(StrEnum):
+    """Orders of this host's sessions: those of ``agent.terminal.SORTS``."""
+
+    BYTES = "bytes"
+    RTT = "rtt"
+    LOSS = "loss"
+    AGE = "age"
+    PROCESS = "process"
 
 
 def example(*commands: str) -> str:
@@ -41,6 +56,8 @@ app = typer.Typer(
 server_app = typer.Typer(help="The server: collects, grades and shows.", no_args_is_help=True)
 agent_app = typer.Typer(help="The agent: measures, on each host.", no_args_is_help=True)
 export_app = typer.Typer(help="Files for other tools.", no_args_is_help=True)
+flows_app = typer.Typer(invoke_without_command=True)
+app.add_typer(flows_app, name="flows")
 app.add_typer(server_app, name="server")
 app.add_typer(agent_app, name="agent")
 app.add_typer(export_app, name="export")
@@ -138,31 +155,170 @@ def hops(
     return _show(terminal.hops(detail, detail.forward.grade.profile))
 
 
-@app.command(
-    epilog=example("pathgrade flows --agent radiologist", "pathgrade flows --process Orthanc --json")
+DataFolder = Annotated[
+    Path,
+    typer.Option(
+        "--data", envvar="PATHGRADE_AGENT_DATA", metavar="DIR", help="Data folder of this host's agent."
+    ),
+]
+
+
+@flows_app.callback(
+    epilog=example(
+        "pathgrade flows",
+        "pathgrade flows --sort bytes --process Orthanc",
+        "pathgrade flows show 1f00c2",
+        "pathgrade flows --agent radiologist",
+        "pathgrade flows --url http://192.0.2.10:8080 --process Orthanc --json",
+    )
 )
 def flows(
+    context: typer.Context,
     *,
-    url: Url = DEFAULT_URL,
-    agent: Annotated[str | None, typer.Option(metavar="NAME", help="Seen by this agent.")] = None,
+    data: DataFolder = Path("/var/lib/pathgrade-agent"),
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url", envvar="PATHGRADE_URL", metavar="URL", help=f"Ask the server. [default: {DEFAULT_URL}]"
+        ),
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Ask the server: what this agent saw.")
+    ] = None,
     process: Annotated[str | None, typer.Option(metavar="COMM", help="Of this process.")] = None,
     remote: Annotated[str | None, typer.Option(metavar="ADDRESS", help="With this remote address.")] = None,
     own: Annotated[bool, typer.Option("--own", help="The agents' own sessions too.")] = False,
+    sort: Annotated[
+        Sort | None, typer.Option(help="This host's: most first. [default: newest first]")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=5000, help="At most so many.")] = 50,
+    once: Annotated[bool, typer.Option("--once", help="Print one time, do not refresh.")] = False,
     json: Json = False,
 ) -> None:
-    """List what the applications saw.
+    """List TCP sessions: this host's, live, or what the fleet's applications saw.
 
-    TCP sessions by process and remote service, as the kernels of the agents' hosts tell them; newest first.
+    Without --agent and --url, the agent of this host is asked for each session, open or closed some minutes
+    ago; in a terminal the table is refreshed every second, until Ctrl-C. With one of them, the server is
+    asked for the sessions of the agents' hosts, summed by process and remote service, newest first.
     """
-    from server.api.core import OWN_PROCESS
+    if context.invoked_subcommand:
+        return _refuse_elsewhere(agent)
+    asked = {"process": process, "remote": remote, "but": None if own or process else OWN_PROCESS}
+    if not _is_server_asked(context, agent, url):
+        return _flows_here(data, asked, sort, limit, once=once, json=json)
+    if sort is not None:
+        raise typer.BadParameter("the server's rows are newest first", param_hint="--sort")
+    return _flows_of_fleet(url or DEFAULT_URL, {**asked, "agent": agent}, limit, json=json)
+
+
+@flows_app.command("show", epilog=example("pathgrade flows show 1f00c2"))
+def flows_show(
+    context: typer.Context,
+    session: Annotated[
+        str, typer.Argument(metavar="ID", help="Id of a session of this host, or how it begins.")
+    ],
+    *,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Data folder of this host's agent, as before show.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Tell the TCP life of one session in words.
+
+    What held it up: the network (round trip, window, loss), the sender, the receiver or the application; how
+    it connected and ended; whose it was. Only what this host's kernel knows is said.
+    """
+    from agent import local, terminal
+    from analytics.tcp_life import life
+
+    assert context.parent is not None  # the group
+    found = local.find((data or context.parent.params["data"]) / local.SOCKET_NAME, session)
+    told = life(found)
+    if json:
+        return _print_json({"session": found, "life": told})
+    return _show(terminal.tell(found, told))
+
+
+def _refuse_elsewhere(agent: str | None) -> None:
+    if agent is not None:
+        raise typer.BadParameter("sessions stay on their host: run show there", param_hint="--agent")
+
+
+def _is_server_asked(context: typer.Context, agent: str | None, url: str | None) -> bool:
+    """Tell who is asked: what the command line names wins over what the environment names."""
+    source = context.get_parameter_source("data")
+    here = source is not None and source.name == "COMMANDLINE"
+    if here and agent is not None:
+        raise typer.BadParameter("one is of this host, the other of the server", param_hint="--data, --agent")
+    return not here and (agent is not None or url is not None)
+
+
+def _flows_of_fleet(url: str, asked: dict[str, str | None], limit: int, *, json: bool) -> None:
     from server.pages import terminal
 
-    but = None if own or process else OWN_PROCESS
-    found = _client(url).flows(agent=agent, process=process, remote=remote, but=but, limit=limit)
+    found = _client(url).flows(**asked, limit=limit)
     if json:
         return _print_json(found)
     return _show(terminal.flows(found, _width()))
+
+
+def _flows_here(
+    data: Path, asked: dict[str, str | None], sort: Sort | None, limit: int, *, once: bool, json: bool
+) -> None:
+    from contextlib import suppress
+
+    from rich.console import Console
+
+    from agent import local, terminal
+
+    def look(most: int) -> list[Session]:
+        most = min(most, limit)
+        found = local.ask(data / local.SOCKET_NAME, **asked, limit=local.MOST if sort else most)
+        return sorted(found, key=terminal.SORTS[sort])[:most] if sort else found
+
+    if json:
+        return _print_json(look(limit))
+    if once or not sys.stdout.isatty():
+        return _show(terminal.sessions(look(limit), _width()))
+    with suppress(KeyboardInterrupt):  # the way out of a live view
+        terminal.watch(Console(highlight=False), lambda rows: terminal.sessions(look(rows), _width()))
+    return None
+
+
+class Grouping(StrEnum):
+    """What sessions are graded by: ``analytics.usage.By``."""
+
+    PROCESS = "process"
+    DESTINATION = "destination"
+
+
+@app.command(
+    epilog=example(
+        "pathgrade apps",
+        "pathgrade apps --by destination --agent pacs",
+        "pathgrade apps --json | jq '.rows[] | select(.grade.letter == \"D\")'",
+    )
+)
+def apps(
+    *,
+    url: Url = DEFAULT_URL,
+    by: Annotated[Grouping, typer.Option(help="Grade processes, or destinations.")] = Grouping.PROCESS,
+    agent: Annotated[str | None, typer.Option(metavar="NAME", help="Seen by this agent.")] = None,
+    own: Annotated[bool, typer.Option("--own", help="The agents' own sessions too.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
+    json: Json = False,
+) -> None:
+    """Grade applications by what their own TCP sessions saw in 24 hours.
+
+    The worse of the median round trip and of the share of segments sent again; a letter for each hour, the
+    running one last; and whether it was the network at all. No test traffic is sent for it.
+    """
+    from server.pages import terminal
+
+    made = _client(url).applications(by=by.value, agent=agent, but=None if own else OWN_PROCESS, limit=limit)
+    if json:
+        return _print_json(made)
+    return _show(terminal.applications(made, _width()))
 
 
 @export_app.command(
@@ -280,6 +436,37 @@ def agent_run(
     from agent.run import run
 
     run(load(config))
+
+
+@agent_app.command(
+    "check",
+    epilog=example(
+        "pathgrade agent check",
+        "pathgrade agent check --config /etc/pathgrade/agent.toml --json | jq '.ebpf[] | select(.ok | not)'",
+    ),
+)
+def agent_check(
+    *,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The agent's TOML file. [default: the defaults]")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say whether passive capture by eBPF would work here.
+
+    Loads and attaches every program for a moment, and names what to do where one is refused. Also: who the
+    agent would run as, its data folder, and the fallback. Exits with 77 if eBPF would not work.
+    """
+    from agent.check import drawn, survey
+    from agent.config import load
+    from ebpf.check import check
+
+    made = survey(load(config) if config else None, check)
+    if json:
+        _print_json(made)
+    else:
+        _show(drawn(made))
+    raise typer.Exit(made.exit_code)
 
 
 @app.command(epilog=example("pathgrade version"))

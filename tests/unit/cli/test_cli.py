@@ -21,6 +21,8 @@ COMMANDS = [
     ["paths"],
     ["hops"],
     ["flows"],
+    ["flows", "show"],
+    ["apps"],
     ["export"],
     ["export", "paths"],
     ["server"],
@@ -28,6 +30,7 @@ COMMANDS = [
     ["server", "token"],
     ["agent"],
     ["agent", "run"],
+    ["agent", "check"],
     ["version"],
 ]
 
