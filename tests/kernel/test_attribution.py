@@ -2,25 +2,28 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from socket import AF_INET, AF_INET6
 from typing import Any
 
 import pytest
 
-from agent.passive.sessions import FlowTable
-from agent.passive.watch import watch
+from agent.passive.watch import Watch
 from analytics.measurement import Direction, Flow
 from ebpf.events import Opener, OwnerEvidence, SessionEvent
-from ebpf.load import open_monitor
+from ebpf.load import Monitor, open_monitor
 
 pytestmark = pytest.mark.kernel
 
 Start = Callable[..., subprocess.Popen[str]]
 Collect = Callable[..., list[SessionEvent]]
-APPS = Path(__file__).parent / "apps"
+Built = Callable[[str], Path]
 FILE_SIZE = 200_003
+LIMIT_S = 10
 
 CONVERSE = (
     "import socket, sys\n"
@@ -38,12 +41,26 @@ def ends(events: list[SessionEvent], port: int) -> tuple[SessionEvent, SessionEv
     return client, server
 
 
+@contextmanager
+def watched(cable: Any, cache: Path) -> Iterator[tuple[Monitor, Monitor]]:
+    """Watch each namespace by itself: what else goes on on this machine cannot fill the rings."""
+    with (
+        open_monitor(netns=cable.left.inode, cache=cache) as left,
+        open_monitor(netns=cable.right.inode, cache=cache) as right,
+    ):
+        yield left, right
+
+
 def tell(process: subprocess.Popen[str], line: str = "go") -> str:
     """Send a line, read one."""
+    say(process, line)
+    return next_line(process)
+
+
+def say(process: subprocess.Popen[str], line: str = "go") -> None:
     assert process.stdin is not None
     process.stdin.write(line + "\n")
     process.stdin.flush()
-    return next_line(process)
 
 
 def next_line(process: subprocess.Popen[str]) -> str:
@@ -51,23 +68,28 @@ def next_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
+def serve_files(namespace: Any, start: Start, folder: Path, port: int) -> subprocess.Popen[str]:
+    return start(
+        namespace.python("-u", "-m", "http.server", "--directory", folder, port),
+        ready=f"Serving HTTP on 0.0.0.0 port {port} (http://0.0.0.0:{port}/) ...",
+    )
+
+
 def test_curl_and_http_server(
     cable: Any, cache: Path, start: Start, collect: Collect, tmp_path: Path
 ) -> None:
     (tmp_path / "ct.dcm").write_bytes(os.urandom(FILE_SIZE))
-    web = start(
-        cable.right.python("-u", "-m", "http.server", "--directory", tmp_path, "7080"),
-        ready="Serving HTTP on 0.0.0.0 port 7080 (http://0.0.0.0:7080/) ...",
-    )
-    with open_monitor(netns=None, cache=cache) as monitor:
+    web = serve_files(cable.right, start, tmp_path, 7080)
+    with watched(cable, cache) as (left, right):
         curl = start(cable.left.argv("curl", "-so", "/dev/null", f"http://{cable.right.v4}:7080/ct.dcm"))
-        curl.wait(10)
-        client, server = ends(collect(monitor, 2, port=7080), 7080)
+        curl.wait(LIMIT_S)
+        (client,), (server,) = collect(left, 1, port=7080), collect(right, 1, port=7080)
 
     assert (client.process, client.pid, client.opener) == ("curl", curl.pid, Opener.LOCAL)
     assert (server.process, server.pid, server.opener) == ("python", web.pid, Opener.REMOTE)
     assert client.owner_evidence == OwnerEvidence.CONNECT
     assert server.owner_evidence == OwnerEvidence.IO
+    assert client.service_port == server.service_port == 7080
     assert FILE_SIZE < client.payload_received == server.payload_acked
 
 
@@ -75,13 +97,10 @@ def test_both_ends_on_loopback(
     cable: Any, cache: Path, start: Start, collect: Collect, tmp_path: Path
 ) -> None:
     """Where the task that runs when a segment comes in is the peer."""
-    web = start(
-        cable.left.python("-u", "-m", "http.server", "--directory", tmp_path, "7081"),
-        ready="Serving HTTP on 0.0.0.0 port 7081 (http://0.0.0.0:7081/) ...",
-    )
+    web = serve_files(cable.left, start, tmp_path, 7081)
     with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
         curl = start(cable.left.argv("curl", "-so", "/dev/null", "http://127.0.0.1:7081/"))
-        curl.wait(10)
+        curl.wait(LIMIT_S)
         client, server = ends(collect(monitor, 2, port=7081), 7081)
 
     assert (client.process, client.pid) == ("curl", curl.pid)
@@ -100,6 +119,22 @@ def test_server_that_forks(cable: Any, cache: Path, start: Start, collect: Colle
     assert event.owner_evidence == OwnerEvidence.IO
 
 
+@pytest.mark.parametrize("read_before", [0, 3])
+def test_server_that_hands_the_socket_over(
+    read_before: int, cable: Any, cache: Path, start: Start, collect: Collect
+) -> None:
+    """To a process that did not accept it (SCM_RIGHTS): who answers owns it, whoever read first."""
+    server = start(cable.left.app("hand_over.py", "7087", read_before), ready="ready")
+    with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
+        client = start(cable.left.code(CONVERSE.format(port=7087)), ready="connected")
+        assert tell(client) == "b'answer'"
+        worker = int(next_line(server))
+        asked, answered = ends(collect(monitor, 2, port=7087), 7087)
+
+    assert (asked.pid, answered.pid, answered.owner_evidence) == (client.pid, worker, OwnerEvidence.IO)
+    assert worker != server.pid
+
+
 def test_session_older_than_the_agent(cable: Any, cache: Path, start: Start, collect: Collect) -> None:
     server = start(cable.left.app("fork_server.py", "7083", "1"), ready="ready")
     client = start(cable.left.code(CONVERSE.format(port=7083)), ready="connected")
@@ -110,6 +145,26 @@ def test_session_older_than_the_agent(cable: Any, cache: Path, start: Start, col
 
     assert (asked.process, asked.pid, asked.opener) == ("python", client.pid, Opener.UNKNOWN)
     assert (answered.process, answered.pid, answered.opener) == ("python", child, Opener.UNKNOWN)
+
+
+def test_an_older_session_that_does_nothing_more(
+    cable: Any, cache: Path, start: Start, collect: Collect
+) -> None:
+    """Its owner is who holds it."""
+    server = start(
+        cable.left.code(
+            "import socket, sys; l = socket.create_server(('127.0.0.1', 7088)); print('ready', flush=True)\n"
+            "a, _ = l.accept(); print('accepted', flush=True); sys.stdin.readline(); a.close()"
+        ),
+        ready="ready",
+    )
+    client = start(cable.left.code(CONVERSE.format(port=7088)), ready="connected")
+    assert next_line(server) == "accepted"
+    with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
+        held = [event for event in monitor.snapshot() if event.local_port == 7088 and event.remote_port]
+    assert [event.owner_evidence for event in held] == [OwnerEvidence.FILE_TABLE]
+    assert (held[0].pid, held[0].process, held[0].established) == (server.pid, "python", 1)
+    assert client.poll() is None
 
 
 def test_a_session_that_waited_to_be_accepted_when_the_agent_came(
@@ -125,9 +180,7 @@ def test_a_session_that_waited_to_be_accepted_when_the_agent_came(
     )
     client = start(cable.left.code(CONVERSE.format(port=7086)), ready="connected")
     with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
-        assert late.stdin is not None
-        late.stdin.write("go\n")
-        late.stdin.flush()
+        say(late)
         assert tell(client) == "b'late'"
         server = ends(collect(monitor, 2, port=7086), 7086)[1]
 
@@ -138,10 +191,128 @@ def test_a_session_that_waited_to_be_accepted_when_the_agent_came(
     )
 
 
-def test_a_session_reset_before_anybody_used_it(
-    cable: Any, cache: Path, start: Start, collect: Collect
+def test_a_thread_with_a_name_of_its_own(cable: Any, cache: Path, start: Start, collect: Collect) -> None:
+    """The process is named, not the thread, whose number is told beside it."""
+    server = start(cable.left.app("fork_server.py", "7089", "1"), ready="ready")
+    threaded = (
+        "import ctypes, os, socket, threading\n"
+        "def work():\n"
+        "    ctypes.CDLL(None).prctl(15, b'HTTP-7', 0, 0, 0)\n"
+        "    c = socket.create_connection(('127.0.0.1', 7089))\n"
+        "    c.sendall(b'question'); c.recv(99); c.close()\n"
+        "    print(os.getpid(), threading.get_native_id())\n"
+        "t = threading.Thread(target=work); t.start(); t.join()"
+    )
+    with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
+        pid, thread = map(int, cable.left.run_code(threaded).split())
+        assert next_line(server)
+        client = ends(collect(monitor, 2, port=7089), 7089)[0]
+    assert (client.process, client.pid, client.thread) == ("python", pid, thread)
+    assert thread != pid
+
+
+@pytest.mark.parametrize("mode", ["inline", "worker", "sqpoll"])
+def test_an_io_uring_client(
+    mode: str, *, cable: Any, cache: Path, start: Start, collect: Collect, built: Built
 ) -> None:
-    """Nobody accepted it, so it is its listener's."""
+    """Whose work another task of the kernel may do: its process is named all the same."""
+    server = start(cable.left.app("fork_server.py", "7090", "1"), ready="ready")
+    with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
+        uring = start(cable.left.argv(built("uring"), mode, "127.0.0.1", 7090), ready="answer")
+        assert uring.wait(LIMIT_S) == 0
+        child = int(next_line(server))
+        client, answered = ends(collect(monitor, 2, port=7090), 7090)
+    assert (client.process, client.pid, client.opener) == ("uring", uring.pid, Opener.LOCAL)
+    assert client.owner_evidence == OwnerEvidence.CONNECT
+    assert (client.payload_acked, client.payload_received) == (len("question"), len("answer"))
+    assert (client.thread == uring.pid) == (mode == "inline")
+    assert answered.pid == child
+
+
+FAST_SERVER = """
+import socket as s
+l = s.socket(); l.setsockopt(s.IPPROTO_TCP, s.TCP_FASTOPEN, 16)
+l.bind(('', 7091)); l.listen(); print('ready', flush=True)
+for _ in range(2):
+    a, _ = l.accept(); a.recv(99); a.sendall(b'answer'); a.recv(1); a.close()
+"""
+FAST_CLIENT = """
+import os, socket as s, sys
+c = s.socket(); c.sendto(b'question', s.MSG_FASTOPEN, (sys.argv[1], 7091)); c.recv(99); c.close()
+print(os.getpid())
+"""
+
+
+def test_tcp_fast_open(cable: Any, cache: Path, start: Start, collect: Collect) -> None:
+    """The first connection gets the cookie, the second sends its question with the SYN."""
+    for namespace in (cable.left, cable.right):
+        namespace.run(namespace.argv("sysctl", "-wq", "net.ipv4.tcp_fastopen=3"))
+    server = start(cable.right.code(FAST_SERVER), ready="ready")
+    with watched(cable, cache) as (left, right):
+        for fast in (0, 1):
+            pid = int(cable.left.run([*cable.left.code(FAST_CLIENT), cable.right.v4]))
+            (client,), (answered,) = collect(left, 1, port=7091), collect(right, 1, port=7091)
+            assert (client.fast_open, answered.fast_open) == (fast, fast)
+            assert (client.pid, client.opener, client.owner_evidence) == (
+                pid,
+                Opener.LOCAL,
+                OwnerEvidence.CONNECT,
+            )
+            assert (answered.pid, answered.opener, answered.owner_evidence) == (
+                server.pid,
+                Opener.REMOTE,
+                OwnerEvidence.IO,
+            )
+            assert (client.payload_acked, client.payload_received) == (len("question"), len("answer"))
+            assert (answered.payload_acked, answered.payload_received) == (len("answer"), len("question"))
+
+
+@pytest.mark.parametrize(
+    ("listens", "family", "calls"),
+    [("::", AF_INET, "127.0.0.1"), ("127.0.0.1", AF_INET6, "::ffff:127.0.0.1")],
+)
+def test_v4_mapped_addresses_are_ipv4(
+    listens: str, family: int, calls: str, *, cable: Any, cache: Path, collect: Collect
+) -> None:
+    converse = (
+        "import socket as s\n"
+        f"l = s.create_server(('{listens}', 7092), family={AF_INET6 if ':' in listens else AF_INET},"
+        f" dualstack_ipv6={':' in listens})\n"
+        f"c = s.socket({int(family)}); c.connect(('{calls}', 7092)); a, _ = l.accept()\n"
+        "c.sendall(b'x'); a.recv(1); c.close(); a.recv(1); a.close()"
+    )
+    with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
+        cable.left.run_code(converse)
+        both = ends(collect(monitor, 2, port=7092), 7092)
+    for event in both:
+        assert (event.local_address, event.remote_address) == ("127.0.0.1", "127.0.0.1")
+    assert AF_INET6 in {event.family for event in both}
+
+
+# --- what the agent makes of it
+
+
+async def flows_of(port: int, closes: int, monitor: Monitor, act: Callable[[], object]) -> list[Flow]:
+    """Watch while ``act`` runs, and until that many sessions of the service closed; give its rows."""
+    flows: list[Flow] = []
+    watch = Watch(monitor, agent="pacs", tenant="default", sink=flows.extend, window_s=3600)
+    watching = asyncio.create_task(watch.run())
+    await asyncio.sleep(0)  # it looks at what was there before
+    await asyncio.to_thread(act)
+    async with asyncio.timeout(LIMIT_S):
+        while closed_of(port, watch) < closes:  # noqa: ASYNC110  # the kernel tells nobody: somebody must look
+            await asyncio.sleep(0.01)
+    watching.cancel()
+    await asyncio.wait([watching])
+    return [row for row in flows if row.service_port == port]
+
+
+def closed_of(port: int, watch: Watch) -> int:
+    return sum(one.service_port == port and not one.open for one in watch.sessions(None, None, 10_000))
+
+
+def test_a_session_reset_before_anybody_used_it(cable: Any, cache: Path, start: Start) -> None:
+    """Nobody accepted it: it is taken for its listener's, and counted as a guess."""
     server = start(
         cable.left.code(
             "import socket, sys; l = socket.create_server(('127.0.0.1', 7085)); print('ready', flush=True)\n"
@@ -153,70 +324,51 @@ def test_a_session_reset_before_anybody_used_it(
         "import socket, struct; c = socket.create_connection(('127.0.0.1', 7085))\n"
         "c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); c.close()"
     )
-    flows = FlowTable(agent="pacs", tenant="default")
     with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
-        flows.take_open(monitor.snapshot())
-        cable.left.run_code(abort)
-        events = collect(monitor, 2, port=7085)
-    flows.take_closed(events)
+        flows = asyncio.run(flows_of(7085, 2, monitor, lambda: cable.left.run_code(abort)))
 
-    assert ends(events, 7085)[1].owner_evidence == OwnerEvidence.NONE
-    (row,) = (row for row in flows.flows(window_us=0, window_length_us=1) if row.direction == Direction.IN)
+    (row,) = (row for row in flows if row.direction == Direction.IN)
     assert (row.process, row.pid, row.service_port) == ("python", server.pid, 7085)
+    assert (row.closed, row.guessed, row.resets_received, row.failed) == (1, 1, 1, 0)
 
 
-def test_a_thread_with_a_name_of_its_own(cable: Any, cache: Path, collect: Collect) -> None:
-    """The process is named, not the thread."""
-    threaded = (
-        "import ctypes, runpy, sys, threading\n"
-        "def work():\n"
-        "    ctypes.CDLL(None).prctl(15, b'HTTP-7', 0, 0, 0)\n"
-        f"    sys.argv = ['storm', '1']; runpy.run_path({str(APPS / 'storm.py')!r})\n"
-        "t = threading.Thread(target=work); t.start(); t.join()"
+def test_a_session_reset_before_anybody_used_it_has_no_owner(
+    cable: Any, cache: Path, start: Start, collect: Collect
+) -> None:
+    """As the kernel tells it: the task that ran when the reset came is the peer."""
+    abort = (
+        "import socket, struct; l = socket.create_server(('127.0.0.1', 7093))\n"
+        "c = socket.create_connection(('127.0.0.1', 7093))\n"
+        "c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); c.close()"
     )
     with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
-        cable.left.run_code(threaded)
-        events = collect(monitor, 2)
-    assert [event.process for event in events] == ["python", "python"]
+        cable.left.run_code(abort)
+        server = ends(collect(monitor, 2, port=7093), 7093)[1]
+    assert (server.owner_evidence, server.pid, server.established) == (OwnerEvidence.NONE, 0, 1)
+
+
+def test_refused_connects_are_failures(cable: Any, cache: Path) -> None:
+    refused = "import socket\nfor _ in range(3): socket.socket().connect_ex(('127.0.0.1', 7094))"
+    with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
+        (row,) = asyncio.run(flows_of(7094, 3, monitor, lambda: cable.left.run_code(refused)))
+    assert (row.process, row.direction, row.service_port) == ("python", Direction.OUT, 7094)
+    assert (row.failed, row.opened, row.closed, row.guessed) == (3, 0, 0, 0)
 
 
 def test_a_fetch_becomes_a_flow_at_each_end(cable: Any, cache: Path, start: Start, tmp_path: Path) -> None:
     (tmp_path / "ct.dcm").write_bytes(os.urandom(FILE_SIZE))
-    start(
-        cable.right.python("-u", "-m", "http.server", "--directory", tmp_path, "7084"),
-        ready="Serving HTTP on 0.0.0.0 port 7084 (http://0.0.0.0:7084/) ...",
-    )
-    flows: list[Flow] = []
+    serve_files(cable.right, start, tmp_path, 7084)
+    fetch = cable.left.argv("curl", "-so", "/dev/null", f"http://{cable.right.v4}:7084/ct.dcm")
+    with open_monitor(netns=None, cache=cache) as monitor:
+        flows = asyncio.run(flows_of(7084, 6, monitor, lambda: [cable.left.run(fetch) for _ in range(3)]))
 
-    async def fetch_while_watching() -> None:
-        handed_over = asyncio.Event()
-
-        def take(rows: list[Flow]) -> None:
-            flows.extend(row for row in rows if row.service_port == 7084)
-            if sum(row.closed for row in flows) >= 2 * 3:
-                handed_over.set()
-
-        with open_monitor(netns=None, cache=cache) as monitor:
-            watching = asyncio.create_task(
-                watch(monitor, agent="pacs", tenant="default", sink=take, window_s=1)
-            )
-            for _ in range(3):
-                url = f"http://{cable.right.v4}:7084/ct.dcm"
-                fetch = await asyncio.create_subprocess_exec(
-                    *cable.left.argv("curl", "-so", "/dev/null", url)
-                )
-                assert await fetch.wait() == 0
-            await asyncio.wait_for(handed_over.wait(), 5)
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-
-    asyncio.run(fetch_while_watching())
-
-    out = [row for row in flows if row.direction == Direction.OUT]
-    into = [row for row in flows if row.direction == Direction.IN]
-    assert {row.process for row in out} == {"curl"}
-    assert {row.process for row in into} == {"python"}
-    assert sum(row.opened for row in out) == sum(row.closed for row in out) == 3
-    assert sum(row.bytes_received for row in out) == sum(row.bytes_sent for row in into) > 3 * FILE_SIZE
-    assert all(row.srtt_us and row.connect_us and row.rtt_min_us for row in out)
-    assert {row.remote_address for row in out} == {cable.right.v4}
+    # One row at each end: three processes of one program are one owner.
+    out, into = sorted(flows, key=lambda row: row.direction != Direction.OUT)
+    assert (out.direction, out.process, out.remote_address) == (Direction.OUT, "curl", cable.right.v4)
+    assert (into.direction, into.process, into.remote_address) == (Direction.IN, "python", cable.left.v4)
+    assert (out.opened, out.closed, out.guessed, out.failed) == (3, 3, 0, 0)
+    assert out.bytes_received == into.bytes_sent > 3 * FILE_SIZE
+    assert out.srtt_us
+    assert out.rtt_min_us
+    assert out.connect_us
+    assert out.executable == str(Path(shutil.which("curl") or "").resolve())
