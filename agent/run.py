@@ -30,6 +30,7 @@ from agent.config import Config
 from agent.control import Control
 from agent.enrol import Credential, enrolled, forget
 from agent.errors import CredentialRefusedError, ServerSilentError
+from agent.footprint import be_prompt, be_small
 from agent.identity import Identity, load_or_create
 from agent.local import SOCKET_NAME, serve
 from agent.mesh.stamps import StampingLoop
@@ -55,6 +56,9 @@ def run(config: Config) -> None:
     What needs root comes first, then root is given up, then the event loop and its threads start.
     """
     _log_to_stderr()
+    be_small()
+    if config.realtime:
+        be_prompt()
     with folder.exclusive(config.data), opened(config) as passive:
         config = config.with_token()
         _give_up_privileges(config, passive.source)

@@ -23,10 +23,10 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from socket import AF_INET, AF_INET6, IPPROTO_TCP
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from ebpf.events import TcpState
 
@@ -48,6 +48,9 @@ ANSWER_S: Final = 5.0
 """A dump is there when it is asked for; a kernel that lets one wait so long has other troubles."""
 
 _EXTENSIONS: Final = 1 << (_INET_DIAG_INFO - 1) | 1 << (_INET_DIAG_CONG - 1)
+
+Dump = Callable[[bytes], Iterable[bytes]]
+"""Answers a request with datagrams: ``answers``, or what a test captured. Raises OSError where it cannot."""
 
 _STATES: Final = (
     TcpState.ESTABLISHED,
@@ -117,13 +120,6 @@ class Socket(NamedTuple):
                 return self.body[at + _ATTRIBUTE.size : at + length]
             at += length + 3 & ~3
         return b""
-
-
-class Dump(Protocol):
-    """Answers ``request`` with datagrams: ``answers``, or what a test captured."""
-
-    def __call__(self, question: bytes) -> Iterable[bytes]:
-        """Raises OSError where the kernel cannot be asked."""
 
 
 def request(family: int, number: int) -> bytes:

@@ -118,7 +118,7 @@ class Polled:
         return (one for one in self._followed.values() if not one.absent)
 
     def take(self, found: Mapping[int, Socket], now_ns: int) -> tuple[list[Followed], list[Followed]]:
-        """Take a poll. Give the sessions that are new, and those that are gone, the longest unseen first.
+        """Take a poll. Give the sessions that are new, and those that are gone.
 
         A socket is gone when two polls did not find it: between two pieces of a list the kernel lets go of
         its table, so that one poll can pass over a socket that is there.
@@ -165,7 +165,7 @@ class Polled:
                 gone.append(self._followed.pop(cookie))
             else:
                 self._followed[cookie].absent = True
-        return sorted(gone, key=lambda one: one.seen_ns)
+        return gone
 
 
 def record(followed: Followed, *, netns: int, closed: bool = False) -> SessionEvent:

@@ -119,8 +119,9 @@ def _listed(folder: str) -> Iterable[str]:
 
 def _uid(status: str) -> int:
     """Read the real user: second word of its line. Raises ValueError where there is none."""
-    (line,) = (line for line in status.splitlines() if line.startswith("Uid:"))
-    return int(line.split()[1])
+    (line,) = (line for line in status.split("\n") if line.startswith("Uid:"))
+    _, real, *_ = line.split()
+    return int(real)
 
 
 def _executable(folder: Path) -> str:
@@ -133,7 +134,7 @@ def _executable(folder: Path) -> str:
 def _cgroup(folder: Path) -> str:
     """Read the last part of the path in version 2 (cgroups(7)); empty = the root, or version 1 only."""
     with suppress(OSError):
-        for line in (folder / "cgroup").read_text("utf-8", "replace").splitlines():
+        for line in (folder / "cgroup").read_text("utf-8", "replace").split("\n"):
             if line.startswith("0::"):
                 return line.rpartition("/")[2]
     return ""

@@ -180,8 +180,8 @@ def open_sockdiag(*, netns: int | None, every_s: float = 1.0, host: Host | None 
     """Watch the sessions of this process's network namespace, by a look every ``every_s``.
 
     Needs no privilege, but the two named above to tell other users' processes. ``netns`` is its inode, or
-    None: then the other namespaces are missed, which is logged. Raises ``SockDiagError`` where the kernel does
-    not answer, or where ``netns`` is another namespace.
+    None: then the other namespaces are missed, which is logged. Raises ``SockDiagError`` where the kernel
+    does not answer, or where ``netns`` is another namespace.
     """
     host = host or Host()
     own = (host.proc / "thread-self/ns/net").stat().st_ino

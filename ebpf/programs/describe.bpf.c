@@ -137,15 +137,18 @@ static __always_inline u8 sent_fin(u8 state, struct tcp_sock *tcp)
 	return state == FIN_WAIT1 || state == FIN_WAIT2 || state == TIME_WAIT || state == CLOSING || state == LAST_ACK;
 }
 
-/* An abort sends its reset after the socket is closed, so it is known by its way: straight from a state in which both
- * ends can send, with no error, and no reset of the peer.
+/* An abort sends its reset after the socket is closed, so it is known by its way: straight from a state in which it
+ * could still receive, while the application holds it, with no error, and no end or reset of the peer.
  */
-static __always_inline u8 aborted_here(struct session_event *event)
+static __always_inline u8 aborted_here(struct session_event *event, u64 flags)
 {
 	u8 was = event->old_state;
 
-	return event->state == CLOSE && !event->error && !(event->reset & RESET_RECEIVED) &&
-	       (was == ESTABLISHED || was == CLOSE_WAIT);
+	if (event->state != CLOSE || event->error || event->reset & RESET_RECEIVED)
+		return 0;
+	if (was == FIN_WAIT1 || was == FIN_WAIT2)
+		return !(flags & (FLAG_DEAD | FLAG_FIN_RECEIVED));
+	return was == ESTABLISHED || was == CLOSE_WAIT;
 }
 
 static __always_inline void describe_end(struct session_event *event, struct tcp_sock *tcp)
@@ -156,7 +159,7 @@ static __always_inline void describe_end(struct session_event *event, struct tcp
 	event->established = was_established(event);
 	event->fin_acked = sent_fin(state, tcp) && tcp->snd_una == tcp->write_seq;
 	event->fin_received = (((struct sock_common *)tcp)->skc_flags & FLAG_FIN_RECEIVED) != 0;
-	if (aborted_here(event))
+	if (aborted_here(event, ((struct sock_common *)tcp)->skc_flags))
 		event->reset |= RESET_SENT;
 	__builtin_memset(event->reserved, 0, sizeof(event->reserved));
 }

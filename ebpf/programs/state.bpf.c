@@ -28,6 +28,7 @@ enum setting { SETTING_NETNS, SETTING_TICK_US };
 #define FAMILY_IPV4 2
 #define PROTOCOL_TCP 6
 #define TYPE_STREAM 1
+#define FLAG_DEAD (1 << 0)	   /* SOCK_DEAD: the application let go of it */
 #define FLAG_FIN_RECEIVED (1 << 1) /* SOCK_DONE */
 #define NO_WAKEUP 1		   /* BPF_RB_NO_WAKEUP: the reader comes by itself */
 #define SENT 2			   /* SEND_SHUTDOWN */

@@ -81,7 +81,7 @@ def as_root() -> None:
 
 @pytest.fixture(autouse=True)
 def time_limit() -> Iterator[None]:
-    """End a test that waits for something that does not come."""
+    """End a test that waits for something that does not come: no wait in a test needs a limit of its own."""
 
     def over(_number: int, _frame: FrameType | None) -> None:
         raise TimeoutError(f"no end after {LIMIT_S} s")

@@ -19,7 +19,6 @@ Collect = Callable[..., list[SessionEvent]]
 Built = Callable[[str], Path]
 PORT = 7200
 NOBODY = 65534
-LIMIT_S = 10
 ROOM = 255  # bytes that the kernel's side has for a path
 
 SERVER = f"""
@@ -50,7 +49,7 @@ def see(cable: Any, cache: Path, start: Start, collect: Collect) -> Callable[[li
             client = start(argv, ready="answer")
             exe = str(Path(f"/proc/{client.pid}/exe").readlink())
             ticks = started_ticks(client.pid)
-            client.communicate("go\n", timeout=LIMIT_S)
+            client.communicate("go\n")
             events = collect(monitor, 2, port=PORT)
             (event,) = (event for event in events if event.pid == client.pid)
             facts = monitor.owner(event.pid, event.owner_started_ns)

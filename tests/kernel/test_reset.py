@@ -100,7 +100,7 @@ def test_a_killed_process(is_read: bool, cable: Any, cache: Path, start: Start, 
         assert server.stdout is not None
         assert server.stdout.readline() == "here\n"
         server.send_signal(signal.SIGKILL)
-        client.wait(10)
+        client.wait()
         told = ends(collect(monitor, 2, port=PORT))
     resets = [Reset(event.reset) for event in told]
     assert resets == ([Reset.NONE, Reset.NONE] if is_read else [Reset.SENT, Reset.RECEIVED])
@@ -135,7 +135,7 @@ def test_a_time_out_is_no_reset(cable: Any, cache: Path, start: Start, collect: 
     with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
         client = start([*cable.left.code(CLIENT + gives_up), cable.right.v4], ready="sent")
         with cut(cable.right):
-            client.communicate("go\n", timeout=15)
+            client.communicate("go\n")
             (event,) = collect(monitor, 1, port=PORT)
     assert (Reset(event.reset), event.error) == (Reset.NONE, errno.ETIMEDOUT), client.returncode
     assert event.retransmitted > 0

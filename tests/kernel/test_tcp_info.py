@@ -112,7 +112,7 @@ def talk(cable: Any, cache: Path, start: Start, collect: Collect, count: int) ->
         open_monitor(netns=cable.right.inode, cache=cache) as right,
     ):
         called = json.loads(cable.left.run_app("talk.py", "connect", *servers, count))
-        answered = json.loads(server.communicate(timeout=30)[0])
+        answered = json.loads(server.communicate()[0])
         events = [event for monitor in (left, right) for event in collect(monitor, count, port=PORT)]
         assert sum(left.counters().lost) == sum(right.counters().lost) == 0
     return Talked(called, answered, events)

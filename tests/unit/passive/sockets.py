@@ -55,7 +55,9 @@ def client(
     ends = b"".join(inet_aton(address).ljust(16, b"\0") for address in addresses)
     body = head + ends + struct.pack("=IQIIIII", 0, cookie, 0, 0, 0, 0, inode)
     told = info if isinstance(info, bytes) else tcp_info(info)
-    return Socket(cookie, state, inode, body + attribute(8, b"\0") + attribute(2, told) + attribute(4, b"cubic\0"))
+    return Socket(
+        cookie, state, inode, body + attribute(8, b"\0") + attribute(2, told) + attribute(4, b"cubic\0")
+    )
 
 
 def served(cookie: int = 8, **changes: Any) -> Socket:

@@ -109,7 +109,9 @@ def conversation(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket
         yield ours, peer
 
 
-def test_this_kernel_tells_the_same_through_pyroute2(conversation: tuple[socket.socket, socket.socket]) -> None:
+def test_this_kernel_tells_the_same_through_pyroute2(
+    conversation: tuple[socket.socket, socket.socket],
+) -> None:
     ours, peer = conversation
     ports = (ours.getsockname()[1], peer.getsockname()[1])
     (mine,) = (one for one in sockets().values() if one.ports == ports)

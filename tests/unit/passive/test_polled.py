@@ -4,7 +4,16 @@ import pytest
 
 from agent.passive.inetdiag import Socket
 from agent.passive.polled import Followed, Polled, is_told, record
-from ebpf.events import NOT_MEASURED_U32, RUN, Opener, OwnerEvidence, Reset, SessionEvent, TcpState, decode_run
+from ebpf.events import (
+    NOT_MEASURED_U32,
+    RUN,
+    Opener,
+    OwnerEvidence,
+    Reset,
+    SessionEvent,
+    TcpState,
+    decode_run,
+)
 from tests.unit.passive.records import packed
 from tests.unit.passive.sockets import (
     CLIENT,
@@ -60,7 +69,7 @@ def test_the_last_numbers_count() -> None:
     assert record(gone, netns=9, closed=True).bytes_acked == 5000
 
 
-def test_the_longest_unseen_goes_first() -> None:
+def test_each_goes_at_the_second_poll_without_it() -> None:
     polled = Polled()
     polled.take(poll(client(1), client(2), client(3)), S)
     polled.take(poll(client(1), client(3)), 2 * S)

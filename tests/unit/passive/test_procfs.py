@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.passive.owner import Owners
-from agent.passive.procfs import Held, holders, read_process, sessions_opened, still_holds
+from agent.passive.procfs import Held, Process, holders, read_process, sessions_opened, still_holds
 from ebpf.events import OwnerFacts
 
 
@@ -29,7 +29,9 @@ def fork() -> Iterator[Callable[[], int]]:
     with ExitStack() as undo:
 
         def forked() -> int:
-            child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+            child = subprocess.Popen(
+                [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False
+            )
             undo.callback(child.communicate)
             return child.pid
 
@@ -83,9 +85,14 @@ def test_a_process_that_ended_is_none() -> None:
     assert read_process(ended.pid) is None
 
 
-def test_a_process_is_told_as_the_other_sources_tell_it() -> None:
+def this_process() -> Process:
     process = read_process(os.getpid())
     assert process is not None
+    return process
+
+
+def test_a_process_is_told_as_the_other_sources_tell_it() -> None:
+    process = this_process()
     since_boot_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     assert 0 < process.started_ns < since_boot_ns
     assert process.command.rstrip(b"\0") == Path("/proc/self/comm").read_bytes().rstrip(b"\n")
@@ -125,6 +132,15 @@ def test_any_command_can_be_read(tmp_path: Path, command: bytes) -> None:
     process = read_process(50, proc=tmp_path)
     assert process is not None
     assert process.command == command[:15].ljust(16, b"\0")
+
+
+def test_a_name_cannot_pass_for_another_line(tmp_path: Path) -> None:
+    """The kernel escapes newlines in a name, but nothing else that ends a line in Python."""
+    folder = made(tmp_path)
+    (folder / "status").write_bytes(b"Name:\tx\x0bUid:\t0\x1cUid:\t0\nUid:\t1000\t0\t0\t0\n")
+    process = read_process(50, proc=tmp_path)
+    assert process is not None
+    assert process.facts.uid == 1000
 
 
 def test_what_another_user_s_process_hides_is_empty(tmp_path: Path) -> None:

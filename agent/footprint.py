@@ -1,0 +1,51 @@
+"""What the agent asks of the machine: little memory, and to be run when it has something to do."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import resource
+import signal
+from types import FrameType
+from typing import Final
+
+log: Final = logging.getLogger("pathgrade.agent.footprint")
+
+MAPPED_FROM_BYTES: Final = 128 * 1024
+"""Larger blocks are mapped and given back at once. It is glibc's own default, but glibc raises it with the first
+large block it frees: then what a storm of sessions took stays resident for good (1.5 MB)."""
+
+LONGEST_RUN_US: Final = 2_000_000
+"""Of real time without a wait: then something is wrong here, and the agent is an ordinary process again."""
+
+_M_MMAP_THRESHOLD: Final = -3  # malloc.h
+
+
+def be_small() -> None:
+    """Keep glibc from holding on to memory; another C library is left as it is."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
+
+
+def be_prompt() -> bool:
+    """Run before ordinary processes, at the lowest real-time priority; False where this process may not.
+
+    The agent works for milliseconds at a time. On a host whose CPUs are all busy an ordinary process may wait for
+    seconds, and the ring of closed sessions overflows meanwhile. Threads and children are ordinary. The kernel's
+    own limit for real time (95 %) stays, and a run of ``LONGEST_RUN_US`` ends it (RLIMIT_RTTIME, setrlimit(2)).
+    """
+    signal.signal(signal.SIGXCPU, _be_ordinary)
+    resource.setrlimit(resource.RLIMIT_RTTIME, (LONGEST_RUN_US, resource.RLIM_INFINITY))
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except PermissionError:
+        log.warning("may not run in real time (CAP_SYS_NICE): a busy host may cost sessions")
+        return False
+    return True
+
+
+def _be_ordinary(_number: int, _frame: FrameType | None) -> None:
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    log.error("ran for %d s without a wait: an ordinary process from here on", LONGEST_RUN_US // 1_000_000)
