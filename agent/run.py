@@ -57,9 +57,9 @@ def run(config: Config) -> None:
     """
     _log_to_stderr()
     be_small()
-    if config.realtime:
-        be_prompt()
     with folder.exclusive(config.data), opened(config) as passive:
+        if config.realtime:
+            be_prompt()  # not before: the compiler of the eBPF programs would inherit it
         config = config.with_token()
         _give_up_privileges(config, passive.source)
         with asyncio.Runner(loop_factory=StampingLoop) as runner:

@@ -21,7 +21,6 @@ _NS_PER_TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _COMMAND_SIZE: Final = 16
 _DELETED: Final = " (deleted)"
 _LINK: Final = "socket:["
-_NONE: Final = -1  # is no descriptor
 
 
 class Process(NamedTuple):
@@ -39,15 +38,6 @@ class Held(NamedTuple):
     process: Process
     descriptor: int
     inode: int
-
-    @property
-    def followed(self) -> bool:
-        """True while it is known where the process has it."""
-        return self.descriptor != _NONE
-
-    def given_up(self) -> Held:
-        """Nobody was found to hold it any more: its last holder stands."""
-        return self._replace(descriptor=_NONE)
 
 
 class Holders(NamedTuple):
@@ -103,7 +93,7 @@ def _pids(proc: Path) -> Iterator[int]:
 def _sockets(folder: str, wanted: Set[int]) -> Iterator[tuple[int, int]]:
     """Give inode and descriptor of the wanted sockets in a table. Raises PermissionError."""
     for descriptor in _listed(folder):
-        with suppress(OSError):  # closed meanwhile
+        with suppress(FileNotFoundError, ProcessLookupError):  # closed meanwhile
             target = os.readlink(f"{folder}/{descriptor}")  # noqa: PTH115  # as above
             inode = int(target[len(_LINK) : -1]) if target.startswith(_LINK) else 0
             if inode in wanted:

@@ -142,16 +142,14 @@ class _Owners:
         """True where nobody was asked yet, or who had it has it no more."""
         if one.held is None or one.held.inode != one.socket.inode:
             return one.socket.inode not in {0, one.asked_inode}
-        return _is_due(one) and one.held.followed and not still_holds(one.held, proc=self._proc)
+        return _is_due(one) and not still_holds(one.held, proc=self._proc)
 
     def _take(self, one: Followed, held: list[Held] | None) -> None:
         """Take the owner. A server hands a session to its child, a client's child inherits it by chance."""
-        if held:
+        if held:  # else its last holder stands: the socket is on its way to another process, or the kernel's
             choose = max if one.accepted else min
             one.held = choose(held, key=lambda by: (by.process.started_ns, by.process.pid))
             self._remember(one.held)
-        elif one.held is not None:
-            one.held = one.held.given_up()
 
     def _remember(self, held: Held) -> None:
         process = held.process

@@ -81,10 +81,10 @@ def _pathgrade(open_source: Opener, scratch: Path, most: int) -> None:
     from agent.outbox import Outbox  # noqa: PLC0415  # as above
 
     be_small()
-    be_prompt()
     began = time.monotonic()
     with open_source() as source:
         load_s = time.monotonic() - began
+        be_prompt()  # as the agent does, once its programs are loaded
         asyncio.run(_watch(source, Outbox(scratch / f"outbox-{os.getpid()}", AGENT), load_s, most))
 
 

@@ -23,7 +23,6 @@ pytestmark = pytest.mark.kernel
 
 Start = Callable[..., subprocess.Popen[str]]
 CLONE_NEWNET = 0x40000000
-PR_SET_DUMPABLE = 4
 NOBODY = 65_534
 LIMIT_S = 20
 SHORT = 61
@@ -270,6 +269,31 @@ def test_a_session_that_is_handed_to_another_process(cable: Any, start: Start) -
     assert before.key == after.key
 
 
+def test_a_session_on_its_way_to_another_process_is_still_the_sender_s(cable: Any, start: Start) -> None:
+    sender = start(
+        cable.left.code(
+            "import os, socket, sys\n"
+            "def say(word): print(word, flush=True)\n"
+            "here, there = socket.socketpair(); wait, go = os.pipe(); child = os.fork()\n"
+            "if not child:\n"
+            "    os.close(go); os.read(wait, 1); kept = socket.recv_fds(there, 1, 1); say(os.getpid())\n"
+            "    os.read(wait, 1); os._exit(0)\n"
+            "l = socket.create_server(('127.0.0.1', 7219)); c = socket.create_connection(l.getsockname())\n"
+            "a, _ = l.accept(); l.close(); say('ready'); sys.stdin.readline()\n"
+            "socket.send_fds(here, [b'x'], [a.fileno()]); a.close(); say('sent'); sys.stdin.readline()\n"
+            "os.write(go, b'x'); sys.stdin.readline(); os.close(go); os.waitpid(child, 0)"
+        ),
+        ready="ready",
+    )
+    with polling(cable.left) as source:
+        assert one(source.snapshot(), local_port=7219).pid == sender.pid
+        assert tell(sender) == "sent"
+        assert one(source.snapshot(), local_port=7219).pid == sender.pid
+        receiver = int(tell(sender))
+        assert one(source.snapshot(), local_port=7219).pid == receiver != sender.pid
+        let_go(sender)
+
+
 def test_a_process_that_only_inherited_a_client_s_session_is_not_its_owner(cable: Any, start: Start) -> None:
     client = start(
         cable.left.code(
@@ -379,34 +403,46 @@ def test_a_session_that_its_process_left_keeps_its_owner(cable: Any, start: Star
         let_go(server)
 
 
-def test_without_privileges_only_the_own_sessions_have_an_owner(cable: Any, start: Start) -> None:
-    """The list itself is for everyone; it says of others' sessions all but whose they are."""
+LOOK = (
+    "import socket\n"
+    "from agent.passive.sockdiag import open_sockdiag\n"
+    "with open_sockdiag(netns=None, every_s=0) as source:\n"
+    "    own = socket.create_connection(('127.0.0.1', 7217)); port = own.getsockname()[1]\n"
+    "    for e in source.snapshot():\n"
+    "        if e.remote_port == 7217:\n"
+    "            print('own' if e.local_port == port else 'other', e.pid, e.bytes_acked)\n"
+)
+"""Prints owner and bytes of the sessions with the server at port 7217, its own one among them."""
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "knows_others"),
+    [
+        ("-all", False),
+        ("-all,+sys_ptrace", False),
+        ("-all,+dac_read_search", False),
+        ("-all,+sys_ptrace,+dac_read_search", True),
+    ],
+)
+def test_the_list_is_for_everyone_but_whose_others_sessions_are_takes_two_capabilities(
+    cable: Any, start: Start, capabilities: str, knows_others: bool
+) -> None:
     start(
         cable.left.code(SERVER.format(address="127.0.0.1", port=7217, family="socket.AF_INET")), ready="ready"
     )
     root = start(cable.left.code(CLIENT.format(address="127.0.0.1", port=7217)))
     tell(root, "1009")
-    code = (
-        "import os, socket\n"
-        "from agent.passive.sockdiag import open_sockdiag\n"
-        f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
-        f"import ctypes; ctypes.CDLL(None).prctl({PR_SET_DUMPABLE}, 1, 0, 0, 0)\n"  # else its /proc is closed
-        "with open_sockdiag(netns=None, every_s=0) as source:\n"
-        "    c = socket.create_connection(('127.0.0.1', 7217)); me = c.getsockname()[1]\n"
-        "    for e in source.snapshot():\n"
-        "        if e.remote_port == 7217:\n"
-        "            whose = 'own' if e.local_port == me else 'other'\n"
-        "            print(whose, int(e.pid == os.getpid()), e.pid, e.bytes_acked)\n"
-    )
-    done = subprocess.run(
-        cable.left.code(code),
-        check=True,
-        capture_output=True,
+    become = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups".split()
+    kept = (f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}")
+    looking = subprocess.Popen(
+        cable.left.argv(*become, *kept, sys.executable, "-c", LOOK),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=LIMIT_S,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )
-    lines = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
-    assert lines["own"][0] == "1"
-    assert lines["other"] == ["0", "0", str(1 + 1009)]
-    assert "CAP_SYS_PTRACE" in done.stderr
+    printed, logged = looking.communicate(timeout=LIMIT_S)
+    lines = {line.split()[0]: line.split()[1:] for line in printed.splitlines()}
+    assert lines["own"] == [str(looking.pid), "1"], logged
+    assert lines["other"] == [str(root.pid if knows_others else 0), str(1 + 1009)]
+    assert ("CAP_SYS_PTRACE" in logged) == (not knows_others)

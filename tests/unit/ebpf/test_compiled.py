@@ -39,7 +39,9 @@ def test_none_where_there_is_no_file(tmp_path: Path) -> None:
 
 
 def test_the_key_follows_kernel_and_compiler() -> None:
-    keys = {compiled.key_of(btf_digest=btf, bcc_version=version) for btf in (b"1", b"2") for version in ("1", "2")}
+    keys = {
+        compiled.key_of(btf_digest=btf, bcc_version=version) for btf in (b"1", b"2") for version in ("1", "2")
+    }
     assert len(keys) == 4
 
 
