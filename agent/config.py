@@ -64,8 +64,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     recent_minutes: Annotated[int, msgspec.Meta(ge=1, le=60)] = 10
     """How long a closed session can be looked at with ``pathgrade flows`` on this host."""
     realtime: bool = True
-    """Whether the agent runs before ordinary processes (lowest real-time priority, milliseconds at a time): else
-    a host whose CPUs are all busy costs sessions."""
+    """Whether the agent runs before ordinary processes: at the lowest real-time priority, milliseconds at a
+    time. Without it, a host whose CPUs are all busy costs sessions."""
     mesh: bool = True
     """Whether this agent takes part in active tests."""
     user: Annotated[str, msgspec.Meta(pattern=USER_PATTERN, max_length=32)] = "pathgrade"

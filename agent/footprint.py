@@ -21,6 +21,7 @@ LONGEST_RUN_US: Final = 2_000_000
 """Of real time without a wait: then something is wrong here, and the agent is an ordinary process again."""
 
 _M_MMAP_THRESHOLD: Final = -3  # malloc.h
+_M_ARENA_MAX: Final = -8  # one heap is enough: threads wait for the interpreter's lock anyway
 
 
 def be_small() -> None:
@@ -28,16 +29,17 @@ def be_small() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
+        mallopt(_M_ARENA_MAX, 1)
 
 
 def be_prompt() -> bool:
     """Run before ordinary processes, at the lowest real-time priority; False where this process may not.
 
-    The agent works for milliseconds at a time. On a host whose CPUs are all busy an ordinary process may wait
-    for seconds, and the ring of closed sessions overflows meanwhile. Its threads run so too: one that waits for
-    a CPU while it holds the interpreter's lock would stop them all. The kernel's own limit for real time (95 %)
-    stays, and a run of ``LONGEST_RUN_US`` ends it (RLIMIT_RTTIME, setrlimit(2)). To be called before there are
-    threads.
+    The agent works for milliseconds at a time. On a host whose CPUs are all busy an ordinary process may
+    wait for seconds, and the ring of closed sessions overflows meanwhile. Its threads run so too: one that
+    waits for a CPU while it holds the interpreter's lock would stop them all. The kernel's own limit for real
+    time (95 %) stays, and a run of ``LONGEST_RUN_US`` ends it (RLIMIT_RTTIME, setrlimit(2)). To be called
+    before there are threads.
     """
     signal.signal(signal.SIGXCPU, _be_ordinary)
     resource.setrlimit(resource.RLIMIT_RTTIME, (LONGEST_RUN_US, resource.RLIM_INFINITY))

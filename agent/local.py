@@ -21,7 +21,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final, TypeVar
 
@@ -112,7 +112,8 @@ def ask(
     """
     question = Ask(process=process, remote=remote, limit=limit, but=but, id=prefix or "")
     with _connected(path) as connection, connection.makefile("rb") as answer:
-        connection.sendall(msgspec.json.encode(question) + b"\n")
+        with suppress(BrokenPipeError):  # it may have refused already, and said so
+            connection.sendall(msgspec.json.encode(question) + b"\n")
         head = _line(answer, Head, path)
         if head.error:
             refused = LocalRefusedError if head.refused else LocalAnswerError

@@ -72,7 +72,7 @@ class Watch:
         self._table = FlowTable(agent=agent, tenant=tenant, owners=self._owners, source=source.source)
         self._recent = Recent(keep_s=recent_s)
         self._ids = Ids()
-        self._missing = _Missing(source.counters())
+        self._missing = _Missing(source.counters(), source.source)
         self._pause_s = idle_s
         self._drained_ns = monotonic_ns()
 
@@ -206,19 +206,23 @@ class Window:
 class _Missing:
     """Says what was not told since it last said so."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, source: str) -> None:
+        self._words = (*_LOST_WORDS, _MISSED_WORDS[source])
         self._said = (0, sum(counters.lost), counters.missed)
 
     def say(self, counters: Counters, dropped: int) -> None:
         now = (dropped, sum(counters.lost), counters.missed)
-        for words, total, said in zip(_MISSING_WORDS, now, self._said, strict=True):
+        for words, total, said in zip(self._words, now, self._said, strict=True):
             if total > said:
                 _log.warning(words, total - said)
         self._said = now
 
 
-_MISSING_WORDS: Final = (
+_LOST_WORDS: Final = (
     "%d TCP sessions left out: too many different flows",
     "%d TCP sessions were not told: the ring was full",
-    "%d runs of the eBPF programs were left out by the kernel: these sessions lack an owner or a time",
 )
+_MISSED_WORDS: Final = {
+    "ebpf": "%d runs of the eBPF programs were left out by the kernel: sessions lack an owner or a time",
+    "inet_diag": "%d TCP sessions came and went between two polls",
+}
