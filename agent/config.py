@@ -63,9 +63,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Whose sessions: of the agent's own network namespace, or of all (containers too)."""
     recent_minutes: Annotated[int, msgspec.Meta(ge=1, le=60)] = 10
     """How long a closed session can be looked at with ``pathgrade flows`` on this host."""
-    realtime: bool = True
+    realtime: bool = False
     """Whether the agent runs before ordinary processes: at the lowest real-time priority, milliseconds at a
-    time. Without it, a host whose CPUs are all busy costs sessions."""
+    time. For hosts whose CPUs are all busy for seconds, where it would lose (and count) sessions; where CPUs
+    are few it also runs before the kernel's own network threads, and packet trains arrive in bunches."""
     mesh: bool = True
     """Whether this agent takes part in active tests."""
     user: Annotated[str, msgspec.Meta(pattern=USER_PATTERN, max_length=32)] = "pathgrade"
