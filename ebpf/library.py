@@ -1,6 +1,6 @@
 """bcc's own library without LLVM (``libbcc_bpf.so.0``, 0.4 MB): the bpf(2) calls that the loader needs.
 
-What it cannot say (a BTF tracepoint, storage that lives with a socket) goes through ``ebpf/syscall.py``.
+What it cannot say (load for a BTF tracepoint) goes through ``ebpf/syscall.py``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ _ARGUMENTS: Final = {
 """Function -> its arguments (src/cc/libbpf.h of bcc). All return an int: a descriptor, or below zero."""
 
 
-_SK_STORAGE: Final = 24  # BPF_MAP_TYPE_SK_STORAGE
 _INFO_SIZE: Final = 256
 _RECURSION_MISSES_AT: Final = 208  # in struct bpf_prog_info, since Linux 5.12
 
@@ -62,14 +61,10 @@ class BpfLibrary:
 
     def create_map(self, spec: MapSpec) -> int:
         """Make a map. Raises LoadError."""
-        doing = f"making the eBPF map {spec.name!r} of {spec.entries} entries"
-        if spec.kind == _SK_STORAGE:
-            with _said(doing):
-                return _make_storage(spec)
         created = self._library.bcc_create_map(
             spec.kind, spec.name.encode(), spec.key_size, spec.value_size, spec.entries, spec.flags
         )
-        return _done(created, doing)
+        return _done(created, f"making the eBPF map {spec.name!r} of {spec.entries} entries")
 
     def load(self, program: ProgramSpec, maps: list[int]) -> int:
         """Load a program. Raises LoadError with the verifier's last words, HookAbsentError."""
@@ -158,23 +153,6 @@ def _read_some(iterator: int) -> bytes:
 def possible_cpus(path: Path = Path("/sys/devices/system/cpu/possible")) -> int:
     """Count the CPUs that a per-CPU map has room for: ``0-7`` and ``0,2-5`` say 8 and 6."""
     return int(re.split("[,-]", path.read_text().strip())[-1]) + 1
-
-
-def _make_storage(spec: MapSpec) -> int:
-    """Make a map whose entries live with sockets: the kernel wants to know the types in it."""
-    btf = syscall.load_btf(spec.value_size)
-    try:
-        return syscall.create_map(
-            spec.kind,
-            key_size=spec.key_size,
-            value_size=spec.value_size,
-            entries=0,
-            flags=spec.flags,
-            name=spec.name,
-            btf=btf,
-        )
-    finally:
-        os.close(btf)
 
 
 @contextmanager
