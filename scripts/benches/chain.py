@@ -1,0 +1,181 @@
+"""A chain of namespaces of the bench's own: two hosts, and routers with known links in between.
+
+::
+
+    a ── router ══ router ══ ... ── b       ── a plain veth   ══ a link whose truth is known
+      link 0    link 1    link 2            198.18.LINK.1 on its left end, .2 on its right (RFC 2544)
+
+A link is a ``Cable`` (scripts/lab/wire.c: delay, jitter, loss, counters) or ``Shaped`` by the kernel (tbf).
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lab import cables
+from lab.errors import LabError
+
+from benches.errors import CommandError, PartError
+from benches.net import NETNS, inside, namespace, run
+
+LEFT: Final = "left"  # the device of a node that faces a
+RIGHT: Final = "right"
+CABLE_QUEUE: Final = 2_000  # packets of a TUN's own queue
+CABLE_READY_S: Final = 5
+ETHERNET_BYTES: Final = 14
+BURST_LEAST_BYTES: Final = 3_200  # two packets with all their headers
+BURST_S: Final = 200e-6  # a timer this late must cost no tokens
+SHAPER_QUEUE_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Cable:
+    """An emulated cable; settings as ``{"up.delay_us": 150}``, up = from a to b."""
+
+    settings: Mapping[str, int]
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """A veth whose two ends let out so many bits a second, counted as IP packets."""
+
+    rate_kbps: int
+
+
+Link = Cable | Shaped
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The namespaces, a first and b last; the cables' controls are in ``folder``."""
+
+    nodes: tuple[str, ...]
+    folder: Path
+
+    @property
+    def a(self) -> str:
+        """Namespace of the left host."""
+        return self.nodes[0]
+
+    @property
+    def b(self) -> str:
+        """Namespace of the right host."""
+        return self.nodes[-1]
+
+    @property
+    def near(self) -> str:
+        """Namespace of the router next to a; its device ``LEFT`` faces a."""
+        return self.nodes[1]
+
+    @property
+    def far(self) -> str:
+        """Namespace of the router next to b; its device ``RIGHT`` faces b."""
+        return self.nodes[-2]
+
+    @property
+    def b_address(self) -> str:
+        """Address of the right host."""
+        return _address(len(self.nodes) - 2, 2)
+
+    def state(self, link: int = 1) -> cables.CableState:
+        """Ask a cable what went through it. Raises ``PartError``."""
+        try:
+            return cables.state(self.folder, str(link))
+        except LabError as error:
+            raise PartError(str(error), remedy="run the bench again") from error
+
+    def sent_bytes(self, node: str, device: str) -> int:
+        """Count what a node has sent on a device, Ethernet headers included."""
+        return int(run(inside(node, ["cat", f"/sys/class/net/{device}/statistics/tx_bytes"])))
+
+
+@contextmanager
+def chain(folder: Path, links: Sequence[Link]) -> Iterator[Chain]:
+    """Make one with these links between its routers; all gone afterwards. Raises ``BenchError``."""
+    with ExitStack() as stack:
+        nodes = tuple(stack.enter_context(namespace()) for _ in range(len(links) + 3))
+        made = Chain(nodes, folder)
+        for number, link in enumerate([None, *links, None]):
+            if isinstance(link, Cable):
+                stack.enter_context(_cable(made, number, link))
+            else:
+                _veth(nodes, number)
+        for position, node in enumerate(nodes):
+            _configure(node, position, len(nodes))
+        for number, link in enumerate(links, 1):
+            if isinstance(link, Shaped):
+                _shape(nodes[number], RIGHT, link.rate_kbps)
+                _shape(nodes[number + 1], LEFT, link.rate_kbps)
+        yield made
+
+
+@contextmanager
+def _cable(made: Chain, number: int, cable: Cable) -> Iterator[None]:
+    ends = [made.nodes[number], RIGHT, made.nodes[number + 1], LEFT]
+    settings = [f"{key}={value}" for key, value in cable.settings.items()]
+    control = cables.control_path(made.folder, str(number))
+    command = [cables.build(), *ends, control, cable.seed, *settings]
+    with subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout
+            if process.stdout.readline() != b"ready\n":
+                raise PartError(f"cable {number} did not start", remedy="its last words stand above")
+            yield
+        finally:
+            process.kill()
+
+
+def _veth(nodes: Sequence[str], number: int) -> None:
+    left, right = nodes[number : number + 2]
+    run(["ip", "link", "add", RIGHT, "netns", left, "type", "veth", "peer", "name", LEFT, "netns", right])
+    for node, device in ((left, RIGHT), (right, LEFT)):
+        # As most network cards: the kernel cuts what UDP GSO sends, so a counter counts what goes out.
+        run(inside(node, ["ethtool", "-K", device, "tx-udp-segmentation", "off"]))
+
+
+def _configure(node: str, position: int, count: int) -> None:
+    """Addresses and routes of one node: what is further left by its left neighbour, and so right."""
+    lines = []
+    if position > 0:
+        lines += _up(LEFT, _address(position - 1, 2))
+        lines += [f"route add {_network(n)} via {_address(position - 1, 1)}" for n in range(position - 1)]
+    if position < count - 1:
+        lines += _up(RIGHT, _address(position, 1))
+        beyond = range(position + 1, count - 1)
+        lines += [f"route add {_network(n)} via {_address(position, 2)}" for n in beyond]
+    run(["ip", "-n", node, "-batch", "-"], stdin="\n".join(lines) + "\n")
+    forwards = int(0 < position < count - 1)
+    run(inside(node, ["sysctl", "-qw", f"net.ipv4.ip_forward={forwards}", *NO_IPV6]))
+
+
+NO_IPV6: Final = ("net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+
+
+def _up(device: str, address: str) -> list[str]:
+    return [f"link set {device} txqueuelen {CABLE_QUEUE} up", f"address add {address}/30 dev {device}"]
+
+
+def _address(link: int, end: int) -> str:
+    return f"198.18.{link}.{end}"
+
+
+def _network(link: int) -> str:
+    return f"198.18.{link}.0/30"
+
+
+def _shape(node: str, device: str, rate_kbps: int) -> None:
+    """Let a device send at a rate; Ethernet's header is taken out of the count (tc-stab(8))."""
+    burst = max(BURST_LEAST_BYTES, round(rate_kbps / 8 * 1_000 * BURST_S))
+    limit = burst + round(rate_kbps / 8 * 1_000 * SHAPER_QUEUE_S)
+    words = f"tc -n {node} qdisc add dev {device} root stab overhead -{ETHERNET_BYTES} linklayer ethernet"
+    run([*words.split(), "tbf", "rate", f"{rate_kbps}kbit", "burst", str(burst), "limit", str(limit)])
