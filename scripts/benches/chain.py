@@ -10,6 +10,7 @@ A link is a ``Cable`` (scripts/lab/wire.c: delay, jitter, loss, counters) or ``S
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -39,16 +40,6 @@ class Cable:
 
     settings: Mapping[str, int]
     seed: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Shaped:
-    """A veth whose two ends let out so many bits a second, counted as IP packets."""
-
-    rate_kbps: int
-
-
-Link = Cable | Shaped
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,27 +83,29 @@ class Chain:
 
     def sent_bytes(self, node: str, device: str) -> int:
         """Count what a node has sent on a device, Ethernet headers included."""
-        return int(run(inside(node, ["cat", f"/sys/class/net/{device}/statistics/tx_bytes"])))
+        told = json.loads(run(["ip", "-n", node, "-s", "-j", "link", "show", "dev", device]))
+        return int(told[0]["stats64"]["tx"]["bytes"])
 
 
 @contextmanager
-def chain(folder: Path, links: Sequence[Link]) -> Iterator[Chain]:
-    """Make one with these links between its routers; all gone afterwards. Raises ``BenchError``."""
+def chain(folder: Path, links: Sequence[Cable] = ()) -> Iterator[Chain]:
+    """Make one with these cables between its routers; all gone afterwards. Raises ``BenchError``."""
     with ExitStack() as stack:
         nodes = tuple(stack.enter_context(namespace()) for _ in range(len(links) + 3))
         made = Chain(nodes, folder)
-        for number, link in enumerate([None, *links, None]):
-            if isinstance(link, Cable):
-                stack.enter_context(_cable(made, number, link))
-            else:
-                _veth(nodes, number)
+        _veth(nodes, 0)
+        for number, cable in enumerate(links, 1):
+            stack.enter_context(_cable(made, number, cable))
+        _veth(nodes, len(links) + 1)
         for position, node in enumerate(nodes):
             _configure(node, position, len(nodes))
-        for number, link in enumerate(links, 1):
-            if isinstance(link, Shaped):
-                _shape(nodes[number], RIGHT, link.rate_kbps)
-                _shape(nodes[number + 1], LEFT, link.rate_kbps)
         yield made
+
+
+def shape(made: Chain, rate_kbps: int) -> None:
+    """Let the router next to a send at a rate on both its devices, counted as IP packets."""
+    for device in (LEFT, RIGHT):
+        _shape(made.near, device, rate_kbps)
 
 
 @contextmanager
