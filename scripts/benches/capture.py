@@ -1,4 +1,4 @@
-"""Capture at one device, stamped by the kernel: ``python -m benches.capture DEVICE``, in the device's namespace.
+"""Capture at one device, stamped by the kernel: ``python -m benches.capture DEVICE``, in its namespace.
 
 Prints "ready", waits until its standard input ends, and only then takes what came: until then it asks for no
 CPU, so it disturbs nobody. What it prints is a ``Captured`` in msgpack.

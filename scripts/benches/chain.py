@@ -21,8 +21,8 @@ from typing import Final
 from lab import cables
 from lab.errors import LabError
 
-from benches.errors import CommandError, PartError
-from benches.net import NETNS, inside, namespace, run
+from benches.errors import PartError
+from benches.net import inside, namespace, run
 
 LEFT: Final = "left"  # the device of a node that faces a
 RIGHT: Final = "right"

@@ -121,7 +121,9 @@ def pathgrade(own: EndTold, peer: EndTold, out: Sequence[Passed], back: Sequence
     """Read what one end told; ``out`` is what passed on the way from it to its peer."""
     sent = _in_order(own, peer, out)
     returned = _in_order(peer, own, back)
-    used = {number for number, trip in enumerate(own.trips) if trip.rtt_ns is not None and _is_used(own, trip)}
+    used = {
+        number for number, trip in enumerate(own.trips) if trip.rtt_ns is not None and _is_used(own, trip)
+    }
     if len(used) != own.reading.rtt_n:
         raise PartError(
             f"a reading is made of {own.reading.rtt_n} round trips, not of these {len(used)}",
@@ -180,7 +182,7 @@ def _round_trips(passed: Ways, request: Number, reply: Number) -> dict[int, int]
 
 
 def _numbered(passed: Iterable[Passed], number: Number) -> dict[int, Passed]:
-    found = {}
+    found: dict[int, Passed] = {}
     for one in passed:
         if (its := number(one)) is not None:
             found.setdefault(its, one)

@@ -1,8 +1,8 @@
 """One end of a pair test in a process of its own: ``python -m benches.pair_end NAME FOLDER``.
 
 It is what an agent runs, ``agent.mesh.pair.test_pair``, without a server in between: the first line of its
-standard input is the order, every further one is what the peer signalled. It prints its signals, then one line
-that begins with '=' and holds an ``EndTold``. FOLDER is for the end's identity.
+standard input is the order, every further one is what the peer signalled. It prints its signals, then one
+line that begins with '=' and holds an ``EndTold``. FOLDER is for the end's identity.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from unittest import mock
 
 import msgspec
@@ -22,7 +22,7 @@ from agent.mesh.stamps import StampingLoop
 from analytics import wire
 from benches.told import EndTold, Trip
 
-TENANT = "bench"
+TENANT: Final = "bench"
 
 
 class _Watched(Requester):
