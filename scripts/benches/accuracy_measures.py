@@ -1,10 +1,11 @@
-"""What is measured of the mesh's accuracy, against the truth: round trips, loss by direction, capacity, hops."""
+"""What is measured of the mesh's accuracy: round trips, loss by direction, capacity, hops."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Final, NamedTuple
 
 from lab.cables import CableState
@@ -65,9 +66,10 @@ class Loss(NamedTuple):
 
 
 class Capacity(NamedTuple):
-    """Several tests of one rate, both directions."""
+    """Several tests of one rate, both directions; None where one told nothing."""
 
-    off_share: float | None  # of the worst; None if one told nothing
+    off_share: float | None  # of the median of a direction's tests, the worse direction
+    worst_share: float | None  # of a single test in one direction
     sent_bytes: int  # in one direction, of the test that sent most: all it sent, not only its trains
     trust: list[str]
 
@@ -168,15 +170,22 @@ def capacity(folder: Path, rate_kbps: int, tests: int) -> Capacity:
         shape(made, rate_kbps)
         for _ in range(tests):
             before = _sent_bytes(made)
-            told += [end.reading for end in pair_test(made, SHORT)]
+            told.append([end.reading for end in pair_test(made, SHORT)])
             sent += [late - early for early, late in zip(before, _sent_bytes(made), strict=True)]
-    found = [one.capacity_kbps for one in told if one.capacity_kbps is not None]
-    worst = max((abs(one / rate_kbps - 1) for one in found), default=None)
-    return Capacity(
-        off_share=worst if len(found) == len(told) else None,
-        sent_bytes=max(sent),
-        trust=sorted({str(one.capacity_trust) for one in told}),
-    )
+    directions = [[one.capacity_kbps for one in direction] for direction in zip(*told, strict=True)]
+    trust = sorted({str(one.capacity_trust) for both in told for one in both})
+    return Capacity(*capacity_off(directions, rate_kbps), max(sent), trust)
+
+
+def capacity_off(
+    directions: Sequence[Sequence[int | None]], rate_kbps: int
+) -> tuple[float | None, float | None]:
+    """How far the median of a direction is off, of the worse one, and how far the worst single value."""
+    known = [[one for one in direction if one is not None] for direction in directions]
+    if sum(map(len, known)) < sum(map(len, directions)):
+        return None, None
+    middle = max(abs(median(one) / rate_kbps - 1) for one in known)
+    return middle, max(abs(one / rate_kbps - 1) for direction in known for one in direction)
 
 
 def _sent_bytes(made: Chain) -> tuple[int, int]:

@@ -62,6 +62,10 @@ def _irtt(address: str, pace: Pace, _folder: Path) -> list[object]:
     return ["irtt", "client", "-i", interval, "-d", lasts, "--wait=1s", "-Q", "-o", "-", address]
 
 
+def _irtt_server(address: str) -> list[object]:
+    return ["irtt", "server", "-i", "1ms", "-b", address]  # it allows no interval below 10 ms by itself
+
+
 def _sockperf(address: str, pace: Pace, folder: Path) -> list[object]:
     rate = f"--mps={round(1e6 / pace.interval_us)}"
     lasts_s = max(1, round(pace.lasts_s + SOCKPERF_EXTRA_S))
@@ -71,7 +75,7 @@ def _sockperf(address: str, pace: Pace, folder: Path) -> list[object]:
 
 PEERS: Final = {
     "ping": Peer("ping", _ping, meters.ping),
-    "irtt": Peer("irtt", _irtt, meters.irtt, lambda address: ["irtt", "server", "-b", address], IRTT_PORT),
+    "irtt": Peer("irtt", _irtt, meters.irtt, _irtt_server, IRTT_PORT),
     "sockperf": Peer(
         "sockperf",
         _sockperf,
