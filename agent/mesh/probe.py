@@ -106,7 +106,7 @@ class Requester:
 
     @property
     def trips(self) -> Sequence[RoundTrip]:
-        """The round trips one by one, in order of their sequence: for who compares them with the truth."""
+        """All of them, in the order sent."""
         return self._trips
 
     @property
