@@ -5,12 +5,14 @@
     a ── router ══ router ══ ... ── b       ── a plain veth   ══ a link whose truth is known
       link 0    link 1    link 2            198.18.LINK.1 on its left end, .2 on its right (RFC 2544)
 
-A link is a ``Cable`` (scripts/lab/wire.c: delay, jitter, loss, counters) or ``Shaped`` by the kernel (tbf).
+The links between routers are emulated cables (scripts/lab/wire.c: delay, jitter, loss, counters). Where there
+is none, the one router may be made to let out so many bits a second (tbf).
 """
 
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,7 +29,6 @@ from benches.net import inside, namespace, run
 LEFT: Final = "left"  # the device of a node that faces a
 RIGHT: Final = "right"
 CABLE_QUEUE: Final = 2_000  # packets of a TUN's own queue
-CABLE_READY_S: Final = 5
 ETHERNET_BYTES: Final = 14
 BURST_LEAST_BYTES: Final = 3_200  # two packets with all their headers
 BURST_S: Final = 200e-6  # a timer this late must cost no tokens
@@ -94,8 +95,8 @@ def chain(folder: Path, links: Sequence[Cable] = ()) -> Iterator[Chain]:
         nodes = tuple(stack.enter_context(namespace()) for _ in range(len(links) + 3))
         made = Chain(nodes, folder)
         _veth(nodes, 0)
-        for number, cable in enumerate(links, 1):
-            stack.enter_context(_cable(made, number, cable))
+        if links:
+            stack.enter_context(_emulated(made, links))
         _veth(nodes, len(links) + 1)
         for position, node in enumerate(nodes):
             _configure(node, position, len(nodes))
@@ -109,23 +110,29 @@ def shape(made: Chain, rate_kbps: int) -> None:
 
 
 @contextmanager
-def _cable(made: Chain, number: int, cable: Cable) -> Iterator[None]:
-    ends = [made.nodes[number], RIGHT, made.nodes[number + 1], LEFT]
-    settings = [f"{key}={value}" for key, value in cable.settings.items()]
-    control = cables.control_path(made.folder, str(number))
-    command = [cables.build(), *ends, control, cable.seed, *settings]
+def _emulated(made: Chain, links: Sequence[Cable]) -> Iterator[None]:
+    """Run the emulator: one process for all cables, so that being late does not add up along the way."""
+    described = [_description(made, number, cable) for number, cable in enumerate(links, 1)]
+    words = [word for one in described for word in (cables.SEPARATOR, *one)][1:]
     with subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)],
+        ["setpriv", "--pdeathsig", "KILL", str(cables.build()), *words],
         stdout=subprocess.PIPE,
         start_new_session=True,
     ) as process:
         try:
             assert process.stdout
-            if process.stdout.readline() != b"ready\n":
-                raise PartError(f"cable {number} did not start", remedy="its last words stand above")
+            readable, _, _ = select.select([process.stdout], [], [], cables.READY_S)
+            if not readable or process.stdout.readline() != b"ready\n":
+                raise PartError("the emulated cables did not start", remedy="its last words stand above")
             yield
         finally:
             process.kill()
+
+
+def _description(made: Chain, number: int, cable: Cable) -> list[str]:
+    ends = [made.nodes[number], RIGHT, made.nodes[number + 1], LEFT]
+    settings = [f"{key}={value}" for key, value in cable.settings.items()]
+    return [*ends, str(cables.control_path(made.folder, str(number))), str(cable.seed), *settings]
 
 
 def _veth(nodes: Sequence[str], number: int) -> None:
