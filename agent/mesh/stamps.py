@@ -41,9 +41,12 @@ _STAMP: Final = struct.Struct("@qq")
 _EXTENDED_ERROR: Final = struct.Struct("@IBBBBII")  # sock_extended_err; the offender's sockaddr follows
 
 MAX_DATAGRAM: Final = 2048  # nothing longer is sent to us; a longer one is cut and refused above
+BUFFER_BYTES: Final = (
+    212_992  # the kernel's default limit, and it doubles what is asked for: a whole train fits
+)
 READ_BATCH: Final = 64  # datagrams a wake-up, so that timers get their turn
 SEND_TRIES: Final = 4  # a pending ICMP error is reported on send instead of sending
-STAMP_WINDOW_NS: Final = 20_000_000
+STAMP_WINDOW_NS: Final = 1_000_000_000
 """A transmit stamp later than this after the send belongs to another packet (or is of no use)."""
 MAX_PENDING: Final = 512
 MAX_SEGMENTS: Final = 48  # UDP GSO: at most 64, and 64 KiB altogether
@@ -83,9 +86,12 @@ class _Family:
     receive_errors: int
     sockaddr_family: int
     address_at: slice
+    header_bytes: int  # IP and UDP
 
 
-_V4: Final = _Family(socket.IPPROTO_IP, socket.IP_TTL, IP_RECVTTL, IP_RECVERR, socket.AF_INET, slice(4, 8))
+_V4: Final = _Family(
+    socket.IPPROTO_IP, socket.IP_TTL, IP_RECVTTL, IP_RECVERR, socket.AF_INET, slice(4, 8), 28
+)
 _V6: Final = _Family(
     socket.IPPROTO_IPV6,
     socket.IPV6_HOPLIMIT,
@@ -93,6 +99,7 @@ _V6: Final = _Family(
     IPV6_RECVERR,
     socket.AF_INET6,
     slice(8, 24),
+    48,
 )
 
 
@@ -112,6 +119,7 @@ class StampingTransport(asyncio.DatagramTransport):
         self._pending: dict[int, tuple[int, OnSent]] = {}
         self.on_icmp: Callable[[IcmpError], None] | None = None
         self.send_errors = 0
+        self.sent_bytes = 0  # IP and UDP headers included
         self.malformed = 0
         self._configure()
         loop.add_reader(sock.fileno(), self._on_readable)
@@ -128,13 +136,25 @@ class StampingTransport(asyncio.DatagramTransport):
         ancillary = [] if ttl is None else [(self._family.level, self._family.ttl, struct.pack("@i", ttl))]
         return self._send([data], ancillary, addr, on_sent)
 
-    def send_segments(self, datagrams: Sequence[bytes], addr: Any = None) -> bool:
-        """Send datagrams of one length back to back with UDP GSO. True if the kernel took all."""
+    def send_segments(
+        self,
+        datagrams: Sequence[bytes],
+        addr: Any = None,
+        *,
+        chunk: int = MAX_SEGMENTS,
+        on_sent: OnSent | None = None,
+    ) -> bool:
+        """Send datagrams of one length back to back, ``chunk`` in a system call (more than one: UDP GSO).
+
+        ``on_sent`` gets the stamp of the first. True if the kernel took all.
+        """
         size = struct.pack("@H", len(datagrams[0]))
-        for start in range(0, len(datagrams), MAX_SEGMENTS):
-            chunk = datagrams[start : start + MAX_SEGMENTS]
-            if not self._send(chunk, [(socket.IPPROTO_UDP, UDP_SEGMENT, size)], addr, None):
+        ancillary = [(socket.IPPROTO_UDP, UDP_SEGMENT, size)] if chunk > 1 else []
+        for start in range(0, len(datagrams), chunk):
+            told = None if start else on_sent
+            if not self._send(datagrams[start : start + chunk], ancillary, addr, told, look=False):
                 return False
+        self._read_error_queue()
         return True
 
     def _send(
@@ -143,6 +163,8 @@ class StampingTransport(asyncio.DatagramTransport):
         ancillary: list[tuple[int, int, bytes]],
         addr: Any,
         on_sent: OnSent | None,
+        *,
+        look: bool = True,
     ) -> bool:
         if self._closing:
             return False
@@ -156,8 +178,9 @@ class StampingTransport(asyncio.DatagramTransport):
                 self._read_error_queue()
                 continue
             self._expect_stamp(before_ns, on_sent)
-            # The stamp of a packet that went straight to the device is there already.
-            self._read_error_queue()
+            self.sent_bytes += sum(map(len, buffers)) + len(buffers) * self._family.header_bytes
+            if look:  # the stamp of a packet that went straight to the device is there already
+                self._read_error_queue()
             return True
         self.send_errors += 1
         return False
@@ -245,6 +268,8 @@ class StampingTransport(asyncio.DatagramTransport):
 
     def _configure(self) -> None:
         self._socket.setblocking(False)
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            self._socket.setsockopt(socket.SOL_SOCKET, buffer, BUFFER_BYTES)
         self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, STAMPING)
         self._socket.setsockopt(self._family.level, self._family.receive_errors, 1)
         self._socket.setsockopt(self._family.level, self._family.receive_ttl, 1)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.mesh.packet import FLAG_KERNEL_RECEIVED, Kind, Probe, SentStamp
-from agent.mesh.probe import Reflector, Requester, percentile
+from agent.mesh.probe import Requester, percentile
+from agent.mesh.reflector import Reflector
 from agent.mesh.stamps import Arrival
 from analytics.measurement import StampSource
 

@@ -6,7 +6,8 @@ import pytest
 
 from agent.mesh.packet import Raw, RawKind, TrainComing
 from agent.mesh.stamps import Arrival
-from agent.mesh.train import Estimate, TrainReceiver, _best, _judge, estimate
+from agent.mesh.dispersion import Estimate, estimate
+from agent.mesh.train import TrainReceiver
 from analytics.measurement import CapacityTrust
 
 PACKETS = 128
