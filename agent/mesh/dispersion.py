@@ -6,9 +6,12 @@ to last is 2 to 11 % too fast there): over the second half, or the last quarter 
 down. Where packets were lost, it is the send index that explains the times if the loss was behind the
 bottleneck, and the order of arrival if it was in front: the better fit of the two counts.
 
-The slope is called ``measured`` only if nothing speaks against it (``DOUBTS``). Bunched arrivals (NAPI, GRO,
-Wi-Fi), and a receiver that was held up and then took in what had piled up, make slopes that no cable has.
-Then what is told is a lower bound, and no more than what really got through in the time it took.
+Packets come in bunches where a timer or an interrupt lets several through at once (token buckets at
+1 Gbit/s, NAPI, GRO, Wi-Fi). Small ones do no harm: at the END of each bunch all that could be through by then
+is through, to within a packet, so the line is put through the ends. It is called ``measured`` only if nothing
+speaks against it (``DOUBTS``): few large bunches, and a receiver that was held up and then took in what had
+piled up, make slopes that no cable has. Then what is told is a lower bound, and no more than what really got
+through in the time it took.
 """
 
 from __future__ import annotations
@@ -24,8 +27,8 @@ from analytics.measurement import CapacityTrust
 LEAST_PACKETS: Final = 16
 LEAST_TAIL: Final = 16  # for a slope of the last quarter
 SURE_SHARE: Final = 0.5  # of the train that must arrive to be sure
-BUNCHED_GAP: Final = 0.25  # a gap below this part of the slope is a bunch ...
-BUNCHED_SHARE: Final = 0.25  # ... and more of them than this are no line
+BUNCHED_GAP: Final = 0.25  # a packet this much of its time behind the one before came with it
+LEAST_BUNCHES: Final = 8  # in the tail; of fewer, one more or less makes too much of a difference
 STEADY: Final = 1.15  # slopes of two halves differ by no more
 SPED_UP: Final = 1.15  # no queue lets a train get faster towards its end
 MOST_OFF: Final = 0.1  # of the tail's length that a packet may be off the line
@@ -62,10 +65,8 @@ class Line:
     @property
     def furthest(self) -> float:
         """How far the points are from it at most, first to last side."""
-        away = [
-            t - self.times[0] - self.slope * (x - self.xs[0])
-            for x, t in zip(self.xs, self.times, strict=True)
-        ]
+        points = zip(self.xs, self.times, strict=True)
+        away = [t - self.times[0] - self.slope * (x - self.xs[0]) for x, t in points]
         return max(away) - min(away)
 
     @property
@@ -112,15 +113,27 @@ def _lines(arrivals: Points) -> tuple[Line, Line]:
     """All of the train, and the steady end of it."""
     indices, times = [index for index, _ in arrivals], [stamp_ns for _, stamp_ns in arrivals]
     count = len(arrivals)
-    half = count // 2
-    better = min((indices, list(range(count))), key=lambda xs: fit(xs[half:], times[half:]).off)
-    whole, tail = fit(better, times), fit(better[half:], times[half:])
-    quarter = count - count // 4
+    half, quarter = count // 2, count - count // 4
+    orders = (indices, list(range(count)))
+    xs, tail = min(((xs, _tail(xs, times, half)) for xs in orders), key=lambda found: found[1].off)
+    whole = fit(xs, times)
     if _is_unsteady(whole, tail) and count - quarter >= LEAST_TAIL:
-        end = fit(better[quarter:], times[quarter:])
+        end = _tail(xs, times, quarter)
         if end.slope > tail.slope and not _is_unsteady(whole, end):
             return whole, end
     return whole, tail
+
+
+def _tail(xs: Sequence[int], times: Sequence[int], begin: int) -> Line:
+    """The line through the ends of the bunches from ``begin`` on; the last bunch may have been cut short."""
+    xs, times = xs[begin:], times[begin:]
+    near = BUNCHED_GAP * max(0.0, fit(xs, times).slope)
+    apart = [
+        b - a >= near * max(1, to - of)
+        for (of, to), (a, b) in zip(pairwise(xs), pairwise(times), strict=True)
+    ]
+    ends = [n for n, is_end in enumerate([*apart, all(apart)]) if is_end]
+    return fit([xs[n] for n in ends], [times[n] for n in ends]) if len(ends) > 1 else fit(xs, times)
 
 
 def fit(xs: Sequence[int], times: Sequence[int]) -> Line:
@@ -134,13 +147,8 @@ def fit(xs: Sequence[int], times: Sequence[int]) -> Line:
 
 
 def _is_bunched(_whole: Line, tail: Line) -> bool:
-    """Too many packets came with the one before."""
-    per_x = [
-        (b - a) / max(1, to - of)
-        for (of, to), (a, b) in zip(pairwise(tail.xs), pairwise(tail.times), strict=True)
-    ]
-    short = sum(gap < BUNCHED_GAP * tail.slope for gap in per_x)
-    return tail.slope <= 0 or short > BUNCHED_SHARE * len(per_x)
+    """Too few bunches to tell a rate from."""
+    return tail.slope <= 0 or len(tail.xs) < LEAST_BUNCHES
 
 
 def _is_unsteady(_whole: Line, tail: Line) -> bool:
@@ -158,7 +166,7 @@ def _is_scattered(_whole: Line, tail: Line) -> bool:
 def _has_sped_up(whole: Line, tail: Line) -> bool:
     """The tail came faster than the train on the whole: it had piled up somewhere, and was let go."""
     took_ns = whole.times[-1] - whole.times[0]
-    return took_ns > SPED_UP * tail.slope * (whole.xs[-1] - whole.xs[0])
+    return took_ns > SPED_UP * tail.slope * (max(whole.xs) - min(whole.xs))
 
 
 DOUBTS: Final[dict[str, Callable[[Line, Line], bool]]] = {

@@ -28,7 +28,7 @@ from agent.mesh.channel import Channel
 from agent.mesh.dispersion import PILED_UP, UNKNOWN, Estimate, estimate, unknown
 from agent.mesh.packet import Raw, RawKind, TrainComing, TrainReady, TrainResult, TrainSent
 from agent.mesh.probe import Requester, RoundTrip
-from agent.mesh.stamps import MAX_SEGMENTS, Arrival
+from agent.mesh.stamps import MAX_SEGMENTED, MAX_SEGMENTS, Arrival, SentTrain
 from agent.mesh.times import Clock
 from agent.mesh.wires import Wire
 from analytics.measurement import CapacityTrust
@@ -122,14 +122,12 @@ class Sent:
 
     packets: int
     packet_bytes: int  # with IP header
-    began_ns: int  # wall clock; the kernel's where it told
-    took_ns: int
-    whole: bool = True  # the kernel took all of it
+    left: SentTrain
 
     @property
     def rate_kbps(self) -> float:
         """How fast it left."""
-        return self.packet_bytes * 8e6 * self.packets / max(1, self.took_ns)
+        return self.packet_bytes * 8e6 * self.left.before / max(1, self.left.span_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +180,13 @@ def next_size(plan: ProbePlan, packet_bytes: int, done: Sequence[Outcome]) -> Si
     repeated = done[-1].sent.packets == most
     if packets < (most if repeated else GROWTH * done[-1].sent.packets):
         return None
-    return Size(packets, MAX_SEGMENTS if rate_kbps > FAST_KBPS else 1)
+    return Size(packets, _chunk(packets, packet_bytes) if rate_kbps > FAST_KBPS else 1)
+
+
+def _chunk(packets: int, packet_bytes: int) -> int:
+    """As few system calls as the kernel allows, of about one size."""
+    most = min(MAX_SEGMENTS, MAX_SEGMENTED // packet_bytes)
+    return -(-packets // -(-packets // most))
 
 
 def most_bytes(plan: ProbePlan, packet_bytes: int) -> int:
@@ -195,7 +199,7 @@ def judge(result: TrainResult, sent: Sent, least_forward_ns: int | None) -> Esti
 
     ``least_forward_ns``: of a probe right before, by both ends' clocks, so with their offset in it.
     """
-    if not sent.whole:
+    if not sent.left.whole:
         return unknown("this host's kernel did not take the train")
     if result.capacity_kbps is None:
         return unknown(result.why or "no packet of the train arrived")
@@ -214,7 +218,7 @@ def _through_kbps(result: TrainResult, sent: Sent, least_forward_ns: int | None)
     """Rate from the moment the train could have begun to arrive: what was held up cannot hide there."""
     if least_forward_ns is None:
         return None
-    took_ns = max(result.last_ns - sent.began_ns - least_forward_ns, 1)
+    took_ns = max(result.last_ns - sent.left.began_ns - least_forward_ns, 1)
     return round(sent.packet_bytes * 8e6 * sent.packets / took_ns)
 
 
@@ -279,7 +283,8 @@ class TrainSender:
         ready = await self._channel.ask(coming, TrainReady)
         before = len(self._requester.trips)
         await self._probe(LEAD_PROBES, LEAD_INTERVAL_S)
-        sent = self._send(_datagrams(coming, ready.token), size.chunk)
+        left = self._wire.send_train(_datagrams(coming, ready.token), chunk=size.chunk)
+        sent = Sent(size.packets, self._packet_bytes, left)
         behind = len(self._requester.trips)
         drain_s = size.packets * self._packet_bytes * 8e-3 / done[-1].rate_kbps if done else None
         result = await self._result_while_probing(number, drain_s)
@@ -287,14 +292,6 @@ class TrainSender:
         forward_ns = least_forward_ns(trips[before:behind])
         found = judge(result, sent, forward_ns)
         return Outcome(sent, result, found, within(trips[behind:], result, forward_ns))
-
-    def _send(self, datagrams: Sequence[bytes], chunk: int) -> Sent:
-        stamps: list[int] = []
-        wall_ns, begin_ns = self._clock.wall_ns(), self._clock.monotonic_ns()
-        whole = self._wire.send_train(datagrams, chunk=chunk, on_sent=stamps.append)
-        took_ns = self._clock.monotonic_ns() - begin_ns
-        began_ns = stamps[0] if stamps else wall_ns
-        return Sent(len(datagrams), self._packet_bytes, began_ns, took_ns, whole)
 
     async def _result_while_probing(self, number: int, drain_s: float | None) -> TrainResult:
         least_s, most_s = LOAD_INTERVALS_S

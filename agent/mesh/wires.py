@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from agent.mesh.stamps import MAX_SEGMENTS, OnSent, StampingTransport
+from agent.mesh.stamps import OnSent, SentTrain, StampingTransport
 
 UDP_HEADER: Final = {socket.AF_INET: 28, socket.AF_INET6: 48}  # with the IP header
 TCP_HEADER: Final = 52  # with IPv4 and time stamps (RFC 7323)
@@ -32,10 +32,8 @@ class Wire(Protocol):
     def send(self, data: bytes, on_sent: OnSent | None = None) -> bool:
         """Send to the peer."""
 
-    def send_train(
-        self, datagrams: Sequence[bytes], *, chunk: int = MAX_SEGMENTS, on_sent: OnSent | None = None
-    ) -> bool:
-        """Send datagrams of one length to the peer, back to back; as ``StampingTransport.send_segments``."""
+    def send_train(self, datagrams: Sequence[bytes], *, chunk: int) -> SentTrain:
+        """Send datagrams of one length to the peer, back to back; as ``StampingTransport``."""
 
     def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
         """Send to the far end of the 5-tuple, which may be the relay, with a TTL."""
@@ -58,11 +56,9 @@ class DirectWire:
         """As ``Wire``."""
         return self.transport.send(data, self.address, on_sent=on_sent)
 
-    def send_train(
-        self, datagrams: Sequence[bytes], *, chunk: int = MAX_SEGMENTS, on_sent: OnSent | None = None
-    ) -> bool:
+    def send_train(self, datagrams: Sequence[bytes], *, chunk: int) -> SentTrain:
         """As ``Wire``."""
-        return self.transport.send_segments(datagrams, self.address, chunk=chunk, on_sent=on_sent)
+        return self.transport.send_train(datagrams, self.address, chunk=chunk)
 
     def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
         """As ``Wire``."""
@@ -86,12 +82,10 @@ class RelayWire:
         """As ``Wire``."""
         return self.transport.send(self._wrap(data), on_sent=on_sent)
 
-    def send_train(
-        self, datagrams: Sequence[bytes], *, chunk: int = MAX_SEGMENTS, on_sent: OnSent | None = None
-    ) -> bool:
+    def send_train(self, datagrams: Sequence[bytes], *, chunk: int) -> SentTrain:
         """As ``Wire``."""
         wrapped = [self._wrap(datagram) for datagram in datagrams]
-        return self.transport.send_segments(wrapped, chunk=chunk, on_sent=on_sent)
+        return self.transport.send_train(wrapped, chunk=chunk)
 
     def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
         """As ``Wire``."""
@@ -119,11 +113,9 @@ class StreamWire:
         self.sent_bytes += len(wrapped) + TCP_HEADER
         return True
 
-    def send_train(
-        self, datagrams: Sequence[bytes], *, chunk: int = MAX_SEGMENTS, on_sent: OnSent | None = None
-    ) -> bool:
+    def send_train(self, datagrams: Sequence[bytes], *, chunk: int) -> SentTrain:
         """As ``Wire``: a stream has no trains."""
-        return False
+        return SentTrain(whole=False, began_ns=0, before=0, span_ns=0)
 
     def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
         """As ``Wire``: a stream has no TTL."""
