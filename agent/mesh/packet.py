@@ -309,7 +309,7 @@ def _decode_control(data: bytes) -> Control:
         raise PacketError(f"a control message of {len(data)} bytes; at most {MAX_CONTROL}")
     try:
         return _control.decode(data[_HEAD.size :])
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
         raise PacketError(f"not a control message: {error}") from error
 
 
