@@ -69,6 +69,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     are few it also runs before the kernel's own network threads, and packet trains arrive in bunches."""
     mesh: bool = True
     """Whether this agent takes part in active tests."""
+    train_mb_an_hour: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 100
+    """Megabytes that this agent's packet trains may take in any 60 minutes, all its peers together (one test
+    takes up to 0.16). What does not fit is not sent: the capacity is not measured then, and the reading says
+    so."""
     user: Annotated[str, msgspec.Meta(pattern=USER_PATTERN, max_length=32)] = "pathgrade"
     """Account that an agent started by root becomes, once eBPF is loaded. Where there is no such account: a
     number that no account has. Started by any other user, the agent stays that user."""

@@ -104,7 +104,7 @@ class Agent:
         self._credential = credential
         self._outbox = outbox
         self._source = passive.source
-        tester = _tester(credential, identity) if config.mesh else None
+        tester = _tester(config, credential, identity) if config.mesh else None
         self._uploader = Uploader(outbox, credential, client)
         self._orders = Orders(tester, outbox, self._say, saved=self._uploader.soon)
         self._control = Control(
@@ -171,8 +171,11 @@ class Agent:
         await self._control.say(message)
 
 
-def _tester(credential: Credential, identity: Identity) -> Tester:
+def _tester(config: Config, credential: Credential, identity: Identity) -> Tester:
+    from agent.mesh.budget import Budget  # noqa: PLC0415  # as below
     from agent.mesh.pair import SystemClock, test_pair  # noqa: PLC0415  # 30 MB, not loaded where the mesh is off
+
+    budget = Budget(config.train_mb_an_hour * 1_000_000)
 
     async def test(order: TestOrder, link: Link) -> Result:
         return await test_pair(
@@ -182,6 +185,7 @@ def _tester(credential: Credential, identity: Identity) -> Tester:
             identity=identity,
             signalling=link,
             clock=SystemClock(),
+            budget=budget,
         )
 
     return test

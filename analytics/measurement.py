@@ -123,6 +123,10 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     received: Annotated[int, count("different probes that dst received, by dst's own count")] = 0
     duplicated: Annotated[int, count("probes dst received more than once")] = 0
     reordered: Annotated[int, count("probes dst received after a later one (RFC 4737)")] = 0
+    loss_bursts: Annotated[int, count("runs of probes lost in a row (RFC 3357), by dst's record")] | None = (
+        None
+    )
+    loss_longest: Annotated[int, count("probes lost in the longest of them")] | None = None
     rtt_n: Annotated[int, count("round trips measured by src, spoiled ones left out")] = 0
     rtt_min_us: Annotated[int, us("least round trip")] | None = None
     rtt_p10_us: Annotated[int, us("10th percentile of the round trip")] | None = None
@@ -133,14 +137,35 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     rtt_p95_us: Annotated[int, us("95th percentile of the round trip")] | None = None
     rtt_p99_us: Annotated[int, us("99th percentile of the round trip")] | None = None
     ipdv_us: Annotated[int, us("mean |difference| of successive one-way delays (RFC 3393)")] | None = None
+    one_way_min_us: (
+        Annotated[int, us("least delay src -> dst; None where the clocks do not allow to tell")] | None
+    ) = None
+    one_way_p50_us: Annotated[int, us("median delay src -> dst")] | None = None
+    one_way_bound_us: Annotated[int, us("how far the truth may be from these two")] | None = None
+    queueing_p50_us: (
+        Annotated[int, us("median delay src -> dst above its own least; needs no common clock")] | None
+    ) = None
+    queueing_p95_us: Annotated[int, us("95th percentile of it")] | None = None
     capacity_kbps: (
         Annotated[int, whole("capacity src -> dst by packet-train dispersion, IP layer", "kbit/s")] | None
     ) = None
-    capacity_trust: Annotated[CapacityTrust, choice("measured, at-least (bunching seen), or none")] = (
+    capacity_trust: Annotated[CapacityTrust, choice("measured, at-least (a lower bound), or none")] = (
         CapacityTrust.NONE
     )
+    capacity_why: Annotated[str, text("what keeps capacity from being measured", most=80)] = ""
+    rtt_loaded_n: Annotated[int, count("round trips during one of src's packet trains")] = 0
+    rtt_loaded_p50_us: (
+        Annotated[int, us("median round trip while src's train filled the path; None = too short to tell")]
+        | None
+    ) = None
+    rtt_loaded_p95_us: Annotated[int, us("95th percentile of it")] | None = None
     stamps: Annotated[StampSource, choice("clock of the round trips")] = StampSource.USER
     spoiled: Annotated[int, count("round trips left out because this agent was not scheduled in time")] = 0
+    timer_late_p50_us: Annotated[int, us("median lateness of src's own pacing timers")] | None = None
+    timer_late_p99_us: Annotated[int, us("99th percentile of it")] | None = None
+    sent_bytes: (
+        Annotated[int, whole("all that src sent on the test's 5-tuple, IP headers included", "B")] | None
+    ) = None
     error: Annotated[str, text("why the test broke off; empty if it ended", most=500)] = ""
 
 

@@ -15,7 +15,7 @@ from agent.errors import PeerCertificateError, RungError, SignallingError
 from agent.identity import Identity
 from agent.mesh.ice import Attempt, SecureLink
 from agent.mesh.ladder import MAX_REASON, Candidate, Ladder, parse_candidate, unfit
-from agent.mesh.probe import Clock
+from agent.mesh.times import Clock
 from analytics.measurement import Rung
 from analytics.wire import Abandon, RungOffer, RungResult, SignalBody, TestOrder
 

@@ -4,8 +4,8 @@
 
     Start      both ends are ready                   a probe sent earlier would count as lost
     probes     requests both ways, answered at once  beside them the hops, which are no probes
-    Finished   what did you receive?
-    trains     first the controlling end's, then, after YourTurn, the other's
+    Finished   what did you receive, and when did you really send the replies?
+    trains     first the controlling end's, then, after YourTurn, the other's; with probes of their own
     Done       neither end leaves before the other has all it needs
 """
 
@@ -14,15 +14,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from agent.errors import PeerSilentError
 from agent.mesh import hops, probe, train
+from agent.mesh.budget import Budget
 from agent.mesh.channel import Channel
 from agent.mesh.climb import Climbed
+from agent.mesh.dispersion import Estimate, unknown
+from agent.mesh.oneway import Above, OneWay, above_least, one_way
 from agent.mesh.packet import (
+    MOST_WHY,
     TOKEN_BYTES,
     Answer,
     Ask,
@@ -43,13 +49,27 @@ from agent.mesh.packet import (
     TrainSent,
     YourTurn,
 )
-from agent.mesh.probe import Clock, Reflector, Requester
+from agent.mesh.probe import Requester
+from agent.mesh.reflector import Reflector
 from agent.mesh.stamps import Arrival
+from agent.mesh.times import Clock, wall_error_us
 from agent.mesh.train import TrainReceiver
 from analytics.wire import ProbePlan, TestOrder
 
 PEER_TURN_S: Final = 20.0  # the peer's probes, hops and trains after ours
 FAREWELL_S: Final = 3.0
+MOST_STAMP_ASKS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Some times in order, in ns."""
+
+    ordered_ns: Sequence[int]
+
+    def us(self, percent: int) -> int:
+        """A percentile, in microseconds."""
+        return round(probe.percentile(self.ordered_ns, percent) / 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +79,35 @@ class Measured:
     sent: int
     counters: Counters
     rtt: probe.RttSummary
-    capacity: train.Estimate
+    one_way: OneWay | None
+    above: Above | None
+    timers_late: Spread | None
+    capacity: Estimate
+    loaded: Spread | None
+    sent_bytes: int
     hops: list[hops.HopSummary]
 
 
 class Conversation:
     """One measurement over one link: what this end asks, and how it answers."""
 
-    def __init__(self, climbed: Climbed, order: TestOrder, clock: Clock) -> None:
+    def __init__(
+        self,
+        climbed: Climbed,
+        order: TestOrder,
+        clock: Clock,
+        *,
+        budget: Budget,
+        clock_error_us: Callable[[], int | None] = wall_error_us,
+    ) -> None:
         self._link = climbed.link
         self._wire = climbed.link.wire
         self._end_address = _end_address(climbed)
         self._plan: ProbePlan = order.plan
         self._controlling = order.controlling
         self._clock = clock
+        self._budget = budget
+        self._clock_error_us = clock_error_us
         self._loop_time = asyncio.get_running_loop().time
         self._requester = Requester(clock)
         self._reflector = Reflector(clock)
@@ -104,7 +139,7 @@ class Conversation:
     @property
     def refused(self) -> int:
         """Packets refused so far, by DTLS or by the channel."""
-        return self._link.refused + self._channel.refused
+        return self._link.refused + self._channel.refused + self._reflector.refused
 
     async def measure(self) -> Measured:
         """Run the phases. Raises ``PeerSilentError``."""
@@ -114,15 +149,22 @@ class Conversation:
                 probe.run(self._requester, self._plan, self._channel.send_probe, self._loop_time)
             )
             both.create_task(self._trace())
-        counters = await self._channel.ask(Finished(self._requester.sent), Counters)
-        self._requester.on_earlier(SentStamp(*stamp) for stamp in counters.earlier)
-        capacity = await self._measure_capacity()
+        sent = self._requester.sent
+        counters = await self._ask_counters(sent)
+        rtt, trips = self._requester.summary(), list(self._requester.trips)
+        timers_late = sorted(self._requester.timers_late_ns)
+        trains = await self._measure_capacity(sent)
         await self._farewell()
         return Measured(
-            sent=self._requester.sent,
+            sent=sent,
             counters=counters,
-            rtt=self._requester.summary(),
-            capacity=capacity,
+            rtt=rtt,
+            one_way=one_way(trips, [self._clock_error_us(), counters.clock_error_us]),
+            above=above_least(trips),
+            timers_late=_spread(timers_late),
+            capacity=trains.found,
+            loaded=_spread([trip.rtt_ns for trip in trains.loaded]),
+            sent_bytes=self._wire.sent_bytes,
             hops=self._tracer.summary() if self._tracer is not None else [],
         )
 
@@ -149,25 +191,40 @@ class Conversation:
             loop_time=self._loop_time,
         )
 
-    async def _measure_capacity(self) -> train.Estimate:
+    async def _ask_counters(self, sent: int) -> Counters:
+        """The peer's count of the first ``sent`` probes; on the way, every stamp that is still lacking."""
+        for _ in range(MOST_STAMP_ASKS):
+            lacking = self._requester.lacking
+            counters = await self._channel.ask(Finished(sent, lacking), Counters)
+            self._requester.on_earlier(SentStamp(*stamp) for stamp in counters.earlier)
+            if self._requester.lacking in ([], lacking):
+                break  # all are told, or the rest has none
+        return counters
+
+    async def _measure_capacity(self, sent: int) -> train.Trains:
         """One direction after the other, and never beside the probes of either end."""
-        if self._wire.transport is None or self._plan.trains == 0:
-            return train.UNKNOWN
+        if self._plan.trains == 0:
+            return train.Trains(unknown("not asked for"))
+        if self._wire.transport is None:
+            return train.Trains(unknown("a relay over TCP has no packet trains"))
+        sender = train.TrainSender(
+            self._plan,
+            channel=self._channel,
+            wire=self._wire,
+            requester=self._requester,
+            clock=self._clock,
+        )
         try:
             await _wait(
                 self._peer_finished if self._controlling else self._my_turn, PEER_TURN_S, "never finished"
             )
-            found = await train.send_trains(
-                self._plan,
-                self._channel,
-                self._wire.send_train,
-                header_bytes=self._wire.header_bytes,
-                monotonic_ns=self._clock.monotonic_ns,
-            )
+            found = await sender.run(self._budget)
             if self._controlling:
                 await self._channel.ask(YourTurn(), Noted)
-        except (PeerSilentError, TimeoutError):
-            return train.UNKNOWN  # the probes stand without it
+            await self._ask_counters(sent)  # for the stamps of the replies under load
+        except (PeerSilentError, TimeoutError) as error:
+            # The probes stand without it.
+            return train.Trains(unknown(f"broke off: {error}"[:MOST_WHY]))
         return found
 
     async def _farewell(self) -> None:
@@ -194,11 +251,10 @@ class Conversation:
         self._peer_started.set()
         return Started()
 
-    def _on_finished(self, _ask: Finished) -> Counters:
+    def _on_finished(self, ask: Finished) -> Counters:
         self._peer_finished.set()
-        seen = self._reflector
-        earlier = [(stamp.sequence, stamp.sent_ns) for stamp in seen.earlier]
-        return Counters(seen.received, seen.duplicated, seen.reordered, earlier)
+        counters = self._reflector.counters(ask.sent, ask.lacking)
+        return msgspec.structs.replace(counters, clock_error_us=self._clock_error_us())
 
     def _on_your_turn(self, _ask: YourTurn) -> Noted:
         self._my_turn.set()
@@ -245,6 +301,10 @@ def _end_address(climbed: Climbed) -> str:
     behind = [c for c in climbed.theirs if c.type == "srflx" and c.address == remote.address]
     same_port = [c for c in behind if c.port == remote.port]
     return next((c.base for c in same_port or behind if c.base), remote.address)
+
+
+def _spread(times_ns: Sequence[int]) -> Spread | None:
+    return Spread(sorted(times_ns)) if times_ns else None
 
 
 async def _wait(event: asyncio.Event, within_s: float, what: str) -> None:

@@ -22,9 +22,9 @@ Probe request and reply, inside a DTLS record; both have one size, so that both 
     |           kernel's T3 of that reply                           |  reply is known only after
     |                                                               |  it was sent, so it travels
     +---------------------------------------------------------------+  in the next ones, twice
-    |           sequence of the reply before that, 0 = none         |  because one may be lost
-    +---------------------------------------------------------------+
-    |           kernel's T3 of that reply                           |
+    |           sequence of one more, 0 = none                      |  where there is room, for
+    +---------------------------------------------------------------+  one may be lost; what is
+    |           kernel's T3 of that reply                           |  lacking then is asked for
     |                                                               |
     +---------------------------------------------------------------+
 
@@ -70,6 +70,8 @@ from analytics.measurement import CapacityTrust
 VERSION: Final = 1
 TOKEN_BYTES: Final = 8
 MAX_CONTROL: Final = 1024
+MOST_TOLD: Final = 32  # stamps, and runs of losses, in one answer: both fit into MAX_CONTROL
+MOST_WHY: Final = 80
 
 _HEAD: Final = struct.Struct("!BBH")
 _PROBE: Final = struct.Struct("!BBHIqqB3xIqIq")
@@ -158,6 +160,7 @@ class Raw:
 
 Token = Annotated[bytes, msgspec.Meta(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
@@ -171,9 +174,13 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """Ask: my probes and hops are done, tell me what you received."""
+    """Ask: my probes and hops are done, tell me what you received of the first ``sent``.
+
+    ``lacking``: replies that came, but whose kernel's T3 has not been told.
+    """
 
     sent: Count
+    lacking: Annotated[list[Count], msgspec.Meta(max_length=MOST_TOLD)] = []
 
 
 class Counters(msgspec.Struct, frozen=True, tag="counters"):
@@ -182,8 +189,14 @@ class Counters(msgspec.Struct, frozen=True, tag="counters"):
     received: Count
     duplicated: Count
     reordered: Count
-    # Kernel's T3 of the last replies, which no later reply could carry: (sequence, ns).
-    earlier: Annotated[list[tuple[Count, int]], msgspec.Meta(max_length=2)] = []
+    # Kernel's T3 of the replies that were said to be lacking it: (sequence, ns).
+    earlier: Annotated[list[tuple[Count, int]], msgspec.Meta(max_length=MOST_TOLD)] = []
+    bursts: Count | None = None  # runs of successive losses (RFC 3357: loss periods)
+    # The longest of them, in order: (first sequence, length).
+    runs: Annotated[list[tuple[Count, Count]], msgspec.Meta(max_length=MOST_TOLD)] = []
+    clock_error_us: Count | None = (
+        None  # how far the receiver's wall clock is from UTC at most; None = unknown
+    )
 
 
 class TrainComing(msgspec.Struct, frozen=True, tag="train"):
@@ -213,6 +226,9 @@ class TrainResult(msgspec.Struct, frozen=True, tag="train_result"):
     received: Count = 0
     capacity_kbps: Annotated[int, msgspec.Meta(ge=0, le=2**40)] | None = None
     trust: CapacityTrust = CapacityTrust.NONE
+    why: Annotated[str, msgspec.Meta(max_length=MOST_WHY)] = ""  # not measured
+    first_ns: Moment = 0  # arrivals by the receiver's kernel, ns since 1970
+    last_ns: Moment = 0
 
 
 class YourTurn(msgspec.Struct, frozen=True, tag="your_turn"):
@@ -293,7 +309,7 @@ def _decode_control(data: bytes) -> Control:
         raise PacketError(f"a control message of {len(data)} bytes; at most {MAX_CONTROL}")
     try:
         return _control.decode(data[_HEAD.size :])
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
         raise PacketError(f"not a control message: {error}") from error
 
 

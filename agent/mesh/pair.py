@@ -10,38 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from agent.errors import AgentError
 from agent.identity import Identity
+from agent.mesh.budget import Budget
 from agent.mesh.climb import Climbed, Climber, Signalling
-from agent.mesh.conversation import Conversation, Measured
+from agent.mesh.conversation import Conversation, Measured, Spread
 from agent.mesh.hops import HopSummary
-from agent.mesh.probe import Clock
+from agent.mesh.packet import Counters
 from agent.mesh.stamps import StampingLoop
+from agent.mesh.times import Clock, SystemClock
 from analytics.measurement import Hop, Reading, Rung
 from analytics.wire import Abandon, TestOrder
 
 __all__ = ["Clock", "PairResult", "Signalling", "SystemClock", "test_pair"]
 
 MAX_ERROR: Final = 500
-
-
-class SystemClock:
-    """The clocks of this host."""
-
-    def wall_ns(self) -> int:
-        """As ``Clock``."""
-        return time.time_ns()
-
-    def monotonic_ns(self) -> int:
-        """As ``Clock``."""
-        return time.monotonic_ns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +50,19 @@ async def test_pair(
     identity: Identity,
     signalling: Signalling,
     clock: Clock,
+    budget: Budget,
     addresses: Sequence[str] | None = None,  # noqa: PT028  # tests a pair of agents, not pytest's business
 ) -> PairResult:
     """Test ``order.peer``; must run in a ``StampingLoop``.
 
-    ``addresses`` are the local addresses to use (None: all of this host's but loopback). Never raises for
-    reasons of the network, the peer or the time limit. A reading of rung ``none`` without ``error`` says that
-    every rung was tried and none got through; with ``error``, that the test broke off before it was known.
+    ``budget`` is this agent's, over all its tests. ``addresses`` are the local addresses to use (None: all of
+    this host's but loopback). Never raises for reasons of the network, the peer or the time limit. A reading
+    of rung ``none`` without ``error`` says that every rung was tried and none got through; with ``error``,
+    that the test broke off before it was known.
     """
     if not isinstance(asyncio.get_running_loop(), StampingLoop):
         raise RuntimeError("test_pair needs agent.mesh.stamps.StampingLoop")
-    test = _PairTest(order, me=me, tenant=tenant, clock=clock)
+    test = _PairTest(order, me=me, tenant=tenant, clock=clock, budget=budget)
     climber = Climber(order, identity=identity, signalling=signalling, clock=clock, addresses=addresses)
     try:
         async with asyncio.timeout(order.deadline_us / 1e6):
@@ -88,13 +79,14 @@ async def test_pair(
 class _PairTest:
     """What is known of a test so far."""
 
-    def __init__(self, order: TestOrder, *, me: str, tenant: str, clock: Clock) -> None:
+    def __init__(self, order: TestOrder, *, me: str, tenant: str, clock: Clock, budget: Budget) -> None:
         self.climbed: Climbed | None = None
         self.error = ""
         self._order = order
         self._me = me
         self._tenant = tenant
         self._clock = clock
+        self._budget = budget
         self._started_us = clock.wall_ns() // 1000
         self._measured: Measured | None = None
         self._refused = 0
@@ -102,7 +94,7 @@ class _PairTest:
     async def run(self, climber: Climber) -> None:
         """Connect and measure."""
         self.climbed = await climber.climb()
-        conversation = Conversation(self.climbed, self._order, self._clock)
+        conversation = Conversation(self.climbed, self._order, self._clock, budget=self._budget)
         try:
             self._measured = await conversation.measure()
         finally:
@@ -157,18 +149,57 @@ def _with_numbers(reading: Reading, measured: Measured) -> Reading:
     return msgspec.structs.replace(
         reading,
         sent=measured.sent,
-        received=measured.counters.received,
-        duplicated=measured.counters.duplicated,
-        reordered=measured.counters.reordered,
+        **_received(measured.counters),
         rtt_n=rtt.n,
         rtt_min_us=rtt.min_us,
         **{f"rtt_p{percent}_us": value for percent, value in rtt.percentiles_us.items()},
         ipdv_us=rtt.ipdv_us,
-        capacity_kbps=measured.capacity.capacity_kbps,
-        capacity_trust=measured.capacity.trust,
+        **_one_direction(measured),
+        **_under_load(measured),
         stamps=rtt.stamps,
         spoiled=rtt.spoiled,
+        **_percentiles("timer_late", measured.timers_late, 50, 99),
+        sent_bytes=measured.sent_bytes,
     )
+
+
+def _received(counters: Counters) -> dict[str, int | None]:
+    longest = max((length for _, length in counters.runs), default=0)
+    return {
+        "received": counters.received,
+        "duplicated": counters.duplicated,
+        "reordered": counters.reordered,
+        "loss_bursts": counters.bursts,
+        "loss_longest": None if counters.bursts is None else longest,
+    }
+
+
+def _one_direction(measured: Measured) -> dict[str, int]:
+    told: dict[str, int] = {}
+    if (delay := measured.one_way) is not None:
+        told |= {
+            "one_way_min_us": delay.min_us,
+            "one_way_p50_us": delay.p50_us,
+            "one_way_bound_us": delay.bound_us,
+        }
+    if (above := measured.above) is not None:
+        told |= {"queueing_p50_us": above.p50_us, "queueing_p95_us": above.p95_us}
+    return told
+
+
+def _under_load(measured: Measured) -> dict[str, Any]:
+    capacity, loaded = measured.capacity, measured.loaded
+    return {
+        "capacity_kbps": capacity.capacity_kbps,
+        "capacity_trust": capacity.trust,
+        "capacity_why": capacity.why,
+        "rtt_loaded_n": len(loaded.ordered_ns) if loaded is not None else 0,
+        **_percentiles("rtt_loaded", loaded, 50, 95),
+    }
+
+
+def _percentiles(name: str, spread: Spread | None, *percents: int) -> dict[str, int]:
+    return {f"{name}_p{percent}_us": spread.us(percent) for percent in percents} if spread is not None else {}
 
 
 async def _abandon(signalling: Signalling, why: str) -> None:

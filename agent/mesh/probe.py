@@ -1,6 +1,6 @@
-"""Probes both ways: round trips on kernel stamps, loss per direction by the receiver's own count.
+"""Requests of this end and what came back: round trips on kernel stamps.
 
-Each end sends requests and answers the other's. A round trip is (T4 - T1) - (T3 - T2), RFC 8762 section 4.1:
+The peer answers and counts them (``reflector``). A round trip is (T4 - T1) - (T3 - T2), RFC 8762 section 4.1:
 T1, T4 by the sender's clock, T2, T3 by the reflector's, so clock offset cancels. All four are the kernel's
 where the kernel stamps the socket; then this process may be late without harm. Where a stamp is the process's
 own, a round trip during which the process was late is *spoiled*, and left out and counted:
@@ -18,10 +18,11 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final, Protocol
+from typing import Final
 
-from agent.mesh.packet import FLAG_KERNEL_RECEIVED, NO_STAMP, Kind, Probe, SentStamp
+from agent.mesh.packet import FLAG_KERNEL_RECEIVED, MOST_TOLD, Kind, Probe, SentStamp
 from agent.mesh.stamps import Arrival, OnSent
+from agent.mesh.times import Clock
 from analytics.measurement import StampSource
 from analytics.wire import ProbePlan
 
@@ -32,16 +33,6 @@ MOST_REFLECTING_NS: Final = 1_000_000_000
 SETTLE_LEAST_S: Final = 0.2
 SETTLE_MOST_S: Final = 2.0
 PERCENTILES: Final = (10, 25, 50, 75, 90, 95, 99)
-
-
-class Clock(Protocol):
-    """Where the time comes from."""
-
-    def wall_ns(self) -> int:
-        """Ns since 1970, of the clock that stamps packets."""
-
-    def monotonic_ns(self) -> int:
-        """Ns that never step."""
 
 
 @dataclass(slots=True)
@@ -74,6 +65,11 @@ class RoundTrip:
         return bool(self.kernel_received and self.t1_kernel and self.t3_kernel)
 
     @property
+    def good(self) -> bool:
+        """True if the reply came and nothing spoiled the round trip."""
+        return bool(self.t4) and not self.spoiled and self.rtt_ns >= 0
+
+    @property
     def rtt_ns(self) -> int:
         """Time on the network, both ways."""
         return (self.t4 - self.t1) - (self.t3 - self.t2)
@@ -95,9 +91,9 @@ class Requester:
     """Requests of this end and what came back."""
 
     def __init__(self, clock: Clock) -> None:
+        self.timers_late_ns: list[int] = []  # of every pacing timer: actual minus due
         self._clock = clock
         self._trips: list[RoundTrip] = []  # sequence n at index n - 1
-        self._timer_late_ns = 0
 
     @property
     def sent(self) -> int:
@@ -105,14 +101,23 @@ class Requester:
         return len(self._trips)
 
     @property
+    def answered(self) -> int:
+        """Requests that a reply came to."""
+        return sum(trip.t4 != 0 for trip in self._trips)
+
+    @property
     def trips(self) -> Sequence[RoundTrip]:
         """All of them, in the order sent."""
         return self._trips
 
     @property
-    def answered(self) -> int:
-        """Requests that a reply came to."""
-        return sum(trip.t4 != 0 for trip in self._trips)
+    def lacking(self) -> list[int]:
+        """Replies that only lack the kernel's T3, as many as one message can ask for."""
+        return [
+            sequence
+            for sequence, trip in enumerate(self._trips, 1)
+            if trip.good and trip.t1_kernel and trip.kernel_received and not trip.t3_kernel
+        ][:MOST_TOLD]
 
     @property
     def greatest_rtt_ns(self) -> int:
@@ -121,7 +126,7 @@ class Requester:
 
     def request(self, *, timer_late_ns: int = 0) -> tuple[Probe, OnSent]:
         """The next request, and whom to tell its kernel stamp."""
-        self._timer_late_ns = timer_late_ns
+        self.timers_late_ns.append(timer_late_ns)
         now_ns = self._clock.wall_ns()
         trip = RoundTrip(now_ns, self._offset())
         self._trips.append(trip)
@@ -158,7 +163,7 @@ class Requester:
     def summary(self) -> RttSummary:
         """Reduce the round trips; all of the kernel's stamps if at least half of them are."""
         back = [trip for trip in self._trips if trip.t4]
-        good = [trip for trip in back if not trip.spoiled and trip.rtt_ns >= 0]
+        good = [trip for trip in back if trip.good]
         in_kernel = [trip for trip in good if trip.kernel]
         kernel = 2 * len(in_kernel) >= len(good) and bool(in_kernel)
         used = in_kernel if kernel else good
@@ -191,51 +196,11 @@ class Requester:
     def _is_spoiled(self, trip: RoundTrip, arrival: Arrival) -> bool:
         own_step = abs(self._offset() - trip.clock_offset) > CLOCK_STEP_NS
         peer_step = not 0 <= trip.t3_process - trip.t2 <= MOST_REFLECTING_NS
-        late = not arrival.kernel and self._timer_late_ns > LATE_TIMER_NS
+        late = not arrival.kernel and self.timers_late_ns[-1] > LATE_TIMER_NS
         return own_step or peer_step or late
 
     def _offset(self) -> int:
         return self._clock.wall_ns() - self._clock.monotonic_ns()
-
-
-class Reflector:
-    """Answers the peer's requests and counts them."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.received = 0
-        self.duplicated = 0
-        self.reordered = 0
-        self._clock = clock
-        self._seen: set[int] = set()
-        self._expected = 1  # RFC 4737 section 3.3: NextExp
-        self.earlier = (NO_STAMP, NO_STAMP)  # kernel stamps of the last two replies
-
-    def on_request(
-        self, request: Probe, arrival: Arrival, *, copy: bool = False
-    ) -> tuple[Probe, OnSent] | None:
-        """Count a request; the reply, and whom to tell its kernel stamp. None for a duplicate."""
-        if copy or request.sequence in self._seen:
-            self.duplicated += 1
-            return None
-        self._seen.add(request.sequence)
-        self.received += 1
-        self.reordered += request.sequence < self._expected
-        self._expected = max(self._expected, request.sequence + 1)
-        return self._reply(request, arrival)
-
-    def _reply(self, request: Probe, arrival: Arrival) -> tuple[Probe, OnSent]:
-        def on_sent(stamp_ns: int) -> None:
-            self.earlier = (SentStamp(request.sequence, stamp_ns), self.earlier[0])
-
-        reply = Probe(
-            Kind.REPLY,
-            request.sequence,
-            sent_ns=self._clock.wall_ns(),
-            received_ns=arrival.received_ns,
-            flags=FLAG_KERNEL_RECEIVED if arrival.kernel else 0,
-            earlier=self.earlier,
-        )
-        return reply, on_sent
 
 
 async def run(
@@ -245,16 +210,27 @@ async def run(
     loop_time: Callable[[], float],
 ) -> None:
     """Send the plan's requests at its pace, then wait for the last replies."""
+    await paced(requester, plan.probes, plan.interval_us / 1e6, send, loop_time)
+    if requester.answered < requester.sent:
+        longest_s = 3 * requester.greatest_rtt_ns / 1e9
+        await asyncio.sleep(min(max(SETTLE_LEAST_S, longest_s), SETTLE_MOST_S))
+
+
+async def paced(
+    requester: Requester,
+    probes: int,
+    interval_s: float,
+    send: Callable[[Probe, OnSent], bool],
+    loop_time: Callable[[], float],
+) -> None:
+    """Send requests evenly, the first one at once; each notes how late its timer was."""
     begin_s = loop_time()
-    for index in range(plan.probes):
-        due_s = begin_s + index * plan.interval_us / 1e6
+    for index in range(probes):
+        due_s = begin_s + index * interval_s
         await asyncio.sleep(max(0.0, due_s - loop_time()))
         request, on_sent = requester.request(timer_late_ns=round((loop_time() - due_s) * 1e9))
         send(request, on_sent)
         requester.request_left(request.sequence)
-    if requester.answered < requester.sent:
-        longest_s = 3 * requester.greatest_rtt_ns / 1e9
-        await asyncio.sleep(min(max(SETTLE_LEAST_S, longest_s), SETTLE_MOST_S))
 
 
 def percentile(ordered: Sequence[int], percent: int) -> int:

@@ -13,6 +13,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,12 +42,16 @@ _STAMP: Final = struct.Struct("@qq")
 _EXTENDED_ERROR: Final = struct.Struct("@IBBBBII")  # sock_extended_err; the offender's sockaddr follows
 
 MAX_DATAGRAM: Final = 2048  # nothing longer is sent to us; a longer one is cut and refused above
+BUFFER_BYTES: Final = (
+    212_992  # the kernel's default limit, and it doubles what is asked for: a whole train fits
+)
 READ_BATCH: Final = 64  # datagrams a wake-up, so that timers get their turn
 SEND_TRIES: Final = 4  # a pending ICMP error is reported on send instead of sending
-STAMP_WINDOW_NS: Final = 20_000_000
+STAMP_WINDOW_NS: Final = 1_000_000_000
 """A transmit stamp later than this after the send belongs to another packet (or is of no use)."""
 MAX_PENDING: Final = 512
-MAX_SEGMENTS: Final = 48  # UDP GSO: at most 64, and 64 KiB altogether
+MAX_SEGMENTS: Final = 64  # UDP GSO: UDP_MAX_SEGMENTS of linux/udp.h ...
+MAX_SEGMENTED: Final = 65_000  # ... and altogether the bytes of one IP packet
 
 OnSent = Callable[[int], None]
 """Called with the kernel's transmit stamp in ns since 1970; not called if the kernel gave none."""
@@ -59,6 +64,16 @@ class Arrival:
     received_ns: int
     kernel: bool  # False: the process read the clock
     ttl: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SentTrain:
+    """How a train left: ``before`` packets went to the kernel in the ``span_ns`` before the last call."""
+
+    whole: bool  # the kernel took all of it
+    began_ns: int  # wall clock
+    before: int
+    span_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +98,12 @@ class _Family:
     receive_errors: int
     sockaddr_family: int
     address_at: slice
+    header_bytes: int  # IP and UDP
 
 
-_V4: Final = _Family(socket.IPPROTO_IP, socket.IP_TTL, IP_RECVTTL, IP_RECVERR, socket.AF_INET, slice(4, 8))
+_V4: Final = _Family(
+    socket.IPPROTO_IP, socket.IP_TTL, IP_RECVTTL, IP_RECVERR, socket.AF_INET, slice(4, 8), 28
+)
 _V6: Final = _Family(
     socket.IPPROTO_IPV6,
     socket.IPV6_HOPLIMIT,
@@ -93,6 +111,7 @@ _V6: Final = _Family(
     IPV6_RECVERR,
     socket.AF_INET6,
     slice(8, 24),
+    48,
 )
 
 
@@ -112,6 +131,7 @@ class StampingTransport(asyncio.DatagramTransport):
         self._pending: dict[int, tuple[int, OnSent]] = {}
         self.on_icmp: Callable[[IcmpError], None] | None = None
         self.send_errors = 0
+        self.sent_bytes = 0  # IP and UDP headers included
         self.malformed = 0
         self._configure()
         loop.add_reader(sock.fileno(), self._on_readable)
@@ -128,14 +148,46 @@ class StampingTransport(asyncio.DatagramTransport):
         ancillary = [] if ttl is None else [(self._family.level, self._family.ttl, struct.pack("@i", ttl))]
         return self._send([data], ancillary, addr, on_sent)
 
-    def send_segments(self, datagrams: Sequence[bytes], addr: Any = None) -> bool:
-        """Send datagrams of one length back to back with UDP GSO. True if the kernel took all."""
-        size = struct.pack("@H", len(datagrams[0]))
-        for start in range(0, len(datagrams), MAX_SEGMENTS):
-            chunk = datagrams[start : start + MAX_SEGMENTS]
-            if not self._send(chunk, [(socket.IPPROTO_UDP, UDP_SEGMENT, size)], addr, None):
-                return False
-        return True
+    def send_train(self, datagrams: Sequence[bytes], addr: Any = None, *, chunk: int = 1) -> SentTrain:
+        """Send datagrams of one length back to back, ``chunk`` in a system call (more than one: UDP GSO)."""
+        chunks = [datagrams[start : start + chunk] for start in range(0, len(datagrams), chunk)]
+        if chunk > 1:
+            segment = (socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("@H", len(datagrams[0])))
+            begins = self._send_together(chunks, [segment], addr)
+        else:
+            begins = [time.time_ns() for one in chunks if self._send(one, [], addr, None, look=False)]
+        self._read_error_queue()
+        whole = len(begins) == len(chunks)
+        span_ns = max(begins, default=0) - min(begins, default=0)
+        return SentTrain(whole, min(begins, default=0), len(datagrams) - len(chunks[-1]), span_ns)
+
+    def _send_together(
+        self, chunks: Sequence[Sequence[bytes]], ancillary: list[tuple[int, int, bytes]], addr: Any
+    ) -> list[int]:
+        """Send chunks at once, each from a thread of its own; when each began.
+
+        A virtual device works a chunk off within the system call, so that the next would come too late.
+        """
+
+        def send(buffers: Sequence[bytes]) -> int:
+            begin_ns = time.time_ns()
+            self._socket.sendmsg(buffers, ancillary, 0, None if self._peer else addr)
+            return begin_ns
+
+        begins = []
+        with ThreadPoolExecutor(len(chunks)) as threads:
+            for sending, buffers in [(threads.submit(send, buffers), buffers) for buffers in chunks]:
+                try:
+                    begins.append(sending.result())
+                except OSError:
+                    self.send_errors += 1
+                    continue
+                self._count(buffers)
+                self._expect_stamp(0, None)
+        return begins
+
+    def _count(self, buffers: Sequence[bytes]) -> None:
+        self.sent_bytes += sum(map(len, buffers)) + len(buffers) * self._family.header_bytes
 
     def _send(
         self,
@@ -143,6 +195,8 @@ class StampingTransport(asyncio.DatagramTransport):
         ancillary: list[tuple[int, int, bytes]],
         addr: Any,
         on_sent: OnSent | None,
+        *,
+        look: bool = True,
     ) -> bool:
         if self._closing:
             return False
@@ -156,8 +210,9 @@ class StampingTransport(asyncio.DatagramTransport):
                 self._read_error_queue()
                 continue
             self._expect_stamp(before_ns, on_sent)
-            # The stamp of a packet that went straight to the device is there already.
-            self._read_error_queue()
+            self._count(buffers)
+            if look:  # the stamp of a packet that went straight to the device is there already
+                self._read_error_queue()
             return True
         self.send_errors += 1
         return False
@@ -245,6 +300,8 @@ class StampingTransport(asyncio.DatagramTransport):
 
     def _configure(self) -> None:
         self._socket.setblocking(False)
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            self._socket.setsockopt(socket.SOL_SOCKET, buffer, BUFFER_BYTES)
         self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, STAMPING)
         self._socket.setsockopt(self._family.level, self._family.receive_errors, 1)
         self._socket.setsockopt(self._family.level, self._family.receive_ttl, 1)

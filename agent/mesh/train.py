@@ -1,86 +1,59 @@
-"""Capacity of one direction by packet-train dispersion.
+"""Packet trains: how long the next one is, sending it, taking it in, and what both ends make of it.
 
-The sender puts datagrams of one length on the wire back to back (UDP GSO); a bottleneck spaces them out to
-its own rate; the receiver reads the kernel's receive stamps. The slope of arrival time over the SECOND half
-of the train is the time of one packet: the first half may ride on a token bucket's burst (first to last is 2
-to 11 % too fast there). Where packets were lost, it is the send index that explains the times if the loss was
-behind the bottleneck, and the order of arrival if it was in front: the better fit of the two counts.
+::
 
-What is found is called ``measured`` only if the arrivals lie evenly on the line and the train was sent
-clearly faster than it arrived. Bunched arrivals (NAPI, GRO, Wi-Fi) say ``at-least``; too few packets, or
-stamps of the process, say nothing at all.
+    announced     the peer says by what token it knows the train
+    lead probes   the least forward delay, right before
+    train         datagrams of one length, back to back; behind it probes, which queue as anything would
+    asked         the peer's estimate from its kernel's receive stamps (``dispersion``)
 
-Pure but for ``send_trains``.
+The first train is no longer than what a TCP connection or two open with, so that a slow path is not flooded;
+the next ones are longer as far as the path was fast. The longest one that says anything counts. Here it is
+checked against what only the sender knows: how fast the train was sent, and when it could have arrived at the
+earliest.
+
+Pure but for ``TrainSender``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Final
 
+from agent.mesh import probe
+from agent.mesh.budget import Budget
 from agent.mesh.channel import Channel
+from agent.mesh.dispersion import PILED_UP, UNKNOWN, Estimate, estimate, unknown
 from agent.mesh.packet import Raw, RawKind, TrainComing, TrainReady, TrainResult, TrainSent
-from agent.mesh.stamps import Arrival
+from agent.mesh.probe import Requester, RoundTrip
+from agent.mesh.stamps import MAX_SEGMENTED, MAX_SEGMENTS, Arrival, SentTrain
+from agent.mesh.times import Clock
+from agent.mesh.wires import Wire
 from analytics.measurement import CapacityTrust
 from analytics.wire import ProbePlan
 
-LEAST_PACKETS: Final = 16
-SURE_SHARE: Final = 0.5  # of the train that must arrive to be sure
-BUNCHED_GAP: Final = 0.25  # a gap below this part of the slope is a bunch ...
-BUNCHED_SHARE: Final = 0.25  # ... and more of them than this are no line
+SIZES: Final = (16, 32)  # packets of the trains before the plan's own
+GROWTH: Final = 1.5  # a train that is not clearly longer tells nothing new
+MOST_TRAIN_NS: Final = 250_000_000  # that a train may fill the path for
+FAST_KBPS: Final = 300_000  # above, one system call a packet is too slow: UDP GSO
+
 SENDER_MARGIN: Final = 0.7  # found faster than this part of the send rate: the sender was the limit
+EARLY_MARGIN: Final = 1.15  # found faster than what got through since the train was sent: it had piled up
 IDLE_NS: Final = 300_000_000  # nothing for so long: the train is in
 FIRST_WAIT_NS: Final = 2_000_000_000  # and so long if nothing came at all
 POLL_S: Final = 0.2
 RESULT_WITHIN_S: Final = 12.0  # 250 kB at 200 kbit/s
-FASTEST_KBPS: Final = 100_000_000
+
+LEAD_PROBES: Final = 4
+LEAD_INTERVAL_S: Final = 0.004
+LOAD_PROBES: Final = 16
+LOAD_INTERVALS_S: Final = (0.002, 0.016)  # least and most
+LEAST_LOADED: Final = 5  # round trips within one train, to say anything of them
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What one train says."""
-
-    capacity_kbps: int | None
-    trust: CapacityTrust
-
-
-UNKNOWN: Final = Estimate(None, CapacityTrust.NONE)
-
-
-def estimate(arrivals: Sequence[tuple[int, int]], *, packets: int, packet_bytes: int) -> Estimate:
-    """Capacity from (index, kernel stamp in ns), in order of arrival; ``packet_bytes`` with IP header."""
-    if len(arrivals) < LEAST_PACKETS:
-        return UNKNOWN
-    half = arrivals[len(arrivals) // 2 :]
-    times = [stamp_ns for _, stamp_ns in half]
-    fits = [_fit([index for index, _ in half], times), _fit(range(len(half)), times)]
-    slope_ns, _ = min(fits, key=lambda fit: fit[1])
-    bunched = _is_bunched(times)
-    doubtful = bunched or len(arrivals) < SURE_SHARE * packets
-    if bunched or slope_ns <= 0:
-        slope_ns = max(slope_ns, (arrivals[-1][1] - arrivals[0][1]) / (len(arrivals) - 1))
-    if slope_ns <= 0:
-        return UNKNOWN
-    capacity_kbps = min(round(packet_bytes * 8e6 / slope_ns), FASTEST_KBPS)
-    return Estimate(capacity_kbps, CapacityTrust.AT_LEAST if doubtful else CapacityTrust.MEASURED)
-
-
-def _fit(xs: Sequence[int], ys: Sequence[int]) -> tuple[float, float]:
-    """Slope and sum of squared residuals of the least-squares line."""
-    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
-    spread = sum((x - mean_x) ** 2 for x in xs)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
-    residuals = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(xs, ys, strict=True))
-    return slope, residuals
-
-
-def _is_bunched(times: Sequence[int]) -> bool:
-    mean_gap = (times[-1] - times[0]) / (len(times) - 1)
-    short = sum(b - a < BUNCHED_GAP * mean_gap for a, b in pairwise(times))
-    return mean_gap <= 0 or short > BUNCHED_SHARE * (len(times) - 1)
+# --- receiving ----------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -109,17 +82,22 @@ class TrainReceiver:
         """What is known by now."""
         if not self._is_settled(now_ns):
             return TrainResult(settled=False)
-        found = UNKNOWN
-        if self._kernel:
-            length = self.coming.length + self.header_bytes
-            arrivals = list(self._arrivals.items())
-            found = estimate(arrivals, packets=self.coming.packets, packet_bytes=length)
+        found = self._estimate()
         return TrainResult(
             settled=True,
             received=len(self._arrivals),
             capacity_kbps=found.capacity_kbps,
             trust=found.trust,
+            why=found.why,
+            first_ns=min(self._arrivals.values(), default=0),
+            last_ns=max(self._arrivals.values(), default=0),
         )
+
+    def _estimate(self) -> Estimate:
+        if not self._kernel:
+            return unknown("the kernel did not stamp the packets")
+        length = self.coming.length + self.header_bytes
+        return estimate(list(self._arrivals.items()), packets=self.coming.packets, packet_bytes=length)
 
     def _is_settled(self, now_ns: int) -> bool:
         if not self._arrivals:
@@ -127,56 +105,219 @@ class TrainReceiver:
         return len(self._arrivals) == self.coming.packets or now_ns - self._last_ns > IDLE_NS
 
 
-async def send_trains(
-    plan: ProbePlan,
-    channel: Channel,
-    send: Callable[[Sequence[bytes]], bool],
-    *,
-    header_bytes: int,
-    monotonic_ns: Callable[[], int],
-) -> Estimate:
-    """Send the plan's trains and ask what they measured; the median of the best kind of answer."""
-    found = []
-    for train in range(plan.trains):
-        coming = TrainComing(train, plan.train_packets, plan.train_bytes)
-        ready = await channel.ask(coming, TrainReady)
-        begin_ns = monotonic_ns()
-        if not send(_datagrams(coming, ready.token)):
-            continue
-        took_ns = max(1, monotonic_ns() - begin_ns)
-        result = await _result(channel, train)
-        sent_kbps = (plan.train_bytes + header_bytes) * 8e6 * plan.train_packets / took_ns
-        found.append(_judge(result, sent_kbps))
-    return _best(found)
+# --- deciding -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of a train to send."""
+
+    packets: int
+    chunk: int  # packets in one system call
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A train on its way, by the sender's clocks."""
+
+    packets: int
+    packet_bytes: int  # with IP header
+    left: SentTrain
+
+    @property
+    def rate_kbps(self) -> float:
+        """How fast it left."""
+        return self.packet_bytes * 8e6 * self.left.before / max(1, self.left.span_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One train: what was sent, what it says, and its probes."""
+
+    sent: Sent
+    result: TrainResult
+    found: Estimate
+    loaded: Sequence[RoundTrip] = ()  # probes that would have arrived during the train
+
+    @property
+    def rate_kbps(self) -> int:
+        """Roughly how fast the path is; 0 if the train does not say."""
+        took_ns = self.result.last_ns - self.result.first_ns
+        if self.found.capacity_kbps is not None or self.result.received < 2:
+            return self.found.capacity_kbps or 0
+        return round((self.result.received - 1) * self.sent.packet_bytes * 8e6 / max(1, took_ns))
+
+
+@dataclass(frozen=True, slots=True)
+class Trains:
+    """All trains of one direction."""
+
+    found: Estimate
+    outcomes: Sequence[Outcome] = ()
+
+    @property
+    def loaded(self) -> Sequence[RoundTrip]:
+        """Round trips under load, of the train that shows the most; empty where none lasted long enough.
+
+        Read late: some of their stamps are told after the trains.
+        """
+        each = [[trip for trip in outcome.loaded if trip.good and trip.kernel] for outcome in self.outcomes]
+        most = max(each, key=len, default=[])
+        return most if len(most) >= LEAST_LOADED else []
+
+
+def next_size(plan: ProbePlan, packet_bytes: int, done: Sequence[Outcome]) -> Size | None:
+    """How long the next train is; None if there is nothing to learn from one more."""
+    most = plan.train_packets
+    sizes = [*(size for size in SIZES if GROWTH * size <= most), *[most] * plan.trains]
+    if len(done) == len(sizes):
+        return None
+    if not done:
+        return Size(sizes[0], 1)
+    rate_kbps = done[-1].rate_kbps
+    fits = int(rate_kbps * MOST_TRAIN_NS / (packet_bytes * 8e6))
+    packets = min(sizes[len(done)], fits)
+    repeated = done[-1].sent.packets == most
+    if packets < (most if repeated else GROWTH * done[-1].sent.packets):
+        return None
+    return Size(packets, _chunk(packets, packet_bytes) if rate_kbps > FAST_KBPS else 1)
+
+
+def _chunk(packets: int, packet_bytes: int) -> int:
+    """As few system calls as the kernel allows, of about one size."""
+    most = min(MAX_SEGMENTS, MAX_SEGMENTED // packet_bytes)
+    return -(-packets // -(-packets // most))
+
+
+def most_bytes(plan: ProbePlan, packet_bytes: int) -> int:
+    """What the trains of a plan take at most."""
+    return packet_bytes * (sum(SIZES) + plan.trains * plan.train_packets)
+
+
+def judge(result: TrainResult, sent: Sent, least_forward_ns: int | None) -> Estimate:
+    """The receiver's estimate, checked against what the sender knows.
+
+    ``least_forward_ns``: of a probe right before, by both ends' clocks, so with their offset in it.
+    """
+    if not sent.left.whole:
+        return unknown("this host's kernel did not take the train")
+    if result.capacity_kbps is None:
+        return unknown(result.why or "no packet of the train arrived")
+    kbps = result.capacity_kbps
+    through_kbps = _through_kbps(result, sent, least_forward_ns)
+    least_kbps = kbps if through_kbps is None else min(kbps, through_kbps)
+    if kbps > EARLY_MARGIN * least_kbps:
+        return Estimate(least_kbps, CapacityTrust.AT_LEAST, result.why or PILED_UP)
+    if kbps > SENDER_MARGIN * sent.rate_kbps:  # met no bottleneck slower than the sender itself
+        return Estimate(least_kbps, CapacityTrust.AT_LEAST, result.why or "this host sent it no faster")
+    measured = result.trust is CapacityTrust.MEASURED
+    return Estimate(kbps if measured else least_kbps, result.trust, result.why)
+
+
+def _through_kbps(result: TrainResult, sent: Sent, least_forward_ns: int | None) -> int | None:
+    """Rate from the moment the train could have begun to arrive: what was held up cannot hide there."""
+    if least_forward_ns is None:
+        return None
+    took_ns = max(result.last_ns - sent.left.began_ns - least_forward_ns, 1)
+    return round(sent.packet_bytes * 8e6 * sent.packets / took_ns)
+
+
+def best(outcomes: Sequence[Outcome]) -> Estimate:
+    """What the longest trains say that say anything; of several, the median of the better trust."""
+    told = [outcome for outcome in outcomes if outcome.found.capacity_kbps is not None]
+    if not told:
+        return outcomes[-1].found if outcomes else UNKNOWN
+    longest = max(outcome.sent.packets for outcome in told)
+    found = [outcome.found for outcome in told if outcome.sent.packets == longest]
+    sure = [one for one in found if one.trust is CapacityTrust.MEASURED] or found
+    return sorted(sure, key=lambda one: one.capacity_kbps or 0)[len(sure) // 2]
+
+
+def least_forward_ns(trips: Sequence[RoundTrip]) -> int | None:
+    """Least T2 - T1 of probes whose stamps are the kernel's."""
+    stamped = [trip.t2 - trip.t1 for trip in trips if trip.t4 and trip.kernel_received and trip.t1_kernel]
+    return min(stamped, default=None)
+
+
+def within(trips: Sequence[RoundTrip], result: TrainResult, forward_ns: int | None) -> list[RoundTrip]:
+    """Those that would have arrived while the train did, had they not been held up."""
+    if forward_ns is None:
+        return []
+    return [trip for trip in trips if result.first_ns <= trip.t1 + forward_ns <= result.last_ns]
+
+
+# --- sending ------------------------------------------------------------------------------------------------
+
+
+class TrainSender:
+    """Sends the trains of one direction, and the probes before and behind each."""
+
+    def __init__(
+        self, plan: ProbePlan, *, channel: Channel, wire: Wire, requester: Requester, clock: Clock
+    ) -> None:
+        self._plan = plan
+        self._channel = channel
+        self._wire = wire
+        self._requester = requester
+        self._clock = clock
+        self._loop_time = asyncio.get_running_loop().time
+        self._packet_bytes = plan.train_bytes + wire.header_bytes
+
+    async def run(self, budget: Budget) -> Trains:
+        """Send them all. Raises ``PeerSilentError`` or ``TimeoutError``."""
+        reserved = most_bytes(self._plan, self._packet_bytes)
+        if not budget.take(self._clock.monotonic_ns(), reserved):
+            return Trains(unknown("no budget: this hour's bytes for trains are spent"))
+        done: list[Outcome] = []
+        try:
+            while (size := next_size(self._plan, self._packet_bytes, done)) is not None:
+                done.append(await self._train(len(done), size, done))
+        finally:
+            # One that was cut off counts whole.
+            spent = sum(one.sent.packets for one in done) * self._packet_bytes
+            budget.give_back(reserved - spent)
+        return Trains(best(done), done)
+
+    async def _train(self, number: int, size: Size, done: Sequence[Outcome]) -> Outcome:
+        coming = TrainComing(number, size.packets, self._plan.train_bytes)
+        ready = await self._channel.ask(coming, TrainReady)
+        before = len(self._requester.trips)
+        await self._probe(LEAD_PROBES, LEAD_INTERVAL_S)
+        left = self._wire.send_train(_datagrams(coming, ready.token), chunk=size.chunk)
+        sent = Sent(size.packets, self._packet_bytes, left)
+        behind = len(self._requester.trips)
+        drain_s = size.packets * self._packet_bytes * 8e-3 / done[-1].rate_kbps if done else None
+        result = await self._result_while_probing(number, drain_s)
+        trips = self._requester.trips
+        forward_ns = least_forward_ns(trips[before:behind])
+        found = judge(result, sent, forward_ns)
+        return Outcome(sent, result, found, within(trips[behind:], result, forward_ns))
+
+    async def _result_while_probing(self, number: int, drain_s: float | None) -> TrainResult:
+        least_s, most_s = LOAD_INTERVALS_S
+        interval_s = least_s * 2 if drain_s is None else min(max(least_s, drain_s / LOAD_PROBES), most_s)
+        probes = LOAD_PROBES if drain_s is None else min(LOAD_PROBES, 1 + int(drain_s / interval_s))
+        probing = asyncio.create_task(self._probe(probes, interval_s))
+        try:
+            return await self._result(number)
+        finally:
+            probing.cancel()
+            await asyncio.wait([probing])
+
+    async def _probe(self, probes: int, interval_s: float) -> None:
+        await probe.paced(self._requester, probes, interval_s, self._channel.send_probe, self._loop_time)
+
+    async def _result(self, number: int) -> TrainResult:
+        """Ask until the receiver calls the train in."""
+        async with asyncio.timeout(RESULT_WITHIN_S):
+            while True:
+                result = await self._channel.ask(TrainSent(number), TrainResult)
+                if result.settled:
+                    return result
+                await asyncio.sleep(POLL_S)
 
 
 def _datagrams(coming: TrainComing, token: bytes) -> list[bytes]:
     return [
         Raw(RawKind.TRAIN, token, index, length=coming.length).encode() for index in range(coming.packets)
     ]
-
-
-async def _result(channel: Channel, train: int) -> TrainResult:
-    """Ask until the receiver calls the train in."""
-    async with asyncio.timeout(RESULT_WITHIN_S):
-        while True:
-            result = await channel.ask(TrainSent(train), TrainResult)
-            if result.settled:
-                return result
-            await asyncio.sleep(POLL_S)
-
-
-def _judge(result: TrainResult, sent_kbps: float) -> Estimate:
-    """A train that arrived about as fast as it was sent met no bottleneck: its rate is a lower bound."""
-    if result.capacity_kbps is None:
-        return UNKNOWN
-    limited_here = result.capacity_kbps > SENDER_MARGIN * sent_kbps
-    return Estimate(result.capacity_kbps, CapacityTrust.AT_LEAST if limited_here else result.trust)
-
-
-def _best(found: Sequence[Estimate]) -> Estimate:
-    for trust in (CapacityTrust.MEASURED, CapacityTrust.AT_LEAST):
-        values = sorted(e.capacity_kbps for e in found if e.trust is trust and e.capacity_kbps is not None)
-        if values:
-            return Estimate(values[len(values) // 2], trust)
-    return UNKNOWN

@@ -7,9 +7,10 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from agent.mesh.stamps import OnSent, StampingTransport
+from agent.mesh.stamps import OnSent, SentTrain, StampingTransport
 
 UDP_HEADER: Final = {socket.AF_INET: 28, socket.AF_INET6: 48}  # with the IP header
+TCP_HEADER: Final = 52  # with IPv4 and time stamps (RFC 7323)
 CHANNEL_HEADER: Final = 4  # TURN ChannelData (RFC 8656 section 12.4)
 
 
@@ -24,11 +25,15 @@ class Wire(Protocol):
     def transport(self) -> StampingTransport | None:
         """The stamped socket; None for a stream."""
 
+    @property
+    def sent_bytes(self) -> int:
+        """All that this host sent on it, at IP level; of a stream without what TCP repeated."""
+
     def send(self, data: bytes, on_sent: OnSent | None = None) -> bool:
         """Send to the peer."""
 
-    def send_train(self, datagrams: Sequence[bytes]) -> bool:
-        """Send datagrams of one length to the peer, back to back."""
+    def send_train(self, datagrams: Sequence[bytes], *, chunk: int) -> SentTrain:
+        """Send datagrams of one length to the peer, back to back; as ``StampingTransport``."""
 
     def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
         """Send to the far end of the 5-tuple, which may be the relay, with a TTL."""
@@ -42,13 +47,18 @@ class DirectWire:
         self.address = address
         self.header_bytes = UDP_HEADER[socket.AF_INET6 if ":" in address[0] else socket.AF_INET]
 
+    @property
+    def sent_bytes(self) -> int:
+        """As ``Wire``."""
+        return self.transport.sent_bytes
+
     def send(self, data: bytes, on_sent: OnSent | None = None) -> bool:
         """As ``Wire``."""
         return self.transport.send(data, self.address, on_sent=on_sent)
 
-    def send_train(self, datagrams: Sequence[bytes]) -> bool:
+    def send_train(self, datagrams: Sequence[bytes], *, chunk: int) -> SentTrain:
         """As ``Wire``."""
-        return self.transport.send_segments(datagrams, self.address)
+        return self.transport.send_train(datagrams, self.address, chunk=chunk)
 
     def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
         """As ``Wire``."""
@@ -63,13 +73,19 @@ class RelayWire:
         self.header_bytes = UDP_HEADER[socket.AF_INET] + CHANNEL_HEADER
         self._channel = channel
 
+    @property
+    def sent_bytes(self) -> int:
+        """As ``Wire``."""
+        return self.transport.sent_bytes
+
     def send(self, data: bytes, on_sent: OnSent | None = None) -> bool:
         """As ``Wire``."""
         return self.transport.send(self._wrap(data), on_sent=on_sent)
 
-    def send_train(self, datagrams: Sequence[bytes]) -> bool:
+    def send_train(self, datagrams: Sequence[bytes], *, chunk: int) -> SentTrain:
         """As ``Wire``."""
-        return self.transport.send_segments([self._wrap(datagram) for datagram in datagrams])
+        wrapped = [self._wrap(datagram) for datagram in datagrams]
+        return self.transport.send_train(wrapped, chunk=chunk)
 
     def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
         """As ``Wire``."""
@@ -86,17 +102,20 @@ class StreamWire:
     header_bytes = UDP_HEADER[socket.AF_INET]
 
     def __init__(self, write: Callable[[bytes], None], channel: int) -> None:
+        self.sent_bytes = 0
         self._write = write
         self._channel = channel
 
     def send(self, data: bytes, on_sent: OnSent | None = None) -> bool:
         """As ``Wire``; ``on_sent`` is never called."""
-        self._write(channel_data(self._channel, data))
+        wrapped = channel_data(self._channel, data)
+        self._write(wrapped)
+        self.sent_bytes += len(wrapped) + TCP_HEADER
         return True
 
-    def send_train(self, datagrams: Sequence[bytes]) -> bool:
+    def send_train(self, datagrams: Sequence[bytes], *, chunk: int) -> SentTrain:
         """As ``Wire``: a stream has no trains."""
-        return False
+        return SentTrain(whole=False, began_ns=0, before=0, span_ns=0)
 
     def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
         """As ``Wire``: a stream has no TTL."""

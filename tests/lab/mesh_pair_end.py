@@ -14,6 +14,7 @@ import msgspec
 
 from agent.identity import load_or_create
 from agent.mesh import pair
+from agent.mesh.budget import Budget
 from agent.mesh.stamps import StampingLoop
 from analytics import wire
 
@@ -52,6 +53,7 @@ async def main(name: str, folder: Path) -> None:
         identity=load_or_create(folder, name),
         signalling=Pipes(reader, order.test),
         clock=pair.SystemClock(),
+        budget=Budget(100_000_000),
     )
     say("=" + msgspec.json.encode([result.reading, result.hops]).decode())
 

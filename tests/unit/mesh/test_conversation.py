@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 
 from agent.errors import PeerSilentError
+from agent.mesh.budget import Budget
 from agent.mesh.climb import Climbed
 from agent.mesh.conversation import Conversation, Measured
 from agent.mesh.ladder import Candidate
@@ -72,7 +74,8 @@ class PlainLink(asyncio.DatagramProtocol):
     def send(self, message: bytes, on_sent: OnSent | None = None) -> bool:
         copies, late_s = self.fate(message)
         packet = decode_message(message)
-        if isinstance(packet, Probe) and packet.kind is Kind.REQUEST:
+        # Requests after the plan's are the trains'.
+        if isinstance(packet, Probe) and packet.kind is Kind.REQUEST and packet.sequence <= PLAN.probes:
             self.truth.append((packet.sequence, copies))
         for _ in range(copies):
             if late_s:
@@ -98,7 +101,9 @@ async def converse(
         b.transport.close()
 
 
-def conversation(link: PlainLink, plan: ProbePlan, controlling: bool) -> Conversation:
+def conversation(
+    link: PlainLink, plan: ProbePlan, controlling: bool, budget: Budget | None = None
+) -> Conversation:
     order = wire.TestOrder(
         test="t",
         cycle=1,
@@ -109,7 +114,8 @@ def conversation(link: PlainLink, plan: ProbePlan, controlling: bool) -> Convers
         ice_servers=[],
         plan=plan,
     )
-    return Conversation(Climbed(cast(Any, link), Rung.LAN, [], 0), order, SystemClock())
+    climbed = Climbed(cast(Any, link), Rung.LAN, [], 0)
+    return Conversation(climbed, order, SystemClock(), budget=budget or Budget(100_000_000))
 
 
 def test_a_clean_link_loses_nothing_and_is_stamped_by_the_kernel() -> None:
@@ -118,12 +124,16 @@ def test_a_clean_link_loses_nothing_and_is_stamped_by_the_kernel() -> None:
         assert end.sent == end.counters.received == PLAN.probes
         assert (end.counters.duplicated, end.counters.reordered) == (0, 0)
         assert end.rtt.stamps is StampSource.KERNEL
-        # A reply's stamp travels in the next two: a host that is busy for longer loses that sample.
-        assert PLAN.probes * 0.99 <= end.rtt.n <= PLAN.probes
+        assert (end.rtt.n, end.rtt.spoiled) == (PLAN.probes, 0)
         assert end.rtt.min_us is not None
         assert end.rtt.percentiles_us[50] < 500
         assert [hop.is_end for hop in end.hops] == [True]
         assert end.capacity.trust is not CapacityTrust.NONE
+        assert (end.counters.bursts, end.counters.runs) == (0, [])
+        assert end.above is not None
+        assert end.above.p50_us < 500
+        assert end.timers_late is not None
+        assert 0 <= end.timers_late.us(50) <= end.timers_late.us(99)
 
 
 def test_loss_on_one_direction_is_never_attributed_to_the_other() -> None:
@@ -138,6 +148,12 @@ def test_loss_on_one_direction_is_never_attributed_to_the_other() -> None:
     assert (one.sent, one.counters.received) == (PLAN.probes, arrived)
     assert (other.sent, other.counters.received) == (PLAN.probes, PLAN.probes)
     assert one.rtt.spoiled == other.rtt.spoiled == 0
+    lost = [sequence for sequence, copies in a.truth if not copies]
+    told = [first + n for first, length in one.counters.runs for n in range(length)]
+    assert 0 < len(told) <= len(lost) == PLAN.probes - arrived
+    assert set(told) <= set(lost)
+    assert one.counters.bursts == sum(sequence - 1 not in lost for sequence in lost)
+    assert (other.counters.bursts, other.counters.runs) == (0, [])
 
 
 def test_duplicates_and_reordering_are_counted_where_they_happen() -> None:
@@ -171,6 +187,50 @@ def test_heavy_loss_both_ways_still_ends_with_both_counters() -> None:
     for end, link in ((one, a), (other, b)):
         assert end.counters.received == sum(copies for _, copies in link.truth)
         assert end.rtt.n > 50
+
+
+def test_every_byte_on_the_5_tuple_is_counted() -> None:
+    got = {"a": 0, "b": 0}
+
+    def count(a: PlainLink, b: PlainLink) -> None:
+        for name, link in (("a", b), ("b", a)):  # what arrives at b was sent by a
+            plain = link.datagram_received
+
+            def received(data: bytes, addr: Any, name: str = name, plain: Any = plain) -> None:
+                got[name] += len(data) + 28
+                plain(data, addr)
+
+            link.datagram_received = received  # type: ignore[method-assign]  # a tap on the wire
+
+    one, other, *_ = run(converse(PLAN, count))
+    # The last answers to Done leave after the count.
+    assert got["a"] - 200 <= one.sent_bytes <= got["a"] + 200
+    assert got["b"] - 200 <= other.sent_bytes <= got["b"] + 200
+    assert one.sent_bytes > PLAN.probes * 2 * 76 + 128 * 1228
+
+
+def test_without_budget_there_is_no_train_and_the_reading_says_why() -> None:
+    async def main() -> list[Measured]:
+        a, b = await PlainLink.open(), await PlainLink.open()
+        a.join(b)
+        b.join(a)
+        few = msgspec.structs.replace(PLAN, probes=20)
+        try:
+            budgets = (Budget(100_000), Budget(200_000))
+            ends = [conversation(a, few, True, budgets[0]), conversation(b, few, False, budgets[1])]
+            found = await asyncio.gather(*(end.measure() for end in ends))
+            assert budgets[0].left(time.monotonic_ns()) == 100_000
+            assert budgets[1].left(time.monotonic_ns()) < 80_000
+            return found
+        finally:
+            a.transport.close()
+            b.transport.close()
+
+    poor, rich = run(main())
+    assert (poor.capacity.capacity_kbps, poor.capacity.trust) == (None, CapacityTrust.NONE)
+    assert poor.capacity.why.startswith("no budget")
+    assert rich.capacity.trust is not CapacityTrust.NONE
+    assert poor.rtt.n == rich.rtt.n == 20
 
 
 def test_a_peer_that_goes_silent_is_an_error_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

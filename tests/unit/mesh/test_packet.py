@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.mesh.packet import (
+    MOST_TOLD,
+    MOST_WHY,
     PROBE_BYTES,
     RAW_BYTES,
     RAW_FIRST_BYTE,
@@ -51,10 +53,28 @@ raws = st.one_of(
 counts = st.integers(0, 2**31)
 bodies = st.one_of(
     st.builds(Start, tokens),
-    st.builds(Finished, counts),
-    st.builds(Counters, counts, counts, counts, st.lists(st.tuples(counts, ns), max_size=2)),
+    st.builds(Finished, counts, st.lists(counts, max_size=MOST_TOLD)),
+    st.builds(
+        Counters,
+        counts,
+        counts,
+        counts,
+        st.lists(st.tuples(counts, ns), max_size=MOST_TOLD),
+        st.none() | counts,
+        st.lists(st.tuples(counts, counts), max_size=MOST_TOLD),
+        st.none() | counts,
+    ),
     st.builds(TrainComing, st.integers(0, 16), st.integers(2, 256), st.integers(RAW_BYTES, 1500)),
-    st.builds(TrainResult, st.booleans(), counts, st.none() | counts, st.sampled_from(CapacityTrust)),
+    st.builds(
+        TrainResult,
+        st.booleans(),
+        counts,
+        st.none() | counts,
+        st.sampled_from(CapacityTrust),
+        st.text(max_size=MOST_WHY),
+        ns,
+        ns,
+    ),
     st.just(Done()),
 )
 
@@ -86,6 +106,26 @@ def test_damage_gives_the_declared_error_or_another_packet(probe: Probe, noise: 
     for decode in (decode_message, decode_raw):
         with contextlib.suppress(PacketError):
             decode(data)
+
+
+@given(st.integers(1, 2**31), bodies, st.binary(max_size=80), st.integers(0, 400))
+def test_a_damaged_control_message_gives_the_declared_error_or_another_one(
+    number: int, body: object, noise: bytes, cut: int
+) -> None:
+    data = encode_control(Control(number, body))[:cut] + noise  # type: ignore[arg-type]  # any of the union
+    fitting = data[:2] + len(data).to_bytes(2, "big") + data[4:]
+    for damaged in (data, fitting):
+        with contextlib.suppress(PacketError):
+            decode_message(damaged)
+
+
+def test_the_longest_answer_fits_into_one_message() -> None:
+    most = 2**31
+    stamps_told = [(most, 2**63 - 1)] * MOST_TOLD
+    full = Counters(most, most, most, stamps_told, most, [(most, most)] * MOST_TOLD, most)
+    assert decode_message(encode_control(Control(most, full))) == Control(most, full)
+    with pytest.raises(PacketError):
+        decode_message(encode_control(Control(1, Finished(1, [1] * (MOST_TOLD + 1)))))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 
 from agent import identity
 from agent.mesh import ice, pair
+from agent.mesh.budget import Budget
 from agent.mesh.stamps import OnSent, StampingLoop
 from analytics import wire
 from analytics.batch import check_batch, pack_batch
@@ -87,6 +88,7 @@ def end(
         identity=me,
         signalling=signalling,
         clock=pair.SystemClock(),
+        budget=Budget(100_000_000),
         addresses=[ADDRESS[me.name]],
     )
 

@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.mesh.packet import FLAG_KERNEL_RECEIVED, Kind, Probe, SentStamp
-from agent.mesh.probe import Reflector, Requester, percentile
+from agent.mesh.packet import FLAG_KERNEL_RECEIVED, MOST_TOLD, Kind, Probe, SentStamp
+from agent.mesh.probe import Requester, percentile
 from agent.mesh.stamps import Arrival
 from analytics.measurement import StampSource
 
 MS = 1_000_000
-NONE = SentStamp(0, 0)
 
 
 @dataclass
@@ -140,30 +139,17 @@ def test_an_empty_test_has_no_numbers() -> None:
     assert (rtt.n, rtt.min_us, rtt.ipdv_us, rtt.percentiles_us) == (0, None, None, {})
 
 
-@given(st.lists(st.integers(1, 60), max_size=120))
-def test_the_reflector_counts_as_rfc_4737_does(arrivals: list[int]) -> None:
-    reflector = Reflector(HandClock())
-    for sequence in arrivals:
-        reflector.on_request(Probe(Kind.REQUEST, sequence, 0), Arrival(1, True))
-    first_seen = list(dict.fromkeys(arrivals))
-    behind = [n for i, n in enumerate(first_seen) if any(earlier > n for earlier in first_seen[:i])]
-    assert reflector.received == len(set(arrivals))
-    assert reflector.duplicated == len(arrivals) - len(set(arrivals))
-    assert reflector.reordered == len(behind)
-
-
-def test_the_kernel_stamp_of_a_reply_travels_in_the_next_two() -> None:
-    reflector = Reflector(HandClock())
-    carried = []
-    for sequence in (1, 2, 3, 4):
-        answer = reflector.on_request(Probe(Kind.REQUEST, sequence, 0), Arrival(1, True))
-        assert answer is not None
-        reply, on_sent = answer
-        carried.append(reply.earlier)
-        on_sent(sequence * 100)
-    assert carried[0] == (NONE, NONE)
-    assert carried[1] == (SentStamp(1, 100), NONE)
-    assert carried[3] == (SentStamp(3, 300), SentStamp(2, 200))
+def test_what_only_lacks_the_peers_kernel_stamp_is_named() -> None:
+    clock = HandClock()
+    requester = Requester(clock)
+    for n in range(50):
+        exchange(clock, requester, kernel=n != 4)
+    for sequence in (2, 7):
+        requester.trips[sequence - 1].t3_kernel = 0
+    assert requester.lacking == [2, 7]  # 5 has no kernel stamp of its own: nothing to ask for
+    for trip in requester.trips:
+        trip.t3_kernel = 0
+    assert len(requester.lacking) == MOST_TOLD
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=50), st.integers(0, 100))

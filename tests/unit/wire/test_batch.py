@@ -66,7 +66,7 @@ def test_all_tables_fit_in_one_batch() -> None:
 
 def test_an_unknown_schema_version_says_who_must_be_upgraded() -> None:
     body = altered(lambda batch: batch.update(schema=SCHEMA_VERSION + 1))
-    with pytest.raises(SchemaVersionError, match="batch schema 3; this server knows 2") as caught:
+    with pytest.raises(SchemaVersionError, match="batch schema 4; this server knows 3") as caught:
         check_batch(body)
     assert caught.value.remedy.startswith("upgrade the server")
 

@@ -1,0 +1,35 @@
+"""How much of the hour's byte budget is left for packet trains: pure, the clock is an argument."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+HOUR_NS: Final = 3_600 * 1_000_000_000
+
+
+class Budget:
+    """Bytes that this agent may spend on trains in any 60 minutes, whoever the peers are."""
+
+    def __init__(self, bytes_an_hour: int) -> None:
+        self._limit = bytes_an_hour
+        self._spent: deque[tuple[int, int]] = deque()  # when, bytes
+
+    def left(self, now_ns: int) -> int:
+        """Bytes that may be spent now; ``now_ns`` never steps back."""
+        while self._spent and self._spent[0][0] <= now_ns - HOUR_NS:
+            self._spent.popleft()
+        return self._limit - sum(taken for _, taken in self._spent)
+
+    def take(self, now_ns: int, wanted: int) -> bool:
+        """Take bytes out; False, and nothing taken, if there are not so many."""
+        if wanted > self.left(now_ns):
+            return False
+        self._spent.append((now_ns, wanted))
+        return True
+
+    def give_back(self, unused: int) -> None:
+        """Put back what the last taking turned out not to need."""
+        if self._spent and unused > 0:
+            when, taken = self._spent.pop()
+            self._spent.append((when, max(0, taken - unused)))
