@@ -17,12 +17,14 @@ import msgspec
 
 from agent.identity import load_or_create
 from agent.mesh import conversation, pair
+from agent.mesh.budget import Budget
 from agent.mesh.probe import Requester
 from agent.mesh.stamps import StampingLoop
 from analytics import wire
 from benches.told import EndTold, Trip
 
 TENANT: Final = "bench"
+ENOUGH_BYTES: Final = 10_000_000  # for the trains of one test
 
 
 class _Watched(Requester):
@@ -84,6 +86,7 @@ async def _run(name: str, folder: Path) -> None:
         identity=load_or_create(folder, name),
         signalling=_Pipes(reader, order.test),
         clock=pair.SystemClock(),
+        budget=Budget(ENOUGH_BYTES),
     )
     trips = [trip for requester in _Watched.made for trip in requester.told()]
     told = EndTold(reading=result.reading, hops=result.hops, trips=trips)
