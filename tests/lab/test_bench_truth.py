@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from benches.accuracy_measures import round_trips
 from benches.chain import LEFT, Cable, chain, shape
 from benches.net import NETNS, inside, run
 from benches.peers import PEERS, Pace, met
@@ -22,6 +23,17 @@ def test_what_the_network_took_is_what_the_cables_were_set_to(tmp_path: Path) ->
     assert true_us[len(true_us) // 2] < 6_500
     # What ping adds is its host's: never less than nothing, but for its rounding.
     assert all(one.told_ns > one.true_ns - 10_000 for one in found.compared)
+
+
+def test_every_round_trip_of_a_pair_test_is_found_on_the_network(tmp_path: Path) -> None:
+    for end in ("a", "b"):
+        (tmp_path / end).mkdir()
+    with chain(tmp_path, [Cable({"up.delay_us": 300, "down.delay_us": 200, "up.jitter_us": 100})]) as made:
+        ends = round_trips(made, Pace(100, 10_000))
+    for found in ends:
+        assert found.used_share > 0.9  # a busy machine may cost a stamp
+        assert 400 < found.true_p50 < 1_000
+        assert found.error_p50 < 50
 
 
 def test_a_cable_loses_in_the_direction_that_was_set_and_counts_it(tmp_path: Path) -> None:
