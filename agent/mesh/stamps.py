@@ -13,7 +13,6 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -151,40 +150,16 @@ class StampingTransport(asyncio.DatagramTransport):
     def send_train(self, datagrams: Sequence[bytes], addr: Any = None, *, chunk: int = 1) -> SentTrain:
         """Send datagrams of one length back to back, ``chunk`` in a system call (more than one: UDP GSO)."""
         chunks = [datagrams[start : start + chunk] for start in range(0, len(datagrams), chunk)]
-        if chunk > 1:
-            segment = (socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("@H", len(datagrams[0])))
-            begins = self._send_together(chunks, [segment], addr)
-        else:
-            begins = [time.time_ns() for one in chunks if self._send(one, [], addr, None, look=False)]
+        size = struct.pack("@H", len(datagrams[0]))
+        ancillary = [(socket.IPPROTO_UDP, UDP_SEGMENT, size)] if chunk > 1 else []
+        begins_ns = []
+        for buffers in chunks:
+            begins_ns.append(time.time_ns())
+            if not self._send(buffers, ancillary, addr, None, look=False):
+                return SentTrain(False, begins_ns[0], 0, 0)
         self._read_error_queue()
-        whole = len(begins) == len(chunks)
-        span_ns = max(begins, default=0) - min(begins, default=0)
-        return SentTrain(whole, min(begins, default=0), len(datagrams) - len(chunks[-1]), span_ns)
-
-    def _send_together(
-        self, chunks: Sequence[Sequence[bytes]], ancillary: list[tuple[int, int, bytes]], addr: Any
-    ) -> list[int]:
-        """Send chunks at once, each from a thread of its own; when each began.
-
-        A virtual device works a chunk off within the system call, so that the next would come too late.
-        """
-
-        def send(buffers: Sequence[bytes]) -> int:
-            begin_ns = time.time_ns()
-            self._socket.sendmsg(buffers, ancillary, 0, None if self._peer else addr)
-            return begin_ns
-
-        begins = []
-        with ThreadPoolExecutor(len(chunks)) as threads:
-            for sending, buffers in [(threads.submit(send, buffers), buffers) for buffers in chunks]:
-                try:
-                    begins.append(sending.result())
-                except OSError:
-                    self.send_errors += 1
-                    continue
-                self._count(buffers)
-                self._expect_stamp(0, None)
-        return begins
+        before = len(datagrams) - len(chunks[-1])
+        return SentTrain(True, begins_ns[0], before, begins_ns[-1] - begins_ns[0])
 
     def _count(self, buffers: Sequence[bytes]) -> None:
         self.sent_bytes += sum(map(len, buffers)) + len(buffers) * self._family.header_bytes

@@ -18,6 +18,8 @@ Pure but for ``TrainSender``.
 from __future__ import annotations
 
 import asyncio
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -34,10 +36,11 @@ from agent.mesh.wires import Wire
 from analytics.measurement import CapacityTrust
 from analytics.wire import ProbePlan
 
-SIZES: Final = (16, 32)  # packets of the trains before the plan's own
+SIZES: Final = (16, 32)  # packets of the trains before the plan's own, on a path that is not fast
 GROWTH: Final = 1.5  # a train that is not clearly longer tells nothing new
 MOST_TRAIN_NS: Final = 250_000_000  # that a train may fill the path for
-FAST_KBPS: Final = 300_000  # above, one system call a packet is too slow: UDP GSO
+FAST_KBPS: Final = 300_000  # above, one system call a packet is too slow
+FAST_REPEATS: Final = 2  # trains for each of the plan's, as they are shorter
 
 SENDER_MARGIN: Final = 0.7  # found faster than this part of the send rate: the sender was the limit
 EARLY_MARGIN: Final = 1.15  # found faster than what got through since the train was sent: it had piled up
@@ -126,7 +129,9 @@ class Sent:
 
     @property
     def rate_kbps(self) -> float:
-        """How fast it left."""
+        """How fast it left; infinite where one system call took it."""
+        if not self.left.before:
+            return math.inf
         return self.packet_bytes * 8e6 * self.left.before / max(1, self.left.span_ns)
 
 
@@ -168,30 +173,35 @@ class Trains:
 
 def next_size(plan: ProbePlan, packet_bytes: int, done: Sequence[Outcome]) -> Size | None:
     """How long the next train is; None if there is nothing to learn from one more."""
+    if not done:
+        return Size(min(SIZES[0], plan.train_packets), 1)
+    if done[-1].rate_kbps > FAST_KBPS:
+        return _next_fast(plan, packet_bytes, done)
     most = plan.train_packets
     sizes = [*(size for size in SIZES if GROWTH * size <= most), *[most] * plan.trains]
-    if len(done) == len(sizes):
+    if len(done) >= len(sizes):
         return None
-    if not done:
-        return Size(sizes[0], 1)
-    rate_kbps = done[-1].rate_kbps
-    fits = int(rate_kbps * MOST_TRAIN_NS / (packet_bytes * 8e6))
+    before = done[-1].sent.packets
+    fits = int(done[-1].rate_kbps * MOST_TRAIN_NS / (packet_bytes * 8e6))
     packets = min(sizes[len(done)], fits)
-    repeated = done[-1].sent.packets == most
-    if packets < (most if repeated else GROWTH * done[-1].sent.packets):
-        return None
-    return Size(packets, _chunk(packets, packet_bytes) if rate_kbps > FAST_KBPS else 1)
+    return Size(packets, 1) if packets >= (most if before == most else GROWTH * before) else None
 
 
-def _chunk(packets: int, packet_bytes: int) -> int:
-    """As few system calls as the kernel allows, of about one size."""
-    most = min(MAX_SEGMENTS, MAX_SEGMENTED // packet_bytes)
-    return -(-packets // -(-packets // most))
+def _next_fast(plan: ProbePlan, packet_bytes: int, done: Sequence[Outcome]) -> Size | None:
+    """What one system call takes (UDP GSO): a second call may come too late to keep the path busy."""
+    packets = _fast_packets(plan, packet_bytes)
+    sent = sum(one.sent.packets == packets for one in done)
+    return Size(packets, packets) if sent < FAST_REPEATS * plan.trains else None
+
+
+def _fast_packets(plan: ProbePlan, packet_bytes: int) -> int:
+    return min(plan.train_packets, MAX_SEGMENTS, MAX_SEGMENTED // packet_bytes)
 
 
 def most_bytes(plan: ProbePlan, packet_bytes: int) -> int:
-    """What the trains of a plan take at most."""
-    return packet_bytes * (sum(SIZES) + plan.trains * plan.train_packets)
+    """What the trains of a plan take at most, on a path that turns out fast, then slow."""
+    fast = FAST_REPEATS * _fast_packets(plan, packet_bytes)
+    return packet_bytes * (sum(SIZES) + plan.trains * (fast + plan.train_packets))
 
 
 def judge(result: TrainResult, sent: Sent, least_forward_ns: int | None) -> Estimate:
@@ -230,7 +240,8 @@ def best(outcomes: Sequence[Outcome]) -> Estimate:
     longest = max(outcome.sent.packets for outcome in told)
     found = [outcome.found for outcome in told if outcome.sent.packets == longest]
     sure = [one for one in found if one.trust is CapacityTrust.MEASURED] or found
-    return sorted(sure, key=lambda one: one.capacity_kbps or 0)[len(sure) // 2]
+    middle = statistics.median(one.capacity_kbps for one in sure if one.capacity_kbps is not None)
+    return Estimate(round(middle), sure[0].trust, sure[0].why)
 
 
 def least_forward_ns(trips: Sequence[RoundTrip]) -> int | None:

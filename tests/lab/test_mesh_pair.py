@@ -23,7 +23,7 @@ import pytest
 
 from agent.identity import load_or_create
 from analytics import wire
-from analytics.measurement import Hop, Reading, Rung, StampSource
+from analytics.measurement import CapacityTrust, Hop, Reading, Rung, StampSource
 
 pytestmark = [
     pytest.mark.lab,
@@ -264,7 +264,12 @@ def check(told: Told, rung: Rung, *, stamps: StampSource = StampSource.KERNEL) -
     assert reading.rung is rung
     assert (reading.sent, reading.received) == (PLAN.probes, PLAN.probes)
     assert reading.stamps is stamps
+    assert reading.loss_bursts == reading.loss_longest == 0
+    if stamps is StampSource.KERNEL:
+        assert (reading.rtt_n, reading.spoiled) == (PLAN.probes, 0)
     assert reading.rtt_n + reading.spoiled >= PLAN.probes * 0.9
+    assert reading.sent_bytes is not None
+    assert reading.sent_bytes < 250_000
     assert reading.rtt_min_us is not None
     assert reading.rtt_p50_us is not None
     assert 0 < reading.rtt_min_us <= reading.rtt_p50_us < 10_000
@@ -324,6 +329,58 @@ def test_udp_blocked_goes_through_the_relay_over_tcp(lab: Path) -> None:
     for told in (a, b):
         check(told, Rung.RELAY_TCP, stamps=StampSource.USER)
         assert told.hops == []
+
+
+@contextlib.contextmanager
+def shaped(device: str, kbps: int) -> Iterator[None]:
+    """Let the core send at a rate that counts IP packets, without their Ethernet headers (tc-stab(8))."""
+    on = ("tc", "-n", PREFIX + "core", "qdisc")
+    burst = max(3_200, kbps // 40)
+    shaper = f"root stab overhead -14 linklayer ethernet tbf rate {kbps}kbit burst {burst} latency 1s"
+    run(*on, "add", "dev", device, *shaper.split())
+    try:
+        yield
+    finally:
+        run(*on, "del", "dev", device, "root")
+
+
+def segmented_by_the_kernel(node: str, device: str) -> None:
+    """As on most network cards, a router behind it sees single packets."""
+    inside(node, "ethtool", "-K", device, "tx-udp-segmentation", "off")
+
+
+def test_the_capacity_of_each_direction_is_its_own(lab: Path) -> None:
+    nat("gwa")
+    nat("gwb")
+    with shaped("cb", 10_000), shaped("ca", 100_000):
+        a, b = asyncio.run(measure(lab, "a", "b", [Rung.SRFLX]))
+    for told, kbps in ((a, 10_000), (b, 100_000)):
+        reading = told.reading
+        assert (reading.capacity_trust, reading.capacity_why) == (CapacityTrust.MEASURED, "")
+        assert reading.capacity_kbps == pytest.approx(kbps, rel=0.02)
+    # 80 packets of 1,228 bytes queue for 79 ms at 10 Mbit/s, and for 8 ms at 100: too short to tell.
+    assert a.reading.rtt_loaded_n >= 5
+    assert a.reading.rtt_loaded_p95_us is not None
+    assert 40_000 < a.reading.rtt_loaded_p95_us < 90_000
+    assert b.reading.rtt_loaded_p95_us is None
+
+
+def test_a_slow_path_is_not_flooded_and_a_fast_one_is_no_fantasy(lab: Path) -> None:
+    nat("gwa")
+    nat("gwb")
+    segmented_by_the_kernel("b", "eth0")
+    with shaped("cb", 1_000), shaped("ca", 1_000_000):
+        a, b = asyncio.run(measure(lab, "a", "b", [Rung.SRFLX]))
+    assert a.reading.capacity_trust is CapacityTrust.MEASURED
+    assert a.reading.capacity_kbps == pytest.approx(1_000, rel=0.02)
+    assert a.reading.sent_bytes is not None
+    assert a.reading.sent_bytes < 100_000
+    assert b.reading.capacity_kbps is not None
+    if b.reading.capacity_trust is CapacityTrust.MEASURED:
+        assert b.reading.capacity_kbps == pytest.approx(1_000_000, rel=0.1)
+    else:
+        assert b.reading.capacity_why
+        assert b.reading.capacity_kbps < 1_050_000
 
 
 def test_a_peer_with_another_certificate_is_not_measured(lab: Path, tmp_path: Path) -> None:

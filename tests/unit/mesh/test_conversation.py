@@ -206,7 +206,7 @@ def test_every_byte_on_the_5_tuple_is_counted() -> None:
     # The last answers to Done leave after the count.
     assert got["a"] - 200 <= one.sent_bytes <= got["a"] + 200
     assert got["b"] - 200 <= other.sent_bytes <= got["b"] + 200
-    assert one.sent_bytes > PLAN.probes * 2 * 76 + 128 * 1228
+    assert one.sent_bytes > PLAN.probes * 2 * 76 + 120 * 1228
 
 
 def test_without_budget_there_is_no_train_and_the_reading_says_why() -> None:
@@ -216,11 +216,11 @@ def test_without_budget_there_is_no_train_and_the_reading_says_why() -> None:
         b.join(a)
         few = msgspec.structs.replace(PLAN, probes=20)
         try:
-            budgets = (Budget(100_000), Budget(200_000))
+            budgets = (Budget(100_000), Budget(300_000))
             ends = [conversation(a, few, True, budgets[0]), conversation(b, few, False, budgets[1])]
             found = await asyncio.gather(*(end.measure() for end in ends))
             assert budgets[0].left(time.monotonic_ns()) == 100_000
-            assert budgets[1].left(time.monotonic_ns()) < 80_000
+            assert budgets[1].left(time.monotonic_ns()) < 250_000
             return found
         finally:
             a.transport.close()

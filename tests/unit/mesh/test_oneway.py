@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.mesh.oneway import Above, OneWay, above_least, one_way
@@ -54,6 +54,7 @@ def test_stamps_that_contradict_the_claims_say_nothing() -> None:
     assert one_way([], [100, 100]) is None
 
 
+@settings(deadline=None)  # the host may be busy
 @given(
     st.lists(st.tuples(st.integers(1_000, 50 * MS), st.integers(1_000, 50 * MS)), min_size=1, max_size=60),
     st.integers(-20_000, 20_000),
@@ -75,6 +76,7 @@ def test_the_truth_is_within_the_bound(
         assert told.bound_us < told.min_us
 
 
+@settings(deadline=None)  # the host may be busy
 @given(st.integers(-(10**15), 10**15), st.floats(-9e-4, 9e-4), st.integers(0, 2**32))
 def test_delay_above_the_least_needs_no_common_clock(offset_ns: int, drift: float, seed: int) -> None:
     dice = random.Random(seed)

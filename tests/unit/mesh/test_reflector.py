@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.mesh.packet import MOST_TOLD, Kind, Probe, SentStamp
@@ -13,6 +13,7 @@ from tests.unit.mesh.test_probe import HandClock
 NONE = SentStamp(0, 0)
 
 
+@settings(deadline=None)  # the host may be busy
 @given(st.lists(st.integers(1, 60), max_size=120))
 def test_the_reflector_counts_as_rfc_4737_does(arrivals: list[int]) -> None:
     reflector = Reflector(HandClock())
@@ -55,6 +56,7 @@ def test_stamps_that_come_all_at_once_are_told_one_after_the_other() -> None:
     assert told == [[1, 2], [3, 4], [5, 4], [5, 0]]
 
 
+@settings(deadline=None)  # the host may be busy
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=200), st.sets(st.integers(1, 1000)))
 def test_no_stamp_is_lost_however_late_it_comes(waits: list[int], lost: set[int]) -> None:
     """``waits``: after how many more replies a stamp is there. ``lost``: replies that never arrive."""
@@ -91,6 +93,7 @@ def test_requests_after_those_asked_about_are_not_counted() -> None:
     assert (counters.received, counters.bursts, counters.runs) == (3, 1, [(3, 1)])
 
 
+@settings(deadline=None)  # the host may be busy
 @given(st.sets(st.integers(1, 400)), st.integers(0, 300))
 def test_bursts_are_all_that_was_lost_and_nothing_else(seen: set[int], sent: int) -> None:
     runs = loss_runs(seen, sent)
@@ -99,6 +102,7 @@ def test_bursts_are_all_that_was_lost_and_nothing_else(seen: set[int], sent: int
     assert all(after > first + length for (first, length), (after, _) in pairwise(runs))
 
 
+@settings(deadline=None)  # the host may be busy
 @given(st.sets(st.integers(1, 400)), st.integers(0, 300))
 def test_the_longest_burst_is_always_among_those_told(seen: set[int], sent: int) -> None:
     reflector = Reflector(HandClock())

@@ -4,7 +4,7 @@ import random
 from itertools import accumulate
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.mesh.dispersion import PILED_UP, Estimate, delivered_kbps, estimate, unknown
@@ -208,6 +208,7 @@ def test_the_longest_train_counts_and_of_equals_the_median_of_the_measured() -> 
     assert best(some) == Estimate(11, MEASURED)
     assert best([outcome(16, 99), outcome(80, 50, AT_LEAST)]) == Estimate(50, AT_LEAST)
     assert best([outcome(16, 99), outcome(80, None, CapacityTrust.NONE)]) == Estimate(99, MEASURED)
+    assert best([outcome(52, 1_000), outcome(52, 1_010)]) == Estimate(1_005, MEASURED)
     assert best([]) == unknown("")
 
 
@@ -220,7 +221,7 @@ def sizes(kbps: int, plan: ProbePlan = ProbePlan()) -> list[int]:  # noqa: B008 
 
 @pytest.mark.parametrize(
     ("kbps", "packets"),
-    [(64, [16]), (800, [16]), (1_000, [16, 25]), (10_000, [16, 32, 80]), (1_000_000, [16, 32, 80])],
+    [(64, [16]), (800, [16]), (1_000, [16, 25]), (10_000, [16, 32, 80]), (1_000_000, [16, 52, 52])],
 )
 def test_a_slow_path_is_not_flooded(kbps: int, packets: list[int]) -> None:
     assert sizes(kbps) == packets
@@ -235,14 +236,20 @@ def test_a_plan_may_want_several_trains_or_short_ones() -> None:
 def test_only_a_fast_path_gets_segments() -> None:
     plan = ProbePlan()
     assert next_size(plan, BYTES, [outcome(16, 100_000)]) == Size(32, 1)
-    assert next_size(plan, BYTES, [outcome(16, 900_000)]) == Size(32, 32)
-    assert next_size(plan, BYTES, [outcome(16, 900_000), outcome(32, 900_000)]) == Size(80, 40)
+    assert next_size(plan, BYTES, [outcome(16, 900_000)]) == Size(52, 52)
+
+
+def test_a_path_that_only_seemed_fast_is_not_flooded() -> None:
+    """The first train went through in a burst; the next shows the rate."""
+    plan = ProbePlan()
+    assert next_size(plan, BYTES, [outcome(16, 900_000), outcome(52, 1_000)]) is None
+    assert next_size(plan, BYTES, [outcome(16, 900_000), outcome(52, 90_000)]) == Size(80, 1)
 
 
 def test_a_test_sends_at_most_what_it_reserves() -> None:
     for plan in (ProbePlan(), ProbePlan(trains=2), ProbePlan(train_packets=20)):
         assert sum(sizes(10**6, plan)) * BYTES <= most_bytes(plan, BYTES)
-    assert most_bytes(ProbePlan(), BYTES) < 160_000
+    assert most_bytes(ProbePlan(), BYTES) < 300_000
 
 
 # --- round trips under load ---------------------------------------------------------------------------------
@@ -279,6 +286,7 @@ rates = st.floats(0.1, 2_000)
 losses = st.sets(st.integers(0, PACKETS - 1), max_size=PACKETS - 16)
 
 
+@settings(deadline=None)  # the host may be busy
 @given(rates, losses)
 def test_ideal_arrivals_give_the_rate_whatever_was_lost_behind_the_bottleneck(
     mbps: float, lost: set[int]
@@ -292,6 +300,7 @@ def test_ideal_arrivals_give_the_rate_whatever_was_lost_behind_the_bottleneck(
         assert told.capacity_kbps <= mbps * 1000 * 1.001 + 1
 
 
+@settings(deadline=None)  # the host may be busy
 @given(rates, losses)
 def test_ideal_arrivals_of_half_a_train_are_measured(mbps: float, lost: set[int]) -> None:
     kept = [i for i in range(PACKETS) if i not in set(sorted(lost)[: PACKETS // 2])]
@@ -299,6 +308,7 @@ def test_ideal_arrivals_of_half_a_train_are_measured(mbps: float, lost: set[int]
     assert found(closed_up) == Estimate(pytest.approx(mbps * 1000, rel=1e-3, abs=1), MEASURED)
 
 
+@settings(deadline=None)  # the host may be busy
 @given(st.lists(st.integers(0, 200_000), min_size=16, max_size=PACKETS), st.randoms(use_true_random=False))
 def test_at_least_is_never_above_what_was_delivered(gaps: list[int], dice: random.Random) -> None:
     times = [10**18 + t for t in accumulate(gaps)]
@@ -311,6 +321,7 @@ def test_at_least_is_never_above_what_was_delivered(gaps: list[int], dice: rando
         assert told.capacity_kbps <= (delivered_kbps(times, BYTES) or 0)
 
 
+@settings(deadline=None)  # the host may be busy
 @given(rates, st.integers(0, 10**9), st.floats(0.1, 100), st.integers(0, 10**9))
 def test_a_receiver_that_is_held_up_never_makes_a_path_faster(
     mbps: float, stall_at_ns: int, drain_us: float, stall_ns: int
