@@ -273,6 +273,7 @@ class TrainSender:
         self._clock = clock
         self._loop_time = asyncio.get_running_loop().time
         self._packet_bytes = plan.train_bytes + wire.header_bytes
+        self._spent = 0  # bytes of trains, also of one that was cut off
 
     async def run(self, budget: Budget) -> Trains:
         """Send them all. Raises ``PeerSilentError`` or ``TimeoutError``."""
@@ -284,9 +285,7 @@ class TrainSender:
             while (size := next_size(self._plan, self._packet_bytes, done)) is not None:
                 done.append(await self._train(len(done), size, done))
         finally:
-            # One that was cut off counts whole.
-            spent = sum(one.sent.packets for one in done) * self._packet_bytes
-            budget.give_back(reserved - spent)
+            budget.give_back(reserved - self._spent)
         return Trains(best(done), done)
 
     async def _train(self, number: int, size: Size, done: Sequence[Outcome]) -> Outcome:
@@ -294,6 +293,7 @@ class TrainSender:
         ready = await self._channel.ask(coming, TrainReady)
         before = len(self._requester.trips)
         await self._probe(LEAD_PROBES, LEAD_INTERVAL_S)
+        self._spent += size.packets * self._packet_bytes
         left = self._wire.send_train(_datagrams(coming, ready.token), chunk=size.chunk)
         sent = Sent(size.packets, self._packet_bytes, left)
         behind = len(self._requester.trips)
