@@ -52,7 +52,8 @@ RESULT_WITHIN_S: Final = 12.0  # 250 kB at 200 kbit/s
 LEAD_PROBES: Final = 4
 LEAD_INTERVAL_S: Final = 0.004
 LOAD_PROBES: Final = 16
-LOAD_INTERVALS_S: Final = (0.002, 0.016)  # least and most
+LOAD_INTERVALS_S: Final = (0.001, 0.016)  # least (of asyncio's timers) and most
+LOAD_INTERVAL_S: Final = 0.004  # where nothing is known yet
 LEAST_LOADED: Final = 5  # round trips within one train, to say anything of them
 
 
@@ -306,8 +307,10 @@ class TrainSender:
 
     async def _result_while_probing(self, number: int, drain_s: float | None) -> TrainResult:
         least_s, most_s = LOAD_INTERVALS_S
-        interval_s = least_s * 2 if drain_s is None else min(max(least_s, drain_s / LOAD_PROBES), most_s)
-        probes = LOAD_PROBES if drain_s is None else min(LOAD_PROBES, 1 + int(drain_s / interval_s))
+        interval_s, probes = LOAD_INTERVAL_S, LOAD_PROBES
+        if drain_s is not None:
+            interval_s = min(max(least_s, drain_s / LOAD_PROBES), most_s)
+            probes = min(LOAD_PROBES, 1 + int(drain_s / interval_s))
         probing = asyncio.create_task(self._probe(probes, interval_s))
         try:
             return await self._result(number)
