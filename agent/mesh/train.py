@@ -52,7 +52,8 @@ RESULT_WITHIN_S: Final = 12.0  # 250 kB at 200 kbit/s
 LEAD_PROBES: Final = 4
 LEAD_INTERVAL_S: Final = 0.004
 LOAD_PROBES: Final = 16
-LOAD_INTERVALS_S: Final = (0.002, 0.016)  # least and most
+LOAD_INTERVALS_S: Final = (0.001, 0.016)  # least (of asyncio's timers) and most
+LOAD_INTERVAL_S: Final = 0.004  # where nothing is known yet
 LEAST_LOADED: Final = 5  # round trips within one train, to say anything of them
 
 
@@ -273,6 +274,7 @@ class TrainSender:
         self._clock = clock
         self._loop_time = asyncio.get_running_loop().time
         self._packet_bytes = plan.train_bytes + wire.header_bytes
+        self._spent = 0  # bytes of trains, also of one that was cut off
 
     async def run(self, budget: Budget) -> Trains:
         """Send them all. Raises ``PeerSilentError`` or ``TimeoutError``."""
@@ -284,9 +286,7 @@ class TrainSender:
             while (size := next_size(self._plan, self._packet_bytes, done)) is not None:
                 done.append(await self._train(len(done), size, done))
         finally:
-            # One that was cut off counts whole.
-            spent = sum(one.sent.packets for one in done) * self._packet_bytes
-            budget.give_back(reserved - spent)
+            budget.give_back(reserved - self._spent)
         return Trains(best(done), done)
 
     async def _train(self, number: int, size: Size, done: Sequence[Outcome]) -> Outcome:
@@ -294,6 +294,7 @@ class TrainSender:
         ready = await self._channel.ask(coming, TrainReady)
         before = len(self._requester.trips)
         await self._probe(LEAD_PROBES, LEAD_INTERVAL_S)
+        self._spent += size.packets * self._packet_bytes
         left = self._wire.send_train(_datagrams(coming, ready.token), chunk=size.chunk)
         sent = Sent(size.packets, self._packet_bytes, left)
         behind = len(self._requester.trips)
@@ -306,8 +307,10 @@ class TrainSender:
 
     async def _result_while_probing(self, number: int, drain_s: float | None) -> TrainResult:
         least_s, most_s = LOAD_INTERVALS_S
-        interval_s = least_s * 2 if drain_s is None else min(max(least_s, drain_s / LOAD_PROBES), most_s)
-        probes = LOAD_PROBES if drain_s is None else min(LOAD_PROBES, 1 + int(drain_s / interval_s))
+        interval_s, probes = LOAD_INTERVAL_S, LOAD_PROBES
+        if drain_s is not None:
+            interval_s = min(max(least_s, drain_s / LOAD_PROBES), most_s)
+            probes = min(LOAD_PROBES, 1 + int(drain_s / interval_s))
         probing = asyncio.create_task(self._probe(probes, interval_s))
         try:
             return await self._result(number)

@@ -70,8 +70,8 @@ REFUSALS = [
     ("not msgpack", b"\xc1", {}, 400, "not a batch"),
     ("cut short", batch()[:-3], {}, 400, "not a batch"),
     ("a table nobody knows", batch().replace(b"flows", b"blows"), {}, 400, "unknown table 'blows'"),
-    ("an older schema", of_version(0), {}, 422, "batch schema 0; this server knows 2"),
-    ("a newer schema", of_version(3), {}, 422, "batch schema 3; this server knows 2"),
+    ("an older schema", of_version(0), {}, 422, "batch schema 0; this server knows 3"),
+    ("a newer schema", of_version(4), {}, 422, "batch schema 4; this server knows 3"),
     (
         "another agent's batch",
         batch(agent="hotel"),
