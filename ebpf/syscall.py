@@ -47,9 +47,9 @@ def create_map(name: str, *, kind: int, key_size: int, value_size: int, entries:
 
 def lookup(table: int, key: bytes, value_size: int) -> bytes | None:
     """Read an entry of a map; None where there is none. ``value_size`` is that of all CPUs together."""
-    value = ctypes.create_string_buffer(value_size)
+    held, value = _held(key), ctypes.create_string_buffer(value_size)
     try:
-        _bpf(_MAP_LOOKUP, _entry(table, ctypes.create_string_buffer(key, len(key)), value))
+        _bpf(_MAP_LOOKUP, _entry(table, held, value))
     except FileNotFoundError:
         return None
     return value.raw
@@ -57,8 +57,8 @@ def lookup(table: int, key: bytes, value_size: int) -> bytes | None:
 
 def update(table: int, key: bytes, value: bytes) -> None:
     """Write an entry of a map."""
-    held = [ctypes.create_string_buffer(part, len(part)) for part in (key, value)]
-    _bpf(_MAP_UPDATE, _entry(table, *held))
+    held_key, held_value = _held(key), _held(value)
+    _bpf(_MAP_UPDATE, _entry(table, held_key, held_value))
 
 
 def object_info(descriptor: int, size: int) -> bytes:
@@ -121,6 +121,11 @@ def _load(
         hook_type,
     )
     return _bpf(_PROG_LOAD, told)
+
+
+def _held(data: bytes) -> ctypes.Array[ctypes.c_char]:
+    """Bytes where the kernel can find them, as long as the caller keeps this."""
+    return ctypes.create_string_buffer(data, len(data))
 
 
 def _entry(table: int, key: ctypes.Array[ctypes.c_char], value: ctypes.Array[ctypes.c_char]) -> bytes:
