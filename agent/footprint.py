@@ -14,9 +14,9 @@ from typing import Final
 log: Final = logging.getLogger("pathgrade.agent.footprint")
 
 MAPPED_FROM_BYTES: Final = 512 * 1024
-"""Larger blocks are mapped and given back at once, at a page fault for every 4 KiB. glibc begins at 128 KiB, but
-goes up with the first large block that it frees, to 32 MiB. A run of closed sessions (280 kB) is not to be mapped
-afresh each time: a fifth of the agent's time in a storm went into the faults, for 0.4 MB less."""
+"""Larger blocks are mapped and given back at once, at a page fault for every 4 KiB. glibc begins at 128 KiB,
+but goes up with the first large block that it frees, to 32 MiB. A run of closed sessions (280 kB) is not to
+be mapped afresh each time: a fifth of the agent's time in a storm went into faults, for 0.4 MB less."""
 
 KEPT_BYTES: Final = 1024 * 1024
 """Free memory at the heap's end, past which it is given back."""

@@ -40,7 +40,7 @@ RING_BYTES: Final = 2 * 1024 * 1024
 COMPILE_LIMIT_S: Final = 60
 """A compilation takes half a second; a machine this far behind has other troubles."""
 
-_SEEN, _LOST = 0, 1  # entries of the map "counters"
+_SEEN, _LOST, _CROWDED_OUT = 0, 1, 2  # entries of the map "counters"
 _NETNS, _TICK_US = 0, 1  # entries of the map "settings"
 
 _COARSE_CLOCK: Final = 6  # CLOCK_MONOTONIC_COARSE, which Python does not name
@@ -112,7 +112,8 @@ class Monitor:
         return Counters(
             seen=objects.read_per_cpu_u64(counts, _SEEN),
             lost=objects.read_per_cpu_u64(counts, _LOST),
-            missed=sum(objects.missed(one.program) for one in self._attached.values()),
+            missed=sum(objects.missed(one.program) for one in self._attached.values())
+            + sum(objects.read_per_cpu_u64(counts, _CROWDED_OUT)),
         )
 
     @property
