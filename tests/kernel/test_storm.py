@@ -118,5 +118,7 @@ def test_many_open_at_once_do_not_take_each_others_places(cable: Any, cache: Pat
             events += decode_run(monitor.drain())
             time.sleep(PAUSE_S)
         assert sum(monitor.counters().lost) == 0
-    told = Counter((event.pid, event.opener, event.established, bool(event.first_seen_ns)) for event in events)
+    told = Counter(
+        (event.pid, event.opener, event.established, bool(event.first_seen_ns)) for event in events
+    )
     assert told == {(pid, opener, 1, True): OPEN_AT_ONCE for opener in (Opener.LOCAL, Opener.REMOTE)}
