@@ -97,6 +97,7 @@ def test_without_a_reader_delivered_and_lost_are_all(
 
 
 OPEN_AT_ONCE = 6_011
+ROOM_FOR_ALL = 4 * 1024 * 1024
 HOLD = f"""
 import os, resource, socket as s
 resource.setrlimit(resource.RLIMIT_NOFILE, (3 * {OPEN_AT_ONCE}, 3 * {OPEN_AT_ONCE}))
@@ -110,7 +111,7 @@ print(os.getpid())
 
 def test_many_open_at_once_do_not_take_each_others_places(cable: Any, cache: Path) -> None:
     """A place is found by the socket's address: of so many sockets, hundreds meet another."""
-    with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
+    with open_monitor(netns=cable.left.inode, cache=cache, ring_bytes=ROOM_FOR_ALL) as monitor:
         pid = int(cable.left.run_code(HOLD))
         end = time.monotonic() + 5
         events: list[SessionEvent] = []
