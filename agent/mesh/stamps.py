@@ -47,7 +47,8 @@ BUFFER_BYTES: Final = (
 READ_BATCH: Final = 64  # datagrams a wake-up, so that timers get their turn
 SEND_TRIES: Final = 4  # a pending ICMP error is reported on send instead of sending
 STAMP_WINDOW_NS: Final = 1_000_000_000
-"""A transmit stamp later than this after the send belongs to another packet (or is of no use)."""
+"""A transmit stamp later than this after the send is of no use. A host may be held up for tens of
+milliseconds within the call; a stamp of an earlier packet is before the send, so it is not taken."""
 MAX_PENDING: Final = 512
 MAX_SEGMENTS: Final = 64  # UDP GSO: UDP_MAX_SEGMENTS of linux/udp.h ...
 MAX_SEGMENTED: Final = 65_000  # ... and altogether the bytes of one IP packet

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
 ]
 
-PREFIX = "pgm-"
+PREFIX = f"pgm{os.getpid()}-"  # another run of these tests may be under way
 NODES = ("a", "a2", "gwa", "core", "gwb", "b", "srv")
 ROUTERS = ("gwa", "core", "gwb")
 SERVER = "198.51.100.18"
