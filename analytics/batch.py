@@ -26,7 +26,7 @@ from analytics.column import ColumnBlock, fault, pack, unpack, value_fault
 from analytics.errors import BatchError, SchemaVersionError
 from analytics.measurement import FACTS, OWNER, Column, columns, count, named
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 OLDEST_SCHEMA: Final = 1
 MAX_ROWS: Final = 100_000
 """Per table and batch: a thousand peers' hops, and a bound on what one check may cost."""
@@ -45,7 +45,16 @@ ADDED: Final[Mapping[int, Mapping[str, frozenset[str]]]] = MappingProxyType(
                     *("srtt_histogram", "srtt_lasting_histogram"),
                 }
             )
-        }
+        },
+        3: {
+            "readings": frozenset(
+                {
+                    *("route_id", "route_change", "path_mtu", "mtu_black_hole", "mtu_probes"),
+                    *("class_sent", "class_arrived"),
+                }
+            ),
+            "hops": frozenset({"route_id", "others", "rate_limited", "mpls", "rewritten", "traffic_class"}),
+        },
     }
 )
 """Schema version -> table -> columns that it brought. Each has a default: what an older row says of it."""

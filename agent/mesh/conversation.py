@@ -15,11 +15,11 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from agent.errors import PeerSilentError
-from agent.mesh import hops, probe, train
+from agent.mesh import probe, train
 from agent.mesh.channel import Channel
 from agent.mesh.climb import Climbed
 from agent.mesh.packet import (
@@ -45,6 +45,7 @@ from agent.mesh.packet import (
 )
 from agent.mesh.probe import Clock, Reflector, Requester
 from agent.mesh.stamps import Arrival
+from agent.mesh.trace import Known, Trace, Traced
 from agent.mesh.train import TrainReceiver
 from analytics.wire import ProbePlan, TestOrder
 
@@ -60,23 +61,29 @@ class Measured:
     counters: Counters
     rtt: probe.RttSummary
     capacity: train.Estimate
-    hops: list[hops.HopSummary]
+    traced: Traced
 
 
 class Conversation:
     """One measurement over one link: what this end asks, and how it answers."""
 
-    def __init__(self, climbed: Climbed, order: TestOrder, clock: Clock) -> None:
+    def __init__(self, climbed: Climbed, order: TestOrder, clock: Clock, known: Known | None = None) -> None:
         self._link = climbed.link
         self._wire = climbed.link.wire
-        self._end_address = _end_address(climbed)
         self._plan: ProbePlan = order.plan
         self._controlling = order.controlling
         self._clock = clock
         self._loop_time = asyncio.get_running_loop().time
         self._requester = Requester(clock)
         self._reflector = Reflector(clock)
-        self._tracer: hops.HopTracer | None = None
+        self._trace = Trace(
+            climbed.link,
+            _end_address(climbed),
+            order,
+            clock,
+            known=known or Known(),
+            loop_time=self._loop_time,
+        )
         self._trains: dict[int, TrainReceiver] = {}
         self._token = os.urandom(TOKEN_BYTES)
         self._peer_token = b""
@@ -97,7 +104,7 @@ class Conversation:
         }
         self._channel.on_raw = {
             RawKind.HOP_PROBE: self._on_hop_probe,
-            RawKind.HOP_REPLY: self._on_hop_reply,
+            RawKind.HOP_REPLY: self._trace.on_reply,
             RawKind.TRAIN: self._on_train,
         }
 
@@ -113,7 +120,12 @@ class Conversation:
             both.create_task(
                 probe.run(self._requester, self._plan, self._channel.send_probe, self._loop_time)
             )
-            both.create_task(self._trace())
+            both.create_task(self._trace.run(self._token, self._peer_token))
+        await self._trace.find_mtu(
+            sent=self._requester.sent,
+            answered=self._requester.answered,
+            rtt_us=self._requester.summary().percentiles_us.get(95),
+        )
         counters = await self._channel.ask(Finished(self._requester.sent), Counters)
         self._requester.on_earlier(SentStamp(*stamp) for stamp in counters.earlier)
         capacity = await self._measure_capacity()
@@ -123,7 +135,7 @@ class Conversation:
             counters=counters,
             rtt=self._requester.summary(),
             capacity=capacity,
-            hops=self._tracer.summary() if self._tracer is not None else [],
+            traced=replace(self._trace.summary(), class_arrived=counters.hop_class),
         )
 
     # --- phases ---------------------------------------------------------------------------------------------
@@ -132,22 +144,6 @@ class Conversation:
         """Wait until both ends can take probes: before that, a probe would count as lost."""
         await self._channel.ask(Start(self._token), Started)
         await _wait(self._peer_started, PEER_TURN_S, "never began")
-
-    async def _trace(self) -> None:
-        if self._wire.transport is None or self._plan.hop_rounds == 0:
-            return  # a stream has no TTL
-        target = self._link.relay_target or hops.PeerTarget(self._end_address, self._peer_token)
-        tracer = self._tracer = hops.HopTracer(target, self._plan.max_ttl)
-        self._link.on_icmp = tracer.on_icmp
-        if self._link.relay_target is not None:
-            self._link.relay_target.on_answer = tracer.on_end
-        await hops.run(
-            tracer,
-            self._plan,
-            lambda data, ttl, on_sent: self._wire.send_near(data, ttl=ttl, on_sent=on_sent),
-            wall_ns=self._clock.wall_ns,
-            loop_time=self._loop_time,
-        )
 
     async def _measure_capacity(self) -> train.Estimate:
         """One direction after the other, and never beside the probes of either end."""
@@ -198,7 +194,8 @@ class Conversation:
         self._peer_finished.set()
         seen = self._reflector
         earlier = [(stamp.sequence, stamp.sent_ns) for stamp in seen.earlier]
-        return Counters(seen.received, seen.duplicated, seen.reordered, earlier)
+        hop_class = self._trace.class_of_peer
+        return Counters(seen.received, seen.duplicated, seen.reordered, earlier, hop_class)
 
     def _on_your_turn(self, _ask: YourTurn) -> Noted:
         self._my_turn.set()
@@ -227,14 +224,8 @@ class Conversation:
     def _on_hop_probe(self, raw: Raw, arrival: Arrival) -> bool:
         if raw.token != self._token:
             return False
-        reply = hops.hop_reply(raw, arrival, token=self._peer_token, now_ns=self._clock.wall_ns())
-        self._wire.send(reply)
+        self._wire.send(self._trace.reply(raw, arrival, token=self._peer_token))
         return True
-
-    def _on_hop_reply(self, raw: Raw, arrival: Arrival) -> bool:
-        if raw.token != self._token or self._tracer is None:
-            return False
-        return self._tracer.on_end(raw.sequence, arrival, reflecting_ns=raw.sent_ns - raw.received_ns)
 
 
 def _end_address(climbed: Climbed) -> str:

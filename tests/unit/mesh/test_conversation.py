@@ -122,7 +122,7 @@ def test_a_clean_link_loses_nothing_and_is_stamped_by_the_kernel() -> None:
         assert PLAN.probes * 0.99 <= end.rtt.n <= PLAN.probes
         assert end.rtt.min_us is not None
         assert end.rtt.percentiles_us[50] < 500
-        assert [hop.is_end for hop in end.hops] == [True]
+        assert [hop.is_end for hop in end.traced.hops] == [True]
         assert end.capacity.trust is not CapacityTrust.NONE
 
 
