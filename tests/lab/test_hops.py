@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -30,6 +34,7 @@ pytestmark = [
 ]
 
 T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
 QUICK = ProbePlan(probes=50, interval_us=10_000, hop_rounds=2, max_ttl=8, trains=0)
 HOPS_ONLY = ProbePlan(probes=5, interval_us=10_000, hop_rounds=2, max_ttl=8, trains=0, mtu_every=0)
 LAB_INTERVAL_NS = 50_000_000  # these routers do not limit
@@ -207,3 +212,48 @@ def test_all_ways_are_found_and_taking_another_is_no_change() -> None:
         RouteChange.BALANCED,
     ]
     assert traced[0].route.id == traced[2].route.id != traced[1].route.id
+
+
+def test_a_deep_trace_says_where_udp_is_treated_otherwise_and_leaves_no_half_open_session() -> None:
+    segments: list[bytes] = []
+
+    def seen(packet: bytes) -> None:
+        if packet[9] == socket.IPPROTO_TCP:
+            segments.append(packet)
+
+    service = wayside.in_namespace("b", lambda: socket.create_server((B, 0)))
+    port = service.getsockname()[1]
+    wayside.configure("r1", f"route add default via {Y} table 100", "rule add ipproto udp table 100")
+    wayside.nft("y", "forward priority 0", "ip protocol udp drop")
+    try:
+        with wayside.Tap("b", "r3", seen):
+            told = deep(f"{B}:{port}")
+    finally:
+        wayside.configure("r1", "rule del ipproto udp table 100")
+        wayside.nft("y")
+    by = {each["protocol"]: each["hops"] for each in told["traces"]}
+    assert [hop["address"] for hop in by["tcp"]] == [R1, X, R3, B]
+    assert [hop["address"] for hop in by["icmp"]] == [R1, X, R3, B]
+    assert [hop["address"] for hop in by["udp"]] == [R1, Y]
+    assert (by["tcp"][-1]["answer"], by["icmp"][-1]["answer"]) == ("open", "echo")
+    assert all(hop["answered"] == hop["sent"] == 3 for hops in by.values() for hop in hops)
+    assert [line.split(",")[0].split(" (")[0] for line in told["differences"]] == [
+        "UDP vanishes after hop 2",
+        f"UDP goes another way than TCP at hop 2: {Y} instead of {X}",
+        "UDP vanishes after hop 2",
+        f"UDP goes another way than ICMP at hop 2: {Y} instead of {X}",
+    ]
+    flags = [packet[(packet[0] & 15) * 4 + 13] for packet in segments]
+    assert flags == [0x02, 0x04] * 3  # each SYN that got there, and the reset of its answer
+    service.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        service.accept()
+    service.close()
+
+
+def deep(target: str) -> Any:
+    words = ("ip", "netns", "exec", wayside.PREFIX + "a", sys.executable, "-c",
+             "import pathgrade; pathgrade.main()", "hops", "--deep", target, "--json")  # fmt: skip
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
