@@ -40,7 +40,6 @@ IPV6_RECVERR_RFC4884: Final = 31
 IP_RECVTOS: Final = 13
 IP_MTU_DISCOVER: Final = 10
 IPV6_MTU_DISCOVER: Final = 23
-PMTUDISC_WANT: Final = 1  # what a socket begins with: as large as the known path MTU lets it
 PMTUDISC_PROBE: Final = 3  # never in fragments, and never held back by what was learned of the path
 UDP_SEGMENT: Final = 103
 ORIGIN_LOCAL: Final = 1
@@ -186,11 +185,12 @@ class StampingTransport(asyncio.DatagramTransport):
         False if the kernel did not take it; ``on_icmp`` has heard why if it is longer than the device takes.
         """
         family = self._family
+        usual = self._socket.getsockopt(family.level, family.mtu_discover)
         self._socket.setsockopt(family.level, family.mtu_discover, PMTUDISC_PROBE)
         try:
             return self._send([data], [], addr, None)
         finally:
-            self._socket.setsockopt(family.level, family.mtu_discover, PMTUDISC_WANT)
+            self._socket.setsockopt(family.level, family.mtu_discover, usual)
 
     def send_segments(self, datagrams: Sequence[bytes], addr: Any = None) -> bool:
         """Send datagrams of one length back to back with UDP GSO. True if the kernel took all."""

@@ -6,9 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from analytics.measurement import Hop, Reading, RouteChange
+from server.pages import terminal
 from server.pages.route_words import hop_notes, path_notes
+from tests.unit.web.fleet import MEMBERS, FixtureCore
 from tests.unit.wire.test_batch import reading
 
 SENT = 42  # DSCP 10, ECT(0)
@@ -73,3 +76,25 @@ def test_the_hop_that_changed_dscp_is_named() -> None:
 def test_what_was_not_measured_is_not_said() -> None:
     assert path_notes(reading(), [hop()]) == []
     assert path_notes(told(class_sent=SENT), []) == []
+
+
+def test_the_terminal_says_it_beside_the_hop_and_below_the_table() -> None:
+    src, dst = MEMBERS[5], MEMBERS[4]
+    detail = FixtureCore().detail(src.name, dst.name, "pacs")
+    assert detail is not None
+    found = [
+        msgspec.structs.replace(each, rate_limited=int(each.ttl == 2), traffic_class=0)
+        for each in detail.forward_hops
+    ]
+    way = {"path_mtu": 1400, "mtu_black_hole": 1, "class_sent": SENT, "class_arrived": 0}
+    made = msgspec.structs.replace(
+        detail, forward_hops=found, forward_reading=msgspec.structs.replace(detail.forward_reading, **way)
+    )
+    console = Console(width=160, highlight=False)
+    with console.capture() as capture:
+        console.print(terminal.hops(made, "pacs"))
+    said = capture.get()
+    (line,) = (line for line in said.splitlines() if "limits its answers" in line)
+    assert "came in with DSCP 0, not ECT" in line
+    assert "Path MTU 1400 B; larger packets vanish without a word (black hole)." in said
+    assert "changed by hop 1" in said
