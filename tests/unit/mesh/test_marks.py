@@ -107,11 +107,11 @@ def test_a_refused_datagram_tells_where_it_was_going(address: str) -> None:
             sock.bind((address, 0))
             closed = sock.getsockname()[:2]
         transport, _ = await open_end(address)
-        transport.on_icmp = told.append
+        heard = asyncio.get_running_loop().create_future()
+        transport.on_icmp = heard.set_result
         transport.send(b"anyone?", closed)
         async with asyncio.timeout(5):
-            while not told:
-                await asyncio.sleep(0.005)
+            told.append(await heard)
         transport.close()
         return str(closed[0]), int(closed[1])
 
