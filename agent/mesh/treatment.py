@@ -70,14 +70,9 @@ class DeepTrace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def differences(traces: Sequence[DeepTrace]) -> list[str]:
-    """Say where one protocol fares otherwise than another, a sentence each; empty if none does."""
-    ordered = sorted(traces, key=lambda trace: PROTOCOLS.index(trace.protocol))
-    return [
-        sentence
-        for place, trace in enumerate(ordered)
-        for other in ordered[place + 1 :]
-        for sentence in (*_ends(trace, other), *_ways(trace, other))
-    ]
+    """Say where a protocol fares otherwise than TCP (without it, than ICMP), a sentence each."""
+    first, *others = sorted(traces, key=lambda trace: PROTOCOLS.index(trace.protocol))
+    return [sentence for other in others for sentence in (*_ends(first, other), *_ways(first, other))]
 
 
 def _ends(one: DeepTrace, other: DeepTrace) -> Iterator[str]:
@@ -90,7 +85,9 @@ def _ends(one: DeepTrace, other: DeepTrace) -> Iterator[str]:
     if last is None:
         yield f"{name} gets no answer at all, {better} reaches the end."
     elif last.answer:
-        yield f"{name} is refused at hop {last.ttl} by {last.address} ({last.answer}); {better} gets through."
+        # A router that forwards nothing answers for the TTL behind its own too.
+        at = next(hop.ttl for hop in stuck.hops if hop.address == last.address)
+        yield f"{name} is refused at hop {at} by {last.address} ({last.answer}); {better} gets through."
     elif last.ttl + 1 >= len(through.hops):
         yield f"{name} gets as far as hop {last.ttl} ({last.address}); the end answers {better} only."
     else:
@@ -101,12 +98,17 @@ def _ends(one: DeepTrace, other: DeepTrace) -> Iterator[str]:
 def _ways(one: DeepTrace, other: DeepTrace) -> Iterator[str]:
     """The first hop at which two protocols pass different routers."""
     for a, b in zip(one.hops, other.hops, strict=False):
-        if a.address and b.address and not _shared(a, b):
+        if _passes(a) and _passes(b) and not _shared(a, b):
             yield (
                 f"{other.protocol.upper()} goes another way than {one.protocol.upper()} at hop {a.ttl}: "
                 f"{b.address} instead of {a.address} (a rule by protocol, or load balancing by flow)."
             )
             return
+
+
+def _passes(hop: DeepHop) -> bool:
+    """True where somebody is known to be on the way here: who refuses may stand before."""
+    return bool(hop.address) and (hop.is_end or not hop.answer)
 
 
 def _shared(a: DeepHop, b: DeepHop) -> bool:

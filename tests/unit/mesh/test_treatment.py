@@ -50,6 +50,10 @@ TCP = trace("tcp", "10.0.0.1", "10.0.1.1", "10.0.9.1", "192.0.2.10", answer="ope
             trace("udp", "10.0.0.1", "10.0.1.1", answer="filtered", end=False),
             ["UDP is refused at hop 2 by 10.0.1.1 (filtered); TCP gets through."],
         ),
+        (
+            trace("udp", "10.0.0.1", "10.0.1.1", "10.0.1.1", answer="filtered", end=False),
+            ["UDP is refused at hop 2 by 10.0.1.1 (filtered); TCP gets through."],
+        ),
         (trace("udp"), ["UDP gets no answer at all, TCP reaches the end."]),
         (
             trace("udp", "10.0.0.1", "10.0.2.1", "10.0.9.1", "192.0.2.10", answer="port closed"),
