@@ -124,15 +124,16 @@ class MtuProbe:
         self._token = token
         self._headers = headers
         self._search = MtuSearch(v6)
-        self._sequence = FIRST_SEQUENCE
+        self._sequence = self._first = FIRST_SEQUENCE
+        self._size = 0
         self._told = asyncio.Event()
         self._too_long: int | None = None
         self._acknowledged = False
         self._refused = False
 
     def on_reply(self, sequence: int) -> bool:
-        """The peer has a datagram; False if it is not the one that is out."""
-        if sequence != self._sequence:
+        """The peer has a datagram; False if it is none of the size that is out: an earlier try counts too."""
+        if not self._first <= sequence <= self._sequence:
             return False
         self._acknowledged = True
         self._told.set()
@@ -151,6 +152,8 @@ class MtuProbe:
         """Send up to ``MAX_PACKETS`` datagrams, one after the other, and say what the path takes."""
         while (size := self._search.next()) is not None:
             self._sequence += 1
+            if size != self._size:
+                self._first, self._size = self._sequence, size
             self._acknowledged = self._refused = False
             self._told.clear()
             length = size - self._headers

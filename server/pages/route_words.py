@@ -8,6 +8,7 @@ from typing import Final
 from analytics.measurement import Hop, Reading, RouteChange
 
 ECN: Final = ("not ECT", "ECT(1)", "ECT(0)", "CE")  # RFC 3168 section 5
+CE: Final = 3
 FULL_MTU: Final = 1500
 
 CHANGES: Final[dict[RouteChange, str]] = {
@@ -79,6 +80,9 @@ def _classes(reading: Reading, hops: Sequence[Hop]) -> Iterator[str]:
         yield "DSCP and ECN arrive as they left."
         return
     dscp = f"DSCP {sent >> 2} arrives as {arrived >> 2}" if sent >> 2 != arrived >> 2 else ""
+    if sent | CE == arrived:
+        yield "Routers on the way mark most hop probes as congested (CE)."
+        return
     ecn = f"{ECN[sent & 3]} arrives as {ECN[arrived & 3]}" if sent & 3 != arrived & 3 else ""
     at = changed_at(reading, hops)
     where = f"changed by hop {at.ttl} ({at.address}) or just before it" if at else "where is not known"

@@ -20,7 +20,6 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,6 +42,7 @@ R1, X, Y, R3 = "10.9.1.1", "10.9.2.2", "10.9.3.2", "10.9.4.1"
 R3_BACK, X_BACK, R1_BACK = "10.9.5.1", "10.9.4.2", "10.9.2.1"
 CLONE_NEWNET = 0x40000000
 ETH_P_IP = 0x0800
+SO_TIMESTAMPNS = 35
 
 T = TypeVar("T")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -189,11 +189,12 @@ async def converse(
 class Tap:
     """Sees the IPv4 packets that come in on one device of one node, with the kernel's time of each."""
 
-    def __init__(self, node: str, device: str, seen: Callable[[bytes], None]) -> None:
+    def __init__(self, node: str, device: str, seen: Callable[[bytes, int], None]) -> None:
         def make() -> socket.socket:
             sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP))
             sock.bind((device, ETH_P_IP))
             sock.settimeout(0.1)
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             return sock
 
         self._socket = in_namespace(node, make)
@@ -213,9 +214,10 @@ class Tap:
     def _read(self) -> None:
         while not self._over:
             with contextlib.suppress(TimeoutError):
-                packet, where = self._socket.recvfrom(2048)
+                packet, ancillary, _, where = self._socket.recvmsg(2048, 64)
                 if where[2] != socket.PACKET_OUTGOING:
-                    self._seen(packet)
+                    seconds, nanoseconds = struct.unpack("@qq", ancillary[0][2])
+                    self._seen(packet, seconds * 1_000_000_000 + nanoseconds)
 
 
 @contextlib.contextmanager
@@ -223,7 +225,7 @@ def mpls_router(node: str, device: str, extension: bytes) -> Iterator[None]:
     """In the node's stead, answer what dies there with an ICMP error that carries ``extension``."""
     raw = in_namespace(node, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
 
-    def answer(packet: bytes) -> None:
+    def answer(packet: bytes, _at_ns: int) -> None:
         if packet[8] != 1 or packet[9] != socket.IPPROTO_UDP:
             return
         quote = packet[:128].ljust(128, b"\0")
@@ -241,8 +243,5 @@ def mpls_router(node: str, device: str, extension: bytes) -> Iterator[None]:
         raw.close()
 
 
-def spacing_s(moments: list[float]) -> float:
+def spacing_ns(moments: list[int]) -> int:
     return min(after - before for before, after in itertools.pairwise(moments))
-
-
-now_s = time.monotonic

@@ -114,6 +114,23 @@ def test_datagrams_carry_the_size_and_answers_of_others_do_not_count() -> None:
     assert sizes == [1500, 1400]
 
 
+def test_an_answer_that_comes_late_counts_for_its_size() -> None:
+    tries: list[int] = []
+
+    async def main() -> PathMtu:
+        probe = MtuProbe(TOKEN, v6=False, headers=28)
+
+        def send(data: bytes) -> bool:
+            tries.append(decode_raw(data).sequence)
+            if len(tries) == 2:
+                assert probe.on_reply(tries[0])
+            return True
+
+        return await probe.search(send, wait_s=0.01)
+
+    assert asyncio.run(main()) == PathMtu(1500, False, 2)
+
+
 def test_a_wire_that_sends_nothing_ends_the_search() -> None:
     async def main() -> PathMtu:
         return await MtuProbe(TOKEN, v6=False, headers=28).search(lambda _: False, wait_s=1)

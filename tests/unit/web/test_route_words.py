@@ -53,6 +53,10 @@ def test_of_a_hop(changes: dict[str, Any], words: list[str]) -> None:
         ({"class_sent": SENT, "class_arrived": SENT}, "DSCP and ECN arrive as they left."),
         ({"class_sent": SENT, "class_arrived": 2}, "DSCP 10 arrives as 0: where is not known."),
         (
+            {"class_sent": SENT, "class_arrived": SENT | 3},
+            "Routers on the way mark most hop probes as congested (CE).",
+        ),
+        (
             {"class_sent": SENT, "class_arrived": 0},
             "DSCP 10 arrives as 0 and ECT(0) arrives as not ECT: where is not known.",
         ),
