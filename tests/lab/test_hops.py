@@ -35,6 +35,7 @@ pytestmark = [
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
+QUOTED_END = Path(__file__).with_name("quoted_end.py")
 QUICK = ProbePlan(probes=50, interval_us=10_000, hop_rounds=2, max_ttl=8, trains=0)
 HOPS_ONLY = ProbePlan(probes=5, interval_us=10_000, hop_rounds=2, max_ttl=8, trains=0, mtu_every=0)
 LAB_INTERVAL_NS = 50_000_000  # these routers do not limit
@@ -255,3 +256,9 @@ def deep(target: str) -> Any:
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def test_the_raw_sockets_outlive_root_and_no_new_ones_can_be_had() -> None:
+    words = ("ip", "netns", "exec", wayside.PREFIX + "a", sys.executable, str(QUOTED_END), B)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, cwd=ROOT)
+    assert done.stdout.split() == [X, "42", "probe"], done.stderr
