@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from rich.console import Console
 
 from analytics.measurement import Hop, Reading, RouteChange
+from analytics.report import PathDetail
 from server.pages import terminal
 from server.pages.route_words import hop_notes, path_notes
-from tests.unit.web.fleet import MEMBERS, FixtureCore
+from tests.unit.web.fleet import FixtureCore, serve
 from tests.unit.wire.test_batch import reading
 
 SENT = 42  # DSCP 10, ECT(0)
@@ -82,23 +84,42 @@ def test_what_was_not_measured_is_not_said() -> None:
     assert path_notes(told(class_sent=SENT), []) == []
 
 
+class OddWay(FixtureCore):
+    """The fixture's paths, each with a black hole, and bleached before its first hop."""
+
+    def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
+        made = super().detail(src, dst, profile)
+        assert made is not None
+        hops = [
+            msgspec.structs.replace(each, rate_limited=int(each.ttl == 2), traffic_class=0)
+            for each in made.forward_hops
+        ]
+        way = {"path_mtu": 1400, "mtu_black_hole": 1, "class_sent": SENT, "class_arrived": 0}
+        told = msgspec.structs.replace(made.forward_reading, **way)
+        return msgspec.structs.replace(made, forward_hops=hops, forward_reading=told)
+
+
+HOLE = "Path MTU 1400 B; larger packets vanish without a word (black hole)."
+
+
 def test_the_terminal_says_it_beside_the_hop_and_below_the_table() -> None:
-    src, dst = MEMBERS[5], MEMBERS[4]
-    detail = FixtureCore().detail(src.name, dst.name, "pacs")
+    detail = OddWay().detail("radiologist", "pacs", "pacs")
     assert detail is not None
-    found = [
-        msgspec.structs.replace(each, rate_limited=int(each.ttl == 2), traffic_class=0)
-        for each in detail.forward_hops
-    ]
-    way = {"path_mtu": 1400, "mtu_black_hole": 1, "class_sent": SENT, "class_arrived": 0}
-    made = msgspec.structs.replace(
-        detail, forward_hops=found, forward_reading=msgspec.structs.replace(detail.forward_reading, **way)
-    )
     console = Console(width=160, highlight=False)
     with console.capture() as capture:
-        console.print(terminal.hops(made, "pacs"))
+        console.print(terminal.hops(detail, "pacs"))
     said = capture.get()
     (line,) = (line for line in said.splitlines() if "limits its answers" in line)
     assert "came in with DSCP 0, not ECT" in line
-    assert "Path MTU 1400 B; larger packets vanish without a word (black hole)." in said
+    assert HOLE in said
     assert "changed by hop 1" in said
+
+
+def test_the_page_and_the_api_say_it_too() -> None:
+    with serve(OddWay()) as url, httpx.Client(base_url=url) as client:
+        page = client.get("/paths/radiologist/pacs").text
+        told = client.get("/v1/paths/radiologist/pacs", params={"profile": "pacs"}).json()
+    assert "limits its answers; came in with DSCP 0, not ECT" in page
+    assert HOLE in page
+    assert told["forward_reading"]["path_mtu"] == 1400
+    assert told["forward_hops"][1]["rate_limited"] == 1
