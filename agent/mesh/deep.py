@@ -28,7 +28,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, ICMPerror, IPerror, TCPerror, 
 from scapy.packet import Packet, Raw
 
 from agent.mesh.icmp import ExtensionError, labels_of
-from agent.mesh.treatment import UNREACHABLE, DeepHop, DeepOrder, DeepTrace, Protocol
+from agent.mesh.treatment import DSCP, UNREACHABLE, DeepHop, DeepOrder, DeepTrace, Protocol
 
 EVERY_S: Final = 1.01
 """From one probe of a TTL to the next; the 10 ms are what a timer may be late."""
@@ -62,6 +62,7 @@ class Heard:
     mpls: str = ""
     answer: str = ""
     is_end: bool = False
+    dscp: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Deep:
         number = len(self._sent) + 1
         self._sent[number] = Sent(protocol, ttl, now_ns)
         self._heard[protocol, ttl].sent += 1
-        head = IP(dst=self._order.address, ttl=ttl, id=number)
+        head = IP(dst=self._order.address, ttl=ttl, id=number, tos=DSCP << 2)
         return bytes(head / self._payload(protocol, number))
 
     def take(self, packet: bytes, received_ns: int) -> None:
@@ -118,6 +119,8 @@ class Deep:
         heard.addresses[seen.src] += 1
         heard.rtts_ns.append(received_ns - sent.sent_ns)
         heard.mpls = _mpls(seen) or heard.mpls
+        if IPerror in seen and not answer.is_end:
+            heard.dscp = int(seen[IPerror].tos) >> 2
         if answer.words:
             heard.answer, heard.is_end = answer.words, answer.is_end
             self._limit[sent.protocol] = min(self._limit[sent.protocol], sent.ttl)
@@ -193,6 +196,7 @@ def _hop(ttl: int, heard: Heard) -> DeepHop:
         mpls=heard.mpls,
         answer=heard.answer,
         is_end=heard.is_end,
+        dscp=heard.dscp,
     )
 
 

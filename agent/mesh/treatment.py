@@ -14,6 +14,8 @@ Protocol = Literal["tcp", "icmp", "udp"]
 PROTOCOLS: Final[tuple[Protocol, ...]] = ("tcp", "icmp", "udp")
 ROUNDS: Final = 3
 MAX_TTL: Final = 30
+DSCP: Final = 10
+"""AF11 (RFC 2597), which all probes carry: who clears it is seen in what the next router quotes."""
 
 UNREACHABLE: Final = {
     0: "network unreachable",
@@ -50,6 +52,7 @@ class DeepHop(msgspec.Struct, frozen=True, kw_only=True):
     mpls: str = ""  # label/TC/S/TTL of each label, outermost first
     answer: str = ""  # of the end or of who refused: "open", "closed", "echo", "port closed", "filtered" ...
     is_end: bool = False
+    dscp: int | None = None  # of the probe as it came in here; None = not told, as by every end
 
 
 class DeepTrace(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,9 +73,12 @@ class DeepTrace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def differences(traces: Sequence[DeepTrace]) -> list[str]:
-    """Say where a protocol fares otherwise than TCP (without it, than ICMP), a sentence each."""
-    first, *others = sorted(traces, key=lambda trace: PROTOCOLS.index(trace.protocol))
-    return [sentence for other in others for sentence in (*_ends(first, other), *_ways(first, other))]
+    """Say where a protocol fares otherwise than TCP (without it, than ICMP), and where DSCP is changed."""
+    first, *others = ordered = sorted(traces, key=lambda trace: PROTOCOLS.index(trace.protocol))
+    return [
+        *(sentence for other in others for sentence in (*_ends(first, other), *_ways(first, other))),
+        *_changed_dscp(ordered),
+    ]
 
 
 def _ends(one: DeepTrace, other: DeepTrace) -> Iterator[str]:
@@ -104,6 +110,18 @@ def _ways(one: DeepTrace, other: DeepTrace) -> Iterator[str]:
                 f"{b.address} instead of {a.address} (a rule by protocol, or load balancing by flow)."
             )
             return
+
+
+def _changed_dscp(traces: Sequence[DeepTrace]) -> Iterator[str]:
+    """Where DSCP is first seen changed, each place once, with the protocols that it befalls."""
+    places: dict[str, list[str]] = {}
+    for trace in traces:
+        hop = next((hop for hop in trace.hops if hop.dscp not in (None, DSCP)), None)
+        if hop is not None:
+            place = f"DSCP {DSCP} comes in as {hop.dscp} at hop {hop.ttl} ({hop.address})"
+            places.setdefault(place, []).append(trace.protocol.upper())
+    for place, protocols in places.items():
+        yield f"{place}: changed there or just before, for {', '.join(protocols)}."
 
 
 def _passes(hop: DeepHop) -> bool:

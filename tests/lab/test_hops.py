@@ -226,12 +226,14 @@ def test_a_deep_trace_says_where_udp_is_treated_otherwise_and_leaves_no_half_ope
     port = service.getsockname()[1]
     wayside.configure("r1", f"route add default via {Y} table 100", "rule add ipproto udp table 100")
     wayside.nft("y", "forward priority 0", "ip protocol udp drop")
+    wayside.nft("r3", "prerouting priority -150", 'iifname "x" ip dscp set cs0')
     try:
         with wayside.Tap("b", "r3", seen):
             told = deep(f"{B}:{port}")
     finally:
         wayside.configure("r1", "rule del ipproto udp table 100")
         wayside.nft("y")
+        wayside.nft("r3")
     by = {each["protocol"]: each["hops"] for each in told["traces"]}
     assert [hop["address"] for hop in by["tcp"]] == [R1, X, R3, B]
     assert [hop["address"] for hop in by["icmp"]] == [R1, X, R3, B]
@@ -241,6 +243,7 @@ def test_a_deep_trace_says_where_udp_is_treated_otherwise_and_leaves_no_half_ope
     assert [line.split(",")[0].split(" (")[0] for line in told["differences"]] == [
         "UDP vanishes after hop 2",
         f"UDP goes another way than TCP at hop 2: {Y} instead of {X}",
+        "DSCP 10 comes in as 0 at hop 3",
     ]
     flags = [packet[(packet[0] & 15) * 4 + 13] for packet in segments]
     assert flags == [0x02, 0x04] * 3  # each SYN that got there, and the reset of its answer

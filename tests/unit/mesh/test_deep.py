@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
 from agent.mesh.deep import Deep
-from agent.mesh.treatment import DeepOrder, DeepTrace, Protocol
+from agent.mesh.treatment import DSCP, DeepOrder, DeepTrace, Protocol
 
 END, ROUTER, ME = "192.0.2.10", "10.0.0.1", "10.0.0.9"
 PORTS: dict[Protocol, int] = {"tcp": 40001, "icmp": 40002, "udp": 40003}
@@ -58,6 +58,7 @@ def test_eight_quoted_bytes_are_enough_to_tell_the_probe(protocol: Protocol) -> 
     silent, hop = only(trace).hops
     assert (silent.sent, silent.address) == (1, "")
     assert (hop.address, hop.answered, hop.rtt_min_us, hop.answer) == (ROUTER, 1, 3000, "")
+    assert (silent.dscp, hop.dscp) == (None, DSCP)
 
 
 def test_what_the_end_says_ends_the_way() -> None:

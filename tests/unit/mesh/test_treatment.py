@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.mesh.treatment import DeepHop, DeepTrace, Protocol, differences
+from agent.mesh.treatment import DSCP, DeepHop, DeepTrace, Protocol, differences
 
 
 def trace(
@@ -73,6 +73,19 @@ def test_a_router_that_answers_both_at_one_ttl_is_no_other_way() -> None:
     one = DeepTrace(protocol="tcp", hops=[DeepHop(ttl=1, sent=3, address="10.0.1.1", others=["10.0.2.1"])])
     other = DeepTrace(protocol="udp", hops=[DeepHop(ttl=1, sent=3, address="10.0.2.1")])
     assert differences([one, other]) == []
+
+
+def test_where_dscp_is_changed_is_said_once_for_all_it_befalls() -> None:
+    told = [
+        DeepTrace(
+            protocol=protocol,
+            hops=[DeepHop(ttl=t, sent=3, address=f"10.0.0.{t}", dscp=d) for t, d in enumerate(seen, start=1)],
+        )
+        for protocol, seen in (("udp", (DSCP, 0, 0)), ("tcp", (DSCP, 0, None)), ("icmp", (DSCP, DSCP, None)))
+    ]
+    assert differences(told) == [
+        "DSCP 10 comes in as 0 at hop 2 (10.0.0.2): changed there or just before, for TCP, UDP."
+    ]
 
 
 def test_icmp_may_be_the_one_that_gets_through() -> None:
