@@ -134,25 +134,62 @@ def paths(*, url: Url = DEFAULT_URL, profile: Profile = None, json: Json = False
     return _show(terminal.report(report, _width()))
 
 
-@app.command(epilog=example("pathgrade hops radiologist pacs"))
+@app.command(
+    epilog=example(
+        "pathgrade hops radiologist pacs",
+        "pathgrade hops --deep pacs.example.org:11112",
+        "pathgrade hops --deep 192.0.2.10:443 --tcp --udp --json",
+        "pathgrade hops --deep 192.0.2.10 --flows 16",
+    )
+)
 def hops(
-    src: Annotated[str, typer.Argument(metavar="SRC", help="Agent that sends.")],
-    dst: Annotated[str, typer.Argument(metavar="DST", help="Agent that receives.")],
+    src: Annotated[str | None, typer.Argument(metavar="SRC", help="Agent that sends.")] = None,
+    dst: Annotated[str | None, typer.Argument(metavar="DST", help="Agent that receives.")] = None,
     *,
     url: Url = DEFAULT_URL,
     profile: Profile = None,
+    deep: Annotated[
+        str | None, typer.Option(metavar="HOST[:PORT]", help="Trace from this host to a service instead.")
+    ] = None,
+    tcp: Annotated[bool, typer.Option("--tcp", help="Deep: by TCP. [default: by all three]")] = False,
+    icmp: Annotated[bool, typer.Option("--icmp", help="Deep: by ICMP echo.")] = False,
+    udp: Annotated[bool, typer.Option("--udp", help="Deep: by UDP.")] = False,
+    flows: Annotated[
+        int, typer.Option(min=0, max=64, help="Deep: find load balancing with so many flows, say 16.")
+    ] = 0,
     json: Json = False,
 ) -> None:
-    """Show one path hop by hop.
+    """Show one path hop by hop, or trace to a service from here.
 
-    Where its time is, why it has its letter, and why higher rungs of the ladder failed.
+    SRC DST: from the server, where a path's time is, why it has its letter, and why higher rungs of the
+    ladder failed.
+
+    --deep: from this host to a real service port (443 if none is named), by TCP SYN, ICMP echo and UDP, and
+    where the network treats them differently. Takes some ten seconds, one probe a second to a router; each
+    flow of --flows a second more. Needs root or CAP_NET_RAW.
     """
+    if deep is not None:
+        if src is not None:
+            raise typer.BadParameter("one asks the server, one traces from here", param_hint="--deep, SRC")
+        return _hops_deep(deep, {"tcp": tcp, "icmp": icmp, "udp": udp}, flows, json=json)
+    if src is None or dst is None:
+        raise typer.BadParameter("name both agents, or a service with --deep", param_hint="SRC, DST")
     from server.pages import terminal
 
     detail = _client(url).detail(src, dst, profile)
     if json:
         return _print_json(detail)
     return _show(terminal.hops(detail, detail.forward.grade.profile))
+
+
+def _hops_deep(target: str, chosen: dict[str, bool], flows: int, *, json: bool) -> None:
+    from agent import deep
+    from agent.mesh.treatment import PROTOCOLS
+
+    made = deep.trace(target, [protocol for protocol in PROTOCOLS if chosen[protocol]], flows=flows)
+    if json:
+        return _print_json(made)
+    return _show(deep.shown(made))
 
 
 DataFolder = Annotated[

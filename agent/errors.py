@@ -16,6 +16,8 @@
     │   ├── LocalRefusedError  it does not answer this user
     │   ├── LocalAnswerError   it does not take the question, or its answer cannot be read
     │   └── SessionUnknownError    no session, or more than one, has that id
+    ├── DeepError              a deep trace cannot be made
+    │   └── DeepDeniedError    it needs a capability that is not held
     └── MeshError              an active test cannot go on
         ├── SignallingError    the peer, or the way to it through the server, broke off
         ├── RungError          one rung of the ladder did not connect
@@ -119,6 +121,18 @@ class SessionUnknownError(LocalError):
     """No session, or more than one, has an id that begins so."""
 
     exit_code = 65
+
+
+class DeepError(AgentError):
+    """A deep trace cannot be made: a name that does not resolve, or a helper that did not end well."""
+
+    exit_code = 69
+
+
+class DeepDeniedError(DeepError):
+    """A deep trace needs CAP_NET_RAW, which this process does not have."""
+
+    exit_code = 77
 
 
 class MeshError(AgentError):

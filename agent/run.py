@@ -33,6 +33,7 @@ from agent.errors import CredentialRefusedError, ServerSilentError
 from agent.footprint import be_prompt, be_small
 from agent.identity import Identity, load_or_create
 from agent.local import SOCKET_NAME, serve
+from agent.mesh.icmp import QuotedHeaders
 from agent.mesh.stamps import StampingLoop
 from agent.orders import Link, Orders, Result, Tester
 from agent.outbox import Outbox
@@ -61,12 +62,13 @@ def run(config: Config) -> None:
         if config.realtime:
             be_prompt()  # not before: the compiler of the eBPF programs would inherit it
         config = config.with_token()
+        headers = _quoted_headers(config)
         _give_up_privileges(config, passive.source)
         with asyncio.Runner(loop_factory=StampingLoop) as runner:
-            runner.run(_until_signalled(config, passive))
+            runner.run(_until_signalled(config, passive, headers))
 
 
-async def live(config: Config, passive: Passive) -> None:
+async def live(config: Config, passive: Passive, headers: QuotedHeaders | None = None) -> None:
     """Be an agent until cancelled: what needs this host to be right fails first, the server comes last.
 
     The data folder is this agent's own by now (``folder.exclusive``).
@@ -77,7 +79,13 @@ async def live(config: Config, passive: Passive) -> None:
         for attempt in itertools.count():
             credential = await enrolled(config, identity, client)
             agent = Agent(
-                config, credential, identity=identity, outbox=outbox, passive=passive, client=client
+                config,
+                credential,
+                identity=identity,
+                outbox=outbox,
+                passive=passive,
+                client=client,
+                headers=headers,
             )
             try:
                 await agent.work()
@@ -99,12 +107,13 @@ class Agent:
         outbox: Outbox,
         passive: Passive,
         client: httpx.AsyncClient,
+        headers: QuotedHeaders | None = None,
     ) -> None:
         self._config = config
         self._credential = credential
         self._outbox = outbox
         self._source = passive.source
-        tester = _tester(config, credential, identity) if config.mesh else None
+        tester = _tester(config, credential, identity, headers) if config.mesh else None
         self._uploader = Uploader(outbox, credential, client)
         self._orders = Orders(tester, outbox, self._say, saved=self._uploader.soon)
         self._control = Control(
@@ -171,9 +180,14 @@ class Agent:
         await self._control.say(message)
 
 
-def _tester(config: Config, credential: Credential, identity: Identity) -> Tester:
+def _tester(
+    config: Config, credential: Credential, identity: Identity, headers: QuotedHeaders | None
+) -> Tester:
     from agent.mesh.budget import Budget  # noqa: PLC0415  # as below
     from agent.mesh.pair import SystemClock, test_pair  # noqa: PLC0415  # 30 MB, not loaded where the mesh is off
+    from agent.mesh.trace import Known  # noqa: PLC0415  # likewise
+
+    known = Known(headers=headers)
 
     budget = Budget(config.train_mb_an_hour * 1_000_000)
 
@@ -186,9 +200,20 @@ def _tester(config: Config, credential: Credential, identity: Identity) -> Teste
             signalling=link,
             clock=SystemClock(),
             budget=budget,
+            known=known,
         )
 
     return test
+
+
+def _quoted_headers(config: Config) -> QuotedHeaders | None:
+    """Open the raw ICMP sockets while this process may."""
+    if not (config.mesh and config.quoted_headers):
+        return None
+    headers = QuotedHeaders.open()
+    if headers is None:
+        log.warning("quoted_headers is set, but no raw ICMP socket can be opened: start it with CAP_NET_RAW")
+    return headers
 
 
 def _give_up_privileges(config: Config, source: SessionSource | None) -> None:
@@ -212,8 +237,10 @@ def _flush_all(outbox: Outbox) -> None:
         pass
 
 
-async def _until_signalled(config: Config, passive: Passive) -> None:
-    life = asyncio.create_task(live(config, passive))
+async def _until_signalled(config: Config, passive: Passive, headers: QuotedHeaders | None) -> None:
+    if headers is not None:
+        headers.watch(asyncio.get_running_loop())
+    life = asyncio.create_task(live(config, passive, headers))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, life.cancel)
     with contextlib.suppress(asyncio.CancelledError):

@@ -54,8 +54,11 @@ ADDED: Final[Mapping[int, Mapping[str, frozenset[str]]]] = MappingProxyType(
                     *("queueing_p50_us", "queueing_p95_us"),
                     *("capacity_why", "rtt_loaded_n", "rtt_loaded_p50_us", "rtt_loaded_p95_us"),
                     *("timer_late_p50_us", "timer_late_p99_us", "sent_bytes"),
+                    *("route_id", "route_change", "path_mtu", "mtu_black_hole", "mtu_probes"),
+                    *("class_sent", "class_arrived"),
                 }
-            )
+            ),
+            "hops": frozenset({"route_id", "others", "rate_limited", "mpls", "rewritten", "traffic_class"}),
         },
     }
 )

@@ -96,6 +96,17 @@ class CapacityTrust(StrEnum):
     NONE = "none"
 
 
+class RouteChange(StrEnum):
+    """How a test's route stands to those that its sender saw before (``agent/mesh/route.py``)."""
+
+    FIRST = "first"
+    SAME = "same"
+    COMPATIBLE = "compatible"
+    BALANCED = "balanced"
+    CHANGED = "changed"
+    UNKNOWN = "unknown"
+
+
 class Direction(StrEnum):
     """Who opened a TCP session, seen from this host."""
 
@@ -166,6 +177,26 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     sent_bytes: (
         Annotated[int, whole("all that src sent on the test's 5-tuple, IP headers included", "B")] | None
     ) = None
+    route_id: Annotated[str, text("name of the route; the same while nothing speaks against it", most=16)] = (
+        ""
+    )
+    route_change: Annotated[
+        RouteChange,
+        choice("same, compatible (hops unknown), balanced (an earlier one again), changed, first"),
+    ] = RouteChange.UNKNOWN
+    path_mtu: Annotated[int, whole("largest IP packet that src got to dst; 1500 = or more", "B")] | None = (
+        None
+    )
+    mtu_black_hole: (
+        Annotated[int, whole("1 = larger packets vanish without an ICMP error", "", le=1)] | None
+    ) = None
+    mtu_probes: Annotated[int, count("datagrams sent to find path_mtu")] = 0
+    class_sent: (
+        Annotated[int, whole("traffic class (DSCP, ECN) that src's hop probes left with", "", le=255)] | None
+    ) = None
+    class_arrived: (
+        Annotated[int, whole("traffic class that most of them reached dst with", "", le=255)] | None
+    ) = None
     error: Annotated[str, text("why the test broke off; empty if it ended", most=500)] = ""
 
 
@@ -185,6 +216,21 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True):
     rtt_min_us: Annotated[int, us("least round trip to this hop")] | None = None
     rtt_p50_us: Annotated[int, us("median round trip to this hop")] | None = None
     rtt_p95_us: Annotated[int, us("95th percentile of the round trip to this hop")] | None = None
+    route_id: Annotated[str, text("name of the route it is on, as in the reading", most=16)] = ""
+    others: Annotated[str, text("who else answered here on this one flow, by spaces: balanced by packet")] = (
+        ""
+    )
+    rate_limited: Annotated[
+        int, whole("1 = answered some only, while a later hop answered all", "", le=1)
+    ] = 0
+    mpls: Annotated[str, text("label/TC/S/TTL of each MPLS label (RFC 4950), outermost first", most=400)] = ""
+    rewritten: Annotated[
+        str, text("'address port' that the probe was going to here, if not dst's", most=60)
+    ] = ""
+    traffic_class: (
+        Annotated[int, whole("DSCP and ECN of the probe as it came in here; needs a raw socket", "", le=255)]
+        | None
+    ) = None
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):

@@ -156,6 +156,7 @@ class ProbePlan(msgspec.Struct, frozen=True, kw_only=True):
     hop_rounds: Annotated[int, msgspec.Meta(ge=0, le=60)] = 6
     hop_interval_us: Annotated[int, msgspec.Meta(ge=1_000_000, le=10_000_000)] = 1_000_000  # per router
     max_ttl: Annotated[int, msgspec.Meta(ge=1, le=64)] = 16
+    mtu_every: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 12  # tests of a pair; 0 = never
     trains: Annotated[int, msgspec.Meta(ge=0, le=8)] = 1
     train_packets: Annotated[int, msgspec.Meta(ge=16, le=200)] = 80
     train_bytes: Annotated[int, msgspec.Meta(ge=200, le=1_400)] = 1_200

@@ -15,13 +15,13 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
 
 from agent.errors import PeerSilentError
-from agent.mesh import hops, probe, train
+from agent.mesh import probe, train
 from agent.mesh.budget import Budget
 from agent.mesh.channel import Channel
 from agent.mesh.climb import Climbed
@@ -53,6 +53,7 @@ from agent.mesh.probe import Requester
 from agent.mesh.reflector import Reflector
 from agent.mesh.stamps import Arrival
 from agent.mesh.times import Clock, wall_error_us
+from agent.mesh.trace import Known, Trace, Traced
 from agent.mesh.train import TrainReceiver
 from analytics.wire import ProbePlan, TestOrder
 
@@ -85,7 +86,7 @@ class Measured:
     capacity: Estimate
     loaded: Spread | None
     sent_bytes: int
-    hops: list[hops.HopSummary]
+    traced: Traced
 
 
 class Conversation:
@@ -98,11 +99,11 @@ class Conversation:
         clock: Clock,
         *,
         budget: Budget,
+        known: Known | None = None,
         clock_error_us: Callable[[], int | None] = wall_error_us,
     ) -> None:
         self._link = climbed.link
         self._wire = climbed.link.wire
-        self._end_address = _end_address(climbed)
         self._plan: ProbePlan = order.plan
         self._controlling = order.controlling
         self._clock = clock
@@ -111,7 +112,14 @@ class Conversation:
         self._loop_time = asyncio.get_running_loop().time
         self._requester = Requester(clock)
         self._reflector = Reflector(clock)
-        self._tracer: hops.HopTracer | None = None
+        self._trace = Trace(
+            climbed.link,
+            _end_address(climbed),
+            order,
+            clock,
+            known=known or Known(),
+            loop_time=self._loop_time,
+        )
         self._trains: dict[int, TrainReceiver] = {}
         self._token = os.urandom(TOKEN_BYTES)
         self._peer_token = b""
@@ -132,7 +140,7 @@ class Conversation:
         }
         self._channel.on_raw = {
             RawKind.HOP_PROBE: self._on_hop_probe,
-            RawKind.HOP_REPLY: self._on_hop_reply,
+            RawKind.HOP_REPLY: self._trace.on_reply,
             RawKind.TRAIN: self._on_train,
         }
 
@@ -148,8 +156,13 @@ class Conversation:
             both.create_task(
                 probe.run(self._requester, self._plan, self._channel.send_probe, self._loop_time)
             )
-            both.create_task(self._trace())
+            both.create_task(self._trace.run(self._token, self._peer_token))
         sent = self._requester.sent
+        await self._trace.find_mtu(
+            sent=sent,
+            answered=self._requester.answered,
+            rtt_us=self._requester.summary().percentiles_us.get(95),
+        )
         counters = await self._ask_counters(sent)
         rtt, trips = self._requester.summary(), list(self._requester.trips)
         timers_late = sorted(self._requester.timers_late_ns)
@@ -165,7 +178,7 @@ class Conversation:
             capacity=trains.found,
             loaded=_spread([trip.rtt_ns for trip in trains.loaded]),
             sent_bytes=self._wire.sent_bytes,
-            hops=self._tracer.summary() if self._tracer is not None else [],
+            traced=replace(self._trace.summary(), class_arrived=counters.hop_class),
         )
 
     # --- phases ---------------------------------------------------------------------------------------------
@@ -174,22 +187,6 @@ class Conversation:
         """Wait until both ends can take probes: before that, a probe would count as lost."""
         await self._channel.ask(Start(self._token), Started)
         await _wait(self._peer_started, PEER_TURN_S, "never began")
-
-    async def _trace(self) -> None:
-        if self._wire.transport is None or self._plan.hop_rounds == 0:
-            return  # a stream has no TTL
-        target = self._link.relay_target or hops.PeerTarget(self._end_address, self._peer_token)
-        tracer = self._tracer = hops.HopTracer(target, self._plan.max_ttl)
-        self._link.on_icmp = tracer.on_icmp
-        if self._link.relay_target is not None:
-            self._link.relay_target.on_answer = tracer.on_end
-        await hops.run(
-            tracer,
-            self._plan,
-            lambda data, ttl, on_sent: self._wire.send_near(data, ttl=ttl, on_sent=on_sent),
-            wall_ns=self._clock.wall_ns,
-            loop_time=self._loop_time,
-        )
 
     async def _ask_counters(self, sent: int) -> Counters:
         """The peer's count of the first ``sent`` probes; on the way, every stamp that is still lacking."""
@@ -254,7 +251,9 @@ class Conversation:
     def _on_finished(self, ask: Finished) -> Counters:
         self._peer_finished.set()
         counters = self._reflector.counters(ask.sent, ask.lacking)
-        return msgspec.structs.replace(counters, clock_error_us=self._clock_error_us())
+        return msgspec.structs.replace(
+            counters, clock_error_us=self._clock_error_us(), hop_class=self._trace.class_of_peer
+        )
 
     def _on_your_turn(self, _ask: YourTurn) -> Noted:
         self._my_turn.set()
@@ -283,14 +282,8 @@ class Conversation:
     def _on_hop_probe(self, raw: Raw, arrival: Arrival) -> bool:
         if raw.token != self._token:
             return False
-        reply = hops.hop_reply(raw, arrival, token=self._peer_token, now_ns=self._clock.wall_ns())
-        self._wire.send(reply)
+        self._wire.send(self._trace.reply(raw, arrival, token=self._peer_token))
         return True
-
-    def _on_hop_reply(self, raw: Raw, arrival: Arrival) -> bool:
-        if raw.token != self._token or self._tracer is None:
-            return False
-        return self._tracer.on_end(raw.sequence, arrival, reflecting_ns=raw.sent_ns - raw.received_ns)
 
 
 def _end_address(climbed: Climbed) -> str:

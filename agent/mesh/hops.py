@@ -1,9 +1,11 @@
 """Where on the way: TTL-limited probes on the 5-tuple that the test itself uses.
 
-All TTLs are interleaved, and none is used more often than once a second: routers limit the rate of their ICMP
-errors, and a limit looks like loss. Nothing is sent beyond the TTL that reached the end. Routers answer with
-ICMP time exceeded in the socket's error queue; the end answers by itself: the peer with a hop reply, a TURN
-server with a STUN response.
+All TTLs are interleaved, and no router is asked more often than once a second, by all tests of this agent
+together (``agent/mesh/ledger.py``): routers limit the rate of their ICMP errors, and a limit looks like loss.
+Nothing is sent beyond the TTL that reached the end. Routers answer with ICMP time exceeded in the socket's
+error queue; the end answers by itself: the peer with a hop reply, a TURN server with a STUN response.
+
+The probes, and nothing else of a test, carry ``MARK``, so that it is seen what becomes of DSCP and ECN.
 
 Pure but for ``run``.
 """
@@ -16,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from agent.mesh.icmp import ExtensionError, QuotedDatagram, labels_of
+from agent.mesh.ledger import UNKNOWN, RouterLedger
 from agent.mesh.packet import Raw, RawKind, quoted_raw
 from agent.mesh.probe import MOST_REFLECTING_NS, percentile
 from agent.mesh.stamps import Arrival, IcmpError, OnSent
@@ -24,6 +28,10 @@ from analytics.wire import ProbePlan
 TIME_EXCEEDED: Final = {False: 11, True: 3}  # ICMP (RFC 792), ICMPv6 (RFC 4443)
 LAST_WAIT_S: Final = 0.5
 OUTSTANDING_NS: Final = 1_000_000_000
+HEADERS: Final = {False: 28, True: 48}  # IP and UDP, which the kernel takes off what a router quoted
+
+MARK: Final = 10 << 2 | 2
+"""Traffic class of the probes: DSCP AF11 (RFC 2597), which no network need hurry, and ECT(0) (RFC 3168)."""
 
 
 class Target(Protocol):
@@ -86,6 +94,13 @@ class HopSummary:
     min_us: int | None
     p50_us: int | None
     p95_us: int | None
+    others: tuple[
+        str, ...
+    ] = ()  # who else answered at this TTL: balanced packet by packet, or a change of route
+    rate_limited: bool = False  # answered seldom while a later hop always did
+    mpls: str = ""  # label/TC/S/TTL of each label, outermost first
+    rewritten: str = ""  # "address port" that the probe was going to here, where it is not what was sent
+    traffic_class: int | None = None  # of the probe as it came in here; None = not known
 
 
 @dataclass(slots=True)
@@ -93,15 +108,20 @@ class _Hop:
     addresses: Counter[str] = field(default_factory=Counter)
     rtts_ns: list[int] = field(default_factory=list)
     sent: int = 0
+    mpls: str = ""
+    rewritten: str = ""
+    traffic_class: int | None = None
 
 
 class HopTracer:
     """The probes of one trace and what came back."""
 
-    def __init__(self, target: Target, max_ttl: int) -> None:
+    def __init__(self, target: Target, max_ttl: int, sent_to: tuple[str, int] | None = None) -> None:
         self.limit = max_ttl  # shrinks to the end's TTL once that is known
         self.unmatched = 0  # ICMP errors that name none of our probes
+        self.malformed = 0  # ICMP extensions that cannot be read
         self._target = target
+        self._sent_to = sent_to  # what routers should quote; None where the kernel would not tell another
         self._end: int | None = None
         self._sent: dict[int, _Sent] = {}
         self._hops = {ttl: _Hop() for ttl in range(1, max_ttl + 1)}
@@ -125,6 +145,19 @@ class HopTracer:
             self.unmatched += 1
             return
         self._answer(sent, error.router, error.received_ns - sent.sent_ns)
+        self._read_quote(self._hops[sent.ttl], error)
+
+    def on_quoted(self, seen: QuotedDatagram) -> None:
+        """A router's answer with the IP header that it quoted: to whichever program, seldom to this one."""
+        sequence = self._target.sequence_of(seen.payload)
+        sent = self._sent.get(sequence) if sequence is not None else None
+        if sent is not None:
+            self._hops[sent.ttl].traffic_class = seen.traffic_class
+
+    def router(self, ttl: int) -> str:
+        """Address of who answered at ``ttl``, as far as is known yet."""
+        addresses = self._hops[ttl].addresses
+        return addresses.most_common(1)[0][0] if addresses else UNKNOWN
 
     def on_end(self, sequence: int, arrival: Arrival, *, reflecting_ns: int = 0) -> bool:
         """The end answered, after holding the probe for ``reflecting_ns``; False if to none of ours."""
@@ -144,16 +177,40 @@ class HopTracer:
 
     def _hop(self, ttl: int, hop: _Hop) -> HopSummary:
         ordered = sorted(hop.rtts_ns)
+        ranked = [address for address, _ in hop.addresses.most_common()]
         return HopSummary(
             ttl=ttl,
-            address=hop.addresses.most_common(1)[0][0] if hop.addresses else "",
+            address=ranked[0] if ranked else "",
             is_end=ttl == self._end,
             sent=hop.sent,
             answered=len(ordered),
             min_us=_us_at(ordered, 0),
             p50_us=_us_at(ordered, 50),
             p95_us=_us_at(ordered, 95),
+            others=tuple(sorted(ranked[1:])),
+            rate_limited=self._is_rate_limited(ttl, hop),
+            mpls=hop.mpls,
+            rewritten=hop.rewritten,
+            traffic_class=hop.traffic_class,
         )
+
+    def _is_rate_limited(self, ttl: int, hop: _Hop) -> bool:
+        """The way to a later hop leads through this one: what that one always answered was not lost here."""
+        later = (self._hops[after] for after in range(ttl + 1, self.limit + 1))
+        return 0 < len(hop.rtts_ns) < hop.sent and any(
+            after.sent and len(after.rtts_ns) == after.sent for after in later
+        )
+
+    def _read_quote(self, hop: _Hop, error: IcmpError) -> None:
+        if error.destination is not None and self._sent_to not in (None, error.destination):
+            hop.rewritten = f"{error.destination[0]} {error.destination[1]}"
+        try:
+            labels = labels_of(error.quoted, error.extension_at, headers=HEADERS[error.v6])
+        except ExtensionError:
+            self.malformed += 1
+            return
+        if labels:
+            hop.mpls = " ".join(map(str, labels))
 
     def _answer(self, sent: _Sent, address: str, rtt_ns: int) -> None:
         if sent.answered or rtt_ns < 0:
@@ -182,19 +239,56 @@ async def run(
     *,
     wall_ns: Callable[[], int],
     loop_time: Callable[[], float],
+    ledger: RouterLedger | None = None,
+    patience_s: float = 1.0,
 ) -> None:
-    """Send the plan's rounds, every TTL once a round, evenly spread."""
+    """Send the plan's rounds, every TTL once a round, evenly spread, as far as the ledger lets them.
+
+    Each TTL goes its own way, so that waiting for a router that another test has just asked holds up none but
+    that one. What finds no room within ``patience_s`` after the last round is not sent.
+    """
     begin_s = loop_time()
-    interval_s = plan.hop_interval_us / 1e6
-    for round_ in range(plan.hop_rounds):
-        spread_s = interval_s / tracer.limit
+    until_s = begin_s + plan.hop_rounds * plan.hop_interval_us / 1e6 + patience_s
+    rounds = _Rounds(tracer, plan, send, wall_ns, loop_time, ledger or RouterLedger(), begin_s, until_s)
+    async with asyncio.TaskGroup() as ttls:
         for ttl in range(1, plan.max_ttl + 1):
-            if ttl > tracer.limit:
-                break
-            await asyncio.sleep(max(0.0, begin_s + round_ * interval_s + (ttl - 1) * spread_s - loop_time()))
-            probe, on_sent = tracer.probe(ttl, wall_ns())
-            send(probe, ttl, on_sent)
+            ttls.create_task(rounds.of(ttl))
     await asyncio.sleep(LAST_WAIT_S)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rounds:
+    tracer: HopTracer
+    plan: ProbePlan
+    send: Callable[[bytes, int, OnSent], bool]
+    wall_ns: Callable[[], int]
+    loop_time: Callable[[], float]
+    ledger: RouterLedger
+    begin_s: float
+    until_s: float
+
+    async def of(self, ttl: int) -> None:
+        """All probes of one TTL."""
+        interval_s = self.plan.hop_interval_us / 1e6
+        for round_ in range(self.plan.hop_rounds):
+            if ttl > self.tracer.limit:
+                return
+            planned_s = self.begin_s + (round_ + (ttl - 1) / self.tracer.limit) * interval_s
+            router = self.tracer.router(ttl)
+            from_ns = max(_ns(planned_s), _ns(self.loop_time()))
+            at_ns = self.ledger.reserve(ttl, router, from_ns=from_ns, until_ns=_ns(self.until_s))
+            if at_ns is None:
+                return
+            await asyncio.sleep(max(0.0, at_ns / 1e9 - self.loop_time()))
+            if ttl > self.tracer.limit:
+                return
+            self.ledger.asked(ttl, router, _ns(self.loop_time()))
+            probe, on_sent = self.tracer.probe(ttl, self.wall_ns())
+            self.send(probe, ttl, on_sent)
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
 
 
 def _us_at(ordered: list[int], percent: int) -> int | None:

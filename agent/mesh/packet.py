@@ -50,7 +50,8 @@ only::
     |      hop reply: T3, ns since 1970; else 0                     |
     |                                                               |
     +---------------------------------------------------------------+
-    |      train: zeroes up to length                               |
+    |      train, and hop probe that tries the MTU: zeroes          |
+    |      up to length                                             |
     +---------------------------------------------------------------+
 
 All numbers big-endian. Anything that differs in version, kind or length is refused and counted.
@@ -197,6 +198,8 @@ class Counters(msgspec.Struct, frozen=True, tag="counters"):
     clock_error_us: Count | None = (
         None  # how far the receiver's wall clock is from UTC at most; None = unknown
     )
+    # Traffic class that most of the asker's hop probes came in with; None if none came, or it was not told.
+    hop_class: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
 
 
 class TrainComing(msgspec.Struct, frozen=True, tag="train"):
@@ -284,7 +287,7 @@ def decode_raw(data: bytes) -> Raw:
     kind, version, length, token, sequence, received_ns, sent_ns = _RAW.unpack_from(data)
     if version != VERSION or length != len(data) or kind not in _RAW_KINDS:
         raise PacketError(f"kind {kind}, version {version}, length {length}")
-    if kind != RawKind.TRAIN and length != RAW_BYTES:
+    if kind == RawKind.HOP_REPLY and length != RAW_BYTES:
         raise PacketError(f"kind {kind} of {length} bytes")
     return Raw(RawKind(kind), token, sequence, received_ns, sent_ns, length)
 

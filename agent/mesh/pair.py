@@ -25,12 +25,14 @@ from agent.mesh.hops import HopSummary
 from agent.mesh.packet import Counters
 from agent.mesh.stamps import StampingLoop
 from agent.mesh.times import Clock, SystemClock
+from agent.mesh.trace import Known, Traced
 from analytics.measurement import Hop, Reading, Rung
 from analytics.wire import Abandon, TestOrder
 
 __all__ = ["Clock", "PairResult", "Signalling", "SystemClock", "test_pair"]
 
 MAX_ERROR: Final = 500
+MAX_OTHERS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +54,19 @@ async def test_pair(
     clock: Clock,
     budget: Budget,
     addresses: Sequence[str] | None = None,  # noqa: PT028  # tests a pair of agents, not pytest's business
+    known: Known | None = None,  # noqa: PT028  # as above
 ) -> PairResult:
     """Test ``order.peer``; must run in a ``StampingLoop``.
 
     ``budget`` is this agent's, over all its tests. ``addresses`` are the local addresses to use (None: all of
-    this host's but loopback). Never raises for reasons of the network, the peer or the time limit. A reading
-    of rung ``none`` without ``error`` says that every rung was tried and none got through; with ``error``,
-    that the test broke off before it was known.
+    this host's but loopback); ``known`` is what this agent's tests share and remember (None: nothing yet).
+    Never raises for reasons of the network, the peer or the time limit. A reading of rung ``none`` without
+    ``error`` says that every rung was tried and none got through; with ``error``, that the test broke off
+    before it was known.
     """
     if not isinstance(asyncio.get_running_loop(), StampingLoop):
         raise RuntimeError("test_pair needs agent.mesh.stamps.StampingLoop")
-    test = _PairTest(order, me=me, tenant=tenant, clock=clock, budget=budget)
+    test = _PairTest(order, me=me, tenant=tenant, clock=clock, budget=budget, known=known)
     climber = Climber(order, identity=identity, signalling=signalling, clock=clock, addresses=addresses)
     try:
         async with asyncio.timeout(order.deadline_us / 1e6):
@@ -79,7 +83,9 @@ async def test_pair(
 class _PairTest:
     """What is known of a test so far."""
 
-    def __init__(self, order: TestOrder, *, me: str, tenant: str, clock: Clock, budget: Budget) -> None:
+    def __init__(
+        self, order: TestOrder, *, me: str, tenant: str, clock: Clock, budget: Budget, known: Known | None
+    ) -> None:
         self.climbed: Climbed | None = None
         self.error = ""
         self._order = order
@@ -87,6 +93,7 @@ class _PairTest:
         self._tenant = tenant
         self._clock = clock
         self._budget = budget
+        self._known = known
         self._started_us = clock.wall_ns() // 1000
         self._measured: Measured | None = None
         self._refused = 0
@@ -94,7 +101,9 @@ class _PairTest:
     async def run(self, climber: Climber) -> None:
         """Connect and measure."""
         self.climbed = await climber.climb()
-        conversation = Conversation(self.climbed, self._order, self._clock, budget=self._budget)
+        conversation = Conversation(
+            self.climbed, self._order, self._clock, budget=self._budget, known=self._known
+        )
         try:
             self._measured = await conversation.measure()
         finally:
@@ -103,7 +112,7 @@ class _PairTest:
 
     def result(self, rungs_failed: str) -> PairResult:
         """As facts."""
-        hop_rows = [self._hop(hop) for hop in self._measured.hops] if self._measured else []
+        hop_rows = self._hops(self._measured.traced) if self._measured else []
         return PairResult(self._reading(rungs_failed), hop_rows, self._refused)
 
     def _reading(self, rungs_failed: str) -> Reading:
@@ -126,7 +135,10 @@ class _PairTest:
         )
         return _with_numbers(reading, self._measured) if self._measured else reading
 
-    def _hop(self, hop: HopSummary) -> Hop:
+    def _hops(self, traced: Traced) -> list[Hop]:
+        return [self._hop(hop, traced.route.id) for hop in traced.hops]
+
+    def _hop(self, hop: HopSummary, route_id: str) -> Hop:
         return Hop(
             tenant=self._tenant,
             cycle=self._order.cycle,
@@ -141,11 +153,17 @@ class _PairTest:
             rtt_min_us=hop.min_us,
             rtt_p50_us=hop.p50_us,
             rtt_p95_us=hop.p95_us,
+            route_id=route_id,
+            others=" ".join(hop.others[:MAX_OTHERS]),
+            rate_limited=int(hop.rate_limited),
+            mpls=hop.mpls,
+            rewritten=hop.rewritten,
+            traffic_class=hop.traffic_class,
         )
 
 
 def _with_numbers(reading: Reading, measured: Measured) -> Reading:
-    rtt = measured.rtt
+    rtt, traced = measured.rtt, measured.traced
     return msgspec.structs.replace(
         reading,
         sent=measured.sent,
@@ -160,6 +178,13 @@ def _with_numbers(reading: Reading, measured: Measured) -> Reading:
         spoiled=rtt.spoiled,
         **_percentiles("timer_late", measured.timers_late, 50, 99),
         sent_bytes=measured.sent_bytes,
+        route_id=traced.route.id,
+        route_change=traced.route.change,
+        path_mtu=traced.mtu.mtu,
+        mtu_black_hole=None if traced.mtu.black_hole is None else int(traced.mtu.black_hole),
+        mtu_probes=traced.mtu.packets,
+        class_sent=traced.class_sent,
+        class_arrived=traced.class_arrived,
     )
 
 

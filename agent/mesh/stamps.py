@@ -2,15 +2,18 @@
 
 Under ``StampingLoop`` every plain UDP endpoint is a ``StampingTransport``: SO_TIMESTAMPING gives the moment
 the kernel sent (error queue) and received (control message) each datagram, IP_RECVERR gives ICMP errors with
-the router's address, and one datagram may have a TTL of its own. No privilege is needed.
+the router's address and what it quoted, and one datagram may have a TTL and a traffic class of its own, or
+go out unfragmented or not at all. No privilege is needed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,14 +34,22 @@ STAMPING: Final = (
 MSG_ERRQUEUE: Final = 0x2000
 IP_RECVERR: Final = 11
 IP_RECVTTL: Final = 12
+IP_RECVERR_RFC4884: Final = 26  # since Linux 5.9
 IPV6_RECVERR: Final = 25
+IPV6_RECVERR_RFC4884: Final = 31
+IP_RECVTOS: Final = 13
+IP_MTU_DISCOVER: Final = 10
+IPV6_MTU_DISCOVER: Final = 23
+PMTUDISC_PROBE: Final = 3  # never in fragments, and never held back by what was learned of the path
 UDP_SEGMENT: Final = 103
+ORIGIN_LOCAL: Final = 1
 ORIGIN_ICMP: Final = 2
 ORIGIN_ICMP6: Final = 3
 ORIGIN_TIMESTAMPING: Final = 4
 
 _STAMP: Final = struct.Struct("@qq")
-_EXTENDED_ERROR: Final = struct.Struct("@IBBBBII")  # sock_extended_err; the offender's sockaddr follows
+_EXTENDED_ERROR: Final = struct.Struct("@IBBBBI4s")  # sock_extended_err; the offender's sockaddr follows
+_RFC4884: Final = struct.Struct("@HBx")  # sock_ee_data_rfc4884: where the extension is, and 1 = it is invalid
 
 MAX_DATAGRAM: Final = 2048  # nothing longer is sent to us; a longer one is cut and refused above
 BUFFER_BYTES: Final = (
@@ -64,6 +75,7 @@ class Arrival:
     received_ns: int
     kernel: bool  # False: the process read the clock
     ttl: int | None = None
+    traffic_class: int | None = None  # DSCP and ECN (RFC 2474, RFC 3168), as they came in
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +90,22 @@ class SentTrain:
 
 @dataclass(frozen=True, slots=True)
 class IcmpError:
-    """An ICMP error about a datagram this socket sent (RFC 792, RFC 4443)."""
+    """An ICMP error about a datagram this socket sent (RFC 792, RFC 4443).
+
+    ``router`` is empty where this host itself refused to send: the datagram is longer than its device takes.
+    """
 
     received_ns: int
     v6: bool
     type: int
     code: int
     router: str
-    quoted: bytes  # our UDP payload as far as the router quoted it
+    quoted: bytes  # our UDP payload as far as the router quoted it, and what follows it in the error
+    destination: tuple[str, int] | None = None  # where the quoted datagram was going when it died
+    extension_at: int | None = None  # of an RFC 4884 extension in ``quoted``, if the router tells
+    mtu: int | None = (
+        None  # of the link that it was too long for (RFC 1191, RFC 8201), if that was the reason
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +118,27 @@ class _Family:
     receive_errors: int
     sockaddr_family: int
     address_at: slice
+    traffic_class: int
+    receive_traffic_class: int
+    receive_extensions: int
+    mtu_discover: int
+    too_long: tuple[int, int | None]  # ICMP type and code (any) of "too long for this link"
     header_bytes: int  # IP and UDP
 
 
 _V4: Final = _Family(
-    socket.IPPROTO_IP, socket.IP_TTL, IP_RECVTTL, IP_RECVERR, socket.AF_INET, slice(4, 8), 28
+    socket.IPPROTO_IP,
+    socket.IP_TTL,
+    IP_RECVTTL,
+    IP_RECVERR,
+    socket.AF_INET,
+    slice(4, 8),
+    socket.IP_TOS,
+    IP_RECVTOS,
+    IP_RECVERR_RFC4884,
+    IP_MTU_DISCOVER,
+    (3, 4),
+    28,
 )
 _V6: Final = _Family(
     socket.IPPROTO_IPV6,
@@ -111,6 +147,11 @@ _V6: Final = _Family(
     IPV6_RECVERR,
     socket.AF_INET6,
     slice(8, 24),
+    socket.IPV6_TCLASS,
+    socket.IPV6_RECVTCLASS,
+    IPV6_RECVERR_RFC4884,
+    IPV6_MTU_DISCOVER,
+    (2, None),
     48,
 )
 
@@ -142,11 +183,33 @@ class StampingTransport(asyncio.DatagramTransport):
         self.send(data, addr)
 
     def send(
-        self, data: bytes, addr: Any = None, *, ttl: int | None = None, on_sent: OnSent | None = None
+        self,
+        data: bytes,
+        addr: Any = None,
+        *,
+        ttl: int | None = None,
+        traffic_class: int | None = None,
+        on_sent: OnSent | None = None,
     ) -> bool:
-        """Send one datagram, with a TTL of its own if given. True if the kernel took it."""
-        ancillary = [] if ttl is None else [(self._family.level, self._family.ttl, struct.pack("@i", ttl))]
+        """Send one datagram, with a TTL and traffic class of its own if given. True if the kernel took it."""
+        own = ((self._family.ttl, ttl), (self._family.traffic_class, traffic_class))
+        ancillary = [
+            (self._family.level, kind, struct.pack("@i", value)) for kind, value in own if value is not None
+        ]
         return self._send([data], ancillary, addr, on_sent)
+
+    def send_whole(self, data: bytes, addr: Any = None) -> bool:
+        """Send one datagram that nobody may fragment, whatever is known of the path (RFC 8899 section 3).
+
+        False if the kernel did not take it; ``on_icmp`` has heard why if it is longer than the device takes.
+        """
+        family = self._family
+        usual = self._socket.getsockopt(family.level, family.mtu_discover)
+        self._socket.setsockopt(family.level, family.mtu_discover, PMTUDISC_PROBE)
+        try:
+            return self._send([data], [], addr, None)
+        finally:
+            self._socket.setsockopt(family.level, family.mtu_discover, usual)
 
     def send_train(self, datagrams: Sequence[bytes], addr: Any = None, *, chunk: int = 1) -> SentTrain:
         """Send datagrams of one length back to back, ``chunk`` in a system call (more than one: UDP GSO)."""
@@ -182,8 +245,10 @@ class StampingTransport(asyncio.DatagramTransport):
                 self._socket.sendmsg(buffers, ancillary, 0, None if self._peer else addr)
             except BlockingIOError:
                 break
-            except OSError:
+            except OSError as error:
                 self._read_error_queue()
+                if error.errno == errno.EMSGSIZE:
+                    break  # nor will it fit a second time
                 continue
             self._expect_stamp(before_ns, on_sent)
             self._count(buffers)
@@ -227,23 +292,25 @@ class StampingTransport(asyncio.DatagramTransport):
             self._loop.arrival = None
 
     def _arrival(self, ancillary: list[tuple[int, int, bytes]]) -> Arrival:
-        stamp_ns, ttl = 0, None
+        stamp_ns, ttl, traffic_class = 0, None, None
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPING:
                 stamp_ns = _stamp_ns(value)
             elif level == self._family.level and kind == self._family.ttl:
                 ttl = struct.unpack("@i", value)[0]
-        return Arrival(stamp_ns or time.time_ns(), bool(stamp_ns), ttl)
+            elif level == self._family.level and kind == self._family.traffic_class:
+                traffic_class = value[0] if len(value) == 1 else struct.unpack("@i", value)[0]
+        return Arrival(stamp_ns or time.time_ns(), bool(stamp_ns), ttl, traffic_class)
 
     def _read_error_queue(self) -> None:
         while not self._closing:
             try:
-                quoted, ancillary, _, _ = self._socket.recvmsg(MAX_DATAGRAM, 512, MSG_ERRQUEUE)
+                quoted, ancillary, _, name = self._socket.recvmsg(MAX_DATAGRAM, 512, MSG_ERRQUEUE)
             except OSError:
                 return
-            self._on_error_message(quoted, ancillary)
+            self._on_error_message(quoted, ancillary, name)
 
-    def _on_error_message(self, quoted: bytes, ancillary: list[tuple[int, int, bytes]]) -> None:
+    def _on_error_message(self, quoted: bytes, ancillary: list[tuple[int, int, bytes]], name: Any) -> None:
         stamp_ns, extended = 0, b""
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPING:
@@ -252,13 +319,31 @@ class StampingTransport(asyncio.DatagramTransport):
                 extended = value
         if len(extended) < _EXTENDED_ERROR.size:
             return
-        _, origin, kind, code, _, _, data = _EXTENDED_ERROR.unpack_from(extended)
+        number, origin, kind, code, _, info, data = _EXTENDED_ERROR.unpack_from(extended)
         if origin == ORIGIN_TIMESTAMPING:
-            self._on_transmit_stamp(data, stamp_ns)
-        elif origin in (ORIGIN_ICMP, ORIGIN_ICMP6) and self.on_icmp is not None:
-            router = self._offender(extended[_EXTENDED_ERROR.size :])
-            received_ns = stamp_ns or time.time_ns()
-            self.on_icmp(IcmpError(received_ns, origin == ORIGIN_ICMP6, kind, code, router, quoted))
+            self._on_transmit_stamp(int.from_bytes(data, sys.byteorder), stamp_ns)
+        elif self.on_icmp is None:
+            return
+        elif origin in (ORIGIN_ICMP, ORIGIN_ICMP6):
+            too_long = _is_too_long(self._family, kind, code)
+            at, invalid = _RFC4884.unpack(data)
+            self.on_icmp(
+                IcmpError(
+                    received_ns=stamp_ns or time.time_ns(),
+                    v6=origin == ORIGIN_ICMP6,
+                    type=kind,
+                    code=code,
+                    router=self._offender(extended[_EXTENDED_ERROR.size :]),
+                    quoted=quoted,
+                    destination=(str(name[0]), int(name[1])) if name else None,
+                    extension_at=at if at and not invalid else None,
+                    mtu=info if too_long else None,
+                )
+            )
+        elif origin == ORIGIN_LOCAL and number == errno.EMSGSIZE:
+            kind, any_code = self._family.too_long
+            v6 = self._family is _V6
+            self.on_icmp(IcmpError(time.time_ns(), v6, kind, any_code or 0, "", b"", mtu=info))
 
     def _on_transmit_stamp(self, stamp_id: int, stamp_ns: int) -> None:
         before_ns, on_sent = self._pending.pop(stamp_id, (0, None))
@@ -281,6 +366,9 @@ class StampingTransport(asyncio.DatagramTransport):
         self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, STAMPING)
         self._socket.setsockopt(self._family.level, self._family.receive_errors, 1)
         self._socket.setsockopt(self._family.level, self._family.receive_ttl, 1)
+        self._socket.setsockopt(self._family.level, self._family.receive_traffic_class, 1)
+        with contextlib.suppress(OSError):  # an older kernel does not know it: no MPLS labels then
+            self._socket.setsockopt(self._family.level, self._family.receive_extensions, 1)
 
     def is_closing(self) -> bool:
         """True once closed."""
@@ -354,6 +442,11 @@ def _peer_name(sock: socket.socket) -> Any:
         if error.errno != errno.ENOTCONN:
             raise
         return None
+
+
+def _is_too_long(family: _Family, kind: int, code: int) -> bool:
+    too_long, with_code = family.too_long
+    return kind == too_long and with_code in (None, code)
 
 
 def _stamp_ns(value: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -29,14 +30,21 @@ class Wire(Protocol):
     def sent_bytes(self) -> int:
         """All that this host sent on it, at IP level; of a stream without what TCP repeated."""
 
+    @property
+    def far_end(self) -> tuple[str, int] | None:
+        """Where datagrams go; None where the socket is connected, so that the kernel knows no other."""
+
     def send(self, data: bytes, on_sent: OnSent | None = None) -> bool:
         """Send to the peer."""
 
     def send_train(self, datagrams: Sequence[bytes], *, chunk: int) -> SentTrain:
         """Send datagrams of one length to the peer, back to back; as ``StampingTransport``."""
 
-    def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
-        """Send to the far end of the 5-tuple, which may be the relay, with a TTL."""
+    def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent, traffic_class: int = 0) -> bool:
+        """Send to the far end of the 5-tuple, which may be the relay, with a TTL and a traffic class."""
+
+    def send_whole(self, data: bytes) -> bool:
+        """Send to the peer in one piece or not at all; False also where only a relay can be reached."""
 
 
 class DirectWire:
@@ -46,6 +54,7 @@ class DirectWire:
         self.transport = transport
         self.address = address
         self.header_bytes = UDP_HEADER[socket.AF_INET6 if ":" in address[0] else socket.AF_INET]
+        self.far_end = (str(ipaddress.ip_address(address[0].partition("%")[0])), address[1])
 
     @property
     def sent_bytes(self) -> int:
@@ -60,13 +69,19 @@ class DirectWire:
         """As ``Wire``."""
         return self.transport.send_train(datagrams, self.address, chunk=chunk)
 
-    def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
+    def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent, traffic_class: int = 0) -> bool:
         """As ``Wire``."""
-        return self.transport.send(data, self.address, ttl=ttl, on_sent=on_sent)
+        return self.transport.send(data, self.address, ttl=ttl, traffic_class=traffic_class, on_sent=on_sent)
+
+    def send_whole(self, data: bytes) -> bool:
+        """As ``Wire``."""
+        return self.transport.send_whole(data, self.address)
 
 
 class RelayWire:
     """Through a TURN server over UDP, as ChannelData."""
+
+    far_end = None
 
     def __init__(self, transport: StampingTransport, channel: int) -> None:
         self.transport = transport
@@ -87,9 +102,13 @@ class RelayWire:
         wrapped = [self._wrap(datagram) for datagram in datagrams]
         return self.transport.send_train(wrapped, chunk=chunk)
 
-    def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
+    def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent, traffic_class: int = 0) -> bool:
         """As ``Wire``."""
-        return self.transport.send(data, ttl=ttl, on_sent=on_sent)
+        return self.transport.send(data, ttl=ttl, traffic_class=traffic_class, on_sent=on_sent)
+
+    def send_whole(self, data: bytes) -> bool:
+        """As ``Wire``: the relay would hand it on as it likes."""
+        return False
 
     def _wrap(self, data: bytes) -> bytes:
         return channel_data(self._channel, data)
@@ -99,6 +118,7 @@ class StreamWire:
     """Through a TURN server over TCP: no stamps, no TTL, no trains."""
 
     transport = None
+    far_end = None
     header_bytes = UDP_HEADER[socket.AF_INET]
 
     def __init__(self, write: Callable[[bytes], None], channel: int) -> None:
@@ -117,8 +137,12 @@ class StreamWire:
         """As ``Wire``: a stream has no trains."""
         return SentTrain(whole=False, began_ns=0, before=0, span_ns=0)
 
-    def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent) -> bool:
+    def send_near(self, data: bytes, *, ttl: int, on_sent: OnSent, traffic_class: int = 0) -> bool:
         """As ``Wire``: a stream has no TTL."""
+        return False
+
+    def send_whole(self, data: bytes) -> bool:
+        """As ``Wire``: a stream has no datagrams."""
         return False
 
 

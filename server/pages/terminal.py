@@ -216,7 +216,7 @@ def _figures(there: Side, back: Side | None) -> Iterator[Text]:
 def _hoptable(side: Side) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 1), header_style="dim", pad_edge=False)
     for head, justify in HOP_HEADS:
-        table.add_column(head, justify=justify, no_wrap=head != "leg")
+        table.add_column(head, justify=justify, no_wrap=head not in ("leg", ""))
     for group in side.hops:
         for place, line in enumerate(group.lines):
             cells = map(cell, _hop_cells(group, line, first=place == 0))
@@ -248,7 +248,7 @@ def _hop_cells(group: HopGroup, line: HopLine, *, first: bool) -> list[str]:
         text.tenths(hop.rtt_p95_us),
         f"{hop.answered}/{hop.sent}",
         text.tenths(line.added_us),
-        "◄ most" if line.largest else "",
+        "; ".join([*(["◄ most"] if line.largest else []), *line.notes]),
     ]
 
 
@@ -258,6 +258,8 @@ def _path_foot(side: Side, seen: Sequence[Flow]) -> Iterator[RenderableType]:
         yield Text(f"Legs: {side.bar.words}.")
     if side.elsewhere:
         yield Text(f"Not seen from {row.src}, told by {row.dst}: {side.elsewhere}.")
+    if side.way:
+        yield Text(" ".join(side.way))
     for flow in seen[:FLOWS_BESIDE_HOPS]:
         yield Text(
             f"The application's own socket on {flow.agent}: {_owner(flow)} srtt {text.ms(flow.srtt_us)},"

@@ -16,6 +16,7 @@ from analytics.measurement import Flow, Hop, Leg, Letter, Reading
 from analytics.paths import WORST_FIRST
 from analytics.report import Member, PathDetail, PathRow, Report
 from server.pages import text
+from server.pages.route_words import hop_notes, path_notes
 
 BAR_WIDTH: Final = 1000
 """Units of a leg bar's SVG: per mille of its full length."""
@@ -99,6 +100,7 @@ class HopLine:
     hop: Hop
     added_us: int | None
     largest: bool
+    notes: list[str]  # what else is known of it, in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class Side:
     hops: list[HopGroup]
     elsewhere: str  # legs that the other end told of: "hotel access 212 ms, ..."
     failed: list[tuple[str, str]]  # rung name, why
+    way: list[str]  # route, path MTU, DSCP and ECN: a sentence each
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +241,7 @@ def _letters(paths: Sequence[PathRow]) -> list[tuple[Letter, int]]:
 
 
 def _side(row: PathRow, reading: Reading, hops: list[Hop]) -> Side:
-    groups = hop_groups(row, hops)
+    groups = hop_groups(row, hops, reading)
     return Side(
         row=row,
         reading=reading,
@@ -246,10 +249,11 @@ def _side(row: PathRow, reading: Reading, hops: list[Hop]) -> Side:
         hops=groups,
         elsewhere=told_elsewhere(row, groups) if groups else "",
         failed=text.rungs_failed(row.rungs_failed),
+        way=path_notes(reading, hops),
     )
 
 
-def hop_groups(row: PathRow, hops: Sequence[Hop]) -> list[HopGroup]:
+def hop_groups(row: PathRow, hops: Sequence[Hop], reading: Reading | None = None) -> list[HopGroup]:
     """Say what each hop added, and in which leg it stands.
 
     A router that answers late delays its answer only, so a hop's time counts as far as every later hop
@@ -268,7 +272,7 @@ def hop_groups(row: PathRow, hops: Sequence[Hop]) -> list[HopGroup]:
             groups.append(HopGroup(leg=leg, lines=[]))
         # This end may not see the largest leg: then the largest of what it sees is not marked.
         marked = bool(step) and step == most and leg == largest
-        groups[-1].lines.append(HopLine(hop=hop, added_us=step, largest=marked))
+        groups[-1].lines.append(HopLine(hop, step, marked, hop_notes(hop, reading) if reading else []))
     return groups
 
 

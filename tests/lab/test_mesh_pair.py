@@ -22,6 +22,7 @@ import msgspec
 import pytest
 
 from agent.identity import load_or_create
+from agent.mesh.hops import MARK
 from analytics import wire
 from analytics.measurement import CapacityTrust, Hop, Reading, Rung, StampSource
 
@@ -277,6 +278,16 @@ def check(told: Told, rung: Rung, *, stamps: StampSource = StampSource.KERNEL) -
     assert reading.connect_us < 1_000_000
 
 
+def knows_the_way(*ends: Told) -> None:
+    """Through NATs and over IPv6 alike: the MTU, the class that arrived, and a name for the route."""
+    for told in ends:
+        reading = told.reading
+        assert (reading.path_mtu, reading.mtu_black_hole, reading.mtu_probes) == (1500, 0, 1)
+        assert reading.class_arrived == reading.class_sent == MARK
+        assert {hop.route_id for hop in told.hops} == {reading.route_id}
+        assert all((hop.rewritten, hop.rate_limited, hop.others) == ("", 0, "") for hop in told.hops)
+
+
 def test_two_ordinary_nats_connect_by_srflx_and_every_hop_answers(lab: Path) -> None:
     nat("gwa")
     nat("gwb")
@@ -290,6 +301,7 @@ def test_two_ordinary_nats_connect_by_srflx_and_every_hop_answers(lab: Path) -> 
         assert told.reading.capacity_kbps is not None
     assert a.addresses() == ["192.168.1.1", "203.0.113.1", "203.0.113.6", "192.168.2.10"]
     assert b.addresses() == ["192.168.2.1", "203.0.113.5", "203.0.113.2", "192.168.1.10"]
+    knows_the_way(a, b)
 
 
 def test_behind_one_nat_it_is_the_lan(lab: Path) -> None:
@@ -308,6 +320,7 @@ def test_ipv6_through_stateful_firewalls(lab: Path) -> None:
     check(a, Rung.IPV6)
     check(b, Rung.IPV6)
     assert a.addresses() == ["2001:db8:a::1", "2001:db8:1::1", "2001:db8:2::2", "2001:db8:b::10"]
+    knows_the_way(a, b)
 
 
 def test_symmetric_nat_goes_through_the_relay_and_hops_end_there(lab: Path) -> None:
@@ -317,6 +330,7 @@ def test_symmetric_nat_goes_through_the_relay_and_hops_end_there(lab: Path) -> N
     for told in (a, b):
         check(told, Rung.RELAY_UDP)
         assert "srflx: " in told.reading.rungs_failed
+        assert (told.reading.path_mtu, told.reading.class_arrived) == (None, None)  # beyond the relay
         assert told.hops[-1].is_end == 1
     assert a.addresses() == ["192.168.1.1", "203.0.113.1", SERVER]
     assert b.addresses() == ["192.168.2.1", "203.0.113.5", SERVER]

@@ -6,12 +6,14 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
+import pyarrow.parquet as pq
 import pytest
 
-from analytics.batch import ADDED, COLUMNS, OLDEST_SCHEMA, SCHEMA_VERSION, check_batch, unpack_rows
+from analytics.batch import ADDED, COLUMNS, OLDEST_SCHEMA, SCHEMA_VERSION, check_batch, lacking, unpack_rows
 from analytics.store.seal import MANY_FILES, parquet_path
 from analytics.store.store import Store
-from tests.unit.analytics.facts import AT_US, body, flow, put
+from tests.unit.analytics.facts import AT_US, body, flow, hop, put, reading
 
 SAVED = Path(__file__).parent / "saved"
 OLD_BATCH = (SAVED / "batch-schema-1.msgpack").read_bytes()
@@ -71,6 +73,23 @@ def test_an_old_file_is_merged_with_new_ones(tmp_path: Path) -> None:
             store.seal()
         assert len(list((tmp_path / "parquet/flows").rglob("*.parquet"))) < MANY_FILES
         assert store.flows("default") == [NEW] * MANY_FILES + OLD
+
+
+def test_hops_and_readings_of_before_are_read_with_the_defaults(tmp_path: Path) -> None:
+    one, step = (
+        reading(path_mtu=1400, route_id="f8de48ce6fb5"),
+        hop(1, "192.168.1.1", 900, mpls="16004/0/1/1"),
+    )
+    with closing(Store.open(tmp_path, clock_us=lambda: AT_US)) as store:
+        put(store, body("pacs", 1, readings=[one], hops=[step]))
+        store.seal()
+    for table in ("readings", "hops"):
+        (path,) = (tmp_path / "parquet" / table).rglob("*.parquet")
+        file = pq.read_table(path, partitioning=None)
+        pq.write_table(file.drop_columns(sorted(lacking(table, 2))), path)
+    with closing(Store.open(tmp_path, clock_us=lambda: AT_US)) as store:
+        assert store.hops_of("default", [one.test]) == [msgspec.structs.replace(step, mpls="")]
+        assert store.readings_latest("default") == [msgspec.structs.replace(one, path_mtu=None, route_id="")]
 
 
 @pytest.mark.parametrize("schema", range(OLDEST_SCHEMA + 1, SCHEMA_VERSION + 1))

@@ -127,7 +127,7 @@ def test_a_clean_link_loses_nothing_and_is_stamped_by_the_kernel() -> None:
         assert (end.rtt.n, end.rtt.spoiled) == (PLAN.probes, 0)
         assert end.rtt.min_us is not None
         assert end.rtt.percentiles_us[50] < 500
-        assert [hop.is_end for hop in end.hops] == [True]
+        assert [hop.is_end for hop in end.traced.hops] == [True]
         assert end.capacity.trust is not CapacityTrust.NONE
         assert (end.counters.bursts, end.counters.runs) == (0, [])
         assert end.above is not None

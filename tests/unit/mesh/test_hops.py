@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from typing import Any
+
 from agent.mesh.hops import HopTracer, PeerTarget
+from agent.mesh.icmp import QuotedDatagram
 from agent.mesh.stamps import Arrival, IcmpError
 
 TOKEN = b"12345678"
@@ -74,3 +77,53 @@ def test_a_bare_quote_counts_only_if_one_probe_can_be_meant() -> None:
     trace.on_icmp(exceeded("203.0.113.1", 3 * MS, b""))
     assert [(h.ttl, h.answered) for h in trace.summary()] == [(1, 1)]
     assert trace.unmatched == 1
+
+
+def answered(trace: HopTracer, ttl: int, router: str, **told: Any) -> None:
+    data, _ = trace.probe(ttl, 0)
+    trace.on_icmp(IcmpError(MS, False, 11, 0, router, data, **told))
+
+
+def test_seldom_answers_are_a_limit_only_if_a_later_hop_always_answered() -> None:
+    trace = tracer()
+    trace.probe(1, 0)
+    answered(trace, 1, "192.168.1.1")
+    for _ in range(2):
+        answered(trace, 2, "203.0.113.1")
+    trace.probe(3, 0)
+    answered(trace, 3, "203.0.113.6")
+    trace.probe(4, 0)
+    assert [hop.rate_limited for hop in trace.summary()] == [True, False, False]
+
+
+def test_all_who_answered_at_one_ttl_are_told() -> None:
+    trace = tracer()
+    for router in ("203.0.113.1", "203.0.113.9", "203.0.113.1", "203.0.113.5"):
+        answered(trace, 1, router)
+    (hop,) = trace.summary()
+    assert (hop.address, hop.others) == ("203.0.113.1", ("203.0.113.5", "203.0.113.9"))
+
+
+def test_what_a_router_quotes_is_compared_with_what_was_sent() -> None:
+    trace = HopTracer(PeerTarget("192.168.2.10", TOKEN), 8, ("203.0.113.6", 4000))
+    answered(trace, 1, "192.168.1.1", destination=("203.0.113.6", 4000))
+    answered(trace, 2, "203.0.113.1", destination=("192.0.2.7", 4001))
+    assert [hop.rewritten for hop in trace.summary()] == ["", "192.0.2.7 4001"]
+
+
+def test_a_broken_extension_is_counted_and_the_answer_stands() -> None:
+    trace = tracer()
+    data, _ = trace.probe(1, 0)
+    broken = data.ljust(100, b"\0") + b"\x20\0\0\0\0\x09\1\1"
+    trace.on_icmp(IcmpError(MS, False, 11, 0, "203.0.113.1", broken, extension_at=100))
+    (hop,) = trace.summary()
+    assert (hop.answered, hop.mpls, trace.malformed) == (1, "", 1)
+
+
+def test_a_quoted_header_counts_for_its_own_probe_only() -> None:
+    trace = tracer()
+    data, _ = trace.probe(1, 0)
+    trace.on_icmp(exceeded("192.168.1.1", MS, data))
+    for payload, traffic_class in ((data, 2), (b"\xc1" + bytes(40), 40), (b"", 40)):
+        trace.on_quoted(QuotedDatagram("192.168.1.1", traffic_class, "192.0.2.1", 9, payload))
+    assert [hop.traffic_class for hop in trace.summary()] == [2]

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from agent.identity import VALID_FROM, VALID_UNTIL, create
-from analytics.batch import pack_batch
+from analytics.batch import SCHEMA_VERSION, pack_batch
 from analytics.errors import StoreBusyError, StoreFullError
 from analytics.measurement import Flow
 from server import ingest
@@ -70,8 +70,14 @@ REFUSALS = [
     ("not msgpack", b"\xc1", {}, 400, "not a batch"),
     ("cut short", batch()[:-3], {}, 400, "not a batch"),
     ("a table nobody knows", batch().replace(b"flows", b"blows"), {}, 400, "unknown table 'blows'"),
-    ("an older schema", of_version(0), {}, 422, "batch schema 0; this server knows 3"),
-    ("a newer schema", of_version(4), {}, 422, "batch schema 4; this server knows 3"),
+    ("an older schema", of_version(0), {}, 422, f"batch schema 0; this server knows {SCHEMA_VERSION}"),
+    (
+        "a newer schema",
+        of_version(SCHEMA_VERSION + 1),
+        {},
+        422,
+        f"batch schema {SCHEMA_VERSION + 1}; this server",
+    ),
     (
         "another agent's batch",
         batch(agent="hotel"),
