@@ -2,7 +2,7 @@
 
 ``POST /v1/batches``, msgpack, optionally gzip::
 
-    { schema: 2, agent: "pacs", boot: "6f1c..", batch: 17,
+    { schema: 3, agent: "pacs", boot: "6f1c..", batch: 17,
       tables: { "readings": { rows: 2, columns: { "src": {data, offsets}, "rtt_p50_us": {data, valid}, ...}}}}
 
 Each column is laid out as ``analytics/column.py`` draws it.
@@ -26,7 +26,7 @@ from analytics.column import ColumnBlock, fault, pack, unpack, value_fault
 from analytics.errors import BatchError, SchemaVersionError
 from analytics.measurement import FACTS, OWNER, Column, columns, count, named
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 OLDEST_SCHEMA: Final = 1
 MAX_ROWS: Final = 100_000
 """Per table and batch: a thousand peers' hops, and a bound on what one check may cost."""
@@ -45,7 +45,8 @@ ADDED: Final[Mapping[int, Mapping[str, frozenset[str]]]] = MappingProxyType(
                     *("srtt_histogram", "srtt_lasting_histogram"),
                 }
             )
-        }
+        },
+        3: {"readings": frozenset({"connect_total_us"})},
     }
 )
 """Schema version -> table -> columns that it brought. Each has a default: what an older row says of it."""

@@ -66,6 +66,7 @@ class RungOffer(msgspec.Struct, frozen=True, kw_only=True, tag="rung_offer"):
     ufrag: Annotated[str, msgspec.Meta(min_length=4, max_length=256)]
     password: Annotated[str, msgspec.Meta(min_length=22, max_length=256)]
     candidates: Annotated[list[Annotated[str, msgspec.Meta(max_length=300)]], msgspec.Meta(max_length=32)]
+    trouble: Annotated[str, msgspec.Meta(max_length=200)] = ""  # why a server gave this end no address
 
 
 class RungResult(msgspec.Struct, frozen=True, kw_only=True, tag="rung_result"):
@@ -170,6 +171,7 @@ class TestOrder(msgspec.Struct, frozen=True, kw_only=True, tag="test_order"):
     peer_fingerprint: str  # SHA-256 of the peer's enrolled DTLS certificate
     controlling: bool
     rungs: list[Rung]
+    first_rung: Rung | None = None  # what worked last time: tried before the others, the same at both ends
     ice_servers: list[IceServer]
     plan: ProbePlan = ProbePlan()
     deadline_us: Annotated[int, msgspec.Meta(ge=1_000_000, le=300_000_000)] = 60_000_000  # from receipt

@@ -2,6 +2,7 @@
 
 Each rung that is tried is one exchange of offers, ICE and DTLS, and one exchange of results; it counts only
 if both ends got through. All direct rungs gather alike, so an attempt whose rung is unfit serves the next.
+Relayed rungs are made ready while the rungs above take their time (``agent.mesh.ahead``).
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from typing import Final, Protocol, TypeVar
 
 from agent.errors import PeerCertificateError, RungError, SignallingError
 from agent.identity import Identity
+from agent.mesh.ahead import Ahead
 from agent.mesh.ice import Attempt, SecureLink
 from agent.mesh.ladder import MAX_REASON, Candidate, Ladder, parse_candidate, unfit
 from agent.mesh.probe import Clock
+from agent.mesh.servers import Means
 from analytics.measurement import Rung
 from analytics.wire import Abandon, RungOffer, RungResult, SignalBody, TestOrder
 
-SIGNAL_S: Final = 10.0  # the peer's gathering (2 s), its way through the server, and a margin
+SIGNAL_S: Final = 10.0  # the peer's gathering (2.5 s), its way through the server, and a margin
 
 GAVE_UP_WITH_PEER: Final = "the peer did not get through"
 
@@ -43,7 +46,8 @@ class Climbed:
     link: SecureLink
     rung: Rung
     theirs: Sequence[Candidate]
-    connect_us: int
+    connect_us: int  # this rung alone, from its first check
+    connect_total_us: int  # from the order, the rungs that failed included
 
 
 @dataclass(slots=True)
@@ -65,25 +69,33 @@ class Climber:
         identity: Identity,
         signalling: Signalling,
         clock: Clock,
-        addresses: Sequence[str] | None = None,
+        means: Means,
     ) -> None:
-        self.ladder = Ladder(order.rungs)
+        self.ladder = Ladder(order.rungs, order.first_rung)
         self._order = order
         self._identity = identity
         self._signalling = signalling
         self._clock = clock
-        self._addresses = addresses
+        self._means = means
+        self._begin_ns = clock.monotonic_ns()
 
     async def climb(self) -> Climbed:
         """Try the rungs in order. Raises ``RungError`` at the foot; the caller closes the link."""
+        ahead = Ahead(self._gather, self._order.rungs)
+        try:
+            return await self._climb(ahead)
+        finally:
+            await ahead.close()
+
+    async def _climb(self, ahead: Ahead[Attempt]) -> Climbed:
         round_: _Round | None = None
         try:
             while (rung := self.ladder.current) is not None:
                 if round_ is None:
-                    round_ = await self._open(rung)
+                    round_ = await self._open(rung, ahead)
                 why = unfit(rung, round_.attempt.candidates, round_.theirs)
                 if why:
-                    trouble = round_.attempt.trouble
+                    trouble = round_.attempt.trouble or round_.offer.trouble
                     self.ladder.fail(rung, f"{why} ({trouble})" if trouble else why)
                     round_ = await self._keep_or_close(round_)
                     continue
@@ -98,13 +110,11 @@ class Climber:
             if round_ is not None:
                 await round_.attempt.close()
 
-    async def _open(self, rung: Rung) -> _Round:
-        attempt = await Attempt.open(
-            rung,
-            controlling=self._order.controlling,
-            servers=self._order.ice_servers,
-            addresses=self._addresses,
-        )
+    async def _gather(self, rung: Rung) -> Attempt:
+        return await Attempt.open(rung, controlling=self._order.controlling, means=self._means)
+
+    async def _open(self, rung: Rung, ahead: Ahead[Attempt]) -> _Round:
+        attempt = await ahead.take(rung)
         try:
             await self._signalling.send(attempt.offer(rung))
             offer = await self._expect(RungOffer, rung)
@@ -164,8 +174,14 @@ class Climber:
         begin_ns = self._clock.monotonic_ns()
         link = await round_.attempt.connect(rung, round_.offer, round_.theirs)
         await link.secure(self._identity, self._order.peer_fingerprint)
-        connect_us = (self._clock.monotonic_ns() - begin_ns) // 1000
-        return Climbed(link, rung, round_.theirs, connect_us)
+        now_ns = self._clock.monotonic_ns()
+        return Climbed(
+            link,
+            rung,
+            round_.theirs,
+            connect_us=(now_ns - begin_ns) // 1000,
+            connect_total_us=(now_ns - self._begin_ns) // 1000,
+        )
 
     async def _expect(self, kind: type[T], rung: Rung, *, within_s: float | None = SIGNAL_S) -> T:
         """The peer's message of this kind for this rung. Raises ``SignallingError``."""

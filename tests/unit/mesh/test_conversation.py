@@ -109,7 +109,7 @@ def conversation(link: PlainLink, plan: ProbePlan, controlling: bool) -> Convers
         ice_servers=[],
         plan=plan,
     )
-    return Conversation(Climbed(cast(Any, link), Rung.LAN, [], 0), order, SystemClock())
+    return Conversation(Climbed(cast(Any, link), Rung.LAN, [], 0, 0), order, SystemClock())
 
 
 def test_a_clean_link_loses_nothing_and_is_stamped_by_the_kernel() -> None:
