@@ -89,14 +89,15 @@ class Climber:
 
     async def _climb(self, ahead: Ahead[Attempt]) -> Climbed:
         round_: _Round | None = None
+        direct: _Round | None = None  # the latest: what its offers rule out needs no new ones
         try:
             while (rung := self.ladder.current) is not None:
                 if round_ is None:
+                    if direct is not None and not rung.relayed and self._passes_over(rung, direct):
+                        continue
                     round_ = await self._open(rung, ahead)
-                why = unfit(rung, round_.attempt.candidates, round_.theirs)
-                if why:
-                    trouble = round_.attempt.trouble or round_.offer.trouble
-                    self.ladder.fail(rung, f"{why} ({trouble})" if trouble else why)
+                    direct = direct if rung.relayed else round_
+                if self._passes_over(rung, round_):
                     round_ = await self._keep_or_close(round_)
                     continue
                 climbed = await self._try(rung, round_)
@@ -109,6 +110,14 @@ class Climber:
         finally:
             if round_ is not None:
                 await round_.attempt.close()
+
+    def _passes_over(self, rung: Rung, round_: _Round) -> bool:
+        """Whether these offers rule ``rung`` out; the peer, who has the same two, agrees."""
+        why = unfit(rung, round_.attempt.candidates, round_.theirs)
+        if why:
+            trouble = round_.attempt.trouble or round_.offer.trouble
+            self.ladder.fail(rung, f"{why} ({trouble})" if trouble else why)
+        return bool(why)
 
     async def _gather(self, rung: Rung) -> Attempt:
         return await Attempt.open(rung, controlling=self._order.controlling, means=self._means)

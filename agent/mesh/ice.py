@@ -46,7 +46,7 @@ aioice.stun.RETRY_MAX = 4
 
 # With what comes before and after it, each of these keeps the fall to the next rung below 3 s.
 GATHER_S: Final = 1.5  # a server is asked at 0, 0.1, 0.3 and 0.7 s
-STREAM_GATHER_S: Final = 2.5  # TCP, TLS, then two round trips; a lost SYN is repeated after 1 s
+STREAM_GATHER_S: Final = 2.0  # TCP, TLS, then two round trips; a lost SYN is repeated after 1 s
 CHECK_S: Final = 2.0  # a peer is asked at 0, 0.1, 0.3, 0.7 and 1.5 s
 LAN_CHECK_S: Final = 1.0  # no NAT to open, no router far away
 HANDSHAKE_S: Final = 5.0

@@ -282,6 +282,8 @@ def _address_all() -> None:
     _gateway("gwa", ["lan", "p1", "p2", "wan"], "192.168.1.1", 2, "a", 1)
     # A hairpin is no reason to tell the hosts to talk straight to each other.
     inside("gwa", "sysctl", "-qw", "net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.lan.send_redirects=0")
+    # Where br_netfilter is loaded, a bridge would translate addresses itself, and past the router.
+    inside("gwa", "sysctl", "-eqw", "net.bridge.bridge-nf-call-iptables=0")
     _gateway("gwb", ["lan", "wan"], "192.168.2.1", 6, "b", 2)
     _batch(
         "core",
