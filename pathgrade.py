@@ -363,11 +363,11 @@ def server_run(
     ] = None,
     stun: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST:PORT", help="STUN responder, UDP; repeatable. [default: 0.0.0.0:3478]"),
+        typer.Option(metavar="HOST:PORT", help="STUN responder, UDP; repeatable. [default: 0.0.0.0:3478 and :3479]"),
     ] = None,
     turn: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="TURN server to relay through, as turn:HOST:PORT; repeatable."),
+        typer.Option(metavar="URL", help="TURN server, as turn:HOST:PORT or turns:HOST:PORT; repeatable."),
     ] = None,
     turn_secret_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File with coturn's static-auth-secret.")

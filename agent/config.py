@@ -69,6 +69,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     are few it also runs before the kernel's own network threads, and packet trains arrive in bunches."""
     mesh: bool = True
     """Whether this agent takes part in active tests."""
+    turn_ca: Path | None = None
+    """File with the certificate authority of the TURN servers (``turns:``). Default: the system's own."""
     user: Annotated[str, msgspec.Meta(pattern=USER_PATTERN, max_length=32)] = "pathgrade"
     """Account that an agent started by root becomes, once eBPF is loaded. Where there is no such account: a
     number that no account has. Started by any other user, the agent stays that user."""

@@ -104,7 +104,7 @@ class Agent:
         self._credential = credential
         self._outbox = outbox
         self._source = passive.source
-        tester = _tester(credential, identity) if config.mesh else None
+        tester = _tester(config, credential, identity) if config.mesh else None
         self._uploader = Uploader(outbox, credential, client)
         self._orders = Orders(tester, outbox, self._say, saved=self._uploader.soon)
         self._control = Control(
@@ -171,7 +171,7 @@ class Agent:
         await self._control.say(message)
 
 
-def _tester(credential: Credential, identity: Identity) -> Tester:
+def _tester(config: Config, credential: Credential, identity: Identity) -> Tester:
     from agent.mesh.pair import SystemClock, test_pair  # noqa: PLC0415  # 30 MB, not loaded where the mesh is off
 
     async def test(order: TestOrder, link: Link) -> Result:
@@ -182,6 +182,7 @@ def _tester(credential: Credential, identity: Identity) -> Tester:
             identity=identity,
             signalling=link,
             clock=SystemClock(),
+            turn_ca=config.turn_ca,
         )
 
     return test

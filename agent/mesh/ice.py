@@ -286,13 +286,13 @@ class _Connection(aioice.Connection):
         self,
         component: int,
         addresses: list[str],
-        timeout: float = GATHER_S,  # type: ignore[override]  # noqa: ASYNC109  # aioice says int, and uses it as a float
+        timeout: float = GATHER_S,  # noqa: ASYNC109  # aioice's signature
     ) -> list[aioice.Candidate]:
         """Bounded in time, and from given addresses only if there are any given."""
         if self.turn_server is not None:
             return await self._relayed(component)
         chosen = addresses if self._addresses is None or not addresses else list(self._addresses)
-        return await super().get_component_candidates(component, chosen, timeout)
+        return await super().get_component_candidates(component, chosen, timeout)  # type: ignore[arg-type]  # aioice says int; it is asyncio.wait's
 
     async def _relayed(self, component: int) -> list[aioice.Candidate]:
         """Ask the TURN server. aioice would not say why it failed, and leave it allocating if cancelled."""
