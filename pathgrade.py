@@ -363,7 +363,9 @@ def server_run(
     ] = None,
     stun: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST:PORT", help="STUN responder, UDP; repeatable. [default: 0.0.0.0:3478 and :3479]"),
+        typer.Option(
+            metavar="HOST:PORT", help="STUN responder, UDP; repeatable. [default: 0.0.0.0:3478 and :3479]"
+        ),
     ] = None,
     turn: Annotated[
         list[str] | None,

@@ -6,6 +6,7 @@ unknown tag is answered with one ``Notice`` and the connection is kept.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -131,6 +132,29 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
     packets_refused: Annotated[int, count("probe packets refused: forged, replayed or late")] = 0
 
 
+class Dependence(StrEnum):
+    """What a NAT's mapping, or a firewall's filter, depends on (RFC 4787 sections 4.1 and 5)."""
+
+    NONE = "none"  # there is no NAT
+    ENDPOINT_INDEPENDENT = "endpoint-independent"
+    ADDRESS = "address-dependent"
+    ADDRESS_AND_PORT = "address-and-port-dependent"
+    NOT_PORT = "not port-dependent"  # one of the first two: the STUN server has one address only
+    UNKNOWN = "unknown"
+
+
+class NatReport(msgspec.Struct, frozen=True, kw_only=True, tag="nat_report"):
+    """What an agent found out about the NAT in front of it (RFC 5780). None = not measured."""
+
+    udp: bool  # a STUN server answered; False: UDP is blocked, or no server could be asked
+    mapped: Annotated[str, msgspec.Meta(max_length=45)] = ""  # public address
+    mapping: Dependence = Dependence.UNKNOWN
+    filtering: Dependence = Dependence.UNKNOWN
+    hairpin: bool | None = None  # reaches hosts behind it by their public addresses
+    cgnat: bool | None = None  # 100.64.0.0/10 (RFC 6598) was seen on the way out
+    lifetime_s: Annotated[int, whole("how long an idle mapping is sure to last", "s")] | None = None
+
+
 # --- control: server to agent ------------------------------------------------------------------------------
 
 
@@ -139,6 +163,7 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
 
     tenant: str
     server_version: str
+    stun: list[str] = []  # this server's STUN responder, "stun:host:port": what is in front of the agent?
 
 
 class IceServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,7 +222,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice"):
     text: str
 
 
-FromAgent = Hello | Signal | TestEnded | Health | Notice
+FromAgent = Hello | Signal | TestEnded | Health | NatReport | Notice
 FromServer = Welcome | TestOrder | TestCancel | Signal | MeshSwitch | Notice
 
 _from_agent: Final[msgspec.json.Decoder[FromAgent]] = msgspec.json.Decoder(FromAgent)

@@ -101,7 +101,9 @@ class Doors:
 
     def at(self, host: str) -> Doors:
         """The same for doors that are open on every address of the host, reached at ``host``."""
-        return Doors((host, self.here[1]), {change: (host, port) for change, (_, port) in self.others.items()})
+        return Doors(
+            (host, self.here[1]), {change: (host, port) for change, (_, port) in self.others.items()}
+        )
 
 
 def doors_from(here: Endpoint, everywhere: Iterable[Endpoint]) -> Doors:

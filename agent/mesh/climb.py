@@ -24,6 +24,8 @@ from analytics.wire import Abandon, RungOffer, RungResult, SignalBody, TestOrder
 
 SIGNAL_S: Final = 10.0  # the peer's gathering (2.5 s), its way through the server, and a margin
 
+GIVE_UP_S: Final = 0.1  # between two ends whose time is up at once
+
 GAVE_UP_WITH_PEER: Final = "the peer did not get through"
 
 T = TypeVar("T", RungOffer, RungResult)
@@ -147,7 +149,9 @@ class Climber:
         try:
             await asyncio.wait([connecting, hearing], return_when=asyncio.FIRST_COMPLETED)
             if hearing.done() and not hearing.result().ok:
-                # No use in waiting for a handshake that the peer is not part of.
+                # No use in waiting for a handshake that the peer is not part of; but an end that is about to
+                # give up too has more to tell than that its peer did.
+                await asyncio.wait([connecting], timeout=GIVE_UP_S)
                 connecting.cancel()
             why = await self._outcome(connecting)
             await self._signalling.send(RungResult(rung=rung, ok=not why, why=why[:MAX_REASON]))

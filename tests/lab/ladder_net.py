@@ -172,7 +172,10 @@ def servers(folder: Path, pathgrade: Path) -> Iterator[None]:
     stun = [f"--stun={host}:{port}" for host in STUN for port in STUN_PORTS]
     product = [str(pathgrade), "server", "run", "--data", str(folder / "server"), *stun]
     turn = ["turnserver", "-c", str(conf)]
-    with _running(folder, "server", product, "ready"), _running(folder, "coturn", turn, "SQLite DB connection success"):
+    with (
+        _running(folder, "server", product, "ready"),
+        _running(folder, "coturn", turn, "SQLite DB connection success"),
+    ):
         yield
 
 
@@ -220,7 +223,9 @@ def _running(folder: Path, name: str, command: Sequence[str], ready: str) -> Ite
     log = folder / f"{name}.log"
     with (
         log.open("w") as out,
-        subprocess.Popen(["ip", "netns", "exec", PREFIX + "srv", *command], stdout=out, stderr=out) as process,
+        subprocess.Popen(
+            ["ip", "netns", "exec", PREFIX + "srv", *command], stdout=out, stderr=out
+        ) as process,
     ):
         try:
             _wait_for(log, ready)
@@ -259,7 +264,12 @@ def _make_nodes() -> None:
         inside(node, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
     for node, (low, high) in (("a", A_PORTS), ("a2", A2_PORTS)):
         inside(node, "sysctl", "-qw", f"net.ipv4.ip_local_port_range={low} {high}")
-    for left, right in (("a eth0", "gwa p1"), ("a2 eth0", "gwa p2"), ("gwb lan", "b eth0"), ("core cs", "srv eth0")):
+    for left, right in (
+        ("a eth0", "gwa p1"),
+        ("a2 eth0", "gwa p2"),
+        ("gwb lan", "b eth0"),
+        ("core cs", "srv eth0"),
+    ):
         _cable(*left.split(), *right.split())
 
 
@@ -279,12 +289,12 @@ def _address_all() -> None:
     _host("srv", f"{STUN[0]}/29", "198.51.100.17")
     _batch("srv", *(f"addr add {address}/29 dev eth0" for address in (STUN[1], TURN)))
     _batch("gwa", "link add lan type bridge", "link set p1 master lan", "link set p2 master lan")
-    _gateway("gwa", ["lan", "p1", "p2", "wan"], "192.168.1.1", 2, "a", 1)
+    _gateway("gwa", ["lan", "p1", "p2", "wan"], number=1, wan_last=2)
     # A hairpin is no reason to tell the hosts to talk straight to each other.
     inside("gwa", "sysctl", "-qw", "net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.lan.send_redirects=0")
     # Where br_netfilter is loaded, a bridge would translate addresses itself, and past the router.
     inside("gwa", "sysctl", "-eqw", "net.bridge.bridge-nf-call-iptables=0")
-    _gateway("gwb", ["lan", "wan"], "192.168.2.1", 6, "b", 2)
+    _gateway("gwb", ["lan", "wan"], number=2, wan_last=6)
     _batch(
         "core",
         *(f"link set {name} up" for name in ("ca", "cb", "cs")),
@@ -304,15 +314,15 @@ def _host(node: str, address: str, gateway: str) -> None:
     _batch(node, "link set eth0 up", f"addr add {address} dev eth0", f"route add default via {gateway}")
 
 
-def _gateway(node: str, devices: list[str], lan: str, last: int, subnet: str, number: int) -> None:
+def _gateway(node: str, devices: list[str], *, number: int, wan_last: int) -> None:
     _batch(
         node,
         *(f"link set {name} up" for name in devices),
-        f"addr add {lan}/24 dev lan",
-        f"addr add 2001:db8:{subnet}::1/64 dev lan nodad",
-        f"addr add 203.0.113.{last}/30 dev wan",
+        f"addr add 192.168.{number}.1/24 dev lan",
+        f"addr add 2001:db8:{'_ab'[number]}::1/64 dev lan nodad",
+        f"addr add 203.0.113.{wan_last}/30 dev wan",
         f"addr add 2001:db8:{number}::2/64 dev wan nodad",
-        f"route add default via 203.0.113.{last - 1}",
+        f"route add default via 203.0.113.{wan_last - 1}",
         f"route add default via 2001:db8:{number}::1",
     )
 

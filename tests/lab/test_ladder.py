@@ -62,7 +62,11 @@ CASES: Final = [
     Case("none", Rung.LAN, gwa=ROUTED, gwb=ROUTED),
     Case("ordinary", Rung.SRFLX, failed={Rung.LAN: "other network"}),
     Case(
-        "ordinary x symmetric", Rung.RELAY_UDP, gwb=SYMMETRIC, tried_in_vain=1, failed={Rung.SRFLX: "no answer"}
+        "ordinary x symmetric",
+        Rung.RELAY_UDP,
+        gwb=SYMMETRIC,
+        tried_in_vain=1,
+        failed={Rung.SRFLX: "no answer"},
     ),
     Case(
         "symmetric x symmetric",
@@ -111,7 +115,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 class Pair:
     """Two ends in their namespaces, and the signalling between them."""
 
-    def __init__(self, lab: Path, names: tuple[str, str], processes: Sequence[asyncio.subprocess.Process]) -> None:
+    def __init__(
+        self, lab: Path, names: tuple[str, str], processes: Sequence[asyncio.subprocess.Process]
+    ) -> None:
         self._names = names
         self._processes = processes
         self._prints = {name: load_or_create(lab / name, name).fingerprint for name in names}
@@ -125,9 +131,7 @@ class Pair:
             load_or_create(lab / name, name)  # before both do it at once
         processes = [await _start(lab, name) for name in names]
         pair = cls(lab, (names[0], names[1]), processes)
-        relaying = [
-            asyncio.create_task(pair._relay(*ends)) for ends in ((0, 1), (1, 0))
-        ]
+        relaying = [asyncio.create_task(pair._relay(*ends)) for ends in ((0, 1), (1, 0))]
         try:
             yield pair
         finally:
@@ -186,7 +190,11 @@ def _write(process: asyncio.subprocess.Process, line: str) -> None:
 
 def _ice_servers(name: str) -> list[wire.IceServer]:
     username, password = credential(net.SECRET, name, int(time.time()) + 600)
-    turn = (f"turn:{net.TURN}:3478?transport=udp", f"turn:{net.TURN}:3478?transport=tcp", f"turns:{net.TURN}:443")
+    turn = (
+        f"turn:{net.TURN}:3478?transport=udp",
+        f"turn:{net.TURN}:3478?transport=tcp",
+        f"turns:{net.TURN}:443",
+    )
     return [
         wire.IceServer(url=f"stun:{net.STUN[0]}:3478"),
         *(wire.IceServer(url=url, username=username, credential=password) for url in turn),
@@ -246,7 +254,9 @@ HEADING: Final = f"{'case':22} {'rung':10} {'right':7}{'p50':>8}{'p95':>8}{'max'
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
-def test_the_right_rung_every_time_and_soon(lab: Path, case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_right_rung_every_time_and_soon(
+    lab: Path, case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
     arrange(case)
     readings = asyncio.run(climb(lab, case, RUNS))
     with capsys.disabled():
