@@ -1,6 +1,6 @@
 """Asks a STUN server what the NAT in front of this host does (``agent.mesh.nat`` judges the answers).
 
-Some twenty small datagrams and two seconds; ``lifetime`` is another matter and takes minutes. The mapping and
+Some twenty small datagrams and two seconds; ``mapping_lifetime`` is another matter and takes minutes. The mapping and
 the filter are each looked at through a socket of their own: what one sends must not open the filter for the
 other.
 """
@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from agent.errors import RungError
 from agent.mesh import nat
 from agent.mesh.binding import Binding, BindingError, Change, Endpoint, new_id, read, request
 from agent.mesh.nat import HERE, LifetimeSearch
 from agent.mesh.servers import resolved
-from agent.mesh.stamps import IcmpError, StampingTransport
+from agent.mesh.stamps import IcmpError, StampingLoop, StampingTransport
 from analytics.wire import Dependence, NatReport
 
 PAUSES_S: Final = (0.1, 0.2, 0.4, 0.5)  # for an answer, before asking again
+STUN_URL: Final = re.compile(r"^stun:[^\s:\[\]]+:\d{1,5}\Z")
 HAIRPIN_S: Final = 0.5
 HOPS: Final = 4  # a carrier's NAT is not further away
 BLOCKED: Final = NatReport(udp=False)
+YES_NO: Final = {True: "yes", False: "no", None: "not measured"}
 
 
 class Asker(asyncio.DatagramProtocol):
@@ -95,6 +100,35 @@ class Asker(asyncio.DatagramProtocol):
 
     def _on_icmp(self, error: IcmpError) -> None:
         self.routers.add(error.router)
+
+
+def look(url: str, *, lifetime: bool = False) -> NatReport:
+    """Survey from a process without an event loop. Raises ``RungError`` for a server that has no address."""
+    if not STUN_URL.match(url):
+        raise RungError(f"{url!r} is not stun:HOST:PORT", remedy="stun:192.0.2.10:3478")
+
+    async def main() -> NatReport:
+        await resolved(url)
+        report = await survey([url])
+        return replace(report, lifetime_s=await mapping_lifetime(url)) if lifetime and report.udp else report
+
+    with asyncio.Runner(loop_factory=StampingLoop) as runner:
+        return runner.run(main())
+
+
+def told(report: NatReport) -> list[str]:
+    """A report in words, one fact a line."""
+    if not report.udp:
+        return ["UDP        no answer: blocked, or no STUN server there"]
+    lasts = "not measured" if report.lifetime_s is None else f"at least {report.lifetime_s} s"
+    return [
+        f"Seen as    {report.mapped}",
+        f"Mapping    {report.mapping.value}",
+        f"Filter     {report.filtering.value}",
+        f"Hairpin    {YES_NO[report.hairpin]}",
+        f"Carrier    {YES_NO[report.cgnat]}",
+        f"Lifetime   {lasts}",
+    ]
 
 
 async def survey(urls: Sequence[str]) -> NatReport:
@@ -169,7 +203,9 @@ async def _routers(server: Endpoint) -> set[str]:
         return asker.routers
 
 
-async def lifetime(url: str, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> int | None:
+async def mapping_lifetime(
+    url: str, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> int | None:
     """How long an idle mapping is sure to last, in s, up to ``nat.LIFETIME_MOST_S``; None if unknown.
 
     Takes up to 12 minutes and a handful of datagrams. Raises ``RungError``.

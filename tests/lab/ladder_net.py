@@ -149,6 +149,24 @@ def set_ipv6(*, on: bool) -> None:
 
 
 @contextlib.contextmanager
+def router_address(node: str, device: str, address: str) -> Iterator[None]:
+    """A router that answers from another address: as a carrier's does behind its NAT."""
+    kept = run("ip", "-n", PREFIX + node, "-o", "-4", "addr", "show", "dev", device).split()[3]
+    far = "203.0.113.2"
+    _batch(
+        node,
+        f"addr add {address} dev {device}",
+        f"route replace {far} dev {device} src {address.split('/')[0]}",
+    )
+    inside(node, "sysctl", "-qw", "net.ipv4.icmp_errors_use_inbound_ifaddr=0")
+    try:
+        yield
+    finally:
+        _batch(node, f"route del {far} dev {device}", f"addr del {address} dev {device}")
+        assert kept in run("ip", "-n", PREFIX + node, "addr", "show", "dev", device)
+
+
+@contextlib.contextmanager
 def network(folder: Path) -> Iterator[None]:
     """Make it, and remove it."""
     _tear_down()

@@ -285,3 +285,60 @@ def check_told(case: Case, reading: Reading) -> None:
         assert (local[0], local[1], remote[1]) == ("relay", net.TURN, net.TURN)
     else:
         assert "relay" not in (local[0], remote[0])
+
+
+def test_what_worked_last_time_saves_the_fall_and_a_broken_one_heals(lab: Path) -> None:
+    case = next(case for case in CASES if case.name == "ordinary x symmetric")
+    arrange(case)
+    for reading in asyncio.run(climb(lab, case, 4, first=Rung.RELAY_UDP)):
+        assert (reading.rung, reading.error) == (Rung.RELAY_UDP, "")
+        assert "srflx: not tried: relay-udp worked last time" in reading.rungs_failed
+        assert reading.connect_total_us is not None
+        assert reading.connect_total_us < DIRECT_P95_US
+    for reading in asyncio.run(climb(lab, case, 4, first=Rung.SRFLX)):
+        assert (reading.rung, reading.error) == (Rung.RELAY_UDP, "")
+        assert "lan: other network" in reading.rungs_failed
+        assert reading.connect_total_us is not None
+        assert reading.connect_total_us < FALLBACK_US
+
+
+EVEN: Final = wire.Dependence.ENDPOINT_INDEPENDENT
+STRICT: Final = wire.Dependence.ADDRESS_AND_PORT
+
+
+@pytest.mark.parametrize(
+    ("gateway", "expected"),
+    [
+        (
+            ROUTED,
+            wire.NatReport(udp=True, mapped="192.168.1.10", mapping=wire.Dependence.NONE, filtering=EVEN),
+        ),
+        (
+            ORDINARY,
+            wire.NatReport(udp=True, mapped="203.0.113.2", mapping=EVEN, filtering=STRICT, hairpin=False),
+        ),
+        (
+            SYMMETRIC,
+            wire.NatReport(udp=True, mapped="203.0.113.2", mapping=STRICT, filtering=STRICT, hairpin=False),
+        ),
+        (
+            HAIRPIN,
+            wire.NatReport(udp=True, mapped="203.0.113.2", mapping=EVEN, filtering=STRICT, hairpin=True),
+        ),
+        (NO_UDP, wire.NatReport(udp=False)),
+    ],
+    ids=["routed", "ordinary", "symmetric", "hairpin", "UDP-blocked"],
+)
+def test_the_ladder_knows_its_nat(lab: Path, gateway: Gateway, expected: wire.NatReport) -> None:
+    net.set_gateway("gwa", gateway)
+    told = net.inside("a", str(PATHGRADE), "agent", "nat", f"stun:{net.STUN[0]}:3478", "--json")
+    report = msgspec.json.decode(told, type=wire.NatReport)
+    assert report == msgspec.structs.replace(expected, cgnat=report.cgnat)
+    assert report.cgnat is (False if expected.udp else None)
+
+
+def test_the_ladder_knows_a_carriers_nat_by_its_routers(lab: Path) -> None:
+    net.set_gateway("gwa", ORDINARY)
+    with net.router_address("core", "ca", "100.64.0.1/30"):
+        told = net.inside("a", str(PATHGRADE), "agent", "nat", f"stun:{net.STUN[0]}:3478", "--json")
+    assert msgspec.json.decode(told, type=wire.NatReport).cgnat is True

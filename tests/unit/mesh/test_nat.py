@@ -217,7 +217,7 @@ def test_the_lifetime_is_looked_at_with_a_second_socket(answers: bool, found: in
                         "datagram_received",
                         lambda asker, data, addr: None if _late(asker, waited) else idle(asker, data, addr),
                     )
-                assert await survey.lifetime(f"stun:127.0.0.1:{port}", sleep=sleep) == found
+                assert await survey.mapping_lifetime(f"stun:127.0.0.1:{port}", sleep=sleep) == found
         finally:
             door.close()
         assert waited == ([30, 60, 120, 180] if answers else [30, 15, 7])
