@@ -1,8 +1,8 @@
 """Asks a STUN server what the NAT in front of this host does (``agent.mesh.nat`` judges the answers).
 
-Some twenty small datagrams and two seconds; ``mapping_lifetime`` is another matter and takes minutes. The mapping and
-the filter are each looked at through a socket of their own: what one sends must not open the filter for the
-other.
+Some twenty small datagrams and two seconds; ``mapping_lifetime`` is another matter and takes minutes. The
+mapping and the filter are each looked at through a socket of their own: what one sends must not open the
+filter for the other.
 """
 
 from __future__ import annotations

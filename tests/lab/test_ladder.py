@@ -339,6 +339,6 @@ def test_the_ladder_knows_its_nat(lab: Path, gateway: Gateway, expected: wire.Na
 
 def test_the_ladder_knows_a_carriers_nat_by_its_routers(lab: Path) -> None:
     net.set_gateway("gwa", ORDINARY)
-    with net.router_address("core", "ca", "100.64.0.1/30"):
+    with net.router_address("core", "ca", "100.64.0.1"):
         told = net.inside("a", str(PATHGRADE), "agent", "nat", f"stun:{net.STUN[0]}:3478", "--json")
     assert msgspec.json.decode(told, type=wire.NatReport).cgnat is True
