@@ -445,7 +445,9 @@ def _say(error: Exception, within_s: float) -> str:
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, TimeoutError | aioice.stun.TransactionTimeout):
         return f"no answer in {within_s} s"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and (error.errno or 0) > 0:
+        return os.strerror(error.errno or 0)  # asyncio's own text has the address in place of the reason
+    return str(error) or type(error).__name__
 
 
 async def _close(connection: _Connection) -> None:

@@ -34,7 +34,8 @@ TURN = "198.51.100.20"
 TURN_NAME = "turn.lab"
 SECRET = "north-star-north-star"  # of this lab's coturn
 CABLE_US = 12_500
-A_PORTS, A2_PORTS = (40_000, 44_999), (45_000, 49_999)
+A_PORTS, A2_PORTS = (20_000, 39_999), (40_000, 59_999)  # by which the hairpin tells the two hosts
+PORTS_A_CASE = 1_000
 READY_S = 20.0
 
 TURN_CONF = """listening-ip={address}
@@ -127,6 +128,13 @@ def run(*words: str, text: str = "") -> str:
 
 def inside(node: str, *words: str, text: str = "") -> str:
     return run("ip", "netns", "exec", PREFIX + node, *words, text=text)
+
+
+def fresh_ports(case: int) -> None:
+    """Give the hosts source ports that no case before has used: routers remember flows for two minutes."""
+    for node, (low, high) in (("a", A_PORTS), ("a2", A2_PORTS), ("b", A_PORTS)):
+        first = low + case * PORTS_A_CASE % (high - low)
+        inside(node, "sysctl", "-qw", f"net.ipv4.ip_local_port_range={first} {first + PORTS_A_CASE - 1}")
 
 
 def set_gateway(node: str, gateway: Gateway) -> None:
@@ -273,8 +281,6 @@ def _make_nodes() -> None:
         _batch(node, "link set lo up")
     for node in ROUTERS:
         inside(node, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-    for node, (low, high) in (("a", A_PORTS), ("a2", A2_PORTS)):
-        inside(node, "sysctl", "-qw", f"net.ipv4.ip_local_port_range={low} {high}")
     for left, right in (
         ("a eth0", "gwa p1"),
         ("a2 eth0", "gwa p2"),

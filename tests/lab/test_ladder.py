@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import sys
 import time
@@ -201,7 +202,11 @@ def _ice_servers(name: str) -> list[wire.IceServer]:
     ]
 
 
+_arranged: Final = itertools.count()
+
+
 def arrange(case: Case) -> None:
+    net.fresh_ports(next(_arranged))
     net.set_gateway("gwa", case.gwa)
     net.set_gateway("gwb", case.gwb)
     net.isolate(on=case.isolated)
@@ -262,7 +267,7 @@ def test_the_right_rung_every_time_and_soon(
     with capsys.disabled():
         print(f"\n{HEADING}\n{row(case, readings)}")  # noqa: T201  # what the ladder's show is
     assert [reading.error for reading in readings] == [""] * 2 * RUNS
-    assert {reading.rung for reading in readings} == {case.rung}, {r.rungs_failed for r in readings}
+    assert {reading.rung for reading in readings} == {case.rung}, _wrong(case, readings)
     for reading in readings:
         check_told(case, reading)
     times = Times.of(case, readings)
@@ -270,6 +275,12 @@ def test_the_right_rung_every_time_and_soon(
         assert quantile(times.fallback, 0.95) <= FALLBACK_US
     else:
         assert quantile(times.total, 0.95) <= DIRECT_P95_US
+
+
+def _wrong(case: Case, readings: Sequence[Reading]) -> str:
+    """What the readings of another rung say."""
+    wrong = [r for r in readings if r.rung is not case.rung]
+    return "\n".join(f"{r.test} {r.src}: {r.rung} {r.local_candidate} {r.rungs_failed}" for r in wrong)
 
 
 def check_told(case: Case, reading: Reading) -> None:
@@ -330,6 +341,7 @@ STRICT: Final = wire.Dependence.ADDRESS_AND_PORT
     ids=["routed", "ordinary", "symmetric", "hairpin", "UDP-blocked"],
 )
 def test_the_ladder_knows_its_nat(lab: Path, gateway: Gateway, expected: wire.NatReport) -> None:
+    net.fresh_ports(next(_arranged))
     net.set_gateway("gwa", gateway)
     told = net.inside("a", str(PATHGRADE), "agent", "nat", f"stun:{net.STUN[0]}:3478", "--json")
     report = msgspec.json.decode(told, type=wire.NatReport)
@@ -338,6 +350,7 @@ def test_the_ladder_knows_its_nat(lab: Path, gateway: Gateway, expected: wire.Na
 
 
 def test_the_ladder_knows_a_carriers_nat_by_its_routers(lab: Path) -> None:
+    net.fresh_ports(next(_arranged))
     net.set_gateway("gwa", ORDINARY)
     with net.router_address("core", "ca", "100.64.0.1"):
         told = net.inside("a", str(PATHGRADE), "agent", "nat", f"stun:{net.STUN[0]}:3478", "--json")
