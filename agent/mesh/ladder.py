@@ -19,6 +19,8 @@ from analytics.measurement import Rung
 MAX_FAILED_TEXT: Final = 1000  # as the reading's column
 MAX_REASON: Final = 180
 
+PRIVATE: Final = [ipaddress.ip_network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
+"""RFC 1918; not Python's ``is_private``, which counts the blocks for documentation too."""
 ULA: Final = ipaddress.ip_network("fc00::/7")
 ULA_SITE_BITS: Final = 48  # RFC 4193 section 3: the global id names one site
 
@@ -111,6 +113,7 @@ class _Standing:
 
     nats: frozenset[str]  # public addresses of the NATs in front of it
     open: bool  # it was seen at an address of its own
+    inside: bool  # and that is a private one: the STUN server is in the same organisation's network
 
     @property
     def known(self) -> bool:
@@ -120,16 +123,20 @@ class _Standing:
 def _standing(offer: Offer) -> _Standing:
     seen = [candidate for candidate in offer if candidate.type == "srflx"]
     nats = frozenset(candidate.address for candidate in seen if candidate.address != candidate.base)
-    return _Standing(nats, any(candidate.address == candidate.base for candidate in seen))
+    own = [
+        ipaddress.ip_address(candidate.address) for candidate in seen if candidate.address == candidate.base
+    ]
+    return _Standing(nats, bool(own), any(address in block for address in own for block in PRIVATE))
 
 
 def _other_network(mine: Offer, theirs: Offer) -> str:
     """Ends behind different NATs, or one behind a NAT, do not reach each other's own addresses.
 
-    Without an answer from STUN it has to be tried.
+    Without an answer from STUN it has to be tried. Two ends with public addresses of their own share no
+    network for that; what STUN saw is where they are reached.
     """
     here, there = _standing(mine), _standing(theirs)
-    if not here.known or not there.known or here.nats & there.nats or (here.open and there.open):
+    if not here.known or not there.known or here.nats & there.nats or (here.inside and there.inside):
         return ""
     return f"other network ({_say(here)} here, {_say(there)} at the peer)"
 

@@ -14,6 +14,8 @@ PUBLIC_A = Candidate("srflx", "203.0.113.2", 4000, "192.168.1.10")
 PUBLIC_B = Candidate("srflx", "203.0.113.6", 4000, "192.168.1.20")
 OPEN_A = Candidate("srflx", "192.168.1.10", 4000, "192.168.1.10")
 OPEN_B = Candidate("srflx", "192.168.1.20", 4000, "192.168.1.20")
+WORLD_A = Candidate("srflx", "203.0.113.2", 4000, "203.0.113.2")
+WORLD_B = Candidate("srflx", "203.0.113.6", 4000, "203.0.113.6")
 GLOBAL_6 = Candidate("host", "2001:db8::1", 4000)
 ULA_1 = Candidate("host", "fd00:0:1::1", 4000)
 ULA_1_TOO = Candidate("host", "fd00:0:1:5::9", 4000)
@@ -28,7 +30,8 @@ RELAY = Candidate("relay", "198.51.100.18", 50000)
         (Rung.LAN, [HOST_A, PUBLIC_A], [HOST_B, PUBLIC_B], "other network"),
         (Rung.LAN, [HOST_A], [HOST_B, PUBLIC_B], ""),  # no STUN: only trying tells
         (Rung.LAN, [HOST_A, OPEN_A], [HOST_B, OPEN_B], ""),  # routed without a NAT
-        (Rung.LAN, [HOST_A, OPEN_A], [HOST_B, PUBLIC_B], "no NAT here"),
+        (Rung.LAN, [HOST_A, OPEN_A], [HOST_B, PUBLIC_B], "no NAT"),
+        (Rung.LAN, [HOST_A, WORLD_A], [HOST_B, WORLD_B], "no NAT here, no NAT at the peer"),
         (Rung.LAN, [HOST_A], [GLOBAL_6], "no IPv4 address at the peer"),
         (Rung.IPV6, [HOST_A], [GLOBAL_6], "none here"),
         (Rung.IPV6, [GLOBAL_6], [HOST_B], "none at the peer"),
