@@ -400,11 +400,13 @@ def server_run(
     ] = None,
     stun: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST:PORT", help="STUN responder, UDP; repeatable. [default: 0.0.0.0:3478]"),
+        typer.Option(
+            metavar="HOST:PORT", help="STUN responder, UDP; repeatable. [default: 0.0.0.0:3478 and :3479]"
+        ),
     ] = None,
     turn: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="TURN server to relay through, as turn:HOST:PORT; repeatable."),
+        typer.Option(metavar="URL", help="TURN server, as turn:HOST:PORT or turns:HOST:PORT; repeatable."),
     ] = None,
     turn_secret_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File with coturn's static-auth-secret.")
@@ -508,6 +510,28 @@ def agent_check(
     else:
         _show(drawn(made))
     raise typer.Exit(made.exit_code)
+
+
+@agent_app.command("nat", epilog=example("pathgrade agent nat stun:192.0.2.10:3478"))
+def agent_nat(
+    stun: Annotated[str, typer.Argument(metavar="URL", help="A STUN server, as stun:HOST:PORT.")],
+    *,
+    lifetime: Annotated[
+        bool, typer.Option("--lifetime", help="Also how long an idle mapping lasts: up to 12 minutes.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Say what the NAT in front of this host does (RFC 5780).
+
+    How it maps and what it lets in decide whether two hosts can reach each other without a relay. With a STUN
+    server on one address and two ports less can be told than with two addresses.
+    """
+    from agent.mesh.survey import look, told
+
+    found = look(stun, lifetime=lifetime)
+    if json:
+        return _print_json(found)
+    return print("\n".join(told(found)))
 
 
 @app.command(epilog=example("pathgrade version"))

@@ -76,6 +76,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     quoted_headers: bool = False
     """Whether an agent started with CAP_NET_RAW keeps a raw ICMP socket after giving that up. With it, the
     hop at which DSCP or ECN is changed is named; without, only that it is changed on the way."""
+    turn_ca: Path | None = None
+    """File with the certificate authority of the TURN servers (``turns:``). Default: the system's own."""
     user: Annotated[str, msgspec.Meta(pattern=USER_PATTERN, max_length=32)] = "pathgrade"
     """Account that an agent started by root becomes, once eBPF is loaded. Where there is no such account: a
     number that no account has. Started by any other user, the agent stays that user."""

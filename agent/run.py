@@ -17,9 +17,11 @@ import contextlib
 import itertools
 import logging
 import os
+import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
 
@@ -41,12 +43,14 @@ from agent.passive.source import Passive, opened
 from agent.retry import backoff_s
 from agent.upload import Uploader
 from analytics.measurement import Flow
-from analytics.wire import FromAgent, Hello, TestOrder
+from analytics.wire import FromAgent, FromServer, Hello, TestOrder, Welcome
 from ebpf.events import SessionSource
 
 log: Final = logging.getLogger("pathgrade.agent")
 
 LOG_FORMAT: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
+SURVEY_WITHIN_S: Final = 5.0
+"""After a connection; agents that come back together do not all ask the STUN server at once."""
 FLUSH_S: Final = 1.0
 """How much of what was seen a kill may cost."""
 
@@ -113,13 +117,14 @@ class Agent:
         self._credential = credential
         self._outbox = outbox
         self._source = passive.source
+        self._surveying: asyncio.Task[None] | None = None
         tester = _tester(config, credential, identity, headers) if config.mesh else None
         self._uploader = Uploader(outbox, credential, client)
         self._orders = Orders(tester, outbox, self._say, saved=self._uploader.soon)
         self._control = Control(
             credential,
             _hello(config, outbox, passive),
-            on_message=self._orders.take,
+            on_message=self._take,
             on_lost=self._orders.cancel_all,
         )
 
@@ -139,8 +144,29 @@ class Agent:
                     raise error from None
             raise
         finally:
+            if self._surveying is not None:
+                self._surveying.cancel()
             await self._orders.close()
             _flush_all(self._outbox)
+
+    def _take(self, message: FromServer) -> None:
+        if isinstance(message, Welcome) and message.stun and self._config.mesh:
+            if self._surveying is not None:
+                self._surveying.cancel()
+            self._surveying = asyncio.create_task(self._tell_nat(message.stun))
+        self._orders.take(message)
+
+    async def _tell_nat(self, stun: Sequence[str]) -> None:
+        """Find out what is in front of this host: it may have moved while it was not connected."""
+        from agent.mesh.survey import survey  # noqa: PLC0415  # not loaded where the mesh is off
+
+        await asyncio.sleep(random.uniform(0, SURVEY_WITHIN_S))  # noqa: S311  # spreads load
+        report = await survey(stun)
+        log.info("nat udp=%s mapped=%s mapping=%r filtering=%r hairpin=%s cgnat=%s",
+                 report.udp, report.mapped, report.mapping.value, report.filtering.value,
+                 report.hairpin, report.cgnat)  # fmt: skip
+        with contextlib.suppress(ServerSilentError):  # it is found out again on the next connection
+            await self._say(report)
 
     async def _watch(self, source: SessionSource) -> None:
         from agent.passive.watch import Watch  # noqa: PLC0415  # not loaded where passive is off
@@ -201,6 +227,7 @@ def _tester(
             clock=SystemClock(),
             budget=budget,
             known=known,
+            turn_ca=config.turn_ca,
         )
 
     return test

@@ -49,6 +49,7 @@ ADDED: Final[Mapping[int, Mapping[str, frozenset[str]]]] = MappingProxyType(
         3: {
             "readings": frozenset(
                 {
+                    "connect_total_us",
                     *("loss_bursts", "loss_longest"),
                     *("one_way_min_us", "one_way_p50_us", "one_way_bound_us"),
                     *("queueing_p50_us", "queueing_p95_us"),

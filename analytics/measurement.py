@@ -130,6 +130,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     local_candidate: Annotated[str, text("src's end of the nominated pair: 'type address port'")] = ""
     remote_candidate: Annotated[str, text("dst's end of the nominated pair: 'type address port'")] = ""
     connect_us: Annotated[int, us("from the first check to the DTLS session")] | None = None
+    connect_total_us: (
+        Annotated[int, us("from the order to the DTLS session, rungs that failed included")] | None
+    ) = None
     sent: Annotated[int, count("probes src sent to dst")] = 0
     received: Annotated[int, count("different probes that dst received, by dst's own count")] = 0
     duplicated: Annotated[int, count("probes dst received more than once")] = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from analytics.measurement import Flow, Grade, Hop, Leg, Reading, Rung
+from analytics.wire import NatReport
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +25,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     label: str = ""  # "the radiologist"; empty = the name
     online: bool = True
     services: list[Service] = []
+    nat: NatReport | None = None  # what is in front of it, as it found out; None = offline, or not known yet
 
 
 class PathRow(msgspec.Struct, frozen=True, kw_only=True):

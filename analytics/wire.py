@@ -6,6 +6,7 @@ unknown tag is answered with one ``Notice`` and the connection is kept.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -66,6 +67,7 @@ class RungOffer(msgspec.Struct, frozen=True, kw_only=True, tag="rung_offer"):
     ufrag: Annotated[str, msgspec.Meta(min_length=4, max_length=256)]
     password: Annotated[str, msgspec.Meta(min_length=22, max_length=256)]
     candidates: Annotated[list[Annotated[str, msgspec.Meta(max_length=300)]], msgspec.Meta(max_length=32)]
+    trouble: Annotated[str, msgspec.Meta(max_length=200)] = ""  # why a server gave this end no address
 
 
 class RungResult(msgspec.Struct, frozen=True, kw_only=True, tag="rung_result"):
@@ -130,6 +132,29 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
     packets_refused: Annotated[int, count("probe packets refused: forged, replayed or late")] = 0
 
 
+class Dependence(StrEnum):
+    """What a NAT's mapping, or a firewall's filter, depends on (RFC 4787 sections 4.1 and 5)."""
+
+    NONE = "none"  # there is no NAT
+    ENDPOINT_INDEPENDENT = "endpoint-independent"
+    ADDRESS = "address-dependent"
+    ADDRESS_AND_PORT = "address-and-port-dependent"
+    NOT_PORT = "not port-dependent"  # one of the first two: the STUN server has one address only
+    UNKNOWN = "unknown"
+
+
+class NatReport(msgspec.Struct, frozen=True, kw_only=True, tag="nat_report"):
+    """What an agent found out about the NAT in front of it (RFC 5780). None = not measured."""
+
+    udp: bool  # a STUN server answered; False: UDP is blocked, or no server could be asked
+    mapped: Annotated[str, msgspec.Meta(max_length=45)] = ""  # public address
+    mapping: Dependence = Dependence.UNKNOWN
+    filtering: Dependence = Dependence.UNKNOWN
+    hairpin: bool | None = None  # reaches hosts behind it by their public addresses
+    cgnat: bool | None = None  # 100.64.0.0/10 (RFC 6598) was seen on the way out
+    lifetime_s: Annotated[int, whole("how long an idle mapping is sure to last", "s")] | None = None
+
+
 # --- control: server to agent ------------------------------------------------------------------------------
 
 
@@ -138,6 +163,7 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
 
     tenant: str
     server_version: str
+    stun: list[str] = []  # this server's STUN responder, "stun:host:port": what is in front of the agent?
 
 
 class IceServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +197,7 @@ class TestOrder(msgspec.Struct, frozen=True, kw_only=True, tag="test_order"):
     peer_fingerprint: str  # SHA-256 of the peer's enrolled DTLS certificate
     controlling: bool
     rungs: list[Rung]
+    first_rung: Rung | None = None  # what worked last time: tried before the others, the same at both ends
     ice_servers: list[IceServer]
     plan: ProbePlan = ProbePlan()
     deadline_us: Annotated[int, msgspec.Meta(ge=1_000_000, le=300_000_000)] = 60_000_000  # from receipt
@@ -196,7 +223,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice"):
     text: str
 
 
-FromAgent = Hello | Signal | TestEnded | Health | Notice
+FromAgent = Hello | Signal | TestEnded | Health | NatReport | Notice
 FromServer = Welcome | TestOrder | TestCancel | Signal | MeshSwitch | Notice
 
 _from_agent: Final[msgspec.json.Decoder[FromAgent]] = msgspec.json.Decoder(FromAgent)

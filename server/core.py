@@ -20,7 +20,7 @@ from server.api.core import OWN_PROCESS, AuditRow, Status
 from server.clock import now_us
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
-from server.hub import Hub
+from server.hub import Connection, Hub
 from server.state import Agent, State
 
 FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
@@ -76,8 +76,8 @@ class Core:
 
     def members(self) -> list[Member]:
         """As ``ReportCore``."""
-        online = {connection.agent.name for connection in self._hub.connections()}
-        return [_member(agent, online=agent.name in online) for agent in self._state.agents()]
+        online = {connection.agent.name: connection for connection in self._hub.connections()}
+        return [_member(agent, online.get(agent.name)) for agent in self._state.agents()]
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
         """As ``ReportCore``."""
@@ -160,9 +160,16 @@ class Core:
         return [agent.name for agent in agents if agent.name not in apart]
 
 
-def _member(agent: Agent, *, online: bool) -> Member:
+def _member(agent: Agent, connection: Connection | None) -> Member:
     services = [
         Service(name=offer.name, profile=offer.profile, agent=agent.name, port=offer.port)
         for offer in agent.services
     ]
-    return Member(name=agent.name, site=agent.site, label=agent.label, online=online, services=services)
+    return Member(
+        name=agent.name,
+        site=agent.site,
+        label=agent.label,
+        online=connection is not None,
+        services=services,
+        nat=connection.nat if connection else None,
+    )

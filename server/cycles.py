@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from analytics.measurement import Rung
 from analytics.wire import IceServer, MeshSwitch, ProbePlan, Signal, TestCancel, TestEnded, TestOrder
 from server.audit import Audit
 from server.clock import now_us
 from server.hub import Connection, Hub
 from server.schedule import Backlog, Pair, cycle_due
 from server.turn import Relays
+from server.ways import Ways
 
 log: Final = logging.getLogger("pathgrade.server.cycles")
 
@@ -80,6 +82,7 @@ class Cycles:
         self._put_off: dict[Pair, float] = {}  # pairs that wait for a second turn, and until when
         self._tried_twice: set[Pair] = set()
         self._tests: dict[str, RunningTest] = {}
+        self._ways = Ways()
         self._started_s: float | None = None
         self._on = True
         self.cycle: int | None = None
@@ -125,6 +128,7 @@ class Cycles:
         if test is None or sender not in test.pair:
             return False
         test.unfinished.discard(sender)
+        self._ways.heard(test.pair, message.rung, self._clock())
         if not test.unfinished:
             self._drop(test)
             log.info("test ended pair=%s,%s rung=%s error=%r", *test.pair, message.rung, message.error)
@@ -212,8 +216,9 @@ class Cycles:
         )
         self._tests[test.id] = test
         self._audit.test(*pair, test=test.id, cycle=self.cycle)
+        first = self._ways.first_rung(pair, self._plan.relays.rungs(), self._clock())
         for me, peer in (ends, ends[::-1]):
-            me.say(self._order(test, me, peer))
+            me.say(self._order(test, me, peer, first))
 
     def _try_later(self, pair: Pair) -> None:
         """Give a pair that could not be tested a second turn in this cycle, but no third."""
@@ -230,7 +235,7 @@ class Cycles:
             del self._put_off[pair]
             self._backlog.again(pair)
 
-    def _order(self, test: RunningTest, me: Connection, peer: Connection) -> TestOrder:
+    def _order(self, test: RunningTest, me: Connection, peer: Connection, first: Rung | None) -> TestOrder:
         assert self.cycle is not None
         return TestOrder(
             test=test.id,
@@ -239,13 +244,18 @@ class Cycles:
             peer_fingerprint=peer.agent.fingerprint,
             controlling=me.agent.name == test.pair.first,
             rungs=self._plan.relays.rungs(),
+            first_rung=first,
             ice_servers=self._ice_servers(me),
             plan=self._plan.probe,
             deadline_us=self._plan.deadline_s * 1_000_000,
         )
 
+    def stun_urls(self, me: Connection) -> list[str]:
+        """Name this server's STUN responder as ``me`` reaches it."""
+        return [f"stun:{host or me.server_host}:{port}" for host, port in self._plan.stun]
+
     def _ice_servers(self, me: Connection) -> list[IceServer]:
-        stun = [IceServer(url=f"stun:{host or me.server_host}:{port}") for host, port in self._plan.stun]
+        stun = [IceServer(url=url) for url in self.stun_urls(me)]
         return stun + self._plan.relays.ice_servers(me.agent.name, self._wall_us() // 1_000_000)
 
     def _expire(self) -> None:
@@ -260,6 +270,7 @@ class Cycles:
 
     def _cancel(self, test: RunningTest, why: str) -> None:
         self._drop(test)
+        self._ways.forget(test.pair)
         log.warning("test cancelled pair=%s,%s why=%r", *test.pair, why)
         for connection in self._ends(test.unfinished):
             connection.say(TestCancel(test=test.id, why=why))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from analytics.wire import FromServer, Health, Hello
+from analytics.wire import FromServer, Health, Hello, NatReport
 from server.state import Agent
 
 MOST_WAITING: Final = 256
@@ -30,6 +30,7 @@ class Connection:
         self.hello = hello
         self.server_host = server_host  # this server, as the agent reaches it
         self.health: Health | None = None
+        self.nat: NatReport | None = None
         self.outgoing: asyncio.Queue[FromServer] = asyncio.Queue(MOST_WAITING)
         self.closing: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 

@@ -91,18 +91,23 @@ def given_socket(fd: int) -> socket.socket:
 async def stun_responders(
     addresses: Sequence[Address], counters: Counters
 ) -> list[asyncio.DatagramTransport]:
-    """Answer STUN on each address; raises ``ListenError``."""
+    """Answer STUN on each address, as one responder with several doors; raises ``ListenError``."""
     loop = asyncio.get_running_loop()
     opened: list[asyncio.DatagramTransport] = []
+    responders: list[Responder] = []
     try:
         for at in addresses:
             sock = _bound(at, socket.SOCK_DGRAM, "STUN")
-            transport, _ = await loop.create_datagram_endpoint(lambda: Responder(counters), sock=sock)
+            transport, responder = await loop.create_datagram_endpoint(lambda: Responder(counters), sock=sock)
             opened.append(transport)
+            responders.append(responder)
     except BaseException:
         for transport in opened:
             transport.close()
         raise
+    doors = {transport.get_extra_info("sockname")[:2]: transport for transport in opened}
+    for here, responder in zip(doors, responders, strict=True):
+        responder.join(here, doors)
     return opened
 
 

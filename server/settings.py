@@ -14,7 +14,9 @@ from analytics.wire import ProbePlan
 from server.errors import SettingsError
 
 _ADDRESS: Final = re.compile(r"^(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>\d{1,5})\Z")
-_TURN_URL: Final = re.compile(r"^turns?:[^\s?]+:\d{1,5}(\?transport=(udp|tcp))?\Z")
+_TURN_URL: Final = re.compile(
+    r"^(turn:[^\s?]+:\d{1,5}(\?transport=(udp|tcp))?|turns:[^\s?]+:\d{1,5}(\?transport=tcp)?)\Z"
+)
 _MIN_SECRET: Final = 16
 _MAX_SECRET_FILE: Final = 4096
 
@@ -50,7 +52,9 @@ def _split(value: object) -> object:
 
 def _turn_url(value: object) -> str:
     if not _TURN_URL.match(str(value)):
-        raise ValueError(f"{value!r} is not turn:HOST:PORT or turn:HOST:PORT?transport=udp|tcp")
+        raise ValueError(
+            f"{value!r} is not turn:HOST:PORT, turn:HOST:PORT?transport=udp|tcp or turns:HOST:PORT"
+        )
     return str(value)
 
 
@@ -71,10 +75,14 @@ class Settings(BaseSettings):
     """Listener for readers: the pages and the read API. There are no accounts yet, hence loopback."""
     report_fd: int | None = Field(default=None, ge=3)
     """An open listening socket to take for readers instead of ``report``."""
-    stun: Annotated[tuple[At, ...], NoDecode, BeforeValidator(_split)] = (Address("0.0.0.0", 3478),)  # noqa: S104  # as agents
-    """UDP addresses of the STUN responder; empty = none."""
+    stun: Annotated[tuple[At, ...], NoDecode, BeforeValidator(_split)] = (
+        Address("0.0.0.0", 3478),  # noqa: S104  # as agents
+        Address("0.0.0.0", 3479),  # noqa: S104  # as agents
+    )
+    """UDP addresses of the STUN responder; empty = none. Two ports tell agents what their NATs do; a second
+    address of this host, with both ports too, tells them all of it (RFC 5780)."""
     turn: Annotated[tuple[TurnUrl, ...], NoDecode, BeforeValidator(_split)] = ()
-    """TURN servers (coturn with use-auth-secret) that agents may relay through."""
+    """TURN servers (coturn with use-auth-secret) that agents may relay through; ``turns:`` is over TLS."""
     turn_secret_file: Path | None = None
     """File with coturn's static-auth-secret."""
     profiles: Path | None = None

@@ -19,6 +19,7 @@ from analytics.wire import (
     FromAgent,
     Health,
     Hello,
+    NatReport,
     Notice,
     Signal,
     TestEnded,
@@ -61,6 +62,7 @@ class Signalling:
             Signal: self._on_signal,
             TestEnded: self._on_ended,
             Health: self._on_health,
+            NatReport: self._on_nat,
             Notice: self._on_notice,
         }
 
@@ -83,7 +85,8 @@ class Signalling:
         agent = connection.agent
         self._hub.attach(connection)
         log.info("agent online name=%s site=%s passive=%r", agent.name, agent.site, connection.hello.passive)
-        connection.say(Welcome(tenant=agent.tenant, server_version=self._version))
+        stun = self._cycles.stun_urls(connection)
+        connection.say(Welcome(tenant=agent.tenant, server_version=self._version, stun=stun))
         try:
             await _until_over(socket, connection, self._read(socket, connection))
         finally:
@@ -118,6 +121,9 @@ class Signalling:
 
     def _on_health(self, connection: Connection, message: Health) -> None:
         connection.health = message
+
+    def _on_nat(self, connection: Connection, message: NatReport) -> None:
+        connection.nat = message
 
     def _on_notice(self, connection: Connection, message: Notice) -> None:
         log.warning(

@@ -19,10 +19,13 @@ from analytics.wire import IceServer
 LIFETIME_S: Final = 3600
 """Longer than any test, so that clocks a few minutes apart do not matter; short, so that a leak ages."""
 
-TRANSPORTS: Final = ("udp", "tcp")
-
 DIRECT_RUNGS: Final = (Rung.LAN, Rung.IPV6, Rung.SRFLX)
-RELAY_RUNGS: Final = (Rung.RELAY_UDP, Rung.RELAY_TCP)
+RELAY_RUNGS: Final[dict[tuple[str, str], Rung]] = {
+    ("turn", "udp"): Rung.RELAY_UDP,
+    ("turn", "tcp"): Rung.RELAY_TCP,
+    ("turns", "tcp"): Rung.RELAY_TLS,
+}
+"""Scheme and transport of a TURN URL -> the rung it serves. TURN over DTLS (``turns``, ``udp``) is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class Relays:
 
     def rungs(self) -> list[Rung]:
         """The ladder that can be climbed here."""
-        return [*DIRECT_RUNGS, *(RELAY_RUNGS if self.urls else ())]
+        served = {_rung(url) for base in self.urls for url in with_transports(base)}
+        return [*DIRECT_RUNGS, *(rung for rung in RELAY_RUNGS.values() if rung in served)]
 
     def ice_servers(self, agent: str, now_s: int) -> list[IceServer]:
         """List the TURN servers with a fresh credential for ``agent``."""
@@ -56,7 +60,12 @@ def credential(secret: str, agent: str, expires_s: int) -> tuple[str, str]:
 
 
 def with_transports(url: str) -> Sequence[str]:
-    """Name the transport of a TURN URL; one that names none is offered over both."""
+    """Name the transport of a TURN URL; one that names none is offered over all that its scheme knows."""
     if "?transport=" in url:
         return (url,)
-    return tuple(f"{url}?transport={transport}" for transport in TRANSPORTS)
+    scheme = url.partition(":")[0]
+    return tuple(f"{url}?transport={transport}" for known, transport in RELAY_RUNGS if known == scheme)
+
+
+def _rung(url: str) -> Rung | None:
+    return RELAY_RUNGS.get((url.partition(":")[0], url.partition("?transport=")[2]))

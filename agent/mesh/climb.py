@@ -2,6 +2,7 @@
 
 Each rung that is tried is one exchange of offers, ICE and DTLS, and one exchange of results; it counts only
 if both ends got through. All direct rungs gather alike, so an attempt whose rung is unfit serves the next.
+Relayed rungs are made ready while the rungs above take their time (``agent.mesh.ahead``).
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from typing import Final, Protocol, TypeVar
 
 from agent.errors import PeerCertificateError, RungError, SignallingError
 from agent.identity import Identity
+from agent.mesh.ahead import Ahead
 from agent.mesh.ice import Attempt, SecureLink
 from agent.mesh.ladder import MAX_REASON, Candidate, Ladder, parse_candidate, unfit
+from agent.mesh.servers import Means
 from agent.mesh.times import Clock
 from analytics.measurement import Rung
 from analytics.wire import Abandon, RungOffer, RungResult, SignalBody, TestOrder
 
-SIGNAL_S: Final = 10.0  # the peer's gathering (2 s), its way through the server, and a margin
+SIGNAL_S: Final = 10.0  # the peer's gathering (2.5 s), its way through the server, and a margin
+
+GIVE_UP_S: Final = 0.1  # between two ends whose time is up at once
 
 GAVE_UP_WITH_PEER: Final = "the peer did not get through"
 
@@ -43,7 +48,8 @@ class Climbed:
     link: SecureLink
     rung: Rung
     theirs: Sequence[Candidate]
-    connect_us: int
+    connect_us: int  # this rung alone, from its first check
+    connect_total_us: int  # from the order, the rungs that failed included
 
 
 @dataclass(slots=True)
@@ -65,26 +71,35 @@ class Climber:
         identity: Identity,
         signalling: Signalling,
         clock: Clock,
-        addresses: Sequence[str] | None = None,
+        means: Means,
     ) -> None:
-        self.ladder = Ladder(order.rungs)
+        self.ladder = Ladder(order.rungs, order.first_rung)
         self._order = order
         self._identity = identity
         self._signalling = signalling
         self._clock = clock
-        self._addresses = addresses
+        self._means = means
+        self._begin_ns = clock.monotonic_ns()
 
     async def climb(self) -> Climbed:
         """Try the rungs in order. Raises ``RungError`` at the foot; the caller closes the link."""
+        ahead = Ahead(self._gather, self._order.rungs)
+        try:
+            return await self._climb(ahead)
+        finally:
+            await ahead.close()
+
+    async def _climb(self, ahead: Ahead[Attempt]) -> Climbed:
         round_: _Round | None = None
+        direct: _Round | None = None  # the latest: what its offers rule out needs no new ones
         try:
             while (rung := self.ladder.current) is not None:
                 if round_ is None:
-                    round_ = await self._open(rung)
-                why = unfit(rung, round_.attempt.candidates, round_.theirs)
-                if why:
-                    trouble = round_.attempt.trouble
-                    self.ladder.fail(rung, f"{why} ({trouble})" if trouble else why)
+                    if direct is not None and not rung.relayed and self._passes_over(rung, direct):
+                        continue
+                    round_ = await self._open(rung, ahead)
+                    direct = direct if rung.relayed else round_
+                if self._passes_over(rung, round_):
                     round_ = await self._keep_or_close(round_)
                     continue
                 climbed = await self._try(rung, round_)
@@ -98,13 +113,19 @@ class Climber:
             if round_ is not None:
                 await round_.attempt.close()
 
-    async def _open(self, rung: Rung) -> _Round:
-        attempt = await Attempt.open(
-            rung,
-            controlling=self._order.controlling,
-            servers=self._order.ice_servers,
-            addresses=self._addresses,
-        )
+    def _passes_over(self, rung: Rung, round_: _Round) -> bool:
+        """Whether these offers rule ``rung`` out; the peer, who has the same two, agrees."""
+        why = unfit(rung, round_.attempt.candidates, round_.theirs)
+        if why:
+            trouble = round_.attempt.trouble or round_.offer.trouble
+            self.ladder.fail(rung, f"{why} ({trouble})" if trouble else why)
+        return bool(why)
+
+    async def _gather(self, rung: Rung) -> Attempt:
+        return await Attempt.open(rung, controlling=self._order.controlling, means=self._means)
+
+    async def _open(self, rung: Rung, ahead: Ahead[Attempt]) -> _Round:
+        attempt = await ahead.take(rung)
         try:
             await self._signalling.send(attempt.offer(rung))
             offer = await self._expect(RungOffer, rung)
@@ -128,7 +149,9 @@ class Climber:
         try:
             await asyncio.wait([connecting, hearing], return_when=asyncio.FIRST_COMPLETED)
             if hearing.done() and not hearing.result().ok:
-                # No use in waiting for a handshake that the peer is not part of.
+                # No use in waiting for a handshake that the peer is not part of; but an end that is about to
+                # give up too has more to tell than that its peer did.
+                await asyncio.wait([connecting], timeout=GIVE_UP_S)
                 connecting.cancel()
             why = await self._outcome(connecting)
             await self._signalling.send(RungResult(rung=rung, ok=not why, why=why[:MAX_REASON]))
@@ -164,8 +187,14 @@ class Climber:
         begin_ns = self._clock.monotonic_ns()
         link = await round_.attempt.connect(rung, round_.offer, round_.theirs)
         await link.secure(self._identity, self._order.peer_fingerprint)
-        connect_us = (self._clock.monotonic_ns() - begin_ns) // 1000
-        return Climbed(link, rung, round_.theirs, connect_us)
+        now_ns = self._clock.monotonic_ns()
+        return Climbed(
+            link,
+            rung,
+            round_.theirs,
+            connect_us=(now_ns - begin_ns) // 1000,
+            connect_total_us=(now_ns - self._begin_ns) // 1000,
+        )
 
     async def _expect(self, kind: type[T], rung: Rung, *, within_s: float | None = SIGNAL_S) -> T:
         """The peer's message of this kind for this rung. Raises ``SignallingError``."""

@@ -14,7 +14,7 @@ import asyncio
 import importlib
 import importlib.util
 import os
-import socket
+import ssl
 import struct
 import sys
 import time
@@ -22,21 +22,21 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
 
 import aioice
 import aioice.stun
-from aioice.ice import CandidatePair
+from aioice.ice import CandidatePair, StunProtocol, relayed_candidate
 from OpenSSL import SSL
 
 from agent.errors import PeerCertificateError, RungError
 from agent.identity import Identity
-from agent.mesh.ladder import Candidate, parse_candidate, usable
+from agent.mesh.ladder import MAX_REASON, Candidate, parse_candidate, usable
 from agent.mesh.packet import RAW_FIRST_BYTE
+from agent.mesh.servers import Means, options, without_server
 from agent.mesh.stamps import Arrival, IcmpError, OnSent, StampingLoop, StampingTransport
 from agent.mesh.wires import DirectWire, RelayWire, StreamWire, Wire
 from analytics.measurement import Rung
-from analytics.wire import IceServer, RungOffer
+from analytics.wire import RungOffer
 
 # A check is sent up to 5 times within 3.1 s (stock: 7 times, 63.5 s), the first repeat after 100 ms.
 aioice.stun.RETRY_RTO = 0.1
@@ -44,8 +44,11 @@ aioice.stun.RETRY_MAX = 4
 
 # asyncio.timeout throughout, never wait_for: before Python 3.12 that one may swallow a cancellation.
 
-GATHER_S: Final = 2
-CHECK_S: Final = 2.5  # with gathering from a near server a failed rung stays below 3 s
+# With what comes before and after it, each of these keeps the fall to the next rung below 3 s.
+GATHER_S: Final = 1.5  # a server is asked at 0, 0.1, 0.3 and 0.7 s
+STREAM_GATHER_S: Final = 2.0  # TCP, TLS, then two round trips; a lost SYN is repeated after 1 s
+CHECK_S: Final = 2.0  # a peer is asked at 0, 0.1, 0.3, 0.7 and 1.5 s
+LAN_CHECK_S: Final = 1.0  # no NAT to open, no router far away
 HANDSHAKE_S: Final = 5.0
 CLOSE_S: Final = 1.0
 OPENER_TTL: Final = 2  # past our own NAT, short of the peer's
@@ -58,7 +61,6 @@ DTLS_APPLICATION_DATA: Final = 23
 DTLS_1_2: Final = 0xFEFD
 RECORD_NUMBER: Final = slice(3, 11)  # epoch and sequence of a DTLS 1.2 record (RFC 6347 section 4.1)
 MAX_RECORD: Final = 1500
-DEFAULT_PORT: Final = {"stun": 3478, "turn": 3478, "turns": 5349}
 
 
 def _import_dtls() -> ModuleType:
@@ -274,6 +276,7 @@ class _Connection(aioice.Connection):
 
     def __init__(self, addresses: Sequence[str] | None, **options: Any) -> None:
         super().__init__(**options)
+        self.trouble = ""  # why the relay gave no address
         self.on_raw: Callable[[bytes, Arrival], None] | None = None
         self.dropped = 0
         self._addresses = addresses
@@ -283,11 +286,35 @@ class _Connection(aioice.Connection):
         self,
         component: int,
         addresses: list[str],
-        timeout: int = GATHER_S,  # noqa: ASYNC109  # aioice's signature
+        timeout: float = GATHER_S,  # noqa: ASYNC109  # aioice's signature
     ) -> list[aioice.Candidate]:
         """Bounded in time, and from given addresses only if there are any given."""
+        if self.turn_server is not None:
+            return await self._relayed(component)
         chosen = addresses if self._addresses is None or not addresses else list(self._addresses)
-        return await super().get_component_candidates(component, chosen, timeout)
+        return await super().get_component_candidates(component, chosen, timeout)  # type: ignore[arg-type]  # aioice says int; it is asyncio.wait's
+
+    async def _relayed(self, component: int) -> list[aioice.Candidate]:
+        """Ask the TURN server. aioice would not say why it failed, and leave it allocating if cancelled."""
+        assert self.turn_server is not None
+        within_s = GATHER_S if self.turn_transport == "udp" else STREAM_GATHER_S
+        try:
+            async with asyncio.timeout(within_s):
+                candidate, protocol = await relayed_candidate(
+                    component=component,
+                    hide_related_address=True,
+                    protocol_factory=lambda: StunProtocol(self),
+                    turn_server=self.turn_server,
+                    turn_username=self.turn_username,
+                    turn_password=self.turn_password,
+                    turn_ssl=self.turn_ssl,
+                    turn_transport=self.turn_transport,
+                )
+        except (OSError, TimeoutError, aioice.stun.TransactionError) as error:
+            self.trouble = _say(error, within_s)
+            return []
+        self._protocols.append(protocol)
+        return [candidate]
 
     def data_received(self, data: bytes, component: int) -> None:
         """Stamp what is not STUN; raw datagrams go past DTLS."""
@@ -334,28 +361,26 @@ class Attempt:
         self.candidates = _offered([parse_candidate(c.to_sdp()) for c in connection.local_candidates])
 
     @classmethod
-    async def open(
-        cls,
-        rung: Rung,
-        *,
-        controlling: bool,
-        servers: Sequence[IceServer],
-        addresses: Sequence[str] | None = None,
-    ) -> Attempt:
+    async def open(cls, rung: Rung, *, controlling: bool, means: Means) -> Attempt:
         """Gather this end's candidates for ``rung``; without any, the offer is empty."""
         trouble = ""
         try:
-            options = await (_relay_options(rung, servers) if rung.relayed else _direct_options(servers))
+            chosen = await options(rung, means)
         except RungError as error:
             trouble = str(error)
-            options = await (_relay_options(rung, ()) if rung.relayed else _direct_options(()))
-        connection = _Connection(addresses, ice_controlling=controlling, **options)
+            chosen = without_server(rung)
+        connection = _Connection(means.addresses, ice_controlling=controlling, **chosen)
         try:
             await connection.gather_candidates()
         except BaseException:
             await _close(connection)
             raise
-        return cls(connection, controlling, trouble)
+        return cls(connection, controlling, trouble or connection.trouble)
+
+    @property
+    def empty(self) -> bool:
+        """True if nothing can be offered."""
+        return not self.candidates
 
     def offer(self, rung: Rung) -> RungOffer:
         """What the peer needs to know."""
@@ -364,6 +389,7 @@ class Attempt:
             ufrag=self.connection.local_username,
             password=self.connection.local_password,
             candidates=[candidate.sdp for candidate in self.candidates],
+            trouble=self.trouble[:MAX_REASON],
         )
 
     async def connect(self, rung: Rung, offer: RungOffer, theirs: Sequence[Candidate]) -> SecureLink:
@@ -379,11 +405,12 @@ class Attempt:
         if rung in (Rung.SRFLX, Rung.IPV6):
             connection.open_nat(reachable)
             await asyncio.sleep(OPENER_S)
+        within_s = LAN_CHECK_S if rung is Rung.LAN else CHECK_S
         try:
-            async with asyncio.timeout(CHECK_S):
+            async with asyncio.timeout(within_s):
                 await connection.connect()
         except (TimeoutError, ConnectionError):
-            raise RungError(f"no answer to {len(reachable)} ICE candidate(s) in {CHECK_S} s") from None
+            raise RungError(f"no answer to {len(reachable)} ICE candidate(s) in {within_s:.0f} s") from None
         return self._link(rung, connection.pair)
 
     def _link(self, rung: Rung, pair: CandidatePair) -> SecureLink:
@@ -412,6 +439,17 @@ def _offered(found: Sequence[Candidate]) -> list[Candidate]:
     return sorted(found, key=lambda candidate: candidate.type == "host")[:MAX_CANDIDATES]
 
 
+def _say(error: Exception, within_s: float) -> str:
+    """Why a TURN server gave no address, in a clause."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, TimeoutError | aioice.stun.TransactionTimeout):
+        return f"no answer in {within_s} s"
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and (error.errno or 0) > 0:
+        return os.strerror(error.errno or 0)  # asyncio's own text has the address in place of the reason
+    return str(error) or type(error).__name__
+
+
 async def _close(connection: _Connection) -> None:
     try:
         async with asyncio.timeout(CLOSE_S):
@@ -424,45 +462,3 @@ def _arrival() -> Arrival:
     loop = asyncio.get_running_loop()
     arrival = loop.arrival if isinstance(loop, StampingLoop) else None
     return arrival or Arrival(time.time_ns(), False)
-
-
-async def _direct_options(servers: Sequence[IceServer]) -> dict[str, Any]:
-    stun = next((server for server in servers if server.url.startswith("stun:")), None)
-    return {} if stun is None else {"stun_server": await _address(stun.url)}
-
-
-async def _relay_options(rung: Rung, servers: Sequence[IceServer]) -> dict[str, Any]:
-    options: dict[str, Any] = {"transport_policy": aioice.TransportPolicy.RELAY, "use_ipv6": False}
-    server = next((server for server in servers if _relay_rung(server.url) is rung), None)
-    if server is not None:
-        options |= {
-            "turn_server": await _address(server.url),
-            "turn_username": server.username,
-            "turn_password": server.credential,
-            "turn_transport": "udp" if rung is Rung.RELAY_UDP else "tcp",
-            "turn_ssl": rung is Rung.RELAY_TLS,
-        }
-    return options
-
-
-def _relay_rung(url: str) -> Rung | None:
-    """The rung a TURN server (RFC 7065) serves; None for STUN."""
-    parts = urlsplit(url)
-    if parts.scheme == "turns":
-        return Rung.RELAY_TLS
-    if parts.scheme != "turn":
-        return None
-    return Rung.RELAY_TCP if parse_qs(parts.query).get("transport") == ["tcp"] else Rung.RELAY_UDP
-
-
-async def _address(url: str) -> tuple[str, int]:
-    """Numeric address of a STUN or TURN URL. Raises ``RungError``."""
-    scheme, _, rest = url.partition(":")
-    parts = urlsplit(f"//{rest}")
-    port = parts.port or DEFAULT_PORT[scheme]
-    try:
-        async with asyncio.timeout(GATHER_S):
-            found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, family=socket.AF_INET)
-    except (OSError, TimeoutError) as error:
-        raise RungError(f"cannot resolve {parts.hostname}: {error or 'timeout'}") from error
-    return str(found[0][4][0]), port

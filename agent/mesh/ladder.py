@@ -1,8 +1,9 @@
 """Which rung next, and why not the ones above: pure, the same answer at both ends.
 
-The rungs in order: the same LAN, IPv6, the addresses a STUN server saw (server reflexive), a TURN server
-over UDP, over TCP. A rung that cannot work is passed over at once; both ends decide it from the same two
-offers, so they stay in step without asking each other.
+The rungs in order: the hosts' own IPv4 addresses (one LAN, or routed without a NAT), IPv6, the addresses a
+STUN server saw (server reflexive), a TURN server over UDP, over TCP, over TLS. A rung that cannot work is
+passed over at once; both ends decide it from the same two offers, so they stay in step without asking each
+other. The rung that worked last time may come first: the order of both ends names it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from analytics.measurement import Rung
 MAX_FAILED_TEXT: Final = 1000  # as the reading's column
 MAX_REASON: Final = 180
 
+PRIVATE: Final = [ipaddress.ip_network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
+"""RFC 1918; not Python's ``is_private``, which counts the blocks for documentation too."""
 ULA: Final = ipaddress.ip_network("fc00::/7")
 ULA_SITE_BITS: Final = 48  # RFC 4193 section 3: the global id names one site
 
@@ -74,14 +77,17 @@ def unfit(rung: Rung, mine: Offer, theirs: Offer) -> str:
 
 @dataclass(slots=True)
 class Ladder:
-    """The way down the rungs."""
+    """The way down the rungs: ``first`` before all others, if it is one of them."""
 
     rungs: Sequence[Rung]
+    first: Rung | None = None
     failed: dict[Rung, str] = field(default_factory=dict)
 
     @property
     def current(self) -> Rung | None:
-        """The first rung that has not failed; None at the foot."""
+        """The rung to try now; None at the foot."""
+        if self.first in self.rungs and self.first not in self.failed:
+            return self.first
         return next((rung for rung in self.rungs if rung not in self.failed), None)
 
     def fail(self, rung: Rung, why: str) -> None:
@@ -90,20 +96,53 @@ class Ladder:
 
     @property
     def failed_text(self) -> str:
-        """As in the reading: 'lan: why; ipv6: why'."""
-        return "; ".join(f"{rung}: {why}" for rung, why in self.failed.items())[:MAX_FAILED_TEXT]
+        """Why no higher rung, as in the reading: 'lan: why; ipv6: why'."""
+        current = self.current
+        above = [rung for rung in self.rungs if rung in self.failed or self._skipped(rung, current)]
+        not_tried = f"not tried: {current} worked last time"
+        return "; ".join(f"{rung}: {self.failed.get(rung, not_tried)}" for rung in above)[:MAX_FAILED_TEXT]
+
+    def _skipped(self, rung: Rung, current: Rung | None) -> bool:
+        """Whether ``rung`` stands above the one that comes first."""
+        return current is not None and self.rungs.index(rung) < self.rungs.index(current)
 
 
-def _public(offer: Offer) -> set[str]:
-    return {candidate.address for candidate in offer if candidate.type == "srflx"}
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What a STUN server's answers say of where an end stands."""
+
+    nats: frozenset[str]  # public addresses of the NATs in front of it
+    open: bool  # it was seen at an address of its own
+    inside: bool  # and that is a private one: the STUN server is in the same organisation's network
+
+    @property
+    def known(self) -> bool:
+        return self.open or bool(self.nats)
+
+
+def _standing(offer: Offer) -> _Standing:
+    seen = [candidate for candidate in offer if candidate.type == "srflx"]
+    nats = frozenset(candidate.address for candidate in seen if candidate.address != candidate.base)
+    own = [
+        ipaddress.ip_address(candidate.address) for candidate in seen if candidate.address == candidate.base
+    ]
+    return _Standing(nats, bool(own), any(address in block for address in own for block in PRIVATE))
 
 
 def _other_network(mine: Offer, theirs: Offer) -> str:
-    """Two ends behind different public addresses share no LAN; without STUN it has to be tried."""
-    ours, others = _public(mine), _public(theirs)
-    if not ours or not others or ours & others:
+    """Ends behind different NATs, or one behind a NAT, do not reach each other's own addresses.
+
+    Without an answer from STUN it has to be tried. Two ends with public addresses of their own share no
+    network for that; what STUN saw is where they are reached.
+    """
+    here, there = _standing(mine), _standing(theirs)
+    if not here.known or not there.known or here.nats & there.nats or (here.inside and there.inside):
         return ""
-    return f"other network ({', '.join(sorted(ours))} here, {', '.join(sorted(others))} at the peer)"
+    return f"other network ({_say(here)} here, {_say(there)} at the peer)"
+
+
+def _say(standing: _Standing) -> str:
+    return f"NAT {', '.join(sorted(standing.nats))}" if standing.nats else "no NAT"
 
 
 def _other_ula(mine: Offer, theirs: Offer) -> str:

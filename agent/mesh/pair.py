@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,7 @@ from agent.mesh.climb import Climbed, Climber, Signalling
 from agent.mesh.conversation import Conversation, Measured, Spread
 from agent.mesh.hops import HopSummary
 from agent.mesh.packet import Counters
+from agent.mesh.servers import Means
 from agent.mesh.stamps import StampingLoop
 from agent.mesh.times import Clock, SystemClock
 from agent.mesh.trace import Known, Traced
@@ -55,19 +57,22 @@ async def test_pair(
     budget: Budget,
     addresses: Sequence[str] | None = None,  # noqa: PT028  # tests a pair of agents, not pytest's business
     known: Known | None = None,  # noqa: PT028  # as above
+    turn_ca: Path | None = None,  # noqa: PT028  # as above
 ) -> PairResult:
     """Test ``order.peer``; must run in a ``StampingLoop``.
 
     ``budget`` is this agent's, over all its tests. ``addresses`` are the local addresses to use (None: all of
-    this host's but loopback); ``known`` is what this agent's tests share and remember (None: nothing yet).
-    Never raises for reasons of the network, the peer or the time limit. A reading of rung ``none`` without
-    ``error`` says that every rung was tried and none got through; with ``error``, that the test broke off
-    before it was known.
+    this host's but loopback); ``known`` is what this agent's tests share and remember (None: nothing yet);
+    ``turn_ca`` is the authority that TURN servers' certificates lead to (None: the system's). Never raises
+    for reasons of the network, the peer or the time limit. A reading of rung ``none`` without ``error`` says
+    that every rung was tried and none got through; with ``error``, that the test broke off before it was
+    known.
     """
     if not isinstance(asyncio.get_running_loop(), StampingLoop):
         raise RuntimeError("test_pair needs agent.mesh.stamps.StampingLoop")
     test = _PairTest(order, me=me, tenant=tenant, clock=clock, budget=budget, known=known)
-    climber = Climber(order, identity=identity, signalling=signalling, clock=clock, addresses=addresses)
+    means = Means(order.ice_servers, addresses, turn_ca)
+    climber = Climber(order, identity=identity, signalling=signalling, clock=clock, means=means)
     try:
         async with asyncio.timeout(order.deadline_us / 1e6):
             await test.run(climber)
@@ -131,6 +136,7 @@ class _PairTest:
             local_candidate=str(climbed.link.local) if climbed else "",
             remote_candidate=str(climbed.link.remote) if climbed else "",
             connect_us=climbed.connect_us if climbed else None,
+            connect_total_us=climbed.connect_total_us if climbed else None,
             error=self.error[:MAX_ERROR],
         )
         return _with_numbers(reading, self._measured) if self._measured else reading

@@ -175,7 +175,7 @@ async def converse(
         b.join(a)
         ends = [
             Conversation(
-                Climbed(cast(Any, end), Rung.LAN, [], 0),
+                Climbed(cast(Any, end), Rung.LAN, [], 0, 0),
                 made,
                 SystemClock(),
                 budget=Budget(10**9),

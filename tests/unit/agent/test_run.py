@@ -14,6 +14,7 @@ from agent.enrol import FILE_NAME
 from agent.errors import EnrolmentError, FolderError
 from agent.outbox import Outbox
 from analytics.measurement import Flow
+from analytics.wire import Dependence, NatReport
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "pathgrade"]
@@ -159,6 +160,26 @@ def test_it_keeps_what_a_killed_server_had_not_acknowledged(place: Any, agent_of
             async with place.serving() as server:
                 await until(lambda: not list(left.iterdir()), life)
                 assert server.core.status().rows["flows"] == batches
+
+    asyncio.run(scenario())
+
+
+def test_it_tells_the_server_what_is_in_front_of_it(
+    place: Any, agent_of: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.run.SURVEY_WITHIN_S", 0)
+
+    async def scenario() -> None:
+        config = place.config(token=place.token(), mesh=True)
+        async with place.serving() as server, agent_of(config) as life:
+
+            def nat() -> NatReport | None:
+                return next((member.nat for member in server.core.members()), None)
+
+            await until(lambda: nat() is not None, life)
+            found = nat()
+            assert found is not None
+            assert (found.udp, found.mapped, found.mapping) == (True, "127.0.0.1", Dependence.NONE)
 
     asyncio.run(scenario())
 

@@ -114,7 +114,7 @@ def conversation(
         ice_servers=[],
         plan=plan,
     )
-    climbed = Climbed(cast(Any, link), Rung.LAN, [], 0)
+    climbed = Climbed(cast(Any, link), Rung.LAN, [], 0, 0)
     return Conversation(climbed, order, SystemClock(), budget=budget or Budget(100_000_000))
 
 

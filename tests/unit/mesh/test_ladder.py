@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.errors import SignallingError
 from agent.mesh.ladder import Candidate, Ladder, parse_candidate, unfit, usable
@@ -10,6 +12,10 @@ HOST_A = Candidate("host", "192.168.1.10", 4000)
 HOST_B = Candidate("host", "192.168.1.20", 4000)
 PUBLIC_A = Candidate("srflx", "203.0.113.2", 4000, "192.168.1.10")
 PUBLIC_B = Candidate("srflx", "203.0.113.6", 4000, "192.168.1.20")
+OPEN_A = Candidate("srflx", "192.168.1.10", 4000, "192.168.1.10")
+OPEN_B = Candidate("srflx", "192.168.1.20", 4000, "192.168.1.20")
+WORLD_A = Candidate("srflx", "203.0.113.2", 4000, "203.0.113.2")
+WORLD_B = Candidate("srflx", "203.0.113.6", 4000, "203.0.113.6")
 GLOBAL_6 = Candidate("host", "2001:db8::1", 4000)
 ULA_1 = Candidate("host", "fd00:0:1::1", 4000)
 ULA_1_TOO = Candidate("host", "fd00:0:1:5::9", 4000)
@@ -23,6 +29,9 @@ RELAY = Candidate("relay", "198.51.100.18", 50000)
         (Rung.LAN, [HOST_A, PUBLIC_A], [HOST_B, PUBLIC_A], ""),
         (Rung.LAN, [HOST_A, PUBLIC_A], [HOST_B, PUBLIC_B], "other network"),
         (Rung.LAN, [HOST_A], [HOST_B, PUBLIC_B], ""),  # no STUN: only trying tells
+        (Rung.LAN, [HOST_A, OPEN_A], [HOST_B, OPEN_B], ""),  # routed without a NAT
+        (Rung.LAN, [HOST_A, OPEN_A], [HOST_B, PUBLIC_B], "no NAT"),
+        (Rung.LAN, [HOST_A, WORLD_A], [HOST_B, WORLD_B], "no NAT here, no NAT at the peer"),
         (Rung.LAN, [HOST_A], [GLOBAL_6], "no IPv4 address at the peer"),
         (Rung.IPV6, [HOST_A], [GLOBAL_6], "none here"),
         (Rung.IPV6, [GLOBAL_6], [HOST_B], "none at the peer"),
@@ -58,6 +67,31 @@ def test_the_ladder_goes_down_and_tells_why() -> None:
     ladder.fail(Rung.SRFLX, "x" * 5000)
     assert ladder.current is None
     assert len(ladder.failed_text) <= 1000
+
+
+def test_what_worked_last_time_is_tried_first_and_told() -> None:
+    ladder = Ladder([Rung.LAN, Rung.IPV6, Rung.SRFLX, Rung.RELAY_UDP], first=Rung.SRFLX)
+    assert ladder.current is Rung.SRFLX
+    assert ladder.failed_text == (
+        "lan: not tried: srflx worked last time; ipv6: not tried: srflx worked last time"
+    )
+    ladder.fail(Rung.SRFLX, "no answer")
+    assert ladder.current is Rung.LAN
+    ladder.fail(Rung.LAN, "other network")
+    ladder.fail(Rung.IPV6, "none here")
+    assert ladder.current is Rung.RELAY_UDP
+    assert ladder.failed_text == "lan: other network; ipv6: none here; srflx: no answer"
+
+
+@given(st.lists(st.sampled_from(list(Rung)), unique=True), st.none() | st.sampled_from(list(Rung)))
+def test_every_rung_is_tried_once_whatever_comes_first(rungs: list[Rung], first: Rung | None) -> None:
+    ladder, tried = Ladder(rungs, first), []
+    while (rung := ladder.current) is not None:
+        tried.append(rung)
+        ladder.fail(rung, "no answer")
+    assert sorted(tried) == sorted(rungs)
+    assert [rung for rung in tried if rung is not first] == [rung for rung in rungs if rung is not first]
+    assert first not in rungs or tried[0] is first
 
 
 def test_a_candidate_line_reads() -> None:

@@ -127,6 +127,16 @@ def test_both_ends_measure_their_own_direction_and_leave_no_socket() -> None:
     run(main())
 
 
+def test_a_rung_that_worked_last_time_and_is_broken_now_heals_by_itself() -> None:
+    one, other = run(both(first_rung=Rung.SRFLX))
+    for reading in (one.reading, other.reading):
+        assert (reading.rung, reading.error) == (Rung.LAN, "")
+        assert reading.rungs_failed.startswith("srflx: no answer from the STUN server")
+        assert reading.connect_us is not None
+        assert reading.connect_total_us is not None
+        assert reading.connect_us <= reading.connect_total_us < 2_000_000
+
+
 def test_what_comes_out_is_a_batch_the_server_takes() -> None:
     one, _ = run(both())
     body = pack_batch(

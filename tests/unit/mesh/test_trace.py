@@ -40,10 +40,11 @@ async def traced(known: Known, plan: ProbePlan = SHORT, *, lost_percent: int = 0
             link.fate = lambda _: (int(chance.randrange(100) >= lost_percent), 0.0)
         ends = [
             Conversation(
-                Climbed(cast(Any, link), Rung.LAN, [], 0),
+                Climbed(cast(Any, link), Rung.LAN, [], 0, 0),
                 order(plan, controlling=link is a),
                 SystemClock(),
-                memory,
+                budget=Budget(10**9),
+                known=memory,
             )
             for link, memory in ((a, known), (b, None))
         ]

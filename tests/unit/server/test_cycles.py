@@ -107,7 +107,7 @@ async def test_both_ends_are_ordered_once_the_fleet_is_quiet(world: World) -> No
     assert (first.peer_fingerprint, second.peer_fingerprint) == ("fingerprint of b", "fingerprint of a")
     assert [first.controlling, second.controlling] == [True, False]
     assert first.cycle == int(world.now_s) == world.cycles.cycle
-    assert first.rungs == [Rung.LAN, Rung.IPV6, Rung.SRFLX, Rung.RELAY_UDP, Rung.RELAY_TCP]
+    assert first.rungs == [Rung.LAN, Rung.IPV6, Rung.SRFLX, Rung.RELAY_UDP]  # the relay has no TCP
     assert [server.url for server in first.ice_servers] == [
         "stun:192.0.2.1:3478",
         "stun:192.0.2.9:3479",

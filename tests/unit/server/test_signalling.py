@@ -44,6 +44,34 @@ async def connected(site: Any, secret: str, *, mesh: bool = True) -> AsyncIterat
         yield socket
 
 
+def test_what_an_agent_found_out_about_its_nat_is_told_to_readers_while_it_is_there(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        secret = (await site.enrol("a", "s1", identity=A)).secret
+        report = wire.NatReport(
+            udp=True, mapped="203.0.113.2", mapping=wire.Dependence.ADDRESS, hairpin=False
+        )
+
+        async def told() -> Any:
+            return (await site.report.get("/v1/agents")).json()[0]["nat"]
+
+        async with connected(site, secret) as socket:
+            assert await told() is None
+            await say(socket, report)
+            await say(socket, wire.Signal(test="none", body=wire.Abandon(why="")))
+            assert isinstance(await hear(socket), wire.Notice)  # so the report before it has been taken
+            nat = await told()
+            assert (nat["mapping"], nat["mapped"], nat["hairpin"], nat["cgnat"]) == (
+                "address-dependent",
+                "203.0.113.2",
+                False,
+                None,
+            )
+        async with connected(site, secret):
+            assert await told() is None  # another connection, perhaps another place
+
+    with_server(scenario)
+
+
 def test_two_agents_are_ordered_to_test_each_other_and_talk_through_the_server(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
         a_secret = (await site.enrol("a", "s1", identity=A)).secret

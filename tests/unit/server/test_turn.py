@@ -28,3 +28,13 @@ def test_without_a_relay_the_ladder_has_direct_rungs_only() -> None:
     assert not any(rung.relayed for rung in Relays().rungs())
     assert Relays().ice_servers("pacs", 0) == []
     assert Relays(("turn:192.0.2.1:3478",), "north").rungs()[-2:] == [Rung.RELAY_UDP, Rung.RELAY_TCP]
+
+
+def test_a_turn_server_over_tls_is_a_rung_of_its_own() -> None:
+    relays = Relays(("turns:turn.example:443",), "north")
+    assert [server.url for server in relays.ice_servers("pacs", 0)] == [
+        "turns:turn.example:443?transport=tcp"
+    ]
+    assert relays.rungs()[3:] == [Rung.RELAY_TLS]
+    both = Relays(("turns:turn.example:443?transport=tcp", "turn:turn.example:3478"), "north")
+    assert both.rungs()[3:] == [Rung.RELAY_UDP, Rung.RELAY_TCP, Rung.RELAY_TLS]

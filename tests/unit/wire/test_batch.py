@@ -66,9 +66,8 @@ def test_all_tables_fit_in_one_batch() -> None:
 
 def test_an_unknown_schema_version_says_who_must_be_upgraded() -> None:
     body = altered(lambda batch: batch.update(schema=SCHEMA_VERSION + 1))
-    with pytest.raises(
-        SchemaVersionError, match=f"batch schema {SCHEMA_VERSION + 1}; this server knows {SCHEMA_VERSION}"
-    ) as caught:
+    told = f"batch schema {SCHEMA_VERSION + 1}; this server knows {SCHEMA_VERSION}"
+    with pytest.raises(SchemaVersionError, match=told) as caught:
         check_batch(body)
     assert caught.value.remedy.startswith("upgrade the server")
 
