@@ -23,14 +23,13 @@ import time
 from importlib.metadata import version
 from typing import Final
 
-import httpx
-
 from agent import folder, health, privileges
 from agent.config import Config
 from agent.control import Control
 from agent.enrol import Credential, enrolled, forget
 from agent.errors import CredentialRefusedError, ServerSilentError
 from agent.footprint import be_prompt, be_small
+from agent.http import httpx
 from agent.identity import Identity, load_or_create
 from agent.local import SOCKET_NAME, serve
 from agent.mesh.stamps import StampingLoop
