@@ -1,6 +1,7 @@
-"""A fleet for the mesh bench: namespaces joined by one bridge, a real server, real agents, each by its own command.
+"""A fleet for the mesh bench: namespaces joined by one bridge, a real server and real agents in them.
 
-Nothing is emulated: no delay, no loss, no NAT. What an agent costs does not depend on them.
+Each is started by its own command. Nothing is emulated, neither delay nor loss nor NAT: what an agent costs does
+not depend on them.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Fleet:
         self._folder = folder
         self._namespaces = namespaces
         self._listener = _listen()
-        self.url = "http://127.0.0.1:{}".format(self._listener.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.server: Part | None = None
         self.agents: dict[str, Part] = {}
 
@@ -179,10 +180,10 @@ def _join(switch: str, hosts: Sequence[str]) -> None:
     """Give every host an address and a cable to one bridge."""
     net.run(net.inside(switch, ["sysctl", "-qw", *NO_IPV6]))
     _batch(switch, ["link add br0 type bridge", "link set br0 up"])
-    ends = [f"link add p{n} type veth peer name eth0 netns {host}" for n, host in enumerate(hosts)]
-    _batch(switch, ends)
-    _batch(switch, [line for n in range(len(hosts)) for line in (f"link set p{n} master br0", f"link set p{n} up")])
     for number, host in enumerate(hosts):
+        port = f"p{number}"
+        cable = f"link add {port} type veth peer name eth0 netns {host}"
+        _batch(switch, [cable, f"link set {port} master br0", f"link set {port} up"])
         net.run(net.inside(host, ["sysctl", "-qw", *NO_IPV6]))
         _batch(host, [f"address add {_address(number)}/16 dev eth0", "link set eth0 up"])
 

@@ -56,7 +56,9 @@ def test_a_running_agent_does_not_hold_what_it_does_not_use(library: str) -> Non
         "import agent.run, agent.mesh.pair, agent.passive.watch, ebpf.load\n"
         "print(*(name.partition('.')[0] for name in sys.modules))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     config, loaded = done.stdout.splitlines()
     assert config == "agent.toml"
     assert library not in loaded.split()

@@ -51,7 +51,9 @@ class Bench:
         self.started: asyncio.Queue[tuple[str, Link]] = asyncio.Queue()
         self.go_on = asyncio.Event()
         self.cancelled: list[str] = []
-        self.orders = Orders(self.tester, self.outbox, self.say)
+        self.orders = Orders(
+            self.tester, self.outbox, self.say, cpu_us=iter(range(10_000, 20_000, 30)).__next__
+        )
 
     async def say(self, message: wire.FromAgent) -> None:
         self.said.put_nowait(message)
@@ -87,7 +89,7 @@ def test_its_rows_are_on_disk_before_the_server_hears(with_bench: Callable[[Scen
     async def scenario(bench: Bench) -> None:
         bench.orders.take(order())
         bench.go_on.set()
-        assert await bench.said.get() == wire.TestEnded(test="t1", rung=Rung.LAN)
+        assert await bench.said.get() == wire.TestEnded(test="t1", rung=Rung.LAN, cpu_us=30)
         waiting = bench.outbox.oldest()
         assert waiting is not None
         batch = check_batch(zlib.decompress(waiting.body, wbits=31))
