@@ -29,10 +29,10 @@ US_PER_S: Final = 1_000_000
 HOUR_S: Final = 3_600
 
 # Of one end, measured by scripts/bench mesh (docs/design/003-mesh-budget.md).
-SETUP_CPU_US: Final = 34_000
-PROBE_CPU_US: Final = 560  # our request and its reply, and the peer's
+SETUP_CPU_US: Final = 12_500
+PROBE_CPU_US: Final = 600  # our request and its reply, and the peer's
 HOP_CPU_US: Final = 800
-TRAIN_CPU_US: Final = 12_000
+TRAIN_CPU_US: Final = 15_000
 SETUP_BYTES: Final = 6_000  # checks, handshake, signalling, the reading on its way to the server
 PROBE_BYTES: Final = 2 * 120  # a request of ours and a reply of ours, as DTLS records with IP headers
 HOP_BYTES: Final = 60
@@ -47,7 +47,7 @@ UPLINK_SHARE: Final = 0.9
 """Of a cycle's time that tests may fill on a site: they differ in length, and some fail slowly."""
 
 LIGHT_PROBES: Final = 60
-"""Enough for a median and for loss above 5 %; a path that looks different gets a full test next."""
+"""A 95th percentile needs 59; a path on which even one is lost gets a full test next."""
 QUICK_PROBES: Final = 100
 FLEET_PROBES: Final = 40
 QUICK_INTERVAL_US: Final = 10_000

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from itertools import permutations
 from typing import Final
 
+import msgspec
+
 from analytics.measurement import Flow
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, Report, Service, build_detail, build_report
@@ -67,6 +69,9 @@ class Core:
             paths_measured=len(expected & measured),
             cycle=self._cycles.cycle,
             cycle_running=self._cycles.running,
+            cycle_s=self._cycles.period_s,
+            paths_put_off=2 * self._cycles.planner.put_off(),
+            cycles_for_all=self._cycles.planner.cycles_for_all,
             rows=self._store.counts(),
         )
 
@@ -83,15 +88,16 @@ class Core:
         """As ``ReportCore``."""
         readings = self._store.readings_latest(DEFAULT_TENANT, at_us)
         hops = self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings], at_us)
-        return build_report(
+        made = build_report(
             tenant=DEFAULT_TENANT,
             profile=profile,
             readings=readings,
             hops=hops,
             members=self.members(),
             at_us=self._clock() if at_us is None else at_us,
-            rules=self._rules,
+            rules=self._rules_now(),
         )
+        return made if at_us is not None else self._with_budget(made)
 
     def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
         """As ``ReportCore``."""
@@ -111,7 +117,7 @@ class Core:
             ],
             members=self.members(),
             at_us=self._clock(),
-            rules=self._rules,
+            rules=self._rules_now(),
         )
 
     def flows(
@@ -153,6 +159,17 @@ class Core:
     def audit(self, limit: int = 200) -> list[AuditRow]:
         """As ``ReportCore``."""
         return self._state.audit(DEFAULT_TENANT, limit)
+
+    def _rules_now(self) -> Rules:
+        """Call nothing stale that the budget has not had its turn yet, and two cycles more."""
+        visited_s = (self._cycles.planner.cycles_for_all + 2) * self._cycles.period_s
+        return msgspec.structs.replace(self._rules, stale_after_s=max(self._rules.stale_after_s, visited_s))
+
+    def _with_budget(self, made: Report) -> Report:
+        """Say which paths are as old as they are because the budget put them off."""
+        puts_off = self._cycles.planner.puts_off
+        rows = [msgspec.structs.replace(row, put_off=puts_off(row.src, row.dst)) for row in made.paths]
+        return msgspec.structs.replace(made, paths=rows)
 
     def _mesh_members(self, agents: list[Agent]) -> list[str]:
         """Name the agents that are to be tested: the enrolled, but those that say they take no part."""

@@ -1,7 +1,7 @@
 """Runs the plan: a cycle when one is due, each pair test as soon as its agents and sites are free.
 
-``server.budget`` chooses what a cycle tests. Tests on demand go before those of the cycle: one that is in their
-way is cancelled, and comes again later in the cycle.
+``server.budget`` chooses what a cycle tests. Tests on demand go before those of the cycle: one that is in
+their way is cancelled, and comes again later in the cycle.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Plan:
     probe: ProbePlan
     stun: tuple[tuple[str | None, int], ...]  # host (None = as the agent reaches this server), port
     relays: Relays
-    budget_cpu_bp: int = 100  # of one core, for each agent
+    budget_cpu_bp: int = 80  # of one core, for each agent
     budget_bytes_per_hour: int = 36_000_000
     jitter_s: float = 0.0
 
@@ -123,6 +123,11 @@ class Cycles:
         self.ended = asyncio.Event()  # set at the end of each cycle, for whoever seals
         self.skipped = 0  # pairs of this cycle that could not be tested: an end was away, or got lost
         hub.on_leaving = self.lost
+
+    @property
+    def period_s(self) -> int:
+        """From the start of one cycle to the start of the next."""
+        return round(self._plan.period_s)
 
     async def run(self) -> None:
         """Keep the mesh going until cancelled; then tell the agents to stop."""
@@ -422,5 +427,7 @@ class Cycles:
         self._hub.changed.clear()
 
     def _look_s(self) -> float:
-        first_s = min(self._resting.values(), default=self._clock() + LOOK_S) - self._clock()
-        return min(max(first_s, LEAST_LOOK_S), LOOK_S)
+        """Sleep until the first site is ready again, where anything waits for it."""
+        if not self._backlog or not self._resting_sites():
+            return LOOK_S
+        return min(max(min(self._resting.values()) - self._clock(), LEAST_LOOK_S), LOOK_S)

@@ -1,7 +1,7 @@
 """A fleet for the mesh bench: namespaces joined by one bridge, a real server and real agents in them.
 
-Each is started by its own command. Nothing is emulated, neither delay nor loss nor NAT: what an agent costs does
-not depend on them.
+Each is started by its own command. Nothing is emulated, neither delay nor loss nor NAT: what an agent costs
+does not depend on them.
 """
 
 from __future__ import annotations
@@ -106,24 +106,30 @@ class Fleet:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return None
 
+    @property
+    def parts(self) -> list[Part]:
+        """All processes, agents first."""
+        return [*self.agents.values(), *([self.server] if self.server else [])]
+
+    @property
+    def server_log(self) -> str:
+        """What the server has said so far."""
+        return self.server.log.read_text(errors="replace") if self.server else ""
+
     def check(self) -> None:
         """Raise ``PartError`` if a process has ended."""
-        for part in [*self.agents.values(), *([self.server] if self.server else [])]:
+        for part in self.parts:
             part.check()
+
+    def stop_agents(self, names: Sequence[str]) -> None:
+        """End some agents, and wait until the server has noticed."""
+        _end([self.agents.pop(name) for name in names])
+        self._until(lambda: self._online() == len(self.agents), READY_S, "the others are offline")
 
     def stop(self) -> None:
         """End every process, agents first; kill what does not end."""
         self._listener.close()
-        parts = [*self.agents.values(), *([self.server] if self.server else [])]
-        for part in parts:
-            part.process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + END_S
-        for part in parts:
-            try:
-                part.process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                part.process.kill()
-                part.process.wait()
+        _end(self.parts)
 
     def _online(self) -> int:
         status = self.ask("status")
@@ -174,6 +180,18 @@ def fleet(folder: Path, agents: int) -> Iterator[Fleet]:
 def pathgrade() -> str:
     """Name the product's command, of the same environment as this one."""
     return str(Path(sys.executable).with_name("pathgrade"))
+
+
+def _end(parts: Sequence[Part]) -> None:
+    for part in parts:
+        part.process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + END_S
+    for part in parts:
+        try:
+            part.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            part.process.kill()
+            part.process.wait()
 
 
 def _join(switch: str, hosts: Sequence[str]) -> None:

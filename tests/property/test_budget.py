@@ -164,7 +164,7 @@ def test_agents_that_join_find_the_rest_of_the_budget(before: Fleet, after_: Fle
 
 
 def test_the_default_budget_of_a_small_fleet_has_room_for_every_test_in_full() -> None:
-    budget = budget_of(period_s=300, cpu_bp=100, bytes_per_hour=36_000_000)
+    budget = budget_of(period_s=300, cpu_bp=80, bytes_per_hour=36_000_000)
     sites = {f"a{number}": f"s{number}" for number in range(10)}
     assert [c.full for c in choose(Fleet(sites=sites), DEPTHS, budget, seed=0)] == [True] * 45
 
@@ -183,7 +183,7 @@ def test_how_many_cycles_see_all_is_told() -> None:
     assert cycles_to_see_all(45, 0) == 45
 
 
-# --- changes -------------------------------------------------------------------------------------------------
+# --- changes ---------------------------------------------------------------------------------------------
 
 
 def outcome(**known: object) -> Outcome:

@@ -1,0 +1,193 @@
+"""The mesh: a fleet of real agents completes a cycle: how long it takes, and what it costs each of them.
+
+Every agent stands in a namespace and at a site of its own; one bridge joins all; nothing is emulated. The
+server chooses the tests as it does anywhere, but for its CPU budget: on one machine the whole mesh should be
+seen in one cycle, so it is raised (``BUDGET_CPU_BP``) for fleets that need it; the table that follows has what the
+default budget gives. After the cycle some pairs, and then a mesh of fifty, are tested on demand.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Final
+
+import msgspec
+
+from benches import machine
+from benches.errors import PartError
+from benches.mesh_fleet import Fleet, fleet
+
+Say = Callable[[str], None]
+
+CYCLE_S: Final = 300
+BUDGET_CPU_BP: Final = 250
+SETTLE_S: Final = 6
+"""Agents come within seconds; the cycle should begin with all of them."""
+MOST_CYCLE_S: Final = 420.0
+ONLINE_S: Final = 180.0
+REST_S: Final = 20.0
+PAIR_RUNS: Final = 5
+MESH_AGENTS: Final = 50
+LOOK_S: Final = 0.25
+
+_TIME: Final = r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})Z INFO pathgrade.server.cycles "
+_STARTED: Final = re.compile(_TIME + r"cycle started", re.MULTILINE)
+_ENDED: Final = re.compile(_TIME + r"cycle ended .* skipped=(\d+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What the run came to. CPU in seconds, memory in MB (10^6 bytes)."""
+
+    agents: int
+    passive: int
+    results: int  # directed results of the cycle
+    reached: int  # of them, those with a rung
+    skipped: int  # pairs
+    wall_s: float
+    agent_cpu_s: float  # mean, in the cycle
+    agent_rest_share: float  # of one core, without tests
+    agent_rss_mb: float  # greatest of those with passive capture
+    agent_bare_rss_mb: float | None  # greatest of those without
+    agent_own_mb: float  # mean of what is not shared with files
+    server_cpu_s: float
+    server_rest_share: float
+    server_rss_mb: float
+    pair_s: list[float]
+    mesh_agents: int
+    mesh_pairs: int
+    mesh_s: float
+    mesh_failed: int
+
+    @property
+    def test_cpu_s(self) -> float:
+        """CPU of one end of one test, all that rests taken off."""
+        tests = self.results / self.agents
+        return (self.agent_cpu_s - self.agent_rest_share * self.wall_s) / tests
+
+    @property
+    def server_test_cpu_s(self) -> float:
+        """CPU of the server for one pair, its two uploads included."""
+        return (self.server_cpu_s - self.server_rest_share * self.wall_s) / (self.results / 2)
+
+
+class _Spent:
+    """CPU time of all parts from now on."""
+
+    def __init__(self, made: Fleet) -> None:
+        self._made = made
+        self._began_s = time.monotonic()
+        self._before = self._look()
+
+    def so_far(self) -> tuple[float, float, float]:
+        """Seconds that passed, CPU of an agent (mean), CPU of the server."""
+        now = self._look()
+        used = {name: now[name] - before for name, before in self._before.items()}
+        server_s = used.pop("server")
+        return time.monotonic() - self._began_s, fmean(used.values()), server_s
+
+    def _look(self) -> dict[str, float]:
+        return {part.name: machine.cpu_s(part.pid) for part in self._made.parts}
+
+
+def run(folder: Path, *, agents: int, passive: int, say: Say) -> Measured:
+    """Run the bench; everything is ended and removed afterwards. Raises ``BenchError``."""
+    with fleet(folder, agents) as made:
+        say(f"starting a server and {agents} agents, {passive} of them with passive capture")
+        made.start_server(_settings())
+        made.start_agents(passive=passive, within_s=ONLINE_S)
+        say("all are online; waiting for the cycle")
+        _until(made, lambda: _STARTED.search(made.server_log) is not None, SETTLE_S + 30, "a cycle starts")
+        spent = _Spent(made)
+        _until(made, lambda: _ENDED.search(made.server_log) is not None, MOST_CYCLE_S, "the cycle ends")
+        wall_s, agent_cpu_s, server_cpu_s = spent.so_far()
+        say(f"the cycle took {wall_s:.1f} s; now nothing for {REST_S:.0f} s")
+        memory = {part.name: machine.memory(part.pid) for part in made.parts}
+        skipped = int(_ENDED.findall(made.server_log)[0][1])
+        results = _results(made)
+        spent = _Spent(made)
+        time.sleep(REST_S)
+        rest_s, agent_rest_s, server_rest_s = spent.so_far()
+        pair_s = _pairs(made, say)
+        mesh_agents, told, mesh_s = _mesh(made, say)
+        server = memory.pop("server")
+        watching = [one.resident for one in list(memory.values())[:passive]]
+        bare = [one.resident for one in list(memory.values())[passive:]]
+        return Measured(
+            agents=agents,
+            passive=passive,
+            results=len(results),
+            reached=sum(rung != "none" for rung in results),
+            skipped=skipped,
+            wall_s=wall_s,
+            agent_cpu_s=agent_cpu_s,
+            agent_rest_share=agent_rest_s / rest_s,
+            agent_rss_mb=max(watching or bare),
+            agent_bare_rss_mb=max(bare, default=None),
+            agent_own_mb=fmean(one.anonymous for one in memory.values()),
+            server_cpu_s=server_cpu_s,
+            server_rest_share=server_rest_s / rest_s,
+            server_rss_mb=server.resident,
+            pair_s=pair_s,
+            mesh_agents=mesh_agents,
+            mesh_pairs=told["pairs"],
+            mesh_s=mesh_s,
+            mesh_failed=sum(result["rung"] == "none" for result in told["results"]),
+        )
+
+
+def _settings() -> dict[str, str]:
+    given = {"CYCLE_S": CYCLE_S, "SETTLE_S": SETTLE_S, "BUDGET_CPU_BP": BUDGET_CPU_BP}
+    return {f"PATHGRADE_{name}": str(value) for name, value in given.items()}
+
+
+def _results(made: Fleet) -> list[str]:
+    """List the rungs of the directed results that have arrived, once all have or no more come."""
+    rungs: list[str] = []
+    for _ in range(20):
+        report = made.ask("paths") or {"paths": []}
+        came = [row["rung"] for row in report["paths"]]
+        if len(came) == len(made.agents) * (len(made.agents) - 1):
+            return came
+        rungs = came
+        time.sleep(0.5)
+    return rungs
+
+
+def _pairs(made: Fleet, say: Say) -> list[float]:
+    """Time tests on demand of single pairs: as a person does, command and all."""
+    names = list(made.agents)
+    took = []
+    for number in range(PAIR_RUNS):
+        src, dst = names[number % len(names)], names[-1 - number % (len(names) - 1)]
+        began_s = time.monotonic()
+        told = msgspec.json.decode(made.command("mesh", "run", src, dst, "--json"))
+        took.append(time.monotonic() - began_s)
+        if any(result["rung"] == "none" for result in told["results"]):
+            raise PartError(f"{src} did not reach {dst}: {told['results']}", remedy="look at the agents' logs")
+    say(f"one pair on demand: {min(took):.1f} to {max(took):.1f} s")
+    return took
+
+
+def _mesh(made: Fleet, say: Say) -> tuple[int, dict[str, Any], float]:
+    """Time a mesh on demand, of fifty agents if there are so many: the others are ended first."""
+    made.stop_agents(list(made.agents)[MESH_AGENTS:])
+    began_s = time.monotonic()
+    told = msgspec.json.decode(made.command("mesh", "run", "--all", "--json"))
+    took_s = time.monotonic() - began_s
+    say(f"a mesh of {len(made.agents)} on demand: {took_s:.1f} s")
+    return len(made.agents), told, took_s
+
+
+def _until(made: Fleet, ready: Callable[[], bool], within_s: float, what: str) -> None:
+    deadline_s = time.monotonic() + within_s
+    while not ready():
+        made.check()
+        if time.monotonic() > deadline_s:
+            raise PartError(f"{what}: not within {within_s:.0f} s", remedy="try fewer: --agents 10")
+        time.sleep(LOOK_S)
