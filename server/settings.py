@@ -96,8 +96,9 @@ class Settings(BaseSettings):
     seal_s: float = Field(default=60.0, ge=1, le=3600)
     """How often acknowledged rows become Parquet, besides after each cycle."""
     budget_cpu_bp: int = Field(default=80, ge=1, le=10_000)
-    """CPU time that active tests may take on each agent, in 1/100 of a percent of one core; the rest of
-    an agent takes about 0.1 %. What it has no room for in a cycle waits for a later one; paths that matter or that changed come first."""
+    """CPU time that active tests may take on each agent, in 1/100 of a percent of one core; the rest of an
+    agent takes about 0.1 %. Tests that a cycle has no room for wait for a later one; paths that matter or
+    that changed come first."""
     budget_bytes_per_hour: int = Field(default=36_000_000, ge=100_000, le=10**12)
     """Bytes that active tests may send from each agent in an hour."""
     jitter_s: float = Field(default=0.5, ge=0, le=60)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benches import net
-from benches.errors import CommandError, PartError
+from benches.errors import PartError
 
 NETWORK: Final = "10.90"
 SERVER: Final = f"{NETWORK}.0.1"
@@ -211,16 +211,7 @@ def _address(number: int) -> str:
 
 
 def _batch(namespace: str, lines: Sequence[str]) -> None:
-    done = subprocess.run(
-        ["ip", "-n", namespace, "-batch", "-"],
-        input="\n".join(lines) + "\n",
-        capture_output=True,
-        text=True,
-        timeout=net.COMMAND_S,
-        check=False,
-    )
-    if done.returncode:
-        raise CommandError(f"ip -n {namespace}: {done.stderr.strip()}", remedy="run it by hand")
+    net.run(["ip", "-n", namespace, "-batch", "-"], stdin="\n".join(lines) + "\n")
 
 
 def _listen() -> socket.socket:
