@@ -148,6 +148,7 @@ def _plan(settings: Settings, stun: tuple[Address, ...], relays: Relays) -> Plan
         budget_cpu_bp=settings.budget_cpu_bp,
         budget_bytes_per_hour=settings.budget_bytes_per_hour,
         jitter_s=settings.jitter_s,
+        tests_at_once=settings.tests_at_once,
     )
 
 

@@ -58,6 +58,7 @@ class Plan:
     budget_cpu_bp: int = 80  # of one core, for each agent
     budget_bytes_per_hour: int = 36_000_000
     jitter_s: float = 0.0
+    tests_at_once: int = 200
 
 
 @dataclass(slots=True, kw_only=True)
@@ -291,7 +292,7 @@ class Cycles:
         while away:
             away = False
             busy = self._busy() | self._resting_sites() | self._urgent.sites
-            for pair in self._backlog.startable(busy):
+            for pair in self._backlog.startable(busy, self._room()):
                 ends = self._both(pair)
                 if ends is None:
                     away = True
@@ -300,7 +301,7 @@ class Cycles:
                     self._start(pair, ends, self.planner.plan_of(pair))
 
     def _start_urgent(self) -> None:
-        for pair in self._urgent.startable(self._busy()):
+        for pair in self._urgent.startable(self._busy(), self._room()):
             ends, run = self._both(pair), self._demand.of(pair)
             if ends is None:
                 self._demand.end(pair, {}, self._wall_us(), why="an end of it is not connected")
@@ -309,6 +310,9 @@ class Cycles:
 
     def _busy(self) -> frozenset[str]:
         return frozenset[str]().union(*(test.sites for test in self._tests.values()))
+
+    def _room(self) -> int:
+        return max(0, self._plan.tests_at_once - len(self._tests))
 
     def _both(self, pair: Pair) -> tuple[Connection, Connection] | None:
         ends = (self._hub.get(pair.first), self._hub.get(pair.second))

@@ -58,6 +58,7 @@ class Planner:
         """Make a choice the cycle's own, or add it to it; returns its pairs, those that matter first."""
         self._chosen = {**asked.already, **dict(choices)}
         self._sites = dict(asked.fleet.sites)
+        self._doubt_what_was_not_tested()
         pairs = len(self._sites) * (len(self._sites) - 1) // 2
         self.cycles_for_all = cycles_to_see_all(pairs, len(self._chosen))
         return [choice.pair for choice in choices]
@@ -81,6 +82,12 @@ class Planner:
         self.history[pair] = after(self.history.get(pair), worse(*outcomes))
         for agent in pair:
             self._learn(agent, plan, ends[agent])
+
+    def _doubt_what_was_not_tested(self) -> None:
+        """Go back to the estimate, step by step, where a host became too dear for any test."""
+        tested = {agent for pair in self._chosen for agent in pair}
+        for agent in self._dearness.keys() - tested:
+            self._dearness[agent] = learned(self._dearness[agent], estimated_us=1, measured_us=1)
 
     def _learn(self, agent: str, plan: ProbePlan, ended: TestEnded) -> None:
         if ended.cpu_us is not None and ended.rung is not Rung.NONE:

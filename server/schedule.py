@@ -102,8 +102,8 @@ class Backlog:
         """The sites that something waits for."""
         return {self._sites[agent] for pair in (*self._next, *self._later) for agent in pair}
 
-    def startable(self, busy: Set[str]) -> list[Pair]:
-        """Take the pairs that may start now, given the sites that are being tested."""
+    def startable(self, busy: Set[str], most: int | None = None) -> list[Pair]:
+        """Take the pairs that may start now, ``most`` at most, given the sites that are being tested."""
         while self._later and len(self._next) < LOOK_AHEAD * len(self._sites):
             self._next.append(self._later.popleft())
         occupied = set(busy)
@@ -111,7 +111,7 @@ class Backlog:
         waiting: list[Pair] = []
         for pair in self._next:
             ends = {self._sites[pair.first], self._sites[pair.second]}
-            if ends & occupied:
+            if ends & occupied or len(ready) == most:
                 waiting.append(pair)
             else:
                 ready.append(pair)

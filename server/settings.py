@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     """Bytes that active tests may send from each agent in an hour."""
     jitter_s: float = Field(default=0.5, ge=0, le=60)
     """Cycles and tests start up to so late, at random, so that nothing happens everywhere at once."""
+    tests_at_once: int = Field(default=200, ge=1, le=10_000)
+    """Pair tests that run at one time in the whole fleet: as many as this server, and a way that the sites
+    share, can bear."""
     test_deadline_s: int = Field(default=60, ge=1, le=300)
     """How long one pair test may take."""
     plan: Plan = ProbePlan()

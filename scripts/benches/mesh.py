@@ -8,6 +8,7 @@ cycle some pairs, and then a mesh of fifty, are tested on demand.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -25,6 +26,11 @@ from benches.mesh_table import BUDGET_CPU_BP, CYCLE_S, MESH_AGENTS, Measured
 
 AGENTS: Final = 100
 QUICK_AGENTS: Final = 10
+TESTS_AT_ONCE: Final = 12
+"""For each CPU: both ends of a test run here. With more, tests wait for a CPU and not for the network."""
+PASSIVE: Final = 10
+"""Agents with passive capture. Each watches a host: of a hundred in one kernel, every one would be run for
+what the others' hosts do."""
 SETTLE_S: Final = 6
 """Agents come within seconds; the cycle should begin with all of them."""
 MOST_CYCLE_S: Final = 420.0
@@ -104,7 +110,12 @@ def run(folder: Path, *, agents: int, passive: int, say: Say) -> Measured:
 
 
 def _settings() -> dict[str, str]:
-    given = {"CYCLE_S": CYCLE_S, "SETTLE_S": SETTLE_S, "BUDGET_CPU_BP": BUDGET_CPU_BP}
+    given = {
+        "CYCLE_S": CYCLE_S,
+        "SETTLE_S": SETTLE_S,
+        "BUDGET_CPU_BP": BUDGET_CPU_BP,
+        "TESTS_AT_ONCE": TESTS_AT_ONCE * (os.cpu_count() or 1),
+    }
     return {f"PATHGRADE_{name}": str(value) for name, value in given.items()}
 
 
@@ -161,7 +172,7 @@ def _measure(agents: int) -> Callable[[bool, Path, Say], Report]:
     def measure(quick: bool, folder: Path, say: Say) -> Report:
         folder.chmod(0o711)  # agents give up root, and their data are below it
         count = QUICK_AGENTS if quick else agents
-        measured = run(folder, agents=count, passive=count, say=say)
+        measured = run(folder, agents=count, passive=min(PASSIVE, count), say=say)
         return Report(
             {mesh_table.COLUMN: mesh_table.cells(measured)},
             mesh_table.extrapolated(measured).splitlines(),
