@@ -35,7 +35,7 @@ SETTLE_S: Final = 6
 """Agents come within seconds; the cycle should begin with all of them."""
 MOST_CYCLE_S: Final = 420.0
 ONLINE_S: Final = 180.0
-REST_S: Final = 20.0
+REST_S: Final = 15.0
 PAIR_RUNS: Final = 5
 LOOK_S: Final = 0.25
 
