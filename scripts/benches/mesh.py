@@ -26,18 +26,19 @@ from benches.mesh_table import BUDGET_CPU_BP, CYCLE_S, MESH_AGENTS, Measured
 
 AGENTS: Final = 100
 QUICK_AGENTS: Final = 10
-TESTS_AT_ONCE: Final = 12
+TESTS_AT_ONCE: Final = 16
 """For each CPU: both ends of a test run here. With more, tests wait for a CPU and not for the network."""
 PASSIVE: Final = 10
 """Agents with passive capture. Each watches a host: of a hundred in one kernel, every one would be run for
 what the others' hosts do."""
 SETTLE_S: Final = 6
 """Agents come within seconds; the cycle should begin with all of them."""
-MOST_CYCLE_S: Final = 420.0
+MOST_CYCLE_S: Final = 480.0
+SAY_EVERY_S: Final = 60.0
 ONLINE_S: Final = 180.0
 REST_S: Final = 15.0
 PAIR_RUNS: Final = 5
-LOOK_S: Final = 0.25
+LOOK_S: Final = 1.0
 
 _TIME: Final = r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})Z INFO pathgrade.server.cycles "
 _STARTED: Final = re.compile(_TIME + r"cycle started", re.MULTILINE)
@@ -72,7 +73,7 @@ def run(folder: Path, *, agents: int, passive: int, say: Say) -> Measured:
         say("all are online; waiting for the cycle")
         _until(made, lambda: _STARTED.search(made.server_log) is not None, SETTLE_S + 30, "a cycle starts")
         spent = _Spent(made)
-        _until(made, lambda: _ENDED.search(made.server_log) is not None, MOST_CYCLE_S, "the cycle ends")
+        _until(made, _cycle_end(made, say), MOST_CYCLE_S, "the cycle ends")
         wall_s, agent_cpu_s, server_cpu_s = spent.so_far()
         say(f"the cycle took {wall_s:.1f} s; now nothing for {REST_S:.0f} s")
         memory = {part.name: machine.memory(part.pid) for part in made.parts}
@@ -107,6 +108,21 @@ def run(folder: Path, *, agents: int, passive: int, say: Say) -> Measured:
             mesh_s=mesh_s,
             mesh_failed=sum(result["rung"] == "none" for result in told["results"]),
         )
+
+
+def _cycle_end(made: Fleet, say: Say) -> Callable[[], bool]:
+    """Look for the end of the cycle; say now and then how far it is."""
+    due_s = time.monotonic() + SAY_EVERY_S
+
+    def ended() -> bool:
+        nonlocal due_s
+        log = made.server_log
+        if time.monotonic() > due_s:
+            due_s += SAY_EVERY_S
+            say(f"{log.count(' test ended ')} pairs tested")
+        return _ENDED.search(log) is not None
+
+    return ended
 
 
 def _settings() -> dict[str, str]:
