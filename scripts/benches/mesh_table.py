@@ -15,8 +15,8 @@ from server.budget import Choice, Fleet, budget_of, choose, cost_of, cycles_to_s
 from server.settings import Settings
 
 CYCLE_S: Final = 300
-BUDGET_CPU_BP: Final = 250
-"""Of one core: room for a hundred agents' light tests in one cycle."""
+BUDGET_CPU_BP: Final = 190
+"""Of one core: room for the light tests of a hundred agents in one cycle, and no more."""
 MESH_AGENTS: Final = 50
 
 COLUMN: Final = "fleet"
