@@ -48,7 +48,7 @@ UPLINK_SHARE: Final = 0.9
 
 LIGHT_PROBES: Final = 60
 """A 95th percentile needs 59; a path on which even one is lost gets a full test next."""
-QUICK_PROBES: Final = 100
+QUICK_PROBES: Final = 80
 FLEET_PROBES: Final = 40
 QUICK_INTERVAL_US: Final = 10_000
 

@@ -117,6 +117,7 @@ class Cycles:
         self._put_off: dict[Pair, float] = {}  # pairs that wait for a second turn, and until when
         self._tried_twice: set[Pair] = set()
         self._tests: dict[str, RunningTest] = {}
+        self._joined_s = 0.0  # the fleet's change that was looked at last
         self._started_s: float | None = None
         self._on = True
         self.cycle: int | None = None
@@ -193,6 +194,8 @@ class Cycles:
             self._cancel_all("active tests were switched off")
             self._backlog = Backlog({})
             self._put_off = {}
+            self._urgent = Backlog({})
+            self._demand.end_all(self._wall_us(), "active tests were switched off")
         self._wake()
 
     # --- what people ask ---------------------------------------------------------------------------------
@@ -249,6 +252,7 @@ class Cycles:
         sites = self._hub.mesh_sites()
         self._backlog = Backlog(sites, self._chosen(sites))
         self._members = set(sites)
+        self._joined_s = self._hub.changed_s
         self._started_s = self._clock()
         self._late_s = self._random.uniform(0, self._plan.jitter_s)
         for site in set(sites.values()):
@@ -270,9 +274,12 @@ class Cycles:
 
     def _join(self) -> None:
         """Let agents that came during the cycle into it, once the fleet is quiet."""
-        sites = self._hub.mesh_sites()
         quiet = self._clock() - self._hub.changed_s >= self._plan.settle_s
-        if self._on and quiet and not set(sites) <= self._members:
+        if not (self._on and quiet) or self._hub.changed_s == self._joined_s:
+            return
+        self._joined_s = self._hub.changed_s
+        sites = self._hub.mesh_sites()
+        if not set(sites) <= self._members:
             asked = self.planner.ask(sites, joining=True)
             self._backlog.join(sites, self.planner.take(asked, self.planner.choose(asked)))
             self._members |= set(sites)
@@ -431,7 +438,7 @@ class Cycles:
         self._hub.changed.clear()
 
     def _look_s(self) -> float:
-        """Sleep until the first site is ready again, where anything waits for it."""
-        if not self._backlog or not self._resting_sites():
+        """Sleep until the first site is ready again, where anything waits for it; the end of a test wakes."""
+        if not self._backlog or not self._room() or not self._resting_sites():
             return LOOK_S
         return min(max(min(self._resting.values()) - self._clock(), LEAST_LOOK_S), LOOK_S)

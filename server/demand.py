@@ -87,6 +87,12 @@ class Demand:
             run.ended_us = at_us
 
 
+    def end_all(self, at_us: int, why: str) -> None:
+        """End every pair that has not been tested."""
+        for pair in [*self._of_pair]:
+            self.end(pair, {}, at_us, why=why)
+
+
 def _result(src: str, dst: str, ends: Mapping[str, TestEnded], why: str) -> MeshResult:
     ended = ends.get(src)
     if ended is None:

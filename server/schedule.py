@@ -109,9 +109,12 @@ class Backlog:
         occupied = set(busy)
         ready: list[Pair] = []
         waiting: list[Pair] = []
-        for pair in self._next:
+        for place, pair in enumerate(self._next):
+            if len(ready) == most:
+                waiting += self._next[place:]
+                break
             ends = {self._sites[pair.first], self._sites[pair.second]}
-            if ends & occupied or len(ready) == most:
+            if ends & occupied:
                 waiting.append(pair)
             else:
                 ready.append(pair)

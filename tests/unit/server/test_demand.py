@@ -149,10 +149,12 @@ async def test_nothing_is_tested_on_demand_while_tests_are_off(world: World) -> 
 
 @in_loop
 async def test_a_switch_ends_what_runs_on_demand(world: World) -> None:
-    world.come("a", "s1"), world.come("b", "s2")
-    run = world.cycles.demand([AB])
+    for name in "abc":
+        world.come(name, f"s-{name}")
+    run = world.cycles.demand([AB, Pair("a", "c")])  # the second waits for the first
     world.cycles.switch(on=False)
-    assert [result.error for result in run.results] == ["active tests were switched off"] * 2
+    assert [result.error for result in run.results] == ["active tests were switched off"] * 4
+    assert run.ended_us is not None
 
 
 def test_a_pair_is_not_asked_for_twice_nor_too_many_at_once() -> None:
