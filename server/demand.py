@@ -86,7 +86,6 @@ class Demand:
         if not run.waiting:
             run.ended_us = at_us
 
-
     def end_all(self, at_us: int, why: str) -> None:
         """End every pair that has not been tested."""
         for pair in [*self._of_pair]:
