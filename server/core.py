@@ -14,7 +14,7 @@ import msgspec
 
 from analytics.measurement import Flow
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
-from analytics.report import Member, PathDetail, Report, Service, build_detail, build_report
+from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
 from analytics.rules.load import Rules
 from analytics.store.store import Store
 from analytics.usage import By
@@ -104,7 +104,7 @@ class Core:
         readings = [r for r in self._store.readings_latest(DEFAULT_TENANT) if {r.src, r.dst} == {src, dst}]
         if not readings:
             return None
-        return build_detail(
+        made = build_detail(
             src,
             dst,
             profile=profile,
@@ -118,6 +118,11 @@ class Core:
             members=self.members(),
             at_us=self._clock(),
             rules=self._rules_now(),
+        )
+        if made is None:
+            return None
+        return msgspec.structs.replace(
+            made, forward=self._row(made.forward), back=self._row(made.back) if made.back else None
         )
 
     def flows(
@@ -167,9 +172,10 @@ class Core:
 
     def _with_budget(self, made: Report) -> Report:
         """Say which paths are as old as they are because the budget put them off."""
-        puts_off = self._cycles.planner.puts_off
-        rows = [msgspec.structs.replace(row, put_off=puts_off(row.src, row.dst)) for row in made.paths]
-        return msgspec.structs.replace(made, paths=rows)
+        return msgspec.structs.replace(made, paths=[self._row(row) for row in made.paths])
+
+    def _row(self, row: PathRow) -> PathRow:
+        return msgspec.structs.replace(row, put_off=self._cycles.planner.puts_off(row.src, row.dst))
 
     def _mesh_members(self, agents: list[Agent]) -> list[str]:
         """Name the agents that are to be tested: the enrolled, but those that say they take no part."""

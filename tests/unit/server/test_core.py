@@ -92,6 +92,7 @@ def test_a_path_that_the_budget_put_off_says_so_and_is_not_stale(with_server: Ru
         )
         status = core.status()
         assert (status.paths_put_off, status.cycles_for_all) == (26, 8)
+        assert core.detail("a", "b", "generic").forward.put_off
         assert all(row.put_off and row.grade.rule != "any.stale.v1" for row in core.report("generic").paths)
 
     with_server(scenario)
