@@ -1,6 +1,6 @@
 """The mesh: a fleet of real agents completes a cycle: how long it takes, and what it costs each of them.
 
-Every agent stands in a namespace and at a site of its own; one bridge joins all; nothing is emulated. The
+Every agent stands in a namespace and at a site of its own; one router joins all; nothing is emulated. The
 server chooses the tests as it does anywhere, but from a larger CPU budget (1.9 % of a core), which has room
 for the mesh of a hundred in one cycle; what the default budget gives stands in the second table. After the
 cycle some pairs, and then a mesh of fifty, are tested on demand.

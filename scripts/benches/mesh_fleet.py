@@ -1,4 +1,4 @@
-"""A fleet for the mesh bench: namespaces joined by one bridge, a real server and real agents in them.
+"""A fleet for the mesh bench: namespaces joined by one router, a real server and real agents in them.
 
 Each is started by its own command. Nothing is emulated, neither delay nor loss nor NAT: what an agent costs
 does not depend on them.
@@ -26,6 +26,7 @@ from benches.errors import PartError
 
 NETWORK: Final = "10.90"
 SERVER: Final = f"{NETWORK}.0.1"
+GATEWAY: Final = "10.91.0.1"
 AGENTS_PORT: Final = 8440
 CACHE: Final = Path("/var/cache/pathgrade/ebpf")
 """Compiled eBPF programs, as the lab keeps them: a hundred compilers at once would be another bench."""
@@ -194,16 +195,34 @@ def _end(parts: Sequence[Part]) -> None:
             part.process.wait()
 
 
-def _join(switch: str, hosts: Sequence[str]) -> None:
-    """Give every host an address and a cable to one bridge."""
-    net.run(net.inside(switch, ["sysctl", "-qw", *NO_IPV6]))
-    _batch(switch, ["link add br0 type bridge", "link set br0 up"])
+def _join(router: str, hosts: Sequence[str]) -> None:
+    """Give every host an address and a cable of its own to one router.
+
+    Not a bridge: each host would have to know the others' hardware addresses, and the kernel's table of those
+    (1,024 entries, one for all namespaces) overflows from 32 hosts on.
+    """
+    net.run(net.inside(router, ["sysctl", "-qw", *NO_IPV6, "net.ipv4.ip_forward=1"]))
     for number, host in enumerate(hosts):
-        port = f"p{number}"
-        cable = f"link add {port} type veth peer name eth0 netns {host}"
-        _batch(switch, [cable, f"link set {port} master br0", f"link set {port} up"])
+        cable, address = f"p{number}", _address(number)
+        _batch(
+            router,
+            [
+                f"link add {cable} type veth peer name eth0 netns {host}",
+                f"link set {cable} up",
+                f"address add {GATEWAY}/32 dev {cable}",
+                f"route add {address}/32 dev {cable}",
+            ],
+        )
         net.run(net.inside(host, ["sysctl", "-qw", *NO_IPV6]))
-        _batch(host, [f"address add {_address(number)}/16 dev eth0", "link set eth0 up"])
+        _batch(
+            host,
+            [
+                f"address add {address}/32 dev eth0",
+                "link set eth0 up",
+                f"route add {GATEWAY}/32 dev eth0",
+                f"route add default via {GATEWAY}",
+            ],
+        )
 
 
 def _address(number: int) -> str:
