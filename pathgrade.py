@@ -56,11 +56,13 @@ app = typer.Typer(
 server_app = typer.Typer(help="The server: collects, grades and shows.", no_args_is_help=True)
 agent_app = typer.Typer(help="The agent: measures, on each host.", no_args_is_help=True)
 export_app = typer.Typer(help="Files for other tools.", no_args_is_help=True)
+mesh_app = typer.Typer(help="Tests now, and which paths matter. On the server's host.", no_args_is_help=True)
 flows_app = typer.Typer(invoke_without_command=True)
 app.add_typer(flows_app, name="flows")
 app.add_typer(server_app, name="server")
 app.add_typer(agent_app, name="agent")
 app.add_typer(export_app, name="export")
+app.add_typer(mesh_app, name="mesh")
 
 
 @runtime_checkable
@@ -74,7 +76,10 @@ class Remedied(Protocol):
 def main() -> NoReturn:
     """Run the command; print a known error as people can use it, and exit with its code."""
     try:
-        app(prog_name="pathgrade")
+        if lean := _lean_agent(sys.argv[1:]):
+            agent_run(lean)
+        else:
+            app(prog_name="pathgrade")
     except Exception as error:
         if not isinstance(error, Remedied):
             raise
@@ -83,6 +88,17 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(0)
+
+
+def _lean_agent(words: list[str]) -> Path | None:
+    """Read the command line of an agent as its unit writes it; None for any other, which is Typer's to read.
+
+    Typer checks values with pydantic: 12 MB that would stay in a process which runs for months.
+    """
+    match words:
+        case ["agent", "run", "--config", file] if file and not file.startswith("-"):
+            return Path(file)
+    return None
 
 
 def say_error(error: Remedied) -> None:
@@ -380,6 +396,64 @@ def export_paths(
     if json:
         return print(msgspec.json.encode({"file": str(out), "format": kind, "bytes": size}).decode())
     return print(f"{out}: {size:,} bytes of {kind}; columns: docs/schema.md")
+
+
+@mesh_app.command(
+    "run",
+    epilog=example(
+        "pathgrade mesh run radiologist pacs",
+        "pathgrade mesh run --all --json | jq '.results[] | select(.rung == \"none\")'",
+    ),
+)
+def mesh_run(
+    src: Annotated[str | None, typer.Argument(metavar="SRC", help="Agent at one end.")] = None,
+    dst: Annotated[str | None, typer.Argument(metavar="DST", help="Agent at the other end.")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Every pair of agents that are online.")] = False,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Test one pair, or all, now, in both directions.
+
+    Such a test goes before those of the cycle, and is quicker: no packet trains, few or no hops.
+    """
+    from server.api.mesh import MeshAsk
+    from server.api.watching import followed
+    from server.pages import terminal
+
+    if every == (src is not None or dst is not None) or (src is None) != (dst is None):
+        raise typer.BadParameter("name two agents, or --all", param_hint="SRC DST")
+    run = followed(_client(url), MeshAsk(src=src, dst=dst, all=every), sys.stderr)
+    if json:
+        return _print_json(run)
+    return _show(terminal.mesh_run(run, _width()))
+
+
+@mesh_app.command(
+    "mark",
+    epilog=example("pathgrade mesh mark pacs", "pathgrade mesh mark pacs radiologist --remove"),
+)
+def mesh_mark(
+    agent: Annotated[str | None, typer.Argument(metavar="AGENT", help="Whose paths matter.")] = None,
+    peer: Annotated[str | None, typer.Argument(metavar="PEER", help="Only those to this agent.")] = None,
+    *,
+    remove: Annotated[bool, typer.Option("--remove", help="They matter no more than others.")] = False,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Mark paths that matter: where the budget has no room for all, they are tested first.
+
+    Without AGENT, list what is marked.
+    """
+    from server.api.mesh import Mark
+    from server.pages import terminal
+
+    client = _client(url)
+    if agent is None:
+        marked = client.marks()
+    else:
+        marked = client.mark(Mark(agent=agent, peer=peer, important=not remove))
+    return _print_json(marked) if json else _show(terminal.marks(marked))
 
 
 @server_app.command("run", epilog=example("pathgrade server run --data /var/lib/pathgrade"))

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-import httpx
 import msgspec
 
 from agent.config import Config
 from agent.errors import EnrolmentError, FolderError, ServerSilentError
+from agent.http import httpx
 from agent.identity import Identity
 from agent.outbox import write_durably
 from agent.retry import StateLine, backoff_s

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from agent import health
 from agent.errors import ServerSilentError, SignallingError
 from agent.outbox import Outbox
 from analytics.measurement import Hop, Reading, Rung
@@ -98,11 +99,13 @@ class Orders:
         say: Callable[[FromAgent], Awaitable[None]],
         *,
         saved: Callable[[], None] = lambda: None,
+        cpu_us: Callable[[], int] = health.cpu_us,
     ) -> None:
         self._tester = tester
         self._outbox = outbox
         self._say = say
         self._saved = saved
+        self._cpu_us = cpu_us
         self._ordered: dict[str, Ordered] = {}
         self._one_at_a_time = asyncio.Lock()
         self._on = tester is not None
@@ -173,6 +176,7 @@ class Orders:
     async def _run(self, order: TestOrder, link: Link) -> None:
         assert self._tester is not None
         async with self._one_at_a_time:
+            began_us = self._cpu_us()
             try:
                 result = await self._tester(order, link)
             except Exception as fault:
@@ -182,7 +186,7 @@ class Orders:
             await self._save(result)
         reading = result.reading
         log.info("test done peer=%s rung=%s rtt_p50_us=%s", order.peer, reading.rung, reading.rtt_p50_us)
-        await self._end(TestEnded(test=order.test, rung=reading.rung, error=reading.error))
+        await self._end(_ended(reading, cpu_us=self._cpu_us() - began_us))
 
     async def _save(self, result: Result) -> None:
         self.packets_refused += result.refused
@@ -201,3 +205,16 @@ class Orders:
         task = asyncio.create_task(self._end(message))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
+
+
+def _ended(reading: Reading, *, cpu_us: int) -> TestEnded:
+    """Tell the server what it needs to plan the next cycle; all of the reading comes with the next batch."""
+    lost = max(0, reading.sent - reading.received)
+    return TestEnded(
+        test=reading.test,
+        rung=reading.rung,
+        error=reading.error,
+        rtt_p50_us=reading.rtt_p50_us,
+        loss_bp=10_000 * lost // reading.sent if reading.sent else None,
+        cpu_us=cpu_us,
+    )

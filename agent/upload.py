@@ -8,10 +8,9 @@ import logging
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-import httpx
-
 from agent.enrol import Credential, explain, problem_in
 from agent.errors import CredentialRefusedError, ServerSilentError
+from agent.http import httpx
 from agent.outbox import Outbox, Waiting
 from agent.retry import StateLine, backoff_s
 

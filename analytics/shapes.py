@@ -55,6 +55,7 @@ class PathRow(msgspec.Struct, frozen=True, kw_only=True):
     connect_us: int | None
     error: str
     legs: list[Leg]  # sum of rtt_us == rtt_min_us; empty where there are no hops to tell
+    put_off: bool = False  # the latest cycle had no room for it in the agents' budget: hence its age
 
     @property
     def worse_loss_bp(self) -> int:

@@ -115,6 +115,9 @@ class TestEnded(msgspec.Struct, frozen=True, kw_only=True, tag="test_ended"):
     test: Annotated[str, msgspec.Meta(max_length=32)]
     rung: Rung
     error: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    rtt_p50_us: Annotated[int, whole("median round trip, as in the reading", "us")] | None = None
+    loss_bp: Annotated[int, whole("loss of this end's direction", "bp", le=10_000)] | None = None
+    cpu_us: Annotated[int, whole("CPU time this process spent during the test", "us")] | None = None
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):

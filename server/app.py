@@ -33,6 +33,9 @@ from server.agent_app import agent_app
 from server.audit import Audit
 from server.core import Core
 from server.cycles import Cycles, Plan
+from server.database import DEFAULT_TENANT
+from server.desk import Desk
+from server.history import remembered
 from server.hub import Hub
 from server.ingest import Ingest
 from server.listeners import Listener, given_socket, http_listener, stun_responders, tcp_socket
@@ -106,7 +109,9 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         )
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
 
-        apps = (agent_app(*doors), report_app(core, version=release))
+        cycles.planner.history = remembered(store.readings_latest(DEFAULT_TENANT))
+        desk = Desk(state, hub, cycles, audit)
+        apps = (agent_app(*doors), report_app(core, version=release, mesh=desk))
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
@@ -140,6 +145,10 @@ def _plan(settings: Settings, stun: tuple[Address, ...], relays: Relays) -> Plan
         probe=settings.plan,
         stun=tuple((None if at.host in ANY_HOSTS else at.host, at.port) for at in stun),
         relays=relays,
+        budget_cpu_bp=settings.budget_cpu_bp,
+        budget_bytes_per_hour=settings.budget_bytes_per_hour,
+        jitter_s=settings.jitter_s,
+        tests_at_once=settings.tests_at_once,
     )
 
 

@@ -40,6 +40,14 @@ class Audit:
         """Note that active tests were switched on or off."""
         self._add("switch", "server", subject, f"mesh={'on' if on else 'off'}")
 
+    def demand(self, subject: str, *, run: str, pairs: int) -> None:
+        """Note that somebody on this host asked for tests now."""
+        self._add("run", "report", subject, f"run={run} pairs={pairs}")
+
+    def mark(self, subject: str, *, important: bool) -> None:
+        """Note that somebody on this host said what matters."""
+        self._add("mark", "report", subject, f"important={'yes' if important else 'no'}")
+
     async def run(self) -> None:
         """Write rows until cancelled; what is left then is written before it ends."""
         try:

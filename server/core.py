@@ -10,9 +10,11 @@ from collections.abc import Callable
 from itertools import permutations
 from typing import Final
 
+import msgspec
+
 from analytics.measurement import Flow
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
-from analytics.report import Member, PathDetail, Report, Service, build_detail, build_report
+from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
 from analytics.rules.load import Rules
 from analytics.store.store import Store
 from analytics.usage import By
@@ -67,6 +69,9 @@ class Core:
             paths_measured=len(expected & measured),
             cycle=self._cycles.cycle,
             cycle_running=self._cycles.running,
+            cycle_s=self._cycles.period_s,
+            paths_put_off=2 * self._cycles.planner.put_off(),
+            cycles_for_all=self._cycles.planner.cycles_for_all,
             rows=self._store.counts(),
         )
 
@@ -83,22 +88,23 @@ class Core:
         """As ``ReportCore``."""
         readings = self._store.readings_latest(DEFAULT_TENANT, at_us)
         hops = self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings], at_us)
-        return build_report(
+        made = build_report(
             tenant=DEFAULT_TENANT,
             profile=profile,
             readings=readings,
             hops=hops,
             members=self.members(),
             at_us=self._clock() if at_us is None else at_us,
-            rules=self._rules,
+            rules=self._rules_now(),
         )
+        return made if at_us is not None else self._with_budget(made)
 
     def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
         """As ``ReportCore``."""
         readings = [r for r in self._store.readings_latest(DEFAULT_TENANT) if {r.src, r.dst} == {src, dst}]
         if not readings:
             return None
-        return build_detail(
+        made = build_detail(
             src,
             dst,
             profile=profile,
@@ -111,7 +117,12 @@ class Core:
             ],
             members=self.members(),
             at_us=self._clock(),
-            rules=self._rules,
+            rules=self._rules_now(),
+        )
+        if made is None:
+            return None
+        return msgspec.structs.replace(
+            made, forward=self._row(made.forward), back=self._row(made.back) if made.back else None
         )
 
     def flows(
@@ -153,6 +164,18 @@ class Core:
     def audit(self, limit: int = 200) -> list[AuditRow]:
         """As ``ReportCore``."""
         return self._state.audit(DEFAULT_TENANT, limit)
+
+    def _rules_now(self) -> Rules:
+        """Call nothing stale that the budget has not had its turn yet, and two cycles more."""
+        visited_s = (self._cycles.planner.cycles_for_all + 2) * self._cycles.period_s
+        return msgspec.structs.replace(self._rules, stale_after_s=max(self._rules.stale_after_s, visited_s))
+
+    def _with_budget(self, made: Report) -> Report:
+        """Say which paths are as old as they are because the budget put them off."""
+        return msgspec.structs.replace(made, paths=[self._row(row) for row in made.paths])
+
+    def _row(self, row: PathRow) -> PathRow:
+        return msgspec.structs.replace(row, put_off=self._cycles.planner.puts_off(row.src, row.dst))
 
     def _mesh_members(self, agents: list[Agent]) -> list[str]:
         """Name the agents that are to be tested: the enrolled, but those that say they take no part."""

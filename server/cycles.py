@@ -1,4 +1,8 @@
-"""Runs the plan: a cycle when one is due, each pair test as soon as its agents and sites are free."""
+"""Runs the plan: a cycle when one is due, each pair test as soon as its agents and sites are free.
+
+``server.budget`` chooses what a cycle tests. Tests on demand go before those of the cycle: one that is in
+their way is cancelled, and comes again later in the cycle.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,20 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from random import Random
 from typing import Final
 
 from analytics.measurement import Rung
 from analytics.wire import IceServer, MeshSwitch, ProbePlan, Signal, TestCancel, TestEnded, TestOrder
 from server.audit import Audit
+from server.budget import Choice, budget_of, depths
 from server.clock import now_us
+from server.demand import Demand, Run
+from server.errors import DemandError
 from server.hub import Connection, Hub
+from server.planner import Asked, Planner
 from server.schedule import Backlog, Pair, cycle_due
 from server.turn import Relays
 from server.ways import Ways
@@ -25,9 +34,14 @@ log: Final = logging.getLogger("pathgrade.server.cycles")
 LOOK_S: Final = 0.5
 """How late a deadline or the start of a cycle may be noticed; everything else wakes the runner at once."""
 
+LEAST_LOOK_S: Final = 0.02
+"""Between looks at sites that rest: with a hundred of them one is always about to be ready."""
+
 GRACE_S: Final = 5.0
 """After a test's deadline, for the ends' own word to arrive."""
 
+DEMAND_S: Final = 20
+"""How long a test on demand may take: somebody waits for it."""
 
 SECOND_TURN_S: Final = 5.0
 """An agent whose connection broke is back within a second or two; a pair is not given up for that."""
@@ -43,6 +57,10 @@ class Plan:
     probe: ProbePlan
     stun: tuple[tuple[str | None, int], ...]  # host (None = as the agent reaches this server), port
     relays: Relays
+    budget_cpu_bp: int = 80  # of one core, for each agent
+    budget_bytes_per_hour: int = 36_000_000
+    jitter_s: float = 0.0
+    tests_at_once: int = 200
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,9 +69,13 @@ class RunningTest:
 
     id: str
     pair: Pair
+    cycle: int
+    probe: ProbePlan
     sites: frozenset[str]
     unfinished: set[str]  # the ends that have not said that they are done
     overdue_s: float
+    on_demand: bool
+    ended: dict[str, TestEnded] = field(default_factory=dict)
 
     def other(self, agent: str) -> str:
         """Name the end across from ``agent``."""
@@ -71,18 +93,34 @@ class Cycles:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_us: Callable[[], int] = now_us,
+        random: Random | None = None,
     ) -> None:
+        random = random or Random()  # noqa: S311  # it spreads starts, it keeps nobody out
         self._hub = hub
         self._audit = audit
         self._plan = plan
         self._clock = clock
         self._wall_us = wall_us
+        self._random = random
+        self.planner = Planner(
+            depths(plan.probe),
+            budget_of(
+                period_s=plan.period_s, cpu_bp=plan.budget_cpu_bp, bytes_per_hour=plan.budget_bytes_per_hour
+            ),
+            random,
+        )
+        self._demand = Demand()
+        self._urgent = Backlog({})  # pairs on demand
         self._backlog = Backlog({})
+        self._ahead: tuple[Asked, list[Choice]] | None = None
+        self._resting: dict[str, float] = {}  # sites that start nothing before a moment, and until when
+        self._late_s = 0.0  # this cycle's start, by chance
         self._members: set[str] = set()  # agents in the plan of this cycle
         self._put_off: dict[Pair, float] = {}  # pairs that wait for a second turn, and until when
         self._tried_twice: set[Pair] = set()
         self._tests: dict[str, RunningTest] = {}
         self._ways = Ways()
+        self._joined_s = 0.0  # the fleet's change that was looked at last
         self._started_s: float | None = None
         self._on = True
         self.cycle: int | None = None
@@ -91,10 +129,16 @@ class Cycles:
         self.skipped = 0  # pairs of this cycle that could not be tested: an end was away, or got lost
         hub.on_leaving = self.lost
 
+    @property
+    def period_s(self) -> int:
+        """From the start of one cycle to the start of the next."""
+        return round(self._plan.period_s)
+
     async def run(self) -> None:
         """Keep the mesh going until cancelled; then tell the agents to stop."""
         try:
             while True:
+                await self._plan_ahead()
                 self.step()
                 await self._woken()
         finally:
@@ -103,6 +147,7 @@ class Cycles:
     def step(self) -> None:
         """Do all that is due now."""
         self._expire()
+        self._start_urgent()
         if not self.running and self._due():
             self._begin()
         if self.running:
@@ -129,16 +174,19 @@ class Cycles:
             return False
         test.unfinished.discard(sender)
         self._ways.heard(test.pair, message.rung, self._clock())
+        test.ended[sender] = message
         if not test.unfinished:
             self._drop(test)
+            self.planner.note(test.pair, test.probe, test.ended, self._wall_us())
+            if test.on_demand:
+                self._demand.end(test.pair, test.ended, self._wall_us())
             log.info("test ended pair=%s,%s rung=%s error=%r", *test.pair, message.rung, message.error)
         return True
 
     def lost(self, agent: str, why: str) -> None:
         """Stop the tests of an agent whose connection is gone."""
         for test in [test for test in self._tests.values() if agent in test.pair]:
-            self._cancel(test, f"{agent} is gone: {why}")
-            self._try_later(test.pair)
+            self._give_up(test, f"{agent} is gone: {why}")
 
     def switch(self, *, on: bool) -> None:
         """Turn active tests on or off, on every agent."""
@@ -150,7 +198,38 @@ class Cycles:
             self._cancel_all("active tests were switched off")
             self._backlog = Backlog({})
             self._put_off = {}
+            self._urgent = Backlog({})
+            self._demand.end_all(self._wall_us(), "active tests were switched off")
         self._wake()
+
+    # --- what people ask ---------------------------------------------------------------------------------
+
+    def demand(self, pairs: Iterable[Pair], *, fleet: bool = False) -> Run:
+        """Test pairs now, before those of the cycle: ``fleet``: many, so each is quicker still.
+
+        Raises ``DemandError`` if active tests are off, or a pair is asked for already.
+        """
+        if not self._on:
+            raise DemandError("active tests are switched off", remedy="switch them on first")
+        plans = self.planner.depths
+        run = self._demand.open(pairs, plans.fleet if fleet else plans.quick, self._wall_us())
+        self._urgent.join(self._hub.mesh_sites(), sorted(run.waiting))
+        self._make_way(run)
+        self.step()
+        self._wake()
+        return run
+
+    def run_of(self, id_: str) -> Run | None:
+        """Find a run of tests on demand."""
+        return self._demand.get(id_)
+
+    def _make_way(self, run: Run) -> None:
+        """Cancel the cycle's tests on the sites that the first tests of a run need; they come again."""
+        sites = self._hub.mesh_sites()
+        needed = {sites[agent] for pair in run.waiting for agent in pair if agent in sites}
+        for test in [test for test in self._tests.values() if not test.on_demand and test.sites & needed]:
+            self._cancel(test, "a test on demand goes first")
+            self._backlog.again(test.pair)
 
     # --- the cycle ---------------------------------------------------------------------------------------
 
@@ -161,17 +240,27 @@ class Cycles:
             and cycle_due(
                 now_s=self._clock(),
                 started_s=self._started_s,
-                period_s=self._plan.period_s,
+                period_s=self._plan.period_s + self._late_s,
                 changed_s=self._hub.changed_s,
                 settle_s=self._plan.settle_s,
             )
         )
 
+    async def _plan_ahead(self) -> None:
+        """Choose in a thread what ``_begin`` will take: a thousand agents take a second."""
+        if not self.running and self._due():
+            asked = self.planner.ask(self._hub.mesh_sites())
+            self._ahead = asked, await asyncio.to_thread(self.planner.choose, asked)
+
     def _begin(self) -> None:
         sites = self._hub.mesh_sites()
-        self._backlog = Backlog(sites)
+        self._backlog = Backlog(sites, self._chosen(sites))
         self._members = set(sites)
+        self._joined_s = self._hub.changed_s
         self._started_s = self._clock()
+        self._late_s = self._random.uniform(0, self._plan.jitter_s)
+        for site in set(sites.values()):
+            self._rest(site)
         self.cycle = self._wall_us() // 1_000_000
         self.running = True
         self._put_off = {}
@@ -179,12 +268,24 @@ class Cycles:
         self.skipped = 0
         log.info("cycle started cycle=%d agents=%d pairs=%d", self.cycle, len(sites), len(self._backlog))
 
+    def _chosen(self, sites: dict[str, str]) -> list[Pair]:
+        """Take what was chosen ahead, if it is of these very agents; else choose now."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead[0].fleet.sites != sites:
+            asked = self.planner.ask(sites)
+            ahead = asked, self.planner.choose(asked)
+        return self.planner.take(*ahead)
+
     def _join(self) -> None:
         """Let agents that came during the cycle into it, once the fleet is quiet."""
-        sites = self._hub.mesh_sites()
         quiet = self._clock() - self._hub.changed_s >= self._plan.settle_s
-        if self._on and quiet and not set(sites) <= self._members:
-            self._backlog.join(sites)
+        if not (self._on and quiet) or self._hub.changed_s == self._joined_s:
+            return
+        self._joined_s = self._hub.changed_s
+        sites = self._hub.mesh_sites()
+        if not set(sites) <= self._members:
+            asked = self.planner.ask(sites, joining=True)
+            self._backlog.join(sites, self.planner.take(asked, self.planner.choose(asked)))
             self._members |= set(sites)
 
     def _finish_if_done(self) -> None:
@@ -197,28 +298,66 @@ class Cycles:
     # --- tests -------------------------------------------------------------------------------------------
 
     def _start_ready(self) -> None:
-        busy = frozenset[str]().union(*(test.sites for test in self._tests.values()))
-        for pair in self._backlog.startable(busy):
-            ends = (self._hub.get(pair.first), self._hub.get(pair.second))
-            if ends[0] is None or ends[1] is None:
-                self._try_later(pair)
-            else:
-                self._start(pair, (ends[0], ends[1]))
+        """Start what can start. A pair with an end away leaves its sites to the next ones in turn."""
+        away = True
+        while away:
+            away = False
+            busy = self._busy() | self._resting_sites() | self._urgent.sites
+            for pair in self._backlog.startable(busy, self._room()):
+                ends = self._both(pair)
+                if ends is None:
+                    away = True
+                    self._try_later(pair)
+                else:
+                    self._start(pair, ends, self.planner.plan_of(pair))
 
-    def _start(self, pair: Pair, ends: tuple[Connection, Connection]) -> None:
-        assert self.cycle is not None
+    def _start_urgent(self) -> None:
+        for pair in self._urgent.startable(self._busy(), self._room()):
+            ends, run = self._both(pair), self._demand.of(pair)
+            if ends is None:
+                self._demand.end(pair, {}, self._wall_us(), why="an end of it is not connected")
+            elif run is not None:
+                self._start(pair, ends, run.plan, on_demand=True)
+
+    def _busy(self) -> frozenset[str]:
+        return frozenset[str]().union(*(test.sites for test in self._tests.values()))
+
+    def _room(self) -> int:
+        return max(0, self._plan.tests_at_once - len(self._tests))
+
+    def _both(self, pair: Pair) -> tuple[Connection, Connection] | None:
+        ends = (self._hub.get(pair.first), self._hub.get(pair.second))
+        return None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
+
+    def _start(
+        self, pair: Pair, ends: tuple[Connection, Connection], probe: ProbePlan, *, on_demand: bool = False
+    ) -> None:
+        running = self.cycle if self.running else None
         test = RunningTest(
             id=secrets.token_hex(8),
             pair=pair,
+            # Outside a cycle a test is a cycle of its own, newer than the last one.
+            cycle=self._wall_us() // 1_000_000 if running is None else running,
+            probe=probe,
             sites=frozenset(end.agent.site for end in ends),
             unfinished={*pair},
-            overdue_s=self._clock() + self._plan.deadline_s + GRACE_S,
+            overdue_s=self._clock() + self._deadline_s(on_demand=on_demand) + GRACE_S,
+            on_demand=on_demand,
         )
         self._tests[test.id] = test
-        self._audit.test(*pair, test=test.id, cycle=self.cycle)
+        self._audit.test(*pair, test=test.id, cycle=test.cycle)
         first = self._ways.first_rung(pair, self._plan.relays.rungs(), self._clock())
         for me, peer in (ends, ends[::-1]):
             me.say(self._order(test, me, peer, first))
+
+    def _deadline_s(self, *, on_demand: bool) -> int:
+        return min(self._plan.deadline_s, DEMAND_S) if on_demand else self._plan.deadline_s
+
+    def _give_up(self, test: RunningTest, why: str) -> None:
+        """End a test that cannot go on: the cycle's gets a second turn, people are told why at once."""
+        self._cancel(test, why)
+        if not test.on_demand:
+            self._try_later(test.pair)
 
     def _try_later(self, pair: Pair) -> None:
         """Give a pair that could not be tested a second turn in this cycle, but no third."""
@@ -236,18 +375,17 @@ class Cycles:
             self._backlog.again(pair)
 
     def _order(self, test: RunningTest, me: Connection, peer: Connection, first: Rung | None) -> TestOrder:
-        assert self.cycle is not None
         return TestOrder(
             test=test.id,
-            cycle=self.cycle,
+            cycle=test.cycle,
             peer=peer.agent.name,
             peer_fingerprint=peer.agent.fingerprint,
             controlling=me.agent.name == test.pair.first,
             rungs=self._plan.relays.rungs(),
             first_rung=first,
             ice_servers=self._ice_servers(me),
-            plan=self._plan.probe,
-            deadline_us=self._plan.deadline_s * 1_000_000,
+            plan=test.probe,
+            deadline_us=self._deadline_s(on_demand=test.on_demand) * 1_000_000,
         )
 
     def stun_urls(self, me: Connection) -> list[str]:
@@ -261,8 +399,7 @@ class Cycles:
     def _expire(self) -> None:
         now_s = self._clock()
         for test in [test for test in self._tests.values() if test.overdue_s <= now_s]:
-            self._cancel(test, f"not done {GRACE_S:.0f} s after its deadline")
-            self._try_later(test.pair)
+            self._give_up(test, f"not done {GRACE_S:.0f} s after its deadline")
 
     def _cancel_all(self, why: str) -> None:
         for test in [*self._tests.values()]:
@@ -272,6 +409,8 @@ class Cycles:
         self._drop(test)
         self._ways.forget(test.pair)
         log.warning("test cancelled pair=%s,%s why=%r", *test.pair, why)
+        if test.on_demand:
+            self._demand.end(test.pair, test.ended, self._wall_us(), why=why)
         for connection in self._ends(test.unfinished):
             connection.say(TestCancel(test=test.id, why=why))
 
@@ -280,7 +419,21 @@ class Cycles:
 
     def _drop(self, test: RunningTest) -> None:
         del self._tests[test.id]
+        for site in test.sites:
+            self._rest(site)
         self._wake()
+
+    # --- jitter ------------------------------------------------------------------------------------------
+
+    def _rest(self, site: str) -> None:
+        """Leave a site alone for a moment: tests of many sites must not begin all at once."""
+        if self._plan.jitter_s:
+            self._resting[site] = self._clock() + self._random.uniform(0, self._plan.jitter_s)
+
+    def _resting_sites(self) -> set[str]:
+        now_s = self._clock()
+        self._resting = {site: until_s for site, until_s in self._resting.items() if until_s > now_s}
+        return set(self._resting)
 
     # --- waking ------------------------------------------------------------------------------------------
 
@@ -289,6 +442,14 @@ class Cycles:
 
     async def _woken(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_S):  # not wait_for: before Python 3.12 it may swallow a cancel
+            async with asyncio.timeout(
+                self._look_s()
+            ):  # not wait_for: before Python 3.12 it may swallow a cancel
                 await self._hub.changed.wait()
         self._hub.changed.clear()
+
+    def _look_s(self) -> float:
+        """Sleep until the first site is ready again, where anything waits for it; the end of a test wakes."""
+        if not self._backlog or not self._room() or not self._resting_sites():
+            return LOOK_S
+        return min(max(min(self._resting.values()) - self._clock(), LEAST_LOOK_S), LOOK_S)

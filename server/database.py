@@ -60,6 +60,14 @@ AUDIT: Final = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
 )
 
+MARKS: Final = sa.Table(
+    "marks",  # paths that matter; a database of before has none
+    METADATA,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.name"), primary_key=True),
+    sa.Column("agent", sa.Text, primary_key=True),
+    sa.Column("peer", sa.Text, primary_key=True),  # empty: every path of the agent
+)
+
 
 def make_folder(data: Path) -> None:
     """Make the data folder if it is not there; raises ``StateError``."""

@@ -17,6 +17,7 @@
     │   ├── BodyEncodingError  a Content-Encoding this server does not read
     │   └── BodySlowError      it did not arrive in time
     ├── BusyError              no room for another request right now
+    ├── DemandError            tests on demand that cannot be had now
     └── AskError               a command asked a running server in vain
         ├── ServerAwayError    nobody answers at that URL
         └── RefusedError       it answered with a problem, or with something else
@@ -99,6 +100,10 @@ class BodySlowError(BodyError):
 
 class BusyError(ServerError):
     """No room for another request right now."""
+
+
+class DemandError(ServerError):
+    """Tests on demand that cannot be had now."""
 
 
 class AskError(ServerError):

@@ -2,13 +2,15 @@
 
 Two tests must not share an agent (they would disturb each other's numbers) nor a site (they would share its
 uplink). The pairs come from a round-robin tournament by the circle method, in which every agent meets every
-other once; each pair then goes into the first slot in which both sites are free.
+other once; each pair then goes into the first slot in which both sites are free. Which of them a cycle tests
+at all is up to ``server.budget``.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Set
+from random import Random
 from typing import Final, NamedTuple
 
 LOOK_AHEAD: Final = 4
@@ -22,12 +24,15 @@ class Pair(NamedTuple):
     second: str
 
 
-def tournament(agents: Iterable[str]) -> list[Pair]:
+def tournament(agents: Iterable[str], *, seed: int | None = None) -> list[Pair]:
     """Pair every agent with every other once, round by round (circle method).
 
-    One agent stays, the others turn around the table; an odd one out sits a round out.
+    One agent stays, the others turn around the table; an odd one out sits a round out. ``seed`` has them take
+    their seats in another order.
     """
     table: list[str | None] = [*sorted(agents)]
+    if seed is not None:
+        Random(seed).shuffle(table)  # noqa: S311  # a fair order, not a secret
     if len(table) % 2:
         table.append(None)
     pairs: list[Pair] = []
@@ -39,14 +44,15 @@ def tournament(agents: Iterable[str]) -> list[Pair]:
     return pairs
 
 
-def slots(sites: Mapping[str, str]) -> list[list[Pair]]:
+def slots(sites: Mapping[str, str], pairs: Iterable[Pair] | None = None) -> list[list[Pair]]:
     """Plan a cycle for agents, given the site of each: in one slot no agent and no site appears twice.
 
-    A pair within one site takes that site once.
+    ``pairs`` are those to be tested (None: all), the first ones soonest. A pair within one site takes that
+    site once.
     """
     taken = dict.fromkeys(sites.values(), 0)  # site -> one bit per slot
     planned: list[list[Pair]] = []
-    for pair in tournament(sites):
+    for pair in tournament(sites) if pairs is None else pairs:
         ends = {sites[pair.first], sites[pair.second]}
         busy = 0
         for site in ends:
@@ -66,33 +72,47 @@ class Backlog:
     Tests differ in length, so a slot is an order and not a clock: what can start, starts.
     """
 
-    def __init__(self, sites: Mapping[str, str]) -> None:
+    def __init__(self, sites: Mapping[str, str], pairs: Iterable[Pair] | None = None) -> None:
+        """Plan these pairs; None: every pair of the agents."""
         self._sites = dict(sites)
         self._next: list[Pair] = []  # the few that are looked at
-        self._later = deque(pair for slot in slots(sites) for pair in slot)
+        self._later = deque(pair for slot in slots(sites, pairs) for pair in slot)
 
     def __len__(self) -> int:
         """How many pairs have not started."""
         return len(self._next) + len(self._later)
 
-    def join(self, sites: Mapping[str, str]) -> None:
-        """Let agents into the running cycle: their pairs, with each other and with all before, come last."""
+    def join(self, sites: Mapping[str, str], pairs: Iterable[Pair] | None = None) -> None:
+        """Put pairs behind all others; ``sites`` are those of their agents, at least.
+
+        None: let agents into the running cycle, with all their pairs, with each other and with all before.
+        """
         new = set(sites) - set(self._sites)
         self._sites |= sites
-        self._later.extend(pair for slot in slots(self._sites) for pair in slot if new & {*pair})
+        if pairs is None:
+            pairs = [pair for pair in tournament(self._sites) if new & {*pair}]
+        self._later.extend(pair for slot in slots(self._sites, pairs) for pair in slot)
 
     def again(self, pair: Pair) -> None:
         """Put a pair back, behind all others."""
         self._later.append(pair)
 
-    def startable(self, busy: Set[str]) -> list[Pair]:
-        """Take the pairs that may start now, given the sites that are being tested."""
+    @property
+    def sites(self) -> set[str]:
+        """The sites that something waits for."""
+        return {self._sites[agent] for pair in (*self._next, *self._later) for agent in pair}
+
+    def startable(self, busy: Set[str], most: int | None = None) -> list[Pair]:
+        """Take the pairs that may start now, ``most`` at most, given the sites that are being tested."""
         while self._later and len(self._next) < LOOK_AHEAD * len(self._sites):
             self._next.append(self._later.popleft())
         occupied = set(busy)
         ready: list[Pair] = []
         waiting: list[Pair] = []
-        for pair in self._next:
+        for place, pair in enumerate(self._next):
+            if len(ready) == most:
+                waiting += self._next[place:]
+                break
             ends = {self._sites[pair.first], self._sites[pair.second]}
             if ends & occupied:
                 waiting.append(pair)

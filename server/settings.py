@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
+import msgspec
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -58,7 +59,18 @@ def _turn_url(value: object) -> str:
     return str(value)
 
 
+def _plan(value: object) -> object:
+    """Read a plan from JSON, as the environment gives it; raises ``ValueError``."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.decode(value, type=ProbePlan)
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from error
+
+
 At = Annotated[Address, BeforeValidator(Address.parse)]
+Plan = Annotated[ProbePlan, BeforeValidator(_plan)]
 TurnUrl = Annotated[str, BeforeValidator(_turn_url)]
 
 
@@ -93,10 +105,21 @@ class Settings(BaseSettings):
     """A cycle waits until no agent came or went for so long."""
     seal_s: float = Field(default=60.0, ge=1, le=3600)
     """How often acknowledged rows become Parquet, besides after each cycle."""
+    budget_cpu_bp: int = Field(default=80, ge=1, le=10_000)
+    """CPU time that active tests may take on each agent, in 1/100 of a percent of one core; the rest of an
+    agent takes about 0.1 %. Tests that a cycle has no room for wait for a later one; paths that matter or
+    that changed come first."""
+    budget_bytes_per_hour: int = Field(default=36_000_000, ge=100_000, le=10**12)
+    """Bytes that active tests may send from each agent in an hour."""
+    jitter_s: float = Field(default=0.5, ge=0, le=60)
+    """Cycles and tests start up to so late, at random, so that nothing happens everywhere at once."""
+    tests_at_once: int = Field(default=200, ge=1, le=10_000)
+    """Pair tests that run at one time in the whole fleet: as many as this server, and a way that the sites
+    share, can bear."""
     test_deadline_s: int = Field(default=60, ge=1, le=300)
     """How long one pair test may take."""
-    plan: ProbePlan = ProbePlan()
-    """What a pair test does once connected."""
+    plan: Plan = ProbePlan()
+    """What a pair test in full does once connected."""
 
     @classmethod
     def load(cls, **given: Any) -> Self:

@@ -25,6 +25,7 @@ from server.database import (
     AGENTS,
     AUDIT,
     DEFAULT_TENANT,
+    MARKS,
     TOKENS,
     connect,
     make_folder,
@@ -145,6 +146,24 @@ class State:
                 )
                 for row in connection.execute(wanted)
             ]
+
+    def marks(self) -> list[tuple[str, str]]:
+        """List the agents, or pairs of them, that are marked as important; a lone one has an empty peer."""
+        wanted = sa.select(MARKS.c.agent, MARKS.c.peer).order_by(MARKS.c.agent, MARKS.c.peer)
+        with transaction(self._engine, write=False) as connection:
+            return [
+                (row.agent, row.peer)
+                for row in connection.execute(wanted.where(MARKS.c.tenant == DEFAULT_TENANT))
+            ]
+
+    def mark(self, agent: str, peer: str, *, important: bool) -> None:
+        """Mark or unmark an agent (``peer`` empty) or a pair."""
+        row = {"tenant": DEFAULT_TENANT, "agent": agent, "peer": peer}
+        same = (MARKS.c[name] == value for name, value in row.items())
+        with self._writing, transaction(self._engine) as connection:
+            connection.execute(MARKS.delete().where(*same))
+            if important:
+                connection.execute(MARKS.insert().values(row))
 
     def _remember(self, agent: Agent, before: Agent | None) -> None:
         if before is not None:

@@ -5,7 +5,7 @@ One ``Attempt`` is one ICE connection for one rung of the ladder: gather, check,
 both ends have pinned.
 
 aiortc's package imports PyAV (20 MB) for media that a probe has no use for: only its DTLS transport is
-loaded. This module is long because what it must hide is.
+loaded (``agent.mesh.lean``). This module is long because what it must hide is.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from OpenSSL import SSL
 from agent.errors import PeerCertificateError, RungError
 from agent.identity import Identity
 from agent.mesh.ladder import MAX_REASON, Candidate, parse_candidate, usable
+from agent.mesh.lean import without_media
 from agent.mesh.packet import RAW_FIRST_BYTE
 from agent.mesh.servers import Means, options, without_server
 from agent.mesh.stamps import Arrival, IcmpError, OnSent, StampingLoop, StampingTransport
@@ -64,20 +65,13 @@ MAX_RECORD: Final = 1500
 
 
 def _import_dtls() -> ModuleType:
-    """aiortc.rtcdtlstransport, without executing aiortc/__init__.py and without PyAV."""
+    """aiortc.rtcdtlstransport, without executing aiortc/__init__.py and without what only media need."""
     if "aiortc" not in sys.modules:
         spec = importlib.util.find_spec("aiortc")
         assert spec is not None
         sys.modules["aiortc"] = importlib.util.module_from_spec(spec)
-    stub = ModuleType("av")
-    stub.AudioFrame = stub.VideoFrame = object  # type: ignore[attr-defined]  # all that rtp.py asks for
-    real = sys.modules.get("av")
-    sys.modules["av"] = real or stub
-    try:
+    with without_media():
         return importlib.import_module("aiortc.rtcdtlstransport")
-    finally:
-        if real is None:
-            del sys.modules["av"]
 
 
 _dtls: Final[Any] = _import_dtls()

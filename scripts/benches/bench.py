@@ -30,3 +30,4 @@ class Bench(NamedTuple):
     judged: str  # the column that the targets are for
     needs: Callable[[], None]  # raises NeedsError
     measure: Callable[[bool, Path, Say], Report]  # (quick, a folder for scratch, progress); raises BenchError
+    resized: Callable[[int], Bench] | None = None  # (--agents N) -> the same bench of so many agents

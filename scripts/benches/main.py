@@ -17,17 +17,19 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from benches import accuracy, machine, net, passive
+from benches import accuracy, machine, mesh, net, passive
 from benches.bench import Bench, Report
 from benches.errors import BenchError, NeedsError
 from benches.figures import missed, notes, table
 
-BENCHES: Final = {bench.name: bench for bench in (passive.BENCH, accuracy.BENCH)}
+BENCHES: Final = {bench.name: bench for bench in (passive.BENCH, accuracy.BENCH, mesh.BENCH)}
 EXIT_MISSED: Final = 1
+LEAST_AGENTS: Final = 3
 EXIT_INTERRUPTED: Final = 130
 EXAMPLES: Final = """examples:
   scripts/bench passive                     the table; exit 1 if a target is missed
   scripts/bench passive --json bench.json   and all figures as JSON, for a comparison later
+  scripts/bench mesh --agents 30            a smaller fleet than the hundred
   scripts/bench accuracy --quick            does it all work here? times mean nothing, only counts are judged
 """
 
@@ -66,14 +68,17 @@ def _arguments() -> argparse.Namespace:
                 description=bench.description,
                 formatter_class=argparse.RawDescriptionHelpFormatter,
                 epilog=EXAMPLES,
-            )
+            ),
+            bench,
         )
     return parser.parse_args()
 
 
-def _add(parser: argparse.ArgumentParser) -> None:
+def _add(parser: argparse.ArgumentParser, bench: Bench) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     parser.add_argument("--quick", action="store_true", help="small loads; judge only what is counted")
+    if bench.resized:
+        parser.add_argument("--agents", type=int, metavar="N", help="so many agents (at least 3)")
 
 
 def _run(bench: Bench, given: argparse.Namespace) -> list[str]:
@@ -82,6 +87,8 @@ def _run(bench: Bench, given: argparse.Namespace) -> list[str]:
         raise NeedsError(
             "this needs root (network namespaces, eBPF)", remedy=f"sudo scripts/bench {bench.name}"
         )
+    if bench.resized and given.agents:
+        bench = bench.resized(max(LEAST_AGENTS, given.agents))
     bench.needs()
     net.sweep()
     began, told = time.monotonic(), machine.describe()

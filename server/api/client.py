@@ -16,6 +16,7 @@ from analytics.measurement import Flow
 from analytics.passive import Applications
 from analytics.report import PathDetail, Report
 from server.api.core import Status
+from server.api.mesh import Mark, MeshAsk, MeshRun
 from server.api.problem import Problem
 from server.errors import RefusedError, ServerAwayError
 
@@ -52,6 +53,22 @@ class Client:
         """What the applications' own sessions saw, graded, worst first."""
         return self._get("applications", Applications, **asked)
 
+    def run_mesh(self, ask: MeshAsk) -> MeshRun:
+        """Start tests on demand."""
+        return self._post("mesh/runs", ask, MeshRun)
+
+    def mesh_run(self, id_: str, *, since: int) -> MeshRun:
+        """How far they are, with the results from number ``since`` on."""
+        return self._get(f"mesh/runs/{quote(id_, safe='')}", MeshRun, since=since)
+
+    def marks(self) -> list[Mark]:
+        """What is marked as important."""
+        return self._get("mesh/marks", list[Mark])
+
+    def mark(self, mark: Mark) -> list[Mark]:
+        """Mark or unmark; gives what is marked then."""
+        return self._post("mesh/marks", mark, list[Mark])
+
     def export(self, out: Path, **asked: Parameter) -> int:
         """Write the export of all paths to ``out``, whole or not at all; gives its bytes."""
         body = self._ask("export/paths", asked).content
@@ -59,25 +76,25 @@ class Client:
         return len(body)
 
     def _get(self, path: str, kind: type[T], **asked: Parameter) -> T:
-        answer = self._ask(path, asked)
-        try:
-            return msgspec.json.decode(answer.content, type=kind)
-        except msgspec.DecodeError as error:
-            raise RefusedError(
-                f"GET {answer.url}: not the answer of a pathgrade server of this version ({error})",
-                remedy="check --url, and that command and server are of one version",
-            ) from error
+        return _read(self._ask(path, asked), kind)
+
+    def _post(self, path: str, body: msgspec.Struct, kind: type[T]) -> T:
+        with self._saying_where(path):
+            answer = httpx.post(
+                f"{self.url}/v1/{path}",
+                content=msgspec.json.encode(body),
+                headers={"Content-Type": "application/json"},
+                timeout=TIMEOUT_S,
+                trust_env=False,
+            )
+        return _read(_good(answer), kind)
 
     def _ask(self, path: str, asked: dict[str, Parameter]) -> httpx.Response:
         given = {name: value for name, value in asked.items() if value is not None}
         with self._saying_where(path):
             # Not through HTTP_PROXY: the server is most often on this host's loopback.
             answer = httpx.get(f"{self.url}/v1/{path}", params=given, timeout=TIMEOUT_S, trust_env=False)
-        if answer.is_success:
-            return answer
-        problem = _problem(answer)
-        what = f"{problem.title}: {problem.detail}" if problem.detail else problem.title
-        raise RefusedError(what, remedy=problem.remedy)
+        return _good(answer)
 
     @contextmanager
     def _saying_where(self, path: str) -> Iterator[None]:
@@ -96,13 +113,33 @@ class Client:
             ) from error
 
 
+def _good(answer: httpx.Response) -> httpx.Response:
+    """Give the answer back if it is one; else raise ``RefusedError`` with the server's words."""
+    if answer.is_success:
+        return answer
+    problem = _problem(answer)
+    what = f"{problem.title}: {problem.detail}" if problem.detail else problem.title
+    raise RefusedError(what, remedy=problem.remedy)
+
+
+def _read(answer: httpx.Response, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(answer.content, type=kind)
+    except msgspec.DecodeError as error:
+        raise RefusedError(
+            f"{answer.request.method} {answer.url}: not the answer of a pathgrade server of this version"
+            f" ({error})",
+            remedy="check --url, and that command and server are of one version",
+        ) from error
+
+
 def _problem(answer: httpx.Response) -> Problem:
     try:
         return msgspec.json.decode(answer.content, type=Problem)
     except msgspec.DecodeError:
         return Problem(
             status=answer.status_code,
-            title=f"GET {answer.url}: {answer.status_code} {answer.reason_phrase}",
+            title=f"{answer.request.method} {answer.url}: {answer.status_code} {answer.reason_phrase}",
             remedy="check --url: what answers there is not a pathgrade server",
         )
 

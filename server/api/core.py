@@ -31,6 +31,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     paths_measured: int  # of them, those with a reading (an unreachable one counts: it was tried)
     cycle: int | None  # start of the running or the latest cycle, s since 1970; None = none yet
     cycle_running: bool
+    cycle_s: int = 300  # from the start of one cycle to the start of the next
+    paths_put_off: int = (
+        0  # directed pairs that the budget had no room for in this cycle: they wait their turn
+    )
+    cycles_for_all: int = 1  # cycles like this one that visit every path
     rows: dict[str, int] = {}  # fact table -> rows kept
 
 

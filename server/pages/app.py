@@ -10,8 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
+from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api.core import ReportCore
+from server.api.mesh import MeshDoor
 from server.api.problem import Problem, ProblemError, problem_response
 from server.pages import render
 from server.pages import routes as pages
@@ -20,8 +22,8 @@ COMPRESS_FROM: Final = 1_000
 """Bytes of an answer below which compression saves nothing. Pages carry no secret that it could leak."""
 
 
-def report_app(core: ReportCore, *, version: str) -> FastAPI:
-    """Build the application of the report listener."""
+def report_app(core: ReportCore, *, version: str, mesh: MeshDoor | None = None) -> FastAPI:
+    """Build the application of the report listener; ``mesh``: with the routes that start tests."""
     # FastAPI's own documentation pages load scripts from a CDN: only the OpenAPI document is served.
     app = FastAPI(
         title="pathgrade", version=version, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
@@ -29,6 +31,8 @@ def report_app(core: ReportCore, *, version: str) -> FastAPI:
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM)
     app.include_router(api.router(core))
     app.include_router(pages.router(core))
+    if mesh is not None:
+        app.include_router(mesh_api.router(mesh))
     for error, handler in _HANDLERS.items():
         app.add_exception_handler(error, handler)
     return app

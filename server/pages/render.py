@@ -28,6 +28,7 @@ FILTERS: Final = {
     name: getattr(text, name)
     for name in (
         "age",
+        "age_of",
         "capacity",
         "clock",
         "duration",

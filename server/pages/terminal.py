@@ -15,16 +15,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analytics.measurement import Flow
+from analytics.measurement import Flow, Rung
 from analytics.passive import Application, Applications
 from analytics.report import PathDetail, PathRow, Report, Verdict
 from analytics.usage import By
 from server.api.core import Status
+from server.api.mesh import Mark, MeshResult, MeshRun
 from server.pages import text
 from server.pages.tables import LETTER_STYLE, Column, cell, draw, plain, plain_value
 from server.pages.views import HopGroup, HopLine, PathLine, Side, path_view, report_view
 
 FLOWS_BESIDE_HOPS: Final = 3
+MOST_RESULTS: Final = 20
+"""Of tests on demand that are listed; a terminal is no place for thousands."""
 
 
 def status(now: Status, verdict: Verdict) -> RenderableType:
@@ -34,6 +37,7 @@ def status(now: Status, verdict: Verdict) -> RenderableType:
         ("agents", f"{now.agents_online} of {now.agents_enrolled} online"),
         ("paths", f"{now.paths_measured} of {now.paths_expected} measured"),
         ("cycle", _cycle(now)),
+        *([("budget", _put_off(now))] if now.paths_put_off else []),
         ("rows", ", ".join(f"{count:,} {name}" for name, count in now.rows.items()) or "none"),
         ("server", f"pathgrade {now.version}, up since {text.clock(now.started_us)}"),
     ]
@@ -98,6 +102,41 @@ def _cycle(now: Status) -> str:
     return f"{state} {text.clock(now.cycle * 1_000_000)}"
 
 
+def _put_off(now: Status) -> str:
+    every = text.age(now.cycles_for_all * now.cycle_s)
+    return f"{now.paths_put_off} paths wait for a later cycle; each has its turn within about {every}"
+
+
+def mesh_run(run: MeshRun, width: int) -> RenderableType:
+    """Show what tests on demand found: what failed first, then the slowest."""
+    results = sorted(map(plain, run.results), key=_failed_then_slowest)
+    took_s = ((run.ended_us or run.started_us) - run.started_us) / 1e6
+    reached = sum(result.rung is not Rung.NONE for result in results)
+    told = f"{reached} of {text.plural(len(results), 'directed path')} reached in {took_s:.1f} s"
+    more = f"; {len(results) - MOST_RESULTS} more: --json has all" if len(results) > MOST_RESULTS else ""
+    return Group(draw(RESULT_COLUMNS, results[:MOST_RESULTS], width), Text(told + more, "dim"))
+
+
+def marks(found: Sequence[Mark]) -> RenderableType:
+    """List what is marked as important."""
+    if not found:
+        return Text("Nothing is marked: paths that changed go first, then the one that waits longest.", "dim")
+    return Group(*(Text(f"{one.agent} → {one.peer or 'everyone'}, both ways") for one in map(plain, found)))
+
+
+def _failed_then_slowest(result: MeshResult) -> tuple[bool, int, str, str]:
+    return (result.rung is not Rung.NONE, -(result.rtt_p50_us or 0), result.src, result.dst)
+
+
+RESULT_COLUMNS: Final[tuple[Column[MeshResult], ...]] = (
+    Column("path", lambda result: f"{result.src} → {result.dst}", side="left"),
+    Column("reached", lambda result: text.RUNG_SHORT[result.rung], side="left"),
+    Column("RTT", lambda result: text.ms(result.rtt_p50_us)),
+    Column("loss →", lambda result: text.loss(result.loss_bp)),
+    Column("", lambda result: result.error, side="left", wraps=True),
+)
+
+
 def _letter(row: PathRow | Application) -> Text:
     return Text(row.grade.letter.value, LETTER_STYLE[row.grade.letter])
 
@@ -132,7 +171,7 @@ PATH_COLUMNS: Final[tuple[Column[PathLine], ...]] = (
         from_width=96,
     ),
     Column("most of the time", _largest_leg, from_width=118, side="left"),
-    Column("age", lambda line: text.age(line.row.age_s), from_width=104),
+    Column("age", lambda line: text.age_of(line.row), from_width=104),
 )
 
 

@@ -192,6 +192,11 @@ def age(seconds: int) -> str:
     return f"{seconds // _S_PER_DAY}{NBSP}d"
 
 
+def age_of(row: PathRow) -> str:
+    """Write the age of a path, and that it is this old because the budget put its test off."""
+    return f"{age(row.age_s)}: budget" if row.put_off else age(row.age_s)
+
+
 def clock(us: int) -> str:
     """Write a moment in UTC to the second."""
     return datetime.fromtimestamp(us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -42,3 +42,23 @@ def importers(module: str) -> set[str]:
     statement = re.compile(rf"^\s*(from|import) {module}\b", re.MULTILINE)
     files = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
     return {str(path.relative_to(ROOT)) for path in files if statement.search(path.read_text())}
+
+
+@pytest.mark.parametrize("library", ["pydantic", "rich", "click", "dns", "pylibsrtp", "av", "scapy"])
+def test_a_running_agent_does_not_hold_what_it_does_not_use(library: str) -> None:
+    """Each is megabytes in a process that runs for months beside other people's work."""
+    program = (
+        "import sys, pathgrade\n"
+        "pathgrade.agent_run = lambda config: print(config)\n"
+        "sys.argv = ['pathgrade', 'agent', 'run', '--config', 'agent.toml']\n"
+        "try: pathgrade.main()\n"
+        "except SystemExit: pass\n"
+        "import agent.run, agent.mesh.pair, agent.passive.watch, ebpf.load\n"
+        "print(*(name.partition('.')[0] for name in sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    config, loaded = done.stdout.splitlines()
+    assert config == "agent.toml"
+    assert library not in loaded.split()

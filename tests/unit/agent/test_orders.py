@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent.errors import ServerSilentError, SignallingError
@@ -51,7 +52,9 @@ class Bench:
         self.started: asyncio.Queue[tuple[str, Link]] = asyncio.Queue()
         self.go_on = asyncio.Event()
         self.cancelled: list[str] = []
-        self.orders = Orders(self.tester, self.outbox, self.say)
+        self.orders = Orders(
+            self.tester, self.outbox, self.say, cpu_us=iter(range(10_000, 20_000, 30)).__next__
+        )
 
     async def say(self, message: wire.FromAgent) -> None:
         self.said.put_nowait(message)
@@ -83,11 +86,29 @@ def with_bench(tmp_path: Path) -> Callable[[Scenario], None]:
     return run
 
 
+def test_the_server_hears_what_it_plans_the_next_cycle_by(
+    with_bench: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        measured = {"sent": 300, "received": 270, "rtt_p50_us": 41_000}
+        made = result_of(order())
+        reading = msgspec.structs.replace(made.reading, **measured, error="broke off")
+        monkeypatch.setitem(globals(), "result_of", lambda _asked: Result(reading, [], refused=0))
+        bench.orders.take(order())
+        bench.go_on.set()
+        told = await bench.said.get()
+        assert told == wire.TestEnded(
+            test="t1", rung=Rung.LAN, error="broke off", rtt_p50_us=41_000, loss_bp=1_000, cpu_us=30
+        )
+
+    with_bench(scenario)
+
+
 def test_its_rows_are_on_disk_before_the_server_hears(with_bench: Callable[[Scenario], None]) -> None:
     async def scenario(bench: Bench) -> None:
         bench.orders.take(order())
         bench.go_on.set()
-        assert await bench.said.get() == wire.TestEnded(test="t1", rung=Rung.LAN)
+        assert await bench.said.get() == wire.TestEnded(test="t1", rung=Rung.LAN, cpu_us=30)
         waiting = bench.outbox.oldest()
         assert waiting is not None
         batch = check_batch(zlib.decompress(waiting.body, wbits=31))

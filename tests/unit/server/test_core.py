@@ -4,10 +4,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from analytics.batch import pack_batch
 from analytics.histogram import bucket
 from analytics.measurement import Flow, Hop, Letter, Reading, Rung, StampSource
 from analytics.usage import By
+from server.budget import Choice
+from server.history import remembered
+from server.schedule import Pair
 
 Run = Callable[[Callable[[Any], Any]], None]
 
@@ -67,6 +72,43 @@ def test_two_ends_readings_become_a_report(with_server: Run) -> None:
         assert [(member.name, member.online) for member in core.members()] == [("a", False), ("b", False)]
 
     with_server(scenario)
+
+
+def test_a_path_that_the_budget_put_off_says_so_and_is_not_stale(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        ended_us = time.time_ns() // 1000 - 1_500_000_000  # 25 min: stale, were it not for the budget
+        for src, dst in (("a", "b"), ("b", "a")):
+            reply = await site.enrol(src, f"site-{src}")
+            tables = {"readings": [reading(src, dst, 300, ended_us=ended_us)]}
+            body = pack_batch(agent=src, boot="6f1c0a2b9d3e4f50", batch=0, tables=tables)
+            assert (await site.send(reply.secret, body)).status_code == 200
+        core, planner = site.running.core, site.running.cycles.planner
+        assert [(row.put_off, row.grade.rule) for row in core.report("generic").paths] == [
+            (False, "any.stale.v1")
+        ] * 2
+        fleet = {name: f"site-{name}" for name in "abcdef"}
+        planner.take(
+            planner.ask(fleet), [Choice(Pair("a", "c"), full=False), Choice(Pair("b", "d"), full=False)]
+        )
+        status = core.status()
+        assert (status.paths_put_off, status.cycles_for_all) == (26, 8)
+        assert core.detail("a", "b", "generic").forward.put_off
+        assert all(row.put_off and row.grade.rule != "any.stale.v1" for row in core.report("generic").paths)
+
+    with_server(scenario)
+
+
+def test_after_a_restart_the_longest_waiting_is_still_first() -> None:
+    old = reading("b", "a", 300, ended_us=10_000_000)
+    new = msgspec.structs.replace(
+        old, src="a", dst="b", ended_us=11_000_000, capacity_kbps=1_000, received=270
+    )
+    known = remembered([old, new, reading("a", "c", 300, ended_us=5_000_000)])
+    assert [(pair, seen.tested_us, seen.full_us) for pair, seen in known.items()] == [
+        (Pair("a", "b"), 11_000_000, 11_000_000),
+        (Pair("a", "c"), 5_000_000, 0),
+    ]
+    assert known[Pair("a", "b")].loss_bp == 1_000
 
 
 def flow(process: str, window_us: int, **changes: Any) -> Flow:

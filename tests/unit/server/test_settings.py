@@ -75,3 +75,13 @@ def test_a_good_turn_secret_is_read(tmp_path: Path) -> None:
     settings = Settings.load(data=tmp_path, turn=["turn:h:1"], turn_secret_file=tmp_path / "secret")
     assert settings.turn_secret() == "0123456789abcdef0123456789abcdef"
     assert Settings.load(data=tmp_path).turn_secret() is None
+
+
+def test_a_plan_in_the_environment_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATHGRADE_PLAN", '{"probes": 60, "trains": 0}')
+    plan = Settings.load(data=tmp_path).plan
+    assert (plan.probes, plan.trains, plan.interval_us) == (60, 0, 25_000)
+    for wrong in ('{"probes": 0}', '{"probes": ', "sixty", '{"probes": "60"}'):
+        monkeypatch.setenv("PATHGRADE_PLAN", wrong)
+        with pytest.raises(SettingsError, match="plan"):
+            Settings.load(data=tmp_path)

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import httpx
+import msgspec
 import pytest
 
 from analytics.measurement import Letter
+from analytics.report import Report
+from server.api.core import Status
 from tests.unit.web.fleet import DETAIL, HEADLINE, MEMBERS, FixtureCore, serve, with_label
 
 PAGES = [
@@ -312,3 +315,19 @@ def test_an_unreachable_path_says_why() -> None:
     assert "Cannot connect: no rung of the ladder got through." in path
     assert "Not server reflexiveno answer" in path
     assert "hospital to hotel, not connected." in path
+
+
+def test_a_path_that_the_budget_put_off_says_so_beside_its_age() -> None:
+    class Waiting(FixtureCore):
+        def report(self, profile: str, at_us: int | None = None) -> Report:
+            made = super().report(profile, at_us)
+            rows = [msgspec.structs.replace(row, put_off=True, age_s=720) for row in made.paths]
+            return msgspec.structs.replace(made, paths=rows)
+
+        def status(self) -> Status:
+            return msgspec.structs.replace(super().status(), paths_put_off=30, cycles_for_all=8)
+
+    with serve(Waiting()) as url:
+        text = " ".join(Words(httpx.get(url).text).parts)
+    assert text.count("12\N{NO-BREAK SPACE}min: budget") == 30
+    assert "30 wait for a later cycle: the agents' budget sees all within 40\N{NO-BREAK SPACE}min" in text

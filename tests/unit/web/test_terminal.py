@@ -6,9 +6,11 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
+from analytics.measurement import Rung
 from analytics.passive import Applications
 from analytics.report import Report
 from analytics.usage import By
+from server.api.mesh import MeshResult, MeshRun
 from server.pages import terminal
 from tests.unit.web.fleet import MEMBERS, FixtureCore, hops, row
 
@@ -103,3 +105,29 @@ def test_what_other_hosts_say_reaches_the_terminal_as_text_only(draw) -> None:  
         for char in shown
         if not char.isprintable() and char not in "\n\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
     ] == []
+
+
+def test_what_waits_for_the_budget_is_said() -> None:
+    made = CORE.report("pacs")
+    waiting = msgspec.structs.replace(made.paths[0], put_off=True, age_s=720)
+    assert "12\N{NO-BREAK SPACE}min: budget" in drawn(
+        terminal.report(msgspec.structs.replace(made, paths=[waiting]), 200)
+    )
+    status = msgspec.structs.replace(CORE.status(), paths_put_off=26, cycles_for_all=8)
+    assert "26 paths wait for a later cycle" in drawn(terminal.status(status, made.verdict))
+    assert "budget" not in drawn(terminal.status(CORE.status(), made.verdict))
+
+
+def test_results_on_demand_are_failures_first_then_the_slowest_and_harmless() -> None:
+    results = [
+        MeshResult(src="a", dst="b", rung=Rung.LAN, rtt_p50_us=200, loss_bp=0),
+        MeshResult(src="b", dst="a", rung=Rung.SRFLX, rtt_p50_us=41_000),
+        MeshResult(src="c", dst="a", rung=Rung.NONE, error=EVIL),
+    ]
+    run = MeshRun(id="r", pairs=2, pairs_ended=2, started_us=1_000_000, ended_us=2_500_000, results=results)
+    out = drawn(terminal.mesh_run(run, 200))
+    assert [line.split(" ")[0] for line in out.splitlines()[1:4]] == ["c", "b", "a"]
+    assert "2 of 3 directed paths reached in 1.5 s" in out
+    assert "\x1b]0" not in out
+    many = msgspec.structs.replace(run, results=results * 10)
+    assert "10 more: --json has all" in drawn(terminal.mesh_run(many, 200))

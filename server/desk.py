@@ -1,0 +1,75 @@
+"""Where people ask for tests, and say which paths matter: ``server.api.mesh.MeshDoor``."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from server.api.mesh import Mark, MeshAsk, MeshRun
+from server.audit import Audit
+from server.cycles import Cycles
+from server.errors import DemandError
+from server.hub import Hub
+from server.schedule import Pair
+from server.state import State
+
+
+class Desk:
+    """Everything on the event loop, but for the state's small writes."""
+
+    def __init__(self, state: State, hub: Hub, cycles: Cycles, audit: Audit) -> None:
+        self._state = state
+        self._hub = hub
+        self._cycles = cycles
+        self._audit = audit
+        self._apply_marks()
+
+    def run(self, ask: MeshAsk) -> MeshRun:
+        """As ``MeshDoor``."""
+        pairs = self._all() if ask.all else [self._pair(ask)]
+        run = self._cycles.demand(pairs, fleet=ask.all)
+        self._audit.demand("all agents" if ask.all else f"{ask.src} {ask.dst}", run=run.id, pairs=len(pairs))
+        return run.told()
+
+    def run_of(self, id_: str, since: int) -> MeshRun | None:
+        """As ``MeshDoor``."""
+        run = self._cycles.run_of(id_)
+        return run.told(since=since) if run is not None else None
+
+    def marks(self) -> list[Mark]:
+        """As ``MeshDoor``."""
+        return [Mark(agent=agent, peer=peer or None) for agent, peer in self._state.marks()]
+
+    def mark(self, mark: Mark) -> list[Mark]:
+        """As ``MeshDoor``."""
+        for name in (mark.agent, *([mark.peer] if mark.peer else [])):
+            self._require(
+                name in {agent.name for agent in self._state.agents()}, f"no agent is called {name!r}"
+            )
+        self._require(mark.agent != mark.peer, "an agent has no path to itself")
+        ends = sorted((mark.agent, mark.peer)) if mark.peer else [mark.agent, ""]
+        self._state.mark(ends[0], ends[1], important=mark.important)
+        self._audit.mark(" ".join(filter(None, ends)), important=mark.important)
+        self._apply_marks()
+        return self.marks()
+
+    def _apply_marks(self) -> None:
+        marked = {Pair(agent, peer) if peer else agent for agent, peer in self._state.marks()}
+        self._cycles.planner.important = marked
+
+    def _all(self) -> list[Pair]:
+        online = sorted(self._hub.mesh_sites())
+        self._require(len(online) > 1, f"{len(online)} agents are online and take part in tests")
+        return [Pair(*pair) for pair in combinations(online, 2)]
+
+    def _pair(self, ask: MeshAsk) -> Pair:
+        self._require(bool(ask.src and ask.dst), "a run needs src and dst, or all")
+        self._require(ask.src != ask.dst, "an agent has no path to itself")
+        online = self._hub.mesh_sites()
+        for name in (ask.src, ask.dst):
+            self._require(name in online, f"{name!r} is not online, or takes no part in tests")
+        return Pair(*sorted((str(ask.src), str(ask.dst))))
+
+    @staticmethod
+    def _require(holds: bool, why: str) -> None:
+        if not holds:
+            raise DemandError(why, remedy="pathgrade status and GET /v1/agents name the agents")

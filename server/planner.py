@@ -1,0 +1,108 @@
+"""What the server knows for planning cycles: histories, marks, what tests cost; and the cycle that it chose.
+
+Keeps state and nothing else: what is chosen from it is up to ``server.budget``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+from typing import Final, NamedTuple
+
+from analytics.measurement import Rung
+from analytics.wire import ProbePlan, TestEnded
+from server.budget import Budget, Choice, Depths, Fleet, choose, cost_of, cycles_to_see_all, learned
+from server.history import History, Outcome, after, worse
+from server.schedule import Pair
+
+_SEEDS: Final = 2**32
+
+
+class Asked(NamedTuple):
+    """All that a choice is made from, taken at one moment: it may be made in a thread."""
+
+    fleet: Fleet
+    already: Mapping[Pair, bool]
+    seed: int
+
+
+class Planner:
+    """Plans cycles, one after the other. For one thread, but for ``choose``."""
+
+    def __init__(self, depths: Depths, budget: Budget, random: Random) -> None:
+        self.depths = depths
+        self.important: set[str | Pair] = set()
+        self.history: dict[Pair, History] = {}
+        self.cycles_for_all = 1
+        self._budget = budget
+        self._random = random
+        self._chosen: dict[Pair, bool] = {}  # of the running or the latest cycle: pair -> in full
+        self._sites: dict[str, str] = {}
+        self._dearness: dict[str, float] = {}
+
+    def ask(self, sites: Mapping[str, str], *, joining: bool = False) -> Asked:
+        """Collect what the next choice is made from; ``joining``: more for the cycle that runs."""
+        fleet = Fleet(
+            sites=dict(sites),
+            history=self.history.copy(),
+            important=frozenset(self.important),
+            dearness=self._dearness.copy(),
+        )
+        return Asked(fleet, self._chosen.copy() if joining else {}, self._random.randrange(_SEEDS))
+
+    def choose(self, asked: Asked) -> list[Choice]:
+        """Choose; takes a second for a thousand agents."""
+        return choose(asked.fleet, self.depths, self._budget, seed=asked.seed, already=asked.already)
+
+    def take(self, asked: Asked, choices: list[Choice]) -> list[Pair]:
+        """Make a choice the cycle's own, or add it to it; returns its pairs, those that matter first."""
+        self._chosen = {**asked.already, **dict(choices)}
+        self._sites = dict(asked.fleet.sites)
+        self._doubt_what_was_not_tested()
+        pairs = len(self._sites) * (len(self._sites) - 1) // 2
+        self.cycles_for_all = cycles_to_see_all(pairs, len(self._chosen))
+        return [choice.pair for choice in choices]
+
+    def plan_of(self, pair: Pair) -> ProbePlan:
+        """Say how deeply this cycle tests a pair."""
+        return self.depths.full if self._chosen.get(pair) else self.depths.light
+
+    def puts_off(self, one: str, other: str) -> bool:
+        """Say whether the budget had no room for a pair in this cycle."""
+        both_in = one in self._sites and other in self._sites
+        return both_in and Pair(*sorted((one, other))) not in self._chosen
+
+    def put_off(self) -> int:
+        """Count the pairs that the budget had no room for in this cycle."""
+        return max(0, len(self._sites) * (len(self._sites) - 1) // 2 - len(self._chosen))
+
+    def note(self, pair: Pair, plan: ProbePlan, ends: Mapping[str, TestEnded], at_us: int) -> None:
+        """Learn from a test that both ends have ended."""
+        outcomes = [_outcome(ends[agent], at_us, full=plan == self.depths.full) for agent in pair]
+        self.history[pair] = after(self.history.get(pair), worse(*outcomes))
+        for agent in pair:
+            self._learn(agent, plan, ends[agent])
+
+    def _doubt_what_was_not_tested(self) -> None:
+        """Go back to the estimate, step by step, where a host became too dear for any test."""
+        tested = {agent for pair in self._chosen for agent in pair}
+        for agent in self._dearness.keys() - tested:
+            self._dearness[agent] = learned(self._dearness[agent], estimated_us=1, measured_us=1)
+
+    def _learn(self, agent: str, plan: ProbePlan, ended: TestEnded) -> None:
+        if ended.cpu_us is not None and ended.rung is not Rung.NONE:
+            self._dearness[agent] = learned(
+                self._dearness.get(agent, 1.0),
+                estimated_us=cost_of(plan).cpu_us,
+                measured_us=ended.cpu_us,
+            )
+
+
+def _outcome(ended: TestEnded, at_us: int, *, full: bool) -> Outcome:
+    return Outcome(
+        at_us=at_us,
+        full=full,
+        rung=Rung.NONE if ended.error else ended.rung,
+        rtt_us=ended.rtt_p50_us,
+        loss_bp=ended.loss_bp,
+    )

@@ -1,0 +1,78 @@
+"""A test on demand, as a person asks for it, while the server's own cycle runs."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from lab import net, product
+from lab.network import open_lab
+from lab.product import pathgrade
+from lab.report import Reader
+
+pytestmark = pytest.mark.lab
+
+SCENARIO = Path(__file__).parent / "two_sites.toml"
+NAME = f"d{os.getpid()}"
+ANSWER_S = 3.0
+RUNS = 5
+
+
+@pytest.fixture(scope="module")
+def lab():
+    lab = open_lab(SCENARIO, NAME, report=True)
+    try:
+        product.start_turn(lab)
+        product.start_server(lab)
+        product.start_agents(lab)
+        lab.begin()
+        reader = Reader(lab.url)
+        lab.parts.wait_until(
+            lambda: (reader.status() or {}).get("cycle_running", False), what="a cycle starts", at_most_s=20
+        )
+        yield lab
+    finally:
+        lab.down()
+    assert [name for name in net.existing() if name.startswith(f"pg-{NAME}-")] == []
+
+
+def asked(lab, *words):
+    """Run the command; what it printed, and how long a person waited."""
+    began_s = time.monotonic()
+    command = [pathgrade(), "mesh", *words, "--url", lab.url, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(done.stdout), time.monotonic() - began_s
+
+
+def test_a_punched_pair_answers_within_three_seconds_in_the_middle_of_a_cycle(lab):
+    waits_s = []
+    for _ in range(RUNS):
+        assert Reader(lab.url).status()["cycle_running"]
+        run, waited_s = asked(lab, "run", "east-1", "open-1")
+        waits_s.append(waited_s)
+        assert [(result["rung"], result["error"]) for result in run["results"]] == [("srflx", "")] * 2
+        # 10 + 5 + 3 + 2 ms of cables, and 7 ms of the fault that the scenario has.
+        assert all(20_000 <= result["rtt_p50_us"] <= 29_000 for result in run["results"])
+    print(f"\none pair on demand: {', '.join(f'{s:.2f}' for s in waits_s)} s")  # noqa: T201  # the figure asked for
+    assert max(waits_s) <= ANSWER_S
+
+
+def test_all_pairs_are_tested_and_the_cycle_goes_on_to_its_end(lab):
+    run, waited_s = asked(lab, "run", "--all")
+    assert (run["pairs"], len(run["results"])) == (6, 12)
+    assert [result for result in run["results"] if result["rung"] == "none"] == []
+    print(f"\nsix pairs on demand, two of them relayed: {waited_s:.2f} s")  # noqa: T201  # as above
+    reader = Reader(lab.url)
+    lab.parts.wait_until(
+        lambda: not reader.status()["cycle_running"], what="the cycle ends", at_most_s=120, look_every_s=0.5
+    )
+    log = (lab.folder / "server.log").read_text()
+    assert "skipped=0" in log
+    assert "Traceback" not in log
+    tested = {(row["src"], row["dst"]): row for row in reader.report("generic")["paths"]}
+    assert len(tested) == 12
+    assert (
+        tested["east-1", "open-1"]["capacity_kbps"] is not None
+    )  # the cycle's own test, in full, came again
