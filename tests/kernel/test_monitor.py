@@ -23,8 +23,8 @@ from ebpf.btf import Btf, read_btf
 from ebpf.check import PURPOSES
 from ebpf.compiled import Programs
 from ebpf.errors import CompileError, HookAbsentError, LayoutError, LoadError
-from ebpf.events import RUN, SessionEvent, decode_run
-from ebpf.hooks import OPTIONAL, shown
+from ebpf.events import RUN, OwnerEvidence, SessionEvent, decode_run
+from ebpf.hooks import OPTIONAL, hook_of, shown
 from ebpf.library import possible_cpus
 from ebpf.load import Monitor, open_monitor
 
@@ -36,7 +36,16 @@ STORM = 401  # a prime, which no batch size hits by chance
 SMALL_RING = 64 * 1024
 EXIT = b"\x95" + bytes(7)  # BPF_EXIT, and nothing before it
 STAND_IN = "tp_btf:tcp_rcv_space_adjust"
-HOOKS = {shown(program) for program in PURPOSES} - {STAND_IN}
+ALL_HOOKS = {shown(program) for program in PURPOSES}
+SYMBOLS = Path("/proc/kallsyms").read_text()
+ABSENT = {
+    shown(program): f"this kernel has no {shown(program)}: {cost}"
+    for program, cost in OPTIONAL.items()
+    if f" __traceiter_{hook_of(program)}\n" not in SYMBOLS
+}
+"""What is said of the hooks that this kernel's own table of symbols lacks: none since Linux 6.3."""
+UNUSED = ABSENT or {STAND_IN: "not needed beside sock_recv_length"}
+HOOKS = ALL_HOOKS - set(UNUSED)
 
 
 def seen(monitor: Monitor) -> int:
@@ -103,6 +112,36 @@ def test_a_kernel_without_the_io_hooks_is_still_watched(
         True,
         True,
     ]
+
+
+WRITER = (
+    "import socket, sys; l = socket.create_server(('127.0.0.1', 7300)); print('ready', flush=True)\n"
+    "a, _ = l.accept(); a.sendall(b'x'); print('written', flush=True); sys.stdin.readline(); a.close()"
+)
+TAKER = (
+    "import socket; c = socket.create_connection(('127.0.0.1', 7300)); c.recv(1)\n"
+    "print('read', flush=True); c.recv(1)"
+)
+
+
+@pytest.mark.parametrize("io_hooks", [True, False])
+def test_who_accepts_and_only_writes_is_named_late_without_the_io_hooks(
+    io_hooks: bool, *, cable: Any, cache: Path, start: Start, collect: Collect, alter: Callable[..., None]
+) -> None:
+    """Before Linux 6.3: by the next look at the file tables, or by its close. Since then by the write."""
+    if not io_hooks:
+        alter(*OPTIONAL, hook_type=0)
+    server = start(cable.left.code(WRITER), ready="ready")
+    with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
+        start(cable.left.code(TAKER), ready="read")
+        assert server.stdout is not None
+        assert server.stdout.readline() == "written\n"
+        (held,) = (event for event in monitor.snapshot() if event.local_port == 7300 and event.remote_port)
+        server.communicate("go\n")
+        (closed,) = (event for event in collect(monitor, 2, port=7300) if event.local_port == 7300)
+    written = OwnerEvidence.IO if io_hooks and not ABSENT else None
+    assert (held.pid, held.owner_evidence) == (server.pid, written or OwnerEvidence.FILE_TABLE)
+    assert (closed.pid, closed.owner_evidence) == (server.pid, written or OwnerEvidence.CLOSE)
 
 
 def test_a_raw_socket_is_no_session(cable: Any, cache: Path) -> None:
@@ -269,9 +308,10 @@ def test_a_bad_cache_is_rebuilt(
 
 def test_a_good_cache_is_not_rebuilt(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     open_monitor(netns=None, cache=cache).close()
+    caplog.clear()
     with caplog.at_level(logging.INFO, logger="ebpf.load"):
         open_monitor(netns=None, cache=cache).close()
-    assert caplog.text == ""
+    assert caplog.messages == list(ABSENT.values())
 
 
 def test_programs_from_the_cache_need_no_type_to_be_looked_up(
@@ -306,9 +346,9 @@ def test_the_check_finds_everything_in_order_and_leaves_nothing(cache: Path) -> 
     before = objects_of_me()
     found = {one.name: one for one in check.check(cache)}
     assert [one for one in found.values() if not one.ok] == []
-    assert {name for name in found if ":" in name} == HOOKS | {STAND_IN}
+    assert {name for name in found if ":" in name} == ALL_HOOKS
     assert all(found[hook].seen.startswith("attached: ") for hook in HOOKS)
-    assert found[STAND_IN].seen == "not needed beside sock_recv_length"
+    assert {hook: found[hook].seen for hook in UNUSED} == UNUSED
     assert found["delivery"].seen == "one session over loopback: both ends told, with their owner"
     assert objects_of_me() == before
 
