@@ -161,6 +161,33 @@ def test_a_raw_socket_is_no_session(cable: Any, cache: Path) -> None:
         raw.communicate("\n")
 
 
+def test_a_handshake_that_ends_on_two_cpus_at_once_is_one_session(
+    cable: Any, cache: Path, start: Start, collect: Collect, built: Callable[[str], Path]
+) -> None:
+    """The kernel makes two sockets, counts both (PassiveOpens), and throws one away."""
+    ends = ("203.0.113.1", "203.0.113.2", 7301)
+    twice = start(cable.left.argv(built("twice"), "twice0", *ends), ready="ready")
+    cable.left.run(["ip", "-n", cable.left.name, "address", "add", f"{ends[0]}/24", "dev", "twice0"])
+    cable.left.run(["ip", "-n", cable.left.name, "link", "set", "twice0", "up"])
+    assert twice.stdin is not None
+    assert twice.stdout is not None
+    sessions, before = 0, passive_opens(cable.left)
+    with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
+        while passive_opens(cable.left) - before == sessions:
+            twice.stdin.write("go\n")
+            twice.stdin.flush()
+            sessions += int(twice.stdout.readline())
+        told = collect(monitor, sessions, port=7301)
+        assert (len(told), seen(monitor), lost(monitor)) == (sessions, sessions, 0)
+
+
+def passive_opens(namespace: Any) -> int:
+    """Sockets made for handshakes that ended, by the kernel's count (RFC 4022)."""
+    text = namespace.run(namespace.argv("cat", "/proc/net/snmp"))
+    names, values = (line.split() for line in text.splitlines() if line.startswith("Tcp:"))
+    return int(values[names.index("PassiveOpens")])
+
+
 def test_only_the_namespace_asked_for(cable: Any, cache: Path, collect: Collect) -> None:
     with (
         open_monitor(netns=cable.left.inode, cache=cache) as left,
