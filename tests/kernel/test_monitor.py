@@ -144,6 +144,34 @@ def test_who_accepts_and_only_writes_is_named_late_without_the_io_hooks(
     assert (closed.pid, closed.owner_evidence) == (server.pid, written or OwnerEvidence.CLOSE)
 
 
+READER_AND_WRITER = (
+    "import os, socket; l = socket.create_server(('127.0.0.1', 7302)); print('ready', flush=True)\n"
+    "a, _ = l.accept(); a.recv(1); child = os.fork()\n"
+    "if not child: a.sendall(b'x'); a.recv(1); a.close(); os._exit(0)\n"
+    "a.close(); print(child, flush=True); os.waitpid(child, 0)"
+)
+ASKER = (
+    "import socket; c = socket.create_connection(('127.0.0.1', 7302)); c.sendall(b'x')\nc.recv(1); c.close()"
+)
+
+
+@pytest.mark.parametrize("io_hooks", [True, False])
+def test_who_only_writes_takes_no_session_over_without_the_io_hooks(
+    io_hooks: bool, *, cable: Any, cache: Path, start: Start, collect: Collect, alter: Callable[..., None]
+) -> None:
+    """Before Linux 6.3 it stays with who read the question. The end of file is no read either."""
+    if not io_hooks:
+        alter(*OPTIONAL, hook_type=0)
+    server = start(cable.left.code(READER_AND_WRITER), ready="ready")
+    with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
+        start(cable.left.code(ASKER))
+        assert server.stdout is not None
+        child = int(server.stdout.readline())
+        (answered,) = (event for event in collect(monitor, 2, port=7302) if event.local_port == 7302)
+    owner = child if io_hooks and not ABSENT else server.pid
+    assert (answered.pid, answered.owner_evidence) == (owner, OwnerEvidence.IO)
+
+
 def test_a_raw_socket_is_no_session(cable: Any, cache: Path) -> None:
     code = "s = socket.socket(2, 3, 6); s.connect(('127.0.0.1', 80)); print('up', flush=True); input()"
     with (
