@@ -33,7 +33,6 @@ from ebpf.errors import (
 from ebpf.events import SessionEvent, decode_run
 from ebpf.hooks import OPTIONAL, STAND_IN, hook_of, kind_of, shown
 from ebpf.layout import BITS, STRUCTS
-from ebpf.library import LIBRARY, BpfLibrary
 from ebpf.load import RING_BYTES, Monitor, attach_one, fitting_programs, make_maps, open_monitor
 
 PURPOSES: Final = {
@@ -153,11 +152,6 @@ def _bcc() -> str:
     return f"bcc {bcc.version} in {bcc.folder}"
 
 
-def _library() -> str:
-    BpfLibrary()
-    return LIBRARY
-
-
 _HOST: Final[dict[str, Callable[[], str]]] = {
     "kernel": lambda: machine(platform.machine()),
     "capabilities": _capabilities,
@@ -165,7 +159,6 @@ _HOST: Final[dict[str, Callable[[], str]]] = {
     "type information": _type_information,
     "struct members": lambda: fields(Btf(read_btf())),
     "compiler": _bcc,
-    "loader": _library,
 }
 """What is looked at -> how."""
 
@@ -203,28 +196,27 @@ def _each_alone(cache: Path) -> list[Finding]:
     with ExitStack() as opened:
         try:
             programs = fitting_programs(cache)
-            library = BpfLibrary()
-            maps = make_maps(library, programs, opened, ring_bytes=RING_BYTES)
+            maps = make_maps(programs, opened, ring_bytes=RING_BYTES)
         except EbpfError as error:
             return [Finding("programs", False, str(error), error.remedy)]
         done = Finding("programs", True, f"{len(programs.programs)} compiled, {len(maps)} maps made", "")
-        return [done, *_tried(library, programs, list(maps.values()))]
+        return [done, *_tried(programs, list(maps.values()))]
 
 
-def _tried(library: BpfLibrary, programs: Programs, maps: list[int]) -> Iterator[Finding]:
+def _tried(programs: Programs, maps: list[int]) -> Iterator[Finding]:
     there = {program.name for program in programs.programs if program.hook_type}
     for program in programs.programs:
         beside = STAND_IN.get(program.name)
         if beside in there:
             yield Finding(shown(program.name), True, f"not needed beside {hook_of(beside)}", "")
         else:
-            yield _tried_one(library, program, maps)
+            yield _tried_one(program, maps)
 
 
-def _tried_one(library: BpfLibrary, program: ProgramSpec, maps: list[int]) -> Finding:
+def _tried_one(program: ProgramSpec, maps: list[int]) -> Finding:
     try:
         with ExitStack() as opened:
-            attach_one(library, program, opened, maps)
+            attach_one(program, opened, maps)
     except HookAbsentError as error:
         return _absent(program.name, str(error), error.remedy)
     except EbpfError as error:

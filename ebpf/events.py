@@ -228,7 +228,7 @@ class Counters(NamedTuple):
 
     seen: tuple[int, ...]  # closes, by CPU
     lost: tuple[int, ...]  # of them, those that found the ring full, by CPU
-    missed: int  # runs of a program that the kernel left out (recursion_misses), all programs
+    missed: int  # runs of a program left out by the kernel (recursion_misses), or without room for a session
 
 
 class SessionSource(Protocol):

@@ -2,7 +2,7 @@
 
 ::
 
-    programs/*.c ─ compile.py (a child, bcc, LLVM) ─ compiled.py ─ library.py (bpf(2), no LLVM)
+    programs/*.c ─ compile.py (a child, bcc, LLVM) ─ compiled.py ─ objects.py (bpf(2), no LLVM)
                                                                      │ BTF tracepoints       │ iter/task_file
                                                                    ring.py                   │
                                                                      └── Monitor.drain() ────┴── .snapshot()
@@ -23,7 +23,7 @@ from typing import Final, Literal, NamedTuple, Self
 
 import msgspec
 
-from ebpf import compiled
+from ebpf import compiled, objects
 from ebpf.btf import btf_digest
 from ebpf.capabilities import require_capabilities
 from ebpf.compile import find_bcc
@@ -31,7 +31,6 @@ from ebpf.compiled import Programs, ProgramSpec
 from ebpf.errors import CompileError, LoadError
 from ebpf.events import RECORD, Counters, OwnerFacts, SessionEvent, decode
 from ebpf.hooks import OPTIONAL, STAND_IN, TASK_FILE, shown
-from ebpf.library import BpfLibrary
 from ebpf.owners import OWNER, decode_owner
 from ebpf.ring import Ring
 
@@ -41,7 +40,7 @@ RING_BYTES: Final = 2 * 1024 * 1024
 COMPILE_LIMIT_S: Final = 180
 """A compilation takes half a second, and up to 70 s in an emulated machine whose host is busy."""
 
-_SEEN, _LOST = 0, 1  # entries of the map "counters"
+_SEEN, _LOST, _CROWDED_OUT = 0, 1, 2  # entries of the map "counters"
 _NETNS, _TICK_US = 0, 1  # entries of the map "settings"
 
 _COARSE_CLOCK: Final = 6  # CLOCK_MONOTONIC_COARSE, which Python does not name
@@ -58,15 +57,14 @@ def open_monitor(*, netns: int | None, cache: Path, ring_bytes: int = RING_BYTES
     """
     require_capabilities()
     programs = fitting_programs(cache)
-    library = BpfLibrary()
     with ExitStack() as opened:
-        maps = make_maps(library, programs, opened, ring_bytes=ring_bytes)
-        library.write_u64(maps["settings"], _NETNS, netns or 0)
-        library.write_u64(maps["settings"], _TICK_US, tick_us())
+        maps = make_maps(programs, opened, ring_bytes=ring_bytes)
+        objects.write_u64(maps["settings"], _NETNS, netns or 0)
+        objects.write_u64(maps["settings"], _TICK_US, tick_us())
         ring = _map_ring(maps["events"], opened, ring_bytes=ring_bytes)
-        attached = _attach(library, programs, opened, list(maps.values()))
-        library.run_iterator(attached[TASK_FILE].link)
-        return Monitor(library, ring, maps=maps, attached=attached, opened=opened.pop_all())
+        attached = _attach(programs, opened, list(maps.values()))
+        objects.run_iterator(attached[TASK_FILE].link)
+        return Monitor(ring, maps=maps, attached=attached, opened=opened.pop_all())
 
 
 class Attached(NamedTuple):
@@ -82,16 +80,9 @@ class Monitor:
     source: Literal["ebpf"] = "ebpf"
 
     def __init__(
-        self,
-        library: BpfLibrary,
-        ring: Ring,
-        *,
-        maps: dict[str, int],
-        attached: dict[str, Attached],
-        opened: ExitStack,
+        self, ring: Ring, *, maps: dict[str, int], attached: dict[str, Attached], opened: ExitStack
     ) -> None:
         """Take over from ``open_monitor``: descriptors by name; ``opened`` ends all."""
-        self._library = library
         self._ring = ring
         self._maps = maps
         self._attached = attached
@@ -108,20 +99,21 @@ class Monitor:
 
     def snapshot(self) -> list[SessionEvent]:
         """As ``SessionSource``."""
-        return decode(self._library.run_iterator(self._attached[TASK_FILE].link))
+        return decode(objects.run_iterator(self._attached[TASK_FILE].link))
 
     def owner(self, pid: int, started_ns: int) -> OwnerFacts | None:
         """As ``SessionSource``."""
-        value = self._library.read_entry(self._maps["owners"], pid, OWNER.size)
+        value = objects.read_entry(self._maps["owners"], pid, OWNER.size)
         return decode_owner(value, started_ns=started_ns) if value else None
 
     def counters(self) -> Counters:
         """As ``SessionSource``."""
         counts = self._maps["counters"]
         return Counters(
-            seen=self._library.read_per_cpu_u64(counts, _SEEN),
-            lost=self._library.read_per_cpu_u64(counts, _LOST),
-            missed=sum(self._library.missed(one.program) for one in self._attached.values()),
+            seen=objects.read_per_cpu_u64(counts, _SEEN),
+            lost=objects.read_per_cpu_u64(counts, _LOST),
+            missed=sum(objects.missed(one.program) for one in self._attached.values())
+            + sum(objects.read_per_cpu_u64(counts, _CROWDED_OUT)),
         )
 
     @property
@@ -198,14 +190,12 @@ def _run_compiler(path: Path) -> None:
         ) from error
 
 
-def make_maps(
-    library: BpfLibrary, programs: Programs, opened: ExitStack, *, ring_bytes: int
-) -> dict[str, int]:
+def make_maps(programs: Programs, opened: ExitStack, *, ring_bytes: int) -> dict[str, int]:
     """Make the maps, in the order in which the programs number them. Raises LoadError."""
     maps = {}
     for spec in programs.maps:
         entries = ring_bytes if spec.name == "events" else spec.entries
-        maps[spec.name] = library.create_map(msgspec.structs.replace(spec, entries=entries))
+        maps[spec.name] = objects.create_map(msgspec.structs.replace(spec, entries=entries))
         opened.callback(os.close, maps[spec.name])
     return maps
 
@@ -222,9 +212,7 @@ def _map_ring(descriptor: int, opened: ExitStack, *, ring_bytes: int) -> Ring:
     return ring
 
 
-def _attach(
-    library: BpfLibrary, programs: Programs, opened: ExitStack, maps: list[int]
-) -> dict[str, Attached]:
+def _attach(programs: Programs, opened: ExitStack, maps: list[int]) -> dict[str, Attached]:
     """Load every program and attach it to the hook that its name says."""
     there = {program.name for program in programs.programs if program.hook_type}
     attached = {}
@@ -232,15 +220,15 @@ def _attach(
         if program.name in OPTIONAL and program.name not in there:
             _log.warning("this kernel has no %s: %s", shown(program.name), OPTIONAL[program.name])
         elif STAND_IN.get(program.name) not in there:
-            attached[program.name] = attach_one(library, program, opened, maps)
+            attached[program.name] = attach_one(program, opened, maps)
     return attached
 
 
-def attach_one(library: BpfLibrary, program: ProgramSpec, opened: ExitStack, maps: list[int]) -> Attached:
+def attach_one(program: ProgramSpec, opened: ExitStack, maps: list[int]) -> Attached:
     """Load one program and attach it, until ``opened`` ends. Raises LoadError, AttachError."""
-    loaded = library.load(program, maps)
+    loaded = objects.load(program, maps)
     opened.callback(os.close, loaded)
-    link = library.attach(program.name, loaded)
+    link = objects.attach(program.name, loaded)
     opened.callback(os.close, link)
     return Attached(loaded, link)
 

@@ -19,11 +19,13 @@ Weakly ordered machines would need a barrier that Python has not; bcc's own read
 from __future__ import annotations
 
 import mmap
+import struct
 from typing import Final
 
 _BUSY: Final = 1 << 31
 _HEADER_SIZE: Final = 8
-_WORD: Final = 4
+_LENGTH: Final = struct.Struct("=I")
+_WORD: Final = _LENGTH.size
 
 
 class Ring:
@@ -33,6 +35,7 @@ class Ring:
         """Map the ring: ``ring_bytes`` is a power of two and of whole pages. Raises OSError."""
         self._size = ring_bytes
         self._record_size = record_size
+        self._whole = _LENGTH.pack(record_size)
         self._stride = _HEADER_SIZE + (record_size + 7) // 8 * 8
         page = mmap.PAGESIZE
         self._consumer_pages = mmap.mmap(descriptor, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
@@ -72,23 +75,22 @@ class Ring:
     def _finished(self, start: int, end: int) -> int:
         """Count the records from ``start`` that are completely written."""
         first, step = start % self._size // _WORD, self._stride // _WORD
-        before_wrap = self._words[first : first + (end - start) // _WORD : step].tolist()
-        past_end = first + len(before_wrap) * step - self._size // _WORD
-        lengths = before_wrap
-        if len(lengths) * self._stride < end - start:
-            lengths += self._words[past_end : (end % self._size) // _WORD : step].tolist()
-        whole = lengths.count(self._record_size)
-        if whole == len(lengths):
-            return whole
+        lengths = bytes(self._words[first : first + (end - start) // _WORD : step])
+        past_end = first + len(lengths) // _WORD * step - self._size // _WORD
+        if len(lengths) // _WORD * self._stride < end - start:
+            lengths += bytes(self._words[past_end : (end % self._size) // _WORD : step])
+        count = len(lengths) // _WORD
+        if lengths == self._whole * count:
+            return count
         return self._whole_at_first(lengths)
 
-    def _whole_at_first(self, lengths: list[int]) -> int:
+    def _whole_at_first(self, lengths: bytes) -> int:
         """Count up to the first that is being written. Our programs never discard, and write one size."""
-        for count, length in enumerate(lengths):
+        for count, (length,) in enumerate(_LENGTH.iter_unpack(lengths)):
             if length & _BUSY:
                 return count
             assert length == self._record_size, f"ring record of {length:#x} bytes"
-        return len(lengths)
+        return len(lengths) // _WORD
 
     def _copy(self, start: int, length: int) -> bytes:
         first = start % self._size

@@ -20,6 +20,9 @@ from ebpf.events import FORMATS, GROUP_SIZE, RECORD, RING_HEADER, RUN, Opener, S
 Columns = Callable[[str], Sequence[int]]
 """Name of a numeric field of ``SessionEvent`` after its group -> that field of each session."""
 
+Run = bytes | memoryview
+"""Records as ``SessionSource.drain`` gives them, or some of them."""
+
 Key = tuple[int, int]
 """``SessionEvent.key``."""
 
@@ -78,13 +81,14 @@ def group_of(event: SessionEvent) -> Group:
     return Group._make(event[: len(Group._fields)])
 
 
-def pieces(run: bytes) -> Iterator[bytes]:
-    """Cut a run into runs of at most ``RUN_PIECE`` records."""
+def pieces(run: Run) -> Iterator[memoryview]:
+    """Cut a run into runs of at most ``RUN_PIECE`` records, which stay where they are."""
+    whole = memoryview(run)
     for at in range(0, len(run), RUN_PIECE * RUN.size):
-        yield run[at : at + RUN_PIECE * RUN.size]
+        yield whole[at : at + RUN_PIECE * RUN.size]
 
 
-def by_group(run: bytes) -> dict[bytes, list[bytes]]:
+def by_group(run: Run) -> dict[bytes, list[bytes]]:
     """Sort the records of a run by group; of each, the body is left: what ``columns`` reads."""
     groups: defaultdict[bytes, list[bytes]] = defaultdict(list)
     for packed, body in _SPLIT.iter_unpack(run):
@@ -114,13 +118,13 @@ def columns_of(events: Sequence[SessionEvent]) -> Columns:
     return lambda name: list(map(attrgetter(name), events))
 
 
-def set_apart(run: bytes, sockets: Set[int], keys: Container[Key]) -> tuple[list[SessionEvent], bytes]:
+def set_apart(run: Run, sockets: Set[int], keys: Container[Key]) -> tuple[list[SessionEvent], Run]:
     """Take out of a run the sessions with one of ``keys`` or without a known opener; give them, and the rest.
 
     ``sockets`` are those of ``keys``. A look at them alone settles most runs; a kernel address comes back,
     though, as soon as its session has closed, so that it takes the whole key to be sure.
     """
-    openers = run[_HEADER + _AT["opener"] :: RUN.size]
+    openers = bytes(run[_HEADER + _AT["opener"] :: RUN.size])
     all_sockets = memoryview(run).cast("Q")[(_HEADER + _BODY) // 8 :: RUN.size // 8]
     if Opener.UNKNOWN not in openers and (not sockets or sockets.isdisjoint(all_sockets)):
         return [], run
@@ -132,11 +136,11 @@ def set_apart(run: bytes, sockets: Set[int], keys: Container[Key]) -> tuple[list
     return [_event(run, number) for number in found], _without(run, found)
 
 
-def _event(run: bytes, number: int) -> SessionEvent:
+def _event(run: Run, number: int) -> SessionEvent:
     return SessionEvent._make(RUN.unpack_from(run, number * RUN.size))
 
 
-def _without(run: bytes, numbers: list[int]) -> bytes:
+def _without(run: Run, numbers: list[int]) -> bytes:
     edges = pairwise([-1, *numbers, len(run) // RUN.size])
     return b"".join(run[(before + 1) * RUN.size : after * RUN.size] for before, after in edges)
 

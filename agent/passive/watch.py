@@ -223,6 +223,6 @@ _LOST_WORDS: Final = (
     "%d TCP sessions were not told: the ring was full",
 )
 _MISSED_WORDS: Final = {
-    "ebpf": "%d runs of the eBPF programs were left out by the kernel: sessions lack an owner or a time",
+    "ebpf": "%d runs of the eBPF programs were left out, or found no room: sessions lack an owner or a time",
     "inet_diag": "%d TCP sessions came and went between two polls",
 }

@@ -7,7 +7,7 @@ static __always_inline void describe_history(struct session_event *event, struct
 
 	event->owner_started_ns = from->owner_started_ns;
 	event->first_seen_ns = from->first_seen_ns;
-	event->syn_ns = from->syn_ns;
+	event->syn_ns = from->opener == OPENER_UNKNOWN ? 0 : from->first_seen_ns;
 	event->established_ns = from->established_ns;
 	event->pid = from->pid;
 	event->thread = from->thread;

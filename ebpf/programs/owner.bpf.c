@@ -153,19 +153,16 @@ static __always_inline void name_owner(struct session *session, struct task_stru
 /* Name the running task as the owner, unless evidence as strong names it or another already. Who reads or writes
  * takes a session over: it was handed on by fork or SCM_RIGHTS. Gives whether it was named.
  */
-static __always_inline int claim(u64 cookie, struct session *session, u32 pid, u8 evidence)
+static __always_inline int claim(struct session *session, u8 evidence)
 {
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct task_struct *task;
-	int named = 0;
 
-	if (session->owner_evidence < evidence || (evidence == OWNER_IO && session->pid != pid)) {
-		task = (void *)bpf_get_current_task_btf();
-		if (session->pid && task->flags & KERNEL_THREAD)
-			return 0;
-		name_owner(session, task, evidence);
-		named = 1;
-	}
-	if (evidence == OWNER_IO)
-		mark(cookie, pid);
-	return named;
+	if (session->owner_evidence >= evidence && (evidence != OWNER_IO || session->pid == pid))
+		return 0;
+	task = (void *)bpf_get_current_task_btf();
+	if (session->pid && task->flags & KERNEL_THREAD)
+		return 0;
+	name_owner(session, task, evidence);
+	return 1;
 }

@@ -3,18 +3,14 @@
 /* Gives whether the running task was named as the owner. */
 static __always_inline int begin(struct sock *sk, u8 opener)
 {
-	struct session session = {};
-	u64 key = (u64)sk;
+	struct session *session = wanted(sk) ? remember(sk) : 0;
 
-	if (!wanted(sk))
+	if (!session)
 		return 0;
-	session.first_seen_ns = session.syn_ns = bpf_ktime_get_ns();
-	session.opener = opener;
-	if (opener == OPENER_LOCAL) {
-		name_owner(&session, (void *)bpf_get_current_task_btf(), OWNER_CONNECT);
-		mark(cookie_of(sk), session.pid);
-	}
-	sessions.update(&key, &session);
+	session->first_seen_ns = bpf_ktime_get_ns();
+	session->opener = opener;
+	if (opener == OPENER_LOCAL)
+		name_owner(session, (void *)bpf_get_current_task_btf(), OWNER_CONNECT);
 	return opener == OPENER_LOCAL;
 }
 
@@ -30,17 +26,12 @@ static __always_inline void establish(struct sock *sk)
 /* The last that this side does: close() or shutdown(). Gives whether the running task was named as the owner. */
 static __always_inline int send_fin(struct sock *sk)
 {
-	u32 pid = bpf_get_current_pid_tgid() >> 32;
-	u64 cookie = cookie_of(sk);
-	struct session *session;
+	struct session *session = known(sk);
 
-	if (is_marked(cookie, pid))
-		return 0;
-	session = known(sk);
-	return session && claim(cookie, session, pid, OWNER_CLOSE);
+	return session && claim(session, OWNER_CLOSE);
 }
 
-static __always_inline void tell(struct sock *sk, u64 cookie, u8 old_state, struct session *session)
+static __always_inline void tell(struct sock *sk, u8 old_state, struct session *session)
 {
 	struct tcp_sock *tcp = wanted(sk);
 	struct session_event *event;
@@ -50,19 +41,13 @@ static __always_inline void tell(struct sock *sk, u64 cookie, u8 old_state, stru
 	count(COUNTER_SEEN);
 	event = events.ringbuf_reserve(sizeof(struct session_event));
 	if (event) {
-		describe(event, tcp, cookie, old_state, CLOSE, session);
+		describe(event, tcp, cookie_of(sk), old_state, CLOSE, session);
 		events.ringbuf_submit(event, NO_WAKEUP);
 	} else {
 		count(COUNTER_LOST);
 	}
 	if (session)
 		forget(sk);
-	mark(cookie, NOBODY);
-}
-
-static __always_inline void close(struct sock *sk, u8 old_state)
-{
-	tell(sk, cookie_of(sk), old_state, known(sk));
 }
 
 /* Two segments that end one handshake at once, on two CPUs, make a socket each, and the kernel throws one away: that is
@@ -98,7 +83,7 @@ int tp_btf__inet_sock_set_state(u64 *ctx)
 	else if (state == CLOSE && is_spare(sk, old_state))
 		forget(sk);
 	else if (state == CLOSE && old_state != LISTEN)
-		close(sk, old_state);
+		tell(sk, old_state, known(sk));
 	if (named)
 		remember_current();
 	return 0;
@@ -110,14 +95,10 @@ int tp_btf__inet_sock_set_state(u64 *ctx)
 int tp_btf__tcp_destroy_sock(u64 *ctx)
 {
 	struct sock *sk = (void *)ctx[0];
-	u64 cookie = cookie_of(sk);
-	struct session *session;
+	struct session *session = known(sk);
 
-	if (is_marked(cookie, NOBODY))
-		return 0;
-	session = known(sk);
 	if (session)
-		tell(sk, cookie, CLOSE, session);
+		tell(sk, CLOSE, session);
 	return 0;
 }
 
@@ -140,30 +121,21 @@ static __always_inline int carries_data(struct sock *sk)
 /* A session that is older than the monitor: its opener is not known. */
 static __always_inline struct session *meet(struct sock *sk)
 {
-	struct session older = {};
-	u64 key = (u64)sk;
+	struct session *session = remember(sk);
 
-	older.first_seen_ns = bpf_ktime_get_ns();
-	sessions.insert(&key, &older);
-	return sessions.lookup(&key);
+	if (session)
+		session->first_seen_ns = bpf_ktime_get_ns();
+	return session;
 }
 
 static __always_inline int used(struct sock *sk)
 {
-	u32 pid = bpf_get_current_pid_tgid() >> 32;
-	struct session *session;
-	u64 cookie;
+	struct session *session = known(sk);
 
-	if (sk->sk_protocol != PROTOCOL_TCP)
-		return 0;
-	cookie = cookie_of(sk);
-	if (is_marked(cookie, pid))
-		return 0;
-	session = known(sk);
 	/* Met here are sessions that were waiting to be accepted when the monitor looked at the file tables. */
-	if (!session && carries_data(sk) && wanted(sk))
+	if (!session && sk->sk_protocol == PROTOCOL_TCP && carries_data(sk) && wanted(sk))
 		session = meet(sk);
-	if (session && claim(cookie, session, pid, OWNER_IO))
+	if (session && claim(session, OWNER_IO))
 		remember_current();
 	return 0;
 }

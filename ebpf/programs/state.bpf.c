@@ -22,7 +22,7 @@ enum tcp_state {
 enum opener { OPENER_UNKNOWN, OPENER_LOCAL, OPENER_REMOTE };
 enum owner_evidence { OWNER_NONE, OWNER_FILE_TABLE, OWNER_CLOSE, OWNER_IO, OWNER_CONNECT };
 enum reset { RESET_SENT = 1, RESET_RECEIVED = 2 };
-enum counter { COUNTER_SEEN, COUNTER_LOST };
+enum counter { COUNTER_SEEN, COUNTER_LOST, COUNTER_CROWDED_OUT };
 enum setting { SETTING_NETNS, SETTING_TICK_US };
 
 #define FAMILY_IPV4 2
@@ -41,16 +41,15 @@ enum setting { SETTING_NETNS, SETTING_TICK_US };
 /* What only time can tell of a live session. */
 struct session {
 	u64 first_seen_ns;
-	u64 syn_ns;
 	u64 established_ns;
 	u64 owner_started_ns;
 	u32 pid;
 	u32 thread;
+	u8 command[16];
 	u8 opener;
 	u8 owner_evidence;
 	u8 reset;
 	u8 reserved[5];
-	u8 command[16];
 };
 
 /* A process that owns sessions, told when it may be gone; the Python twin is in ebpf/owners.py. */
@@ -76,21 +75,26 @@ struct workshop {
 	u8 spill[PATH_ROOM];
 };
 
-BPF_TABLE("lru_hash", u64, struct session, sessions, 65536);
+/* A session has its place by its socket's address, in a table without chains or locks: several times cheaper than a
+ * hash, and asked several times a connection. Where two meet at one place, the second is kept among the others.
+ */
+#define SLOTS_BITS 16
+#define SLOTS (1 << SLOTS_BITS)
+
+struct slot {
+	u64 socket; /* whose session this is; 0 = none */
+	u32 takers; /* who has it, and who is just trying */
+	u32 elsewhere; /* sessions of this place among the others */
+	struct session session;
+};
+
+BPF_ARRAY(slots, struct slot, SLOTS);
+BPF_TABLE("hash", u64, struct session, others, 32768);
 BPF_TABLE("lru_hash", u32, struct owner, owners, 4096);
 BPF_PERCPU_ARRAY(workshops, struct workshop, 1);
 BPF_RINGBUF_OUTPUT(events, 1); /* the loader sets the real size */
-BPF_PERCPU_ARRAY(counters, u64, 2);
+BPF_PERCPU_ARRAY(counters, u64, 3);
 BPF_ARRAY(settings, u64, 2);
-
-/* Most reads and writes are by the process that is known to own the socket already. Whether that is so is one word, in
- * a table without chains: much cheaper than to look the session up. Where two sockets meet in one place, only that is lost.
- */
-#define MARKS 8192
-#define PID_BITS 23
-#define NOBODY 0x7fffff /* more than any pid: its close was told */
-
-BPF_ARRAY(marks, u64, MARKS);
 
 #define PEEK(to, from) bpf_probe_read_kernel(&(to), sizeof(to), &(from))
 
@@ -109,47 +113,100 @@ static __always_inline void count(int which)
 		__sync_fetch_and_add(value, 1); /* a softirq may interrupt another of the programs here */
 }
 
-/* By the socket's address: its cookie is not settled yet when an accepted socket begins. */
+/* The verifier allows no arithmetic with a kernel pointer. One of which a byte was written over is a number to it; the
+ * uppermost byte of a kernel address is all ones anyway.
+ */
+static __always_inline u64 as_number(void *pointer)
+{
+	volatile u64 number = (u64)pointer;
+
+	((volatile u8 *)&number)[sizeof(number) - 1] = 0xff;
+	return number;
+}
+
+/* By the socket's address: its cookie is not settled yet when an accepted socket begins. Sockets stand at multiples of
+ * 64 bytes; the factor is Knuth's (2^64 over the golden ratio).
+ */
+static __always_inline struct slot *slot_of(struct sock *sk)
+{
+	int place = (as_number(sk) >> 6) * 0x9e3779b97f4a7c15 >> (64 - SLOTS_BITS);
+
+	return slots.lookup(&place);
+}
+
 static __always_inline struct session *known(struct sock *sk)
 {
+	struct slot *slot = slot_of(sk);
 	u64 key = (u64)sk;
 
-	return sessions.lookup(&key);
+	if (!slot)
+		return 0;
+	if (slot->socket == key)
+		return &slot->session;
+	return slot->elsewhere ? others.lookup(&key) : 0;
+}
+
+/* Of two that try at once at most one reads 1, its own: the other sees both. Whoever does not, steps back. */
+static __always_inline int take(struct slot *slot)
+{
+	__sync_fetch_and_add(&slot->takers, 1);
+	if (*(volatile u32 *)&slot->takers == 1)
+		return 1;
+	__sync_fetch_and_add(&slot->takers, -1);
+	return 0;
+}
+
+/* Among the others; 0 where these are too many, which is counted. */
+static __always_inline struct session *lodge(struct slot *slot, u64 key)
+{
+	struct session blank = {};
+
+	if (others.insert(&key, &blank)) {
+		count(COUNTER_CROWDED_OUT);
+		return 0;
+	}
+	__sync_fetch_and_add(&slot->elsewhere, 1);
+	return others.lookup(&key);
+}
+
+/* A blank session for a socket that has none; one that its address had before, and whose end nobody told, is over. */
+static __always_inline struct session *remember(struct sock *sk)
+{
+	struct slot *slot = slot_of(sk);
+	struct session *session = known(sk);
+	u64 key = (u64)sk;
+
+	if (!slot)
+		return 0;
+	if (!session && take(slot)) {
+		session = &slot->session;
+		slot->socket = key;
+	}
+	if (!session)
+		return lodge(slot, key);
+	__builtin_memset(session, 0, sizeof(*session));
+	return session;
 }
 
 static __always_inline void forget(struct sock *sk)
 {
+	struct slot *slot = slot_of(sk);
 	u64 key = (u64)sk;
 
-	sessions.delete(&key);
+	if (!slot)
+		return;
+	if (slot->socket == key) {
+		slot->socket = 0;
+		__sync_fetch_and_add(&slot->takers, -1);
+	} else if (!others.delete(&key)) {
+		__sync_fetch_and_add(&slot->elsewhere, -1);
+	}
 }
 
 /* The kernel's own number of a socket, which no other gets before the next boot (inet_diag shows the same). */
 static __always_inline u64 cookie_of(struct sock *sk)
 {
 	return bpf_get_socket_cookie((void *)sk);
-}
-
-static __always_inline u64 *mark_at(u64 cookie)
-{
-	int place = cookie & (MARKS - 1);
-
-	return marks.lookup(&place);
-}
-
-static __always_inline void mark(u64 cookie, u32 pid)
-{
-	u64 *at = mark_at(cookie);
-
-	if (at)
-		*at = cookie << PID_BITS | pid;
-}
-
-static __always_inline int is_marked(u64 cookie, u32 pid)
-{
-	u64 *at = mark_at(cookie);
-
-	return at && *at == (cookie << PID_BITS | pid);
 }
 
 static __always_inline u32 netns_of(struct sock *sk)

@@ -25,8 +25,8 @@ from ebpf.compiled import Programs
 from ebpf.errors import CompileError, HookAbsentError, LayoutError, LoadError
 from ebpf.events import RUN, OwnerEvidence, SessionEvent, decode_run
 from ebpf.hooks import OPTIONAL, hook_of, shown
-from ebpf.library import possible_cpus
 from ebpf.load import Monitor, open_monitor
+from ebpf.objects import possible_cpus
 
 pytestmark = pytest.mark.kernel
 

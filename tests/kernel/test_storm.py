@@ -100,3 +100,32 @@ def test_without_a_reader_delivered_and_lost_are_all(
     kept = [seen - lost for seen, lost in zip(counters.seen, counters.lost, strict=True)]
     assert min(kept) >= 0
     assert sum(kept) == len(delivered)
+
+
+OPEN_AT_ONCE = 6_011
+ROOM_FOR_ALL = 4 * 1024 * 1024
+HOLD = f"""
+import os, resource, socket as s
+resource.setrlimit(resource.RLIMIT_NOFILE, (3 * {OPEN_AT_ONCE}, 3 * {OPEN_AT_ONCE}))
+l = s.create_server(('127.0.0.1', 0)); both = []
+for _ in range({OPEN_AT_ONCE}):
+    c = s.create_connection(l.getsockname()); a, _ = l.accept(); both.append((c, a))
+[(c.sendall(b'x'), a.recv(1)) for c, a in both]; [(c.close(), a.close()) for c, a in both]
+print(os.getpid())
+"""
+
+
+def test_many_open_at_once_do_not_take_each_others_places(cable: Any, cache: Path) -> None:
+    """A place is found by the socket's address: of so many sockets, hundreds meet another."""
+    with open_monitor(netns=cable.left.inode, cache=cache, ring_bytes=ROOM_FOR_ALL) as monitor:
+        pid = int(cable.left.run_code(HOLD))
+        end = time.monotonic() + 5
+        events: list[SessionEvent] = []
+        while len(events) < 2 * OPEN_AT_ONCE and time.monotonic() < end:
+            events += decode_run(monitor.drain())
+            time.sleep(PAUSE_S)
+        assert sum(monitor.counters().lost) == 0
+    told = Counter(
+        (event.pid, event.opener, event.established, bool(event.first_seen_ns)) for event in events
+    )
+    assert told == {(pid, opener, 1, True): OPEN_AT_ONCE for opener in (Opener.LOCAL, Opener.REMOTE)}

@@ -151,6 +151,6 @@ def test_without_privileges_it_still_tells_what_it_can(tmp_path: Path) -> None:
     found = {one.name: one for one in msgspec.json.decode(done.stdout, type=list[Finding])}
     assert not found["capabilities"].ok
     assert "CAP_BPF and CAP_PERFMON" in found["capabilities"].seen
-    assert found["loader"].ok
+    assert found["compiler"].ok
     assert {shown(program) for program in PURPOSES} < set(found)
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from ebpf.compile import PROGRAMS as PROGRAMS_FOLDER
 from ebpf.compile import SUBJECTS, find_bcc, main, map_references
 from ebpf.compiled import MapSpec, Programs, ProgramSpec
 from ebpf.errors import BccMissingError, CacheError
-from ebpf.library import with_maps
+from ebpf.objects import with_maps
 
 PROGRAMS = Programs(
     key="abc",

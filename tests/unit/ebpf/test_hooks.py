@@ -8,7 +8,7 @@ import pytest
 from ebpf.check import PURPOSES
 from ebpf.compile import PROGRAMS, SUBJECTS
 from ebpf.hooks import ITERATOR, OPTIONAL, STAND_IN, TASK_FILE, TRACEPOINT, hook_of, kind_of, shown
-from ebpf.library import possible_cpus
+from ebpf.objects import possible_cpus
 
 
 def in_the_sources() -> set[str]:
