@@ -41,6 +41,7 @@ STRUCTS: Final[dict[str, tuple[str, ...]]] = {
         "skc_daddr",
         "skc_rcv_saddr",
         "skc_dport",
+        "skc_num",
         "skc_family",
         "skc_state",
         "skc_net.net",

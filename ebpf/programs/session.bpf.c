@@ -50,6 +50,21 @@ static __always_inline void tell(struct sock *sk, u8 old_state, struct session *
 		forget(sk);
 }
 
+/* Two segments that end one handshake at once, on two CPUs, make a socket each, and the kernel throws one away: that is
+ * no session, and no attempt that failed. It is known by its way (inet_ehash_nolisten()): not through tcp_set_state(),
+ * which takes the port, nor given up, which makes it dead first.
+ */
+static __always_inline int is_spare(struct sock *sk, int old_state)
+{
+	struct sock_common *common = (void *)sk;
+	struct session *session;
+
+	if (old_state != SYN_RECV || !common->skc_num || common->skc_flags & FLAG_DEAD)
+		return 0;
+	session = known(sk);
+	return session && session->opener == OPENER_REMOTE;
+}
+
 int tp_btf__inet_sock_set_state(u64 *ctx)
 {
 	struct sock *sk = (void *)ctx[0];
@@ -65,6 +80,8 @@ int tp_btf__inet_sock_set_state(u64 *ctx)
 		establish(sk);
 	else if (state == FIN_WAIT1 || state == LAST_ACK)
 		named = send_fin(sk);
+	else if (state == CLOSE && is_spare(sk, old_state))
+		forget(sk);
 	else if (state == CLOSE && old_state != LISTEN)
 		tell(sk, old_state, known(sk));
 	if (named)

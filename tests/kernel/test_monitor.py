@@ -23,8 +23,8 @@ from ebpf.btf import Btf, read_btf
 from ebpf.check import PURPOSES
 from ebpf.compiled import Programs
 from ebpf.errors import CompileError, HookAbsentError, LayoutError, LoadError
-from ebpf.events import RUN, SessionEvent, decode_run
-from ebpf.hooks import OPTIONAL, shown
+from ebpf.events import RUN, OwnerEvidence, SessionEvent, decode_run
+from ebpf.hooks import OPTIONAL, hook_of, shown
 from ebpf.load import Monitor, open_monitor
 from ebpf.objects import possible_cpus
 
@@ -36,7 +36,16 @@ STORM = 401  # a prime, which no batch size hits by chance
 SMALL_RING = 64 * 1024
 EXIT = b"\x95" + bytes(7)  # BPF_EXIT, and nothing before it
 STAND_IN = "tp_btf:tcp_rcv_space_adjust"
-HOOKS = {shown(program) for program in PURPOSES} - {STAND_IN}
+ALL_HOOKS = {shown(program) for program in PURPOSES}
+SYMBOLS = Path("/proc/kallsyms").read_text()
+ABSENT = {
+    shown(program): f"this kernel has no {shown(program)}: {cost}"
+    for program, cost in OPTIONAL.items()
+    if f" __traceiter_{hook_of(program)}\n" not in SYMBOLS
+}
+"""What is said of the hooks that this kernel's own table of symbols lacks: none since Linux 6.3."""
+UNUSED = ABSENT or {STAND_IN: "not needed beside sock_recv_length"}
+HOOKS = ALL_HOOKS - set(UNUSED)
 
 
 def seen(monitor: Monitor) -> int:
@@ -105,6 +114,64 @@ def test_a_kernel_without_the_io_hooks_is_still_watched(
     ]
 
 
+WRITER = (
+    "import socket, sys; l = socket.create_server(('127.0.0.1', 7300)); print('ready', flush=True)\n"
+    "a, _ = l.accept(); a.sendall(b'x'); print('written', flush=True); sys.stdin.readline(); a.close()"
+)
+TAKER = (
+    "import socket; c = socket.create_connection(('127.0.0.1', 7300)); c.recv(1)\n"
+    "print('read', flush=True); c.recv(1)"
+)
+
+
+@pytest.mark.parametrize("io_hooks", [True, False])
+def test_who_accepts_and_only_writes_is_named_late_without_the_io_hooks(
+    io_hooks: bool, *, cable: Any, cache: Path, start: Start, collect: Collect, alter: Callable[..., None]
+) -> None:
+    """Before Linux 6.3: by the next look at the file tables, or by its close. Since then by the write."""
+    if not io_hooks:
+        alter(*OPTIONAL, hook_type=0)
+    server = start(cable.left.code(WRITER), ready="ready")
+    with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
+        start(cable.left.code(TAKER), ready="read")
+        assert server.stdout is not None
+        assert server.stdout.readline() == "written\n"
+        (held,) = (event for event in monitor.snapshot() if event.local_port == 7300 and event.remote_port)
+        server.communicate("go\n")
+        (closed,) = (event for event in collect(monitor, 2, port=7300) if event.local_port == 7300)
+    written = OwnerEvidence.IO if io_hooks and not ABSENT else None
+    assert (held.pid, held.owner_evidence) == (server.pid, written or OwnerEvidence.FILE_TABLE)
+    assert (closed.pid, closed.owner_evidence) == (server.pid, written or OwnerEvidence.CLOSE)
+
+
+READER_AND_WRITER = (
+    "import os, socket; l = socket.create_server(('127.0.0.1', 7302)); print('ready', flush=True)\n"
+    "a, _ = l.accept(); a.recv(1); child = os.fork()\n"
+    "if not child: a.sendall(b'x'); a.recv(1); a.close(); os._exit(0)\n"
+    "a.close(); print(child, flush=True); os.waitpid(child, 0)"
+)
+ASKER = (
+    "import socket; c = socket.create_connection(('127.0.0.1', 7302)); c.sendall(b'x')\nc.recv(1); c.close()"
+)
+
+
+@pytest.mark.parametrize("io_hooks", [True, False])
+def test_who_only_writes_takes_no_session_over_without_the_io_hooks(
+    io_hooks: bool, *, cable: Any, cache: Path, start: Start, collect: Collect, alter: Callable[..., None]
+) -> None:
+    """Before Linux 6.3 it stays with who read the question. The end of file is no read either."""
+    if not io_hooks:
+        alter(*OPTIONAL, hook_type=0)
+    server = start(cable.left.code(READER_AND_WRITER), ready="ready")
+    with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
+        start(cable.left.code(ASKER))
+        assert server.stdout is not None
+        child = int(server.stdout.readline())
+        (answered,) = (event for event in collect(monitor, 2, port=7302) if event.local_port == 7302)
+    owner = child if io_hooks and not ABSENT else server.pid
+    assert (answered.pid, answered.owner_evidence) == (owner, OwnerEvidence.IO)
+
+
 def test_a_raw_socket_is_no_session(cable: Any, cache: Path) -> None:
     code = "s = socket.socket(2, 3, 6); s.connect(('127.0.0.1', 80)); print('up', flush=True); input()"
     with (
@@ -120,6 +187,33 @@ def test_a_raw_socket_is_no_session(cable: Any, cache: Path) -> None:
         assert raw.stdout.readline() == "up\n"
         assert [event for event in monitor.snapshot() if event.pid == raw.pid] == []
         raw.communicate("\n")
+
+
+def test_a_handshake_that_ends_on_two_cpus_at_once_is_one_session(
+    cable: Any, cache: Path, start: Start, collect: Collect, built: Callable[[str], Path]
+) -> None:
+    """The kernel makes two sockets, counts both (PassiveOpens), and throws one away."""
+    ends = ("203.0.113.1", "203.0.113.2", 7301)
+    twice = start(cable.left.argv(built("twice"), "twice0", *ends), ready="ready")
+    cable.left.run(["ip", "-n", cable.left.name, "address", "add", f"{ends[0]}/24", "dev", "twice0"])
+    cable.left.run(["ip", "-n", cable.left.name, "link", "set", "twice0", "up"])
+    assert twice.stdin is not None
+    assert twice.stdout is not None
+    sessions, before = 0, passive_opens(cable.left)
+    with open_monitor(netns=cable.left.inode, cache=cache) as monitor:
+        while passive_opens(cable.left) - before == sessions:
+            twice.stdin.write("go\n")
+            twice.stdin.flush()
+            sessions += int(twice.stdout.readline())
+        told = collect(monitor, sessions, port=7301)
+        assert (len(told), seen(monitor), lost(monitor)) == (sessions, sessions, 0)
+
+
+def passive_opens(namespace: Any) -> int:
+    """Sockets made for handshakes that ended, by the kernel's count (RFC 4022)."""
+    text = namespace.run(namespace.argv("cat", "/proc/net/snmp"))
+    names, values = (line.split() for line in text.splitlines() if line.startswith("Tcp:"))
+    return int(values[names.index("PassiveOpens")])
 
 
 def test_only_the_namespace_asked_for(cable: Any, cache: Path, collect: Collect) -> None:
@@ -269,9 +363,10 @@ def test_a_bad_cache_is_rebuilt(
 
 def test_a_good_cache_is_not_rebuilt(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     open_monitor(netns=None, cache=cache).close()
+    caplog.clear()
     with caplog.at_level(logging.INFO, logger="ebpf.load"):
         open_monitor(netns=None, cache=cache).close()
-    assert caplog.text == ""
+    assert caplog.messages == list(ABSENT.values())
 
 
 def test_programs_from_the_cache_need_no_type_to_be_looked_up(
@@ -306,9 +401,9 @@ def test_the_check_finds_everything_in_order_and_leaves_nothing(cache: Path) -> 
     before = objects_of_me()
     found = {one.name: one for one in check.check(cache)}
     assert [one for one in found.values() if not one.ok] == []
-    assert {name for name in found if ":" in name} == HOOKS | {STAND_IN}
+    assert {name for name in found if ":" in name} == ALL_HOOKS
     assert all(found[hook].seen.startswith("attached: ") for hook in HOOKS)
-    assert found[STAND_IN].seen == "not needed beside sock_recv_length"
+    assert {hook: found[hook].seen for hook in UNUSED} == UNUSED
     assert found["delivery"].seen == "one session over loopback: both ends told, with their owner"
     assert objects_of_me() == before
 
