@@ -69,6 +69,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     are few it also runs before the kernel's own network threads, and packet trains arrive in bunches."""
     mesh: bool = True
     """Whether this agent takes part in active tests."""
+    identity_anchors: Path | None = None
+    """File with identity keys of peers, brought here by a way that is trusted: each line is
+    `name = "ed25519:..."`, as `pathgrade agent identity` prints it on that host. A peer named in it must have
+    that key; any other is pinned when it is first met. `docs/security.md` says what the difference is."""
     user: Annotated[str, msgspec.Meta(pattern=USER_PATTERN, max_length=32)] = "pathgrade"
     """Account that an agent started by root becomes, once eBPF is loaded. Where there is no such account: a
     number that no account has. Started by any other user, the agent stays that user."""

@@ -16,7 +16,9 @@
     │   ├── LocalRefusedError  it does not answer this user
     │   ├── LocalAnswerError   it does not take the question, or its answer cannot be read
     │   └── SessionUnknownError    no session, or more than one, has that id
+    ├── PeerUnknownError       no identity key is pinned for that name
     └── MeshError              an active test cannot go on
+        ├── TrustError         an order, or the peer it names, is not proven: nothing is sent
         ├── SignallingError    the peer, or the way to it through the server, broke off
         ├── RungError          one rung of the ladder did not connect
         ├── PeerCertificateError   the peer's DTLS certificate is not the enrolled one
@@ -121,10 +123,29 @@ class SessionUnknownError(LocalError):
     exit_code = 65
 
 
+class PeerUnknownError(AgentError):
+    """No identity key is pinned for that name."""
+
+    exit_code = 65
+
+
 class MeshError(AgentError):
     """An active test cannot go on. Becomes the ``error`` of a reading; never ends the agent."""
 
     exit_code = 69
+
+
+class TrustError(MeshError):
+    """An order, or the peer it names, is not proven: nothing is sent to anyone.
+
+    ``reason`` is what refusals are counted by (``agent.mesh.trust.Reason``).
+    """
+
+    exit_code = 77
+
+    def __init__(self, message: str, *, reason: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
 
 
 class SignallingError(MeshError):

@@ -24,23 +24,27 @@ from importlib.metadata import version
 from typing import Final
 
 import httpx
+import msgspec
 
 from agent import folder, health, privileges
 from agent.config import Config
 from agent.control import Control
-from agent.enrol import Credential, enrolled, forget
-from agent.errors import CredentialRefusedError, ServerSilentError
+from agent.enrol import Credential, enrolled, forget, keep
+from agent.errors import AgentError, CredentialRefusedError, ServerSilentError
 from agent.footprint import be_prompt, be_small
 from agent.identity import Identity, load_or_create
 from agent.local import SOCKET_NAME, serve
+from agent.mesh.peers import KnownPeers, load_anchors
+from agent.mesh.refusals import Refusals
 from agent.mesh.stamps import StampingLoop
+from agent.mesh.trust import Guard, Me
 from agent.orders import Link, Orders, Result, Tester
 from agent.outbox import Outbox
 from agent.passive.source import Passive, opened
 from agent.retry import backoff_s
 from agent.upload import Uploader
 from analytics.measurement import Flow
-from analytics.wire import FromAgent, Hello, TestOrder
+from analytics.wire import FromAgent, FromServer, Hello, TestOrder, Welcome
 from ebpf.events import SessionSource
 
 log: Final = logging.getLogger("pathgrade.agent")
@@ -104,14 +108,18 @@ class Agent:
         self._credential = credential
         self._outbox = outbox
         self._source = passive.source
-        tester = _tester(credential, identity) if config.mesh else None
+        self._identity = identity
+        self._guard = _guard(config, credential, identity)
+        self._refusals = Refusals()
+        tester = _tester(credential, identity, self._guard, self._refusals) if config.mesh else None
         self._uploader = Uploader(outbox, credential, client)
         self._orders = Orders(tester, outbox, self._say, saved=self._uploader.soon)
         self._control = Control(
             credential,
             _hello(config, outbox, passive),
-            on_message=self._orders.take,
+            on_message=self._take,
             on_lost=self._orders.cancel_all,
+            greet=self._greet,
         )
 
     async def work(self) -> None:
@@ -132,6 +140,20 @@ class Agent:
         finally:
             await self._orders.close()
             _flush_all(self._outbox)
+
+    def _greet(self, hello: Hello) -> Hello:
+        """Add what is of this connection only."""
+        return msgspec.structs.replace(
+            hello,
+            challenge=self._guard.challenge(),
+            identity_key=self._identity.public_key,
+            binding=self._identity.binding(self._credential.tenant, now_s=int(time.time())),
+        )
+
+    def _take(self, message: FromServer) -> None:
+        if isinstance(message, Welcome):
+            self._guard.on_welcome(message)
+        self._orders.take(message)
 
     async def _watch(self, source: SessionSource) -> None:
         from agent.passive.watch import Watch  # noqa: PLC0415  # not loaded where passive is off
@@ -162,6 +184,8 @@ class Agent:
                 self._source.counters() if self._source else None,
                 batches_waiting=len(self._outbox),
                 packets_refused=self._orders.packets_refused,
+                refusals=self._refusals,
+                grants_refused=self._guard.refused,
             )
             log.info("%s", health.line(now))
             with contextlib.suppress(ServerSilentError):  # the next one says as much
@@ -171,18 +195,35 @@ class Agent:
         await self._control.say(message)
 
 
-def _tester(credential: Credential, identity: Identity) -> Tester:
-    from agent.mesh.pair import SystemClock, test_pair  # noqa: PLC0415  # 30 MB, not loaded where the mesh is off
+def _guard(config: Config, credential: Credential, identity: Identity) -> Guard:
+    def keep_key(key: bytes) -> None:
+        log.warning("the server's key is pinned now, enrolled without server=%s", credential.server)
+        keep(config, msgspec.structs.replace(credential, server_key=key))
+
+    return Guard(
+        Me(credential.agent, credential.tenant, identity.fingerprint),
+        credential.server_key,
+        KnownPeers(config.data, load_anchors(config.identity_anchors)),
+        monotonic_ns=time.monotonic_ns,
+        keep_key=keep_key,
+    )
+
+
+def _tester(credential: Credential, identity: Identity, guard: Guard, refusals: Refusals) -> Tester:
+    from agent.mesh.pair import SystemClock, refuse_pair, test_pair  # noqa: PLC0415  # 30 MB, where the mesh is on
+
+    clock = SystemClock()
 
     async def test(order: TestOrder, link: Link) -> Result:
-        return await test_pair(
-            order,
-            me=credential.agent,
-            tenant=credential.tenant,
-            identity=identity,
-            signalling=link,
-            clock=SystemClock(),
-        )
+        who = {"me": credential.agent, "tenant": credential.tenant}
+        try:
+            await asyncio.to_thread(guard.admit, order)
+        except AgentError as error:
+            log.warning("test refused peer=%s why=%r try=%r", order.peer, str(error), error.remedy)
+            return await refuse_pair(order, str(error), **who, signalling=link, clock=clock)
+        result = await test_pair(order, **who, identity=identity, signalling=link, clock=clock)
+        refusals.update(result.refusals)
+        return result
 
     return test
 

@@ -33,6 +33,7 @@ from server.agent_app import agent_app
 from server.audit import Audit
 from server.core import Core
 from server.cycles import Cycles, Plan
+from server.grants import Signer
 from server.hub import Hub
 from server.ingest import Ingest
 from server.listeners import Listener, given_socket, http_listener, stun_responders, tcp_socket
@@ -87,6 +88,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
     relays = Relays(settings.turn, settings.turn_secret())
     async with AsyncExitStack() as opened:
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
+        signer = Signer.open(settings.data)
         store = opened.enter_context(contextlib.closing(Store.open(settings.data)))
         sockets = _listening(settings, opened)
         responders = await stun_responders(settings.stun, Counters())
@@ -95,14 +97,14 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
 
         hub = Hub()
         audit = Audit(state)
-        cycles = Cycles(hub, audit, _plan(settings, stun, relays))
+        cycles = Cycles(hub, audit, _plan(settings, stun, relays), signer=signer)
         rules = _rules(settings)
         release = version("pathgrade")
         core = Core(version=release, state=state, store=store, hub=hub, cycles=cycles, rules=rules)
         doors = (
-            enrolment.router(state),
+            enrolment.router(state, signer.public_key),
             ingest.router(Ingest(state, store)),
-            signalling.router(Signalling(state, hub, cycles, version=release)),
+            signalling.router(Signalling(state, hub, cycles, signer, version=release)),
         )
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
 

@@ -14,6 +14,7 @@ from typing import Final
 from analytics.wire import IceServer, MeshSwitch, ProbePlan, Signal, TestCancel, TestEnded, TestOrder
 from server.audit import Audit
 from server.clock import now_us
+from server.grants import Signer
 from server.hub import Connection, Hub
 from server.schedule import Backlog, Pair, cycle_due
 from server.turn import Relays
@@ -52,6 +53,7 @@ class RunningTest:
     sites: frozenset[str]
     unfinished: set[str]  # the ends that have not said that they are done
     overdue_s: float
+    grant: bytes = b""
 
     def other(self, agent: str) -> str:
         """Name the end across from ``agent``."""
@@ -69,12 +71,14 @@ class Cycles:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_us: Callable[[], int] = now_us,
+        signer: Signer | None = None,  # without one, agents refuse what is ordered
     ) -> None:
         self._hub = hub
         self._audit = audit
         self._plan = plan
         self._clock = clock
         self._wall_us = wall_us
+        self._signer = signer
         self._backlog = Backlog({})
         self._members: set[str] = set()  # agents in the plan of this cycle
         self._put_off: dict[Pair, float] = {}  # pairs that wait for a second turn, and until when
@@ -210,6 +214,7 @@ class Cycles:
             unfinished={*pair},
             overdue_s=self._clock() + self._plan.deadline_s + GRACE_S,
         )
+        test.grant = self._grant(test, ends)
         self._tests[test.id] = test
         self._audit.test(*pair, test=test.id, cycle=self.cycle)
         for me, peer in (ends, ends[::-1]):
@@ -242,7 +247,18 @@ class Cycles:
             ice_servers=self._ice_servers(me),
             plan=self._plan.probe,
             deadline_us=self._plan.deadline_s * 1_000_000,
+            grant=test.grant,
+            peer_identity_key=peer.agent.identity_key,
+            peer_binding=peer.binding,
         )
+
+    def _grant(self, test: RunningTest, ends: tuple[Connection, Connection]) -> bytes:
+        assert self.cycle is not None
+        if self._signer is None:
+            return b""
+        lasts_us = round((self._plan.deadline_s + GRACE_S) * 1e6)
+        src, dst = (end.agent for end in ends)
+        return self._signer.grant(test=test.id, cycle=self.cycle, src=src, dst=dst, lasts_us=lasts_us)
 
     def _ice_servers(self, me: Connection) -> list[IceServer]:
         stun = [IceServer(url=f"stun:{host or me.server_host}:{port}") for host, port in self._plan.stun]

@@ -48,6 +48,15 @@ AGENTS: Final = sa.Table(
     sa.Column("seen_us", sa.BigInteger, nullable=False),
 )
 
+IDENTITIES: Final = sa.Table(
+    # Beside AGENTS, so that a database of before there were identity keys needs no change.
+    "identities",
+    METADATA,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.name"), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("key", sa.LargeBinary, nullable=False),  # Ed25519, public
+)
+
 AUDIT: Final = sa.Table(
     "audit",
     METADATA,

@@ -25,6 +25,7 @@ from server.database import (
     AGENTS,
     AUDIT,
     DEFAULT_TENANT,
+    IDENTITIES,
     TOKENS,
     connect,
     make_folder,
@@ -51,6 +52,7 @@ class Agent:
     token_hash: str
     enrolled_us: int
     seen_us: int
+    identity_key: bytes = b""  # Ed25519; empty for one that enrolled when agents had none
 
 
 class State:
@@ -89,8 +91,8 @@ class State:
     def enrol(self, request: EnrolRequest, *, fingerprint: str, at_us: int, origin: str) -> EnrolReply:
         """Let an agent in and give it a secret; raises ``TokenError`` and ``NameTakenError``.
 
-        ``fingerprint`` is of the certificate whose key the sender has proven to hold: a known name is given
-        a new secret for it.
+        ``fingerprint`` is of the certificate whose key the sender has proven to hold, as it has for the
+        identity key where there is one: a known name is given a new secret for either.
         The same agent may come again with the same token without taking a second seat: its first answer may
         have been lost on the way.
         """
@@ -99,10 +101,12 @@ class State:
             with transaction(self._engine) as connection:
                 token = _find_token(connection, request.token, at_us)
                 known = self._agents.get(request.name)
-                _check_name(request.name, fingerprint, known)
+                _check_name(request, fingerprint, known)
                 if known is None or known.token_hash != token.hash:
                     _take_seat(connection, token)
                 agent = _agent_of(request, token, fingerprint, secret, at_us)
+                if known is not None and not agent.identity_key:
+                    agent = replace(agent, identity_key=known.identity_key)
                 _put_agent(connection, agent)
                 _put_audit(connection, agent.tenant, [_enrolment(agent, at_us, origin)])
             self._remember(agent, known)
@@ -125,6 +129,14 @@ class State:
     def saw(self, name: str, at_us: int) -> None:
         """Note that an agent was connected; written to disk on ``close``."""
         self._remember(replace(self._agents[name], seen_us=at_us), self._agents[name])
+
+    def identify(self, name: str, key: bytes) -> None:
+        """Keep the identity key of an agent that enrolled when agents had none."""
+        with self._writing:
+            agent = replace(self._agents[name], identity_key=key)
+            with transaction(self._engine) as connection:
+                _put_identity(connection, agent)
+            self._remember(agent, self._agents[name])
 
     def add_audit(self, tenant: str, rows: Sequence[AuditRow]) -> None:
         """Write audit rows, all or none."""
@@ -189,10 +201,14 @@ def _find_token(connection: sa.Connection, token: str, at_us: int) -> sa.Row[Any
     return row
 
 
-def _check_name(name: str, fingerprint: str, known: Agent | None) -> None:
-    if known is not None and known.fingerprint != fingerprint:
+def _check_name(request: EnrolRequest, fingerprint: str, known: Agent | None) -> None:
+    if known is None:
+        return
+    same_key = bool(known.identity_key) and known.identity_key == request.identity_key
+    other_key = bool(known.identity_key and request.identity_key) and not same_key
+    if other_key or (known.fingerprint != fingerprint and not same_key):
         raise NameTakenError(
-            f"the name {name!r} belongs to another agent",
+            f"the name {request.name!r} belongs to another agent",
             remedy="choose another name, or restore that agent's identity.pem to its data folder",
         )
 
@@ -218,6 +234,7 @@ def _agent_of(request: EnrolRequest, token: sa.Row[Any], fingerprint: str, secre
         token_hash=token.hash,
         enrolled_us=at_us,
         seen_us=at_us,
+        identity_key=request.identity_key,
     )
 
 
@@ -235,8 +252,11 @@ def _enrolment(agent: Agent, at_us: int, origin: str) -> AuditRow:
 
 
 def _read_agents(engine: sa.Engine) -> list[Agent]:
+    same = sa.and_(AGENTS.c.tenant == IDENTITIES.c.tenant, AGENTS.c.name == IDENTITIES.c.name)
+    key = sa.func.coalesce(IDENTITIES.c.key, b"").label("identity_key")
+    wanted = sa.select(AGENTS, key).select_from(AGENTS.outerjoin(IDENTITIES, same))
     with transaction(engine, write=False) as connection:
-        return [_agent_from(row) for row in connection.execute(sa.select(AGENTS))]
+        return [_agent_from(row) for row in connection.execute(wanted)]
 
 
 def _agent_from(row: sa.Row[Any]) -> Agent:
@@ -250,6 +270,16 @@ def _put_agent(connection: sa.Connection, agent: Agent) -> None:
     values["services"] = msgspec.json.encode(agent.services).decode()
     connection.execute(AGENTS.delete().where(*_is(agent.tenant, agent.name)))
     connection.execute(AGENTS.insert().values(values))
+    if agent.identity_key:
+        _put_identity(connection, agent)
+
+
+def _put_identity(connection: sa.Connection, agent: Agent) -> None:
+    same = (IDENTITIES.c.tenant == agent.tenant, IDENTITIES.c.name == agent.name)
+    connection.execute(IDENTITIES.delete().where(*same))
+    connection.execute(
+        IDENTITIES.insert().values(tenant=agent.tenant, name=agent.name, key=agent.identity_key)
+    )
 
 
 def _put_audit(connection: sa.Connection, tenant: str, rows: Sequence[AuditRow]) -> None:

@@ -44,6 +44,7 @@ from agent.mesh.packet import (
     YourTurn,
 )
 from agent.mesh.probe import Clock, Reflector, Requester
+from agent.mesh.refusals import Refusal, Refusals
 from agent.mesh.stamps import Arrival
 from agent.mesh.train import TrainReceiver
 from analytics.wire import ProbePlan, TestOrder
@@ -105,6 +106,11 @@ class Conversation:
     def refused(self) -> int:
         """Packets refused so far, by DTLS or by the channel."""
         return self._link.refused + self._channel.refused
+
+    @property
+    def refusals(self) -> Refusals:
+        """Packets refused so far by the channel, by kind."""
+        return self._channel.refusals
 
     async def measure(self) -> Measured:
         """Run the phases. Raises ``PeerSilentError``."""
@@ -184,7 +190,7 @@ class Conversation:
             if reply is not None:
                 self._channel.send_probe(*reply)
         elif not self._requester.on_reply(packet, arrival):
-            self._channel.refused += 1
+            self._channel.refuse(Refusal.UNSOLICITED)
 
     def _on_ask(self, ask: Ask) -> Answer:
         return self._answers[type(ask)](ask)
