@@ -31,6 +31,9 @@ COMMANDS = [
     ["agent"],
     ["agent", "run"],
     ["agent", "check"],
+    ["agent", "identity"],
+    ["agent", "peers"],
+    ["agent", "peers", "forget"],
     ["version"],
 ]
 
