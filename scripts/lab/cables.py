@@ -1,4 +1,4 @@
-"""The cable emulator from Python: build it once, start one process per cable, talk to it."""
+"""The cable emulator from Python: build it once, start one process for all cables of a lab, talk to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +16,7 @@ import msgspec
 from lab.errors import CableError
 from lab.net import run
 from lab.plan import Cable, Plan
-from lab.processes import Part, Parts
+from lab.processes import Parts
 from lab.scenario import UNITS, Line, LineSettings, to_cable
 
 SOURCE: Final = Path(__file__).with_name("wire.c")
@@ -25,6 +24,7 @@ CACHE: Final = Path("/var/cache/pathgrade/lab")
 ANSWER_S: Final = 2.0
 READY_S: Final = 5.0
 DIRECTIONS: Final = ("up", "down")
+SEPARATOR: Final = "--"  # between two cables on the command line
 
 
 class Counters(LineSettings, frozen=True, kw_only=True):
@@ -60,24 +60,21 @@ def build(cache: Path = CACHE) -> Path:
 
 
 def start(parts: Parts, plan: Plan, folder: Path) -> None:
-    """Start every cable of a plan and wait until all their devices exist. Controls are in ``folder``."""
-    program = build()
-    for cable in plan.cables:
-        parts.start(f"cable-{cable.link}", _command(program, plan, cable, folder))
-    for cable in plan.cables:
-        part = parts.running[f"cable-{cable.link}"]
-        parts.wait_until(partial(_says_ready, part), what=f"cable {cable.link} is ready", at_most_s=READY_S)
+    """Start all cables of a plan and wait until their devices exist. Controls are in ``folder``."""
+    part = parts.start("cables", [str(build()), *_all_cables(plan, folder)])
+    parts.wait_until(lambda: "ready" in part.log_tail(), what="the cables are ready", at_most_s=READY_S)
 
 
-def _says_ready(part: Part) -> bool:
-    return "ready" in part.log_tail()
+def _all_cables(plan: Plan, folder: Path) -> list[str]:
+    described = [_description(plan, cable, folder) for cable in plan.cables]
+    return [word for one in described for word in (SEPARATOR, *one)][1:]
 
 
-def _command(program: Path, plan: Plan, cable: Cable, folder: Path) -> list[str]:
+def _description(plan: Plan, cable: Cable, folder: Path) -> list[str]:
     link = plan.links[cable.link]
     ends = [plan.namespace(cable.node_a), cable.device_a, plan.namespace(cable.node_b), cable.device_b]
     settings = [*_arguments("up", link.up), *_arguments("down", link.down)]
-    return [str(program), *ends, str(control_path(folder, cable.link)), str(cable.seed), *settings]
+    return [*ends, str(control_path(folder, cable.link)), str(cable.seed), *settings]
 
 
 def _arguments(direction: str, line: Line) -> list[str]:

@@ -1,4 +1,4 @@
-/* wire: a virtual cable. Two TUN devices in two network namespaces, joined by this process.
+/* wire: virtual cables. Each is two TUN devices in two network namespaces, joined by this process.
  *
  *     namespace A, device A  ── up ──>  namespace B, device B        up:   from the site towards the core
  *                           <─ down ──                               down: from the core towards the site
@@ -6,13 +6,18 @@
  * Each direction has a delay, a half-normal jitter on top of it, a random loss, a rate with a bounded queue in
  * front, and counters. Packets keep their order. The same seed gives the same losses and jitters.
  *
- *     wire NS_A DEVICE_A NS_B DEVICE_B CONTROL SEED [DIRECTION.KEY=VALUE ...]
+ *     wire NS_A DEVICE_A NS_B DEVICE_B CONTROL SEED [DIRECTION.KEY=VALUE ...] [-- NS_A ...]
  *
- * prints "ready" once both devices exist. CONTROL is the path of a UNIX datagram socket; every request gets one
- * answer:
+ * prints "ready" once all devices exist. CONTROL is the path of a UNIX datagram socket, one a cable; every request
+ * gets one answer:
  *
  *     get                                  settings and counters, as JSON
  *     set up.delay_us=20000 down.loss_ppm=3000 ...     "ok", or "error: ..." and nothing is changed
+ *
+ * One process for all cables of a lab, because a way leads over several: the kernel forwards a packet from one cable
+ * to the next within the write that delivers it. So the next cable takes it as having come when it was due, and what
+ * this process is late with one cable does not add up along the way. Only where a packet leaves the last cable does a
+ * late delivery show, and there it is waited for awake.
  *
  * The kernel here has no netem. It ends on SIGTERM, and with its parent; the devices vanish with it.
  *
@@ -45,10 +50,13 @@
 #define LARGEST_PACKET 65536
 #define REQUEST_BYTES 2048
 #define REALTIME_PRIORITY 10
-#define LEAD_MOST_NS 200000  /* never wake, and so never spin, more than this ahead of a delivery */
-#define SPIN_SHARE 20        /* spin at most 1/20 of the time, so that ten cables leave a 2-core machine usable */
+#define CABLES 64
+#define ENDS (2 * CABLES)
+#define LEAD_MOST_NS 400000  /* never wake, and so never spin, more than this ahead of a delivery */
+#define SPIN_SHARE 4         /* spin at most 1/4 of the time of one CPU */
 #define SPIN_MOST_NS 20000000
 #define SLEPT_NS 20000       /* a poll that took longer did sleep */
+#define MADE_UP_MOST_NS 5000000 /* a delivery that was later than this was no matter of waking up */
 
 struct settings {
 	int64_t delay_us, jitter_us, loss_ppm, rate_kbps, queue_us; /* rate 0 = unlimited */
@@ -66,7 +74,7 @@ struct packet {
 
 struct direction {
 	const char *name;
-	int from, to;
+	struct end *from, *to;
 	struct settings set;
 	struct counters count;
 	struct packet ring[SLOTS];
@@ -74,6 +82,20 @@ struct direction {
 	int64_t line_free_ns;        /* when the last packet will have been put on the line */
 	int64_t last_due_ns;
 	uint64_t random;
+};
+
+struct cable {
+	struct direction lines[2];
+	int control;
+};
+
+/* One device. */
+struct end {
+	int fd;
+	const char *namespace;
+	struct direction *out;   /* what is read here goes there */
+	struct end *near[ENDS];  /* the devices of its namespace, itself included: ICMP errors go back at once */
+	int near_count;          /* 1: no other cable here, packets go to hosts */
 };
 
 /* How late sleeps end here, learnt as TCP learns its round trip (RFC 6298): the loop wakes that much ahead. */
@@ -97,7 +119,10 @@ static const struct key KEYS[] = {
 };
 #define KEY_COUNT (sizeof KEYS / sizeof KEYS[0])
 
-static struct direction lines[2] = {{.name = "up"}, {.name = "down"}};
+static const char *const NAMES[2] = {"up", "down"};
+static struct cable *cables[CABLES];
+static struct end ends[ENDS];
+static int cable_count, end_count;
 static struct lateness late;
 static int realtime;
 
@@ -182,8 +207,8 @@ static const struct key *find_key(const char *name, size_t length)
 static int find_line(const char *word)
 {
 	for (int i = 0; i < 2; i++) {
-		size_t length = strlen(lines[i].name);
-		if (!strncmp(word, lines[i].name, length) && word[length] == '.')
+		size_t length = strlen(NAMES[i]);
+		if (!strncmp(word, NAMES[i], length) && word[length] == '.')
 			return i;
 	}
 	return -1;
@@ -264,40 +289,65 @@ static void accept_packet(struct direction *line, const unsigned char *bytes, in
 	keep(line, bytes, length, due_of(line, sent));
 }
 
-/* `noticed_late_ns` is how long ago the first packet came: it had to wake this process. */
-static void take_in(struct direction *line, int64_t noticed_late_ns)
+/* Takes in what waits at an end; the first packet came at `arrived_ns`, or all did if `all`. */
+static void take_in(struct end *end, int64_t arrived_ns, int all)
 {
 	static unsigned char bytes[LARGEST_PACKET];
 	for (int i = 0; i < BATCH; i++) {
-		ssize_t length = read(line->from, bytes, sizeof bytes);
+		ssize_t length = read(end->fd, bytes, sizeof bytes);
 		if (length <= 0)
 			return;
-		accept_packet(line, bytes, (int)length, now_ns() - (i ? 0 : noticed_late_ns));
+		accept_packet(end->out, bytes, (int)length, i && !all ? now_ns() : arrived_ns);
 	}
 }
 
-static void deliver_due(struct direction *line)
+/* Hands one packet to its device, and to the next cable if there is one: it came there when it was due. */
+static void deliver(struct direction *line)
 {
+	struct packet *packet = &line->ring[line->head++ % SLOTS];
 	int64_t now = now_ns();
-	while (line->head != line->tail && line->ring[line->head % SLOTS].due_ns <= now) {
-		struct packet *packet = &line->ring[line->head++ % SLOTS];
-		if (write(line->to, packet->bytes, packet->length) == packet->length)
-			line->count.delivered++;
-		else
-			line->count.refused++; /* the device is down */
-		free(packet->bytes);
-	}
+	if (write(line->to->fd, packet->bytes, packet->length) == packet->length)
+		line->count.delivered++;
+	else
+		line->count.refused++; /* the device is down */
+	free(packet->bytes);
+	int64_t came = now - packet->due_ns < MADE_UP_MOST_NS ? packet->due_ns : now;
+	for (int i = 0; i < line->to->near_count; i++)
+		take_in(line->to->near[i], came, 1);
+}
+
+static int waits(const struct direction *line)
+{
+	return line->head != line->tail;
+}
+
+static int64_t next_due(const struct direction *line)
+{
+	return line->ring[line->head % SLOTS].due_ns;
+}
+
+/* The direction whose next packet is due first; NULL if none waits. */
+static struct direction *first_due(void)
+{
+	struct direction *first = NULL;
+	for (int i = 0; i < end_count; i++)
+		if (waits(ends[i].out) && (!first || next_due(ends[i].out) < next_due(first)))
+			first = ends[i].out;
+	return first;
+}
+
+static void deliver_due(void)
+{
+	struct direction *line;
+	for (int i = 0; i < BATCH && (line = first_due()) && next_due(line) <= now_ns(); i++)
+		deliver(line);
 }
 
 /* --- waiting ----------------------------------------------------------------------------------------- */
 
-static int64_t earliest_due(void)
+static int to_hosts(const struct direction *line)
 {
-	int64_t due = INT64_MAX;
-	for (int i = 0; i < 2; i++)
-		if (lines[i].head != lines[i].tail && lines[i].ring[lines[i].head % SLOTS].due_ns < due)
-			due = lines[i].ring[lines[i].head % SLOTS].due_ns;
-	return due;
+	return line->to->near_count == 1;
 }
 
 static void learn(int64_t overshoot_ns)
@@ -330,7 +380,7 @@ static int sleep_until(struct pollfd *fds, int64_t wake_ns)
 	if (left < 0)
 		left = 0;
 	struct timespec timeout = {left / 1000000000, left % 1000000000};
-	int ready = ppoll(fds, 3, &timeout, NULL);
+	int ready = ppoll(fds, end_count + cable_count, &timeout, NULL);
 	if (!ready && left)
 		learn(now_ns() - wake_ns);
 	return ready;
@@ -347,14 +397,15 @@ static void spin_until(int64_t due)
 /* Returns how long ago a packet came if one ended the sleep: waking takes as long as sleeps end late. */
 static int64_t wait_for_work(struct pollfd *fds)
 {
-	int64_t due = earliest_due(), began = now_ns();
-	int spin = may_spin(began), ready;
-	if (due == INT64_MAX)
-		ready = ppoll(fds, 3, NULL, NULL);
+	struct direction *line = first_due();
+	int64_t began = now_ns();
+	int spin = line && to_hosts(line) && may_spin(began), ready;
+	if (!line)
+		ready = ppoll(fds, end_count + cable_count, NULL, NULL);
 	else
-		ready = sleep_until(fds, spin ? due - lead_ns() : due);
+		ready = sleep_until(fds, next_due(line) - (spin ? lead_ns() : 0));
 	if (!ready && spin)
-		spin_until(due);
+		spin_until(next_due(line));
 	return ready && now_ns() - began > SLEPT_NS ? (int64_t)late.mean_ns : 0;
 }
 
@@ -373,47 +424,47 @@ static int write_line(char *text, size_t room, const struct direction *line)
 		(unsigned long long)c->delivered, (unsigned long long)c->refused);
 }
 
-static void answer_get(char *answer, size_t room)
+static void answer_get(const struct cable *cable, char *answer, size_t room)
 {
 	int n = snprintf(answer, room, "{\"realtime\":%d,\"lead_us\":%lld,", realtime, (long long)lead_ns() / 1000);
-	n += write_line(answer + n, room - n, &lines[0]);
+	n += write_line(answer + n, room - n, &cable->lines[0]);
 	n += snprintf(answer + n, room - n, ",");
-	n += write_line(answer + n, room - n, &lines[1]);
+	n += write_line(answer + n, room - n, &cable->lines[1]);
 	snprintf(answer + n, room - n, "}");
 }
 
 /* All or nothing: a request with one bad word changes nothing. */
-static void answer_set(char *answer, size_t room, char *words)
+static void answer_set(struct cable *cable, char *answer, size_t room, char *words)
 {
-	struct settings wanted[2] = {lines[0].set, lines[1].set};
+	struct settings wanted[2] = {cable->lines[0].set, cable->lines[1].set};
 	char *rest;
 	for (char *word = strtok_r(words, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
 		if (take_setting(wanted, word)) {
 			snprintf(answer, room, "error: not a setting: %.200s", word);
 			return;
 		}
-	lines[0].set = wanted[0];
-	lines[1].set = wanted[1];
+	cable->lines[0].set = wanted[0];
+	cable->lines[1].set = wanted[1];
 	snprintf(answer, room, "ok");
 }
 
-static void answer_control(int control)
+static void answer_control(struct cable *cable)
 {
 	char request[REQUEST_BYTES], answer[REQUEST_BYTES];
 	struct sockaddr_un from;
 	socklen_t from_length = sizeof from;
-	ssize_t length = recvfrom(control, request, sizeof request - 1, 0, (struct sockaddr *)&from, &from_length);
+	ssize_t length = recvfrom(cable->control, request, sizeof request - 1, 0, (struct sockaddr *)&from, &from_length);
 	if (length < 0)
 		return;
 	request[length] = 0;
 	if (!strcmp(request, "get"))
-		answer_get(answer, sizeof answer);
+		answer_get(cable, answer, sizeof answer);
 	else if (!strncmp(request, "set ", 4))
-		answer_set(answer, sizeof answer, request + 4);
+		answer_set(cable, answer, sizeof answer, request + 4);
 	else
 		snprintf(answer, sizeof answer, "error: say get, or set DIRECTION.KEY=VALUE ...");
 	/* Whoever asked and left gets no answer: nothing to do about it. */
-	sendto(control, answer, strlen(answer), MSG_DONTWAIT, (struct sockaddr *)&from, from_length);
+	sendto(cable->control, answer, strlen(answer), MSG_DONTWAIT, (struct sockaddr *)&from, from_length);
 }
 
 static int open_control(const char *path)
@@ -441,7 +492,13 @@ static void be_punctual(void)
 	realtime = !sched_setscheduler(0, SCHED_FIFO, &priority); /* a container may forbid it; `get` says so */
 }
 
-static void read_settings(int count, char **words)
+static void usage(void)
+{
+	fprintf(stderr, "usage: wire NS_A DEVICE_A NS_B DEVICE_B CONTROL SEED [DIRECTION.KEY=VALUE ...] [-- NS_A ...]\n");
+	exit(64);
+}
+
+static void read_settings(struct cable *cable, int count, char **words)
 {
 	struct settings wanted[2] = {{.queue_us = 100000}, {.queue_us = 100000}};
 	for (int i = 0; i < count; i++)
@@ -449,37 +506,82 @@ static void read_settings(int count, char **words)
 			fprintf(stderr, "wire: not a setting: %s\n", words[i]);
 			exit(64);
 		}
-	lines[0].set = wanted[0];
-	lines[1].set = wanted[1];
+	cable->lines[0].set = wanted[0];
+	cable->lines[1].set = wanted[1];
+}
+
+static struct end *add_end(const char *namespace, const char *device, struct direction *out)
+{
+	struct end *end = &ends[end_count++];
+	end->fd = open_tun(namespace, device);
+	end->namespace = namespace;
+	end->out = out;
+	return end;
+}
+
+static void add_cable(int count, char **words)
+{
+	struct cable *cable = calloc(1, sizeof *cable);
+	if (count < 6 || cable_count == CABLES)
+		usage();
+	if (!cable)
+		die("making", "a cable");
+	read_settings(cable, count - 6, words + 6);
+	struct direction *up = &cable->lines[0], *down = &cable->lines[1];
+	up->from = down->to = add_end(words[0], words[1], up);
+	up->to = down->from = add_end(words[2], words[3], down);
+	for (int i = 0; i < 2; i++) {
+		cable->lines[i].name = NAMES[i];
+		seed(&cable->lines[i], 2 * strtoull(words[5], NULL, 10) + i);
+	}
+	cable->control = open_control(words[4]);
+	cables[cable_count++] = cable;
+}
+
+static void read_cables(int count, char **words)
+{
+	for (int from = 0, to; from < count; from = to + 1) {
+		for (to = from; to < count && strcmp(words[to], "--"); to++)
+			;
+		add_cable(to - from, words + from);
+	}
+	if (!cable_count)
+		usage();
+}
+
+static void find_near(void)
+{
+	for (int i = 0; i < end_count; i++)
+		for (int j = 0; j < end_count; j++)
+			if (!strcmp(ends[i].namespace, ends[j].namespace))
+				ends[i].near[ends[i].near_count++] = &ends[j];
 }
 
 int main(int argc, char **argv)
 {
-	if (argc < 7) {
-		fprintf(stderr, "usage: wire NS_A DEVICE_A NS_B DEVICE_B CONTROL SEED [DIRECTION.KEY=VALUE ...]\n");
-		return 64;
-	}
+	static struct pollfd fds[ENDS + CABLES];
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	read_settings(argc - 7, argv + 7);
-	int a = open_tun(argv[1], argv[2]), b = open_tun(argv[3], argv[4]);
-	int control = open_control(argv[5]);
-	lines[0].from = lines[1].to = a;
-	lines[1].from = lines[0].to = b;
-	seed(&lines[0], 2 * strtoull(argv[6], NULL, 10));
-	seed(&lines[1], 2 * strtoull(argv[6], NULL, 10) + 1);
+	read_cables(argc - 1, argv + 1);
+	find_near();
 	be_punctual();
 	puts("ready");
 	fflush(stdout);
-	struct pollfd fds[3] = {{a, POLLIN, 0}, {b, POLLIN, 0}, {control, POLLIN, 0}};
+	for (int i = 0; i < end_count; i++)
+		fds[i] = (struct pollfd){ends[i].fd, POLLIN, 0};
+	for (int i = 0; i < cable_count; i++)
+		fds[end_count + i] = (struct pollfd){cables[i]->control, POLLIN, 0};
 	for (;;) {
 		int64_t noticed_late_ns = wait_for_work(fds);
-		for (int i = 0; i < 2; i++) {
-			take_in(&lines[i], noticed_late_ns);
-			deliver_due(&lines[i]);
+		int64_t came = now_ns() - noticed_late_ns;
+		for (int i = 0; i < end_count; i++) {
+			if (fds[i].revents & POLLIN)
+				take_in(&ends[i], came, 0);
+			if (fds[i].revents & (POLLERR | POLLHUP | POLLNVAL))
+				return 0; /* a namespace was removed, and its device with it */
 		}
-		if (fds[2].revents & POLLIN)
-			answer_control(control);
-		if ((fds[0].revents | fds[1].revents) & (POLLERR | POLLHUP | POLLNVAL))
-			return 0; /* a namespace was removed, and its device with it */
+		deliver_due();
+		for (int i = 0; i < cable_count; i++)
+			if (fds[end_count + i].revents & POLLIN)
+				answer_control(cables[i]);
 	}
 }
