@@ -37,12 +37,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from analytics.errors import SealError
+from analytics.wire import KEY_BYTES, MAX_SEALED, NONCE_BYTES
 
-KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 FINGERPRINT_BYTES: Final = 32
-NONCE_BYTES: Final = 16
-MAX_SEALED: Final = 1_200
 MAX_TEXT: Final = 255
 MAX_NUMBER: Final = 2**63 - 1
 KEY_PREFIX: Final = "ed25519:"

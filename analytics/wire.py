@@ -12,7 +12,10 @@ import msgspec
 
 from analytics.errors import MessageError
 from analytics.measurement import Rung, count, named, text, whole
-from analytics.trust import KEY_BYTES, MAX_SEALED, NONCE_BYTES
+
+KEY_BYTES: Final = 32
+NONCE_BYTES: Final = 16
+MAX_SEALED: Final = 1_200  # a grant with four texts of the greatest length
 
 PublicKey = Annotated[bytes, msgspec.Meta(max_length=KEY_BYTES)]
 """Ed25519 (RFC 8032); empty where there is none."""

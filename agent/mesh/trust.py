@@ -22,8 +22,8 @@ from typing import Final
 from agent.errors import TrustError
 from agent.mesh.peers import CHANGED, FULL, NOT_ANCHORED, KnownPeers
 from analytics.errors import SealError
-from analytics.trust import NONCE_BYTES, Binding, Grant, ServerTime, fingerprint_bytes, unseal
-from analytics.wire import TestOrder, Welcome
+from analytics.trust import Binding, Grant, ServerTime, fingerprint_bytes, unseal
+from analytics.wire import NONCE_BYTES, TestOrder, Welcome
 
 MOST_NONCES: Final = 4_096
 """Of grants that are still valid: a grant is valid for a minute or five, a test takes seconds."""

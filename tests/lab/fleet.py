@@ -29,11 +29,10 @@ Reading = dict[str, Any]
 class Fleet:
     """The lab and what runs on it."""
 
-    def __init__(self, lab: Lab, *, passive: str = "off") -> None:
+    def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.lies = lab.folder / "lies"
         self.clock = lab.folder / "clock"  # what libfaketime adds to an agent's wall clock
-        self.passive = passive
         self.reader = Reader(lab.url)
 
     def start(self, *names: str) -> None:
@@ -102,7 +101,7 @@ class Fleet:
             "name": name,
             "site": self.lab.plan.hosts[name].site,
             "data": str(self.data(name)),
-            "passive": self.passive,
+            "passive": "off",
         }
         lines = (f'{key} = "{value}"\n' for key, value in values.items())
         (self.lab.folder / f"{name}.toml").write_text("".join(lines))
@@ -205,14 +204,12 @@ class Fleet:
 
 
 @contextmanager
-def fleet(name: str, *agents: str, passive: str = "off") -> Iterator[Fleet]:
-    """A lab with the agents named running on it; ended and swept with the block."""
+def fleet(name: str) -> Iterator[Fleet]:
+    """A lab that the fleet can be started on; ended and swept with the block."""
     lab = open_lab(HERE / "faults.toml", name, report=True)
     try:
         lab.begin()
-        made = Fleet(lab, passive=passive)
-        made.start(*agents)
-        yield made
+        yield Fleet(lab)
     finally:
         lab.down()
 

@@ -2,13 +2,14 @@
 
 ``restless_server.py DATA REPORT_FD TURN SECRET_FILE PERIOD_S LIES``. LIES is a file that says how to lie now:
 ``swap`` another certificate, binding and identity key for the peer's; ``stale`` an old grant; ``others`` a
-grant for another pair; ``unsigned`` a grant by another key. It is the server itself: it has the grant key, and
-every agent's words pass it.
+grant for another pair; ``unsigned`` a grant by another key. It is the server itself: it has the grant key,
+and every agent's words pass it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.identity import create
-from analytics.trust import NONCE_BYTES, Grant, fingerprint_bytes, seal
-from analytics.wire import ProbePlan, TestOrder
+from analytics.trust import Grant, fingerprint_bytes, seal
+from analytics.wire import NONCE_BYTES, ProbePlan, TestOrder
 from server import app, cycles
 from server.settings import Settings
 
-PLAN = ProbePlan(probes=150, interval_us=20_000, hop_rounds=1, trains=0)
+PLAN = ProbePlan(
+    probes=150, interval_us=20_000, hop_rounds=1, trains=int(os.environ.get("RESTLESS_TRAINS", "0"))
+)
 DEADLINE_S = 25
 NAMES = ("east", "north", "west")
 
@@ -112,7 +115,8 @@ KINDS: dict[str, Any] = {
 }
 
 
-def main(data: str, report_fd: str, turn: str, secret_file: str, period_s: str, lies: str) -> None:
+def main(words: list[str]) -> None:
+    data, report_fd, turn, secret_file, period_s, lies = words
     restless(float(period_s))
     lying(Path(lies))
     app.run(
@@ -131,4 +135,4 @@ def main(data: str, report_fd: str, turn: str, secret_file: str, period_s: str, 
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])

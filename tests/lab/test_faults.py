@@ -31,7 +31,8 @@ FLAP_S = 2.0
 @pytest.fixture(scope="module")
 def ends() -> Iterator[Fleet]:
     """East and north, tested every four seconds."""
-    with fleet(NAME, "east", "north") as made:
+    with fleet(NAME) as made:
+        made.start("east", "north")
         made.assert_healthy_again(*BOTH)
         yield made
 

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.errors import TrustError
-from agent.identity import BINDING_S, Identity, create
+from agent.identity import Identity, create
 from agent.mesh.peers import KnownPeers
 from agent.mesh.trust import Guard, Me, Reason
 from analytics import wire
@@ -105,20 +105,21 @@ def test_an_honest_order_is_followed_by_either_end(bench: Bench) -> None:
     assert not bench.guard.refused
 
 
+def for_eve(bench: Bench) -> bytes:
+    return bench.grant(dst_fingerprint=fingerprint_bytes(EVE.fingerprint))
+
+
 def test_a_lying_server_cannot_put_itself_in_a_peers_place(bench: Bench) -> None:
     bench.guard.admit(bench.order())
-    with_eve = bench.grant(dst_fingerprint=fingerprint_bytes(EVE.fingerprint))
-    said = bench.refused(bench.order(with_eve, end=EVE), Reason.CHANGED)
+    said = bench.refused(bench.order(for_eve(bench), end=EVE), Reason.CHANGED)
     assert "pathgrade agent peers forget b" in said
     # With b's own identity key, which she knows, but cannot sign with:
     posing = {"peer_fingerprint": EVE.fingerprint}
-    said = bench.refused(bench.order(bench.grant(dst_fingerprint=fingerprint_bytes(EVE.fingerprint)), **posing),
-                         Reason.BINDING)  # fmt: skip
+    said = bench.refused(bench.order(for_eve(bench), **posing), Reason.BINDING)
     assert "another certificate" in said
     # With b's key beside a binding by her own:
     eves = EVE.binding("default", now_s=NOW_US // 1_000_000)
-    bench.refused(bench.order(bench.grant(dst_fingerprint=fingerprint_bytes(EVE.fingerprint)), **posing,
-                              peer_binding=eves), Reason.BINDING)  # fmt: skip
+    bench.refused(bench.order(for_eve(bench), **posing, peer_binding=eves), Reason.BINDING)
     bench.guard.admit(bench.order())  # and b is tested on
 
 
