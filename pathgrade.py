@@ -409,18 +409,25 @@ def server_token(
     ],
     seats: Annotated[int, typer.Option(min=1, max=100_000, help="How many agents it lets in.")] = 1,
     expires: Annotated[str, typer.Option(metavar="TIME", help="For how long: 30m, 24h, 7d.")] = "24h",
+    replaces: Annotated[
+        str, typer.Option(metavar="NAME", help="Only for this agent, reinstalled: its new keys are taken.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Make a token that lets agents enrol.
 
-    Works while the server runs, and before.
+    Works while the server runs, and before. A reinstalled agent has new keys, and is refused under its name
+    without a token that --replaces it; its peers refuse it too, until each forgets the old key
+    (pathgrade agent peers forget NAME).
     """
     import msgspec
 
     from server.state import create_token
 
     expires_s = _seconds(expires)
-    token = create_token(data, seats, expires_s)
+    if replaces and seats != 1:
+        raise typer.BadParameter("one agent has one seat", param_hint="--seats, --replaces")
+    token = create_token(data, seats, expires_s, replaces=replaces)
     if json:
         return print(msgspec.json.encode({"token": token, "seats": seats, "expires_s": expires_s}).decode())
     return print(token)

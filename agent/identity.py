@@ -4,7 +4,8 @@ The identity key is what peers pin at the first meeting (``agent.mesh.peers``). 
 presents; the identity key signs its SHA-256 fingerprint with the agent's name (``trust.Binding``). It is kept
 small, because the DTLS transport in use sends at most one 1500-byte datagram a flight.
 
-All three are in one file: two files could come from two backups.
+The certificate crosses the network in the clear, so it does not say whose it is. All is in one file, with the
+agent's name in front: two files could come from two backups.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ VALID_UNTIL: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)  # RFC 5280 
 BINDING_S: Final = 400 * 86_400
 """A binding is made anew for every control connection; one that was stolen is of use for so long."""
 
+SUBJECT: Final = "agent"
+_NAMED: Final = re.compile(rb"\A# identity of agent (\S+)\n")
 _PRIVATE_KEY: Final = re.compile(rb"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----\n", re.DOTALL)
 
 
@@ -110,7 +113,7 @@ def read(folder: Path) -> Identity:
 def create(name: str) -> Identity:
     """Make a fresh identity; nothing is written."""
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, SUBJECT)])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -145,7 +148,7 @@ def _parse(path: Path, pem: bytes, name: str | None) -> tuple[Identity, bool]:
         raise IdentityError(f"read {path}: damaged: {error}", remedy=_enrol_again(path)) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
         raise IdentityError(f"read {path}: key and certificate do not match", remedy=_enrol_again(path))
-    owner = str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
+    owner = _owner(pem, certificate)
     if name is not None and owner != name:
         raise IdentityError(
             f"read {path}: it is the identity of {owner!r}, not of {name!r}",
@@ -155,6 +158,13 @@ def _parse(path: Path, pem: bytes, name: str | None) -> tuple[Identity, bool]:
     return Identity(
         owner, key, certificate, identity_key or Ed25519PrivateKey.generate()
     ), identity_key is not None
+
+
+def _owner(pem: bytes, certificate: x509.Certificate) -> str:
+    """Whose file it is; certificates of before there were identity keys say so themselves."""
+    if (named := _NAMED.match(pem)) is not None:
+        return named[1].decode(errors="replace")
+    return str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
 
 
 def _identity_key(path: Path, pem: bytes) -> Ed25519PrivateKey | None:
@@ -202,7 +212,8 @@ def _pem(identity: Identity) -> bytes:
         )
         for one in (identity.key, identity.identity_key)
     )
-    return key + identity.certificate.public_bytes(serialization.Encoding.PEM) + identity_key
+    head = f"# identity of agent {identity.name}\n".encode()
+    return head + key + identity.certificate.public_bytes(serialization.Encoding.PEM) + identity_key
 
 
 def _sync_folder(folder: Path) -> None:

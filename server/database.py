@@ -33,6 +33,14 @@ TOKENS: Final = sa.Table(
     sa.Column("expires_us", sa.BigInteger, nullable=False),
 )
 
+REPLACES: Final = sa.Table(
+    # Beside TOKENS, so that a database of before needs no change.
+    "replaces",
+    METADATA,
+    sa.Column("hash", sa.Text, sa.ForeignKey("tokens.hash"), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),  # the only agent that the token is for, whatever its keys
+)
+
 AGENTS: Final = sa.Table(
     "agents",
     METADATA,

@@ -26,6 +26,7 @@ from server.database import (
     AUDIT,
     DEFAULT_TENANT,
     IDENTITIES,
+    REPLACES,
     TOKENS,
     connect,
     make_folder,
@@ -101,11 +102,13 @@ class State:
             with transaction(self._engine) as connection:
                 token = _find_token(connection, request.token, at_us)
                 known = self._agents.get(request.name)
-                _check_name(request, fingerprint, known)
-                if known is None or known.token_hash != token.hash:
+                used = known is not None and known.token_hash == token.hash
+                if not _is_replaced(connection, token, request.name) or used:
+                    _check_name(request, fingerprint, known)
+                if not used:
                     _take_seat(connection, token)
                 agent = _agent_of(request, token, fingerprint, secret, at_us)
-                if known is not None and not agent.identity_key:
+                if known is not None and known.fingerprint == fingerprint and not agent.identity_key:
                     agent = replace(agent, identity_key=known.identity_key)
                 _put_agent(connection, agent)
                 _put_audit(connection, agent.tenant, [_enrolment(agent, at_us, origin)])
@@ -165,10 +168,11 @@ class State:
         self._by_secret[agent.secret_hash] = agent
 
 
-def create_token(data: Path, seats: int, expires_s: int) -> str:
+def create_token(data: Path, seats: int, expires_s: int, *, replaces: str = "") -> str:
     """Make a token that lets ``seats`` agents in within ``expires_s``; works beside a running server.
 
-    Raises ``StateError``. The token is told once: only its hash is kept.
+    With ``replaces``, it lets in that agent only, with new keys in place of those it enrolled with. Raises
+    ``StateError``. The token is told once: only its hash is kept.
     """
     make_folder(data)
     engine = connect(data / FILE_NAME)
@@ -184,6 +188,8 @@ def create_token(data: Path, seats: int, expires_s: int) -> str:
                     expires_us=now_us() + expires_s * 1_000_000,
                 )
             )
+            if replaces:
+                connection.execute(REPLACES.insert().values(hash=_hash(token), name=replaces))
     finally:
         engine.dispose()
     return token
@@ -209,8 +215,20 @@ def _check_name(request: EnrolRequest, fingerprint: str, known: Agent | None) ->
     if other_key or (known.fingerprint != fingerprint and not same_key):
         raise NameTakenError(
             f"the name {request.name!r} belongs to another agent",
-            remedy="choose another name, or restore that agent's identity.pem to its data folder",
+            remedy="choose another name, or restore that agent's identity.pem to its data folder\n"
+            f"if that agent was reinstalled: pathgrade server token --data DIR --replaces {request.name}",
         )
+
+
+def _is_replaced(connection: sa.Connection, token: sa.Row[Any], name: str) -> bool:
+    """Tell whether the token is for new keys of that agent; raises ``TokenError`` if for another's."""
+    wanted = sa.select(REPLACES.c.name).where(REPLACES.c.hash == token.hash)
+    replaced = connection.execute(wanted).scalar_one_or_none()
+    if replaced not in (None, name):
+        raise TokenError(
+            f"the token is for {replaced!r} only", remedy="make another: pathgrade server token --data DIR"
+        )
+    return replaced is not None
 
 
 def _take_seat(connection: sa.Connection, token: sa.Row[Any]) -> None:
@@ -270,16 +288,16 @@ def _put_agent(connection: sa.Connection, agent: Agent) -> None:
     values["services"] = msgspec.json.encode(agent.services).decode()
     connection.execute(AGENTS.delete().where(*_is(agent.tenant, agent.name)))
     connection.execute(AGENTS.insert().values(values))
-    if agent.identity_key:
-        _put_identity(connection, agent)
+    _put_identity(connection, agent)
 
 
 def _put_identity(connection: sa.Connection, agent: Agent) -> None:
     same = (IDENTITIES.c.tenant == agent.tenant, IDENTITIES.c.name == agent.name)
     connection.execute(IDENTITIES.delete().where(*same))
-    connection.execute(
-        IDENTITIES.insert().values(tenant=agent.tenant, name=agent.name, key=agent.identity_key)
-    )
+    if agent.identity_key:
+        connection.execute(
+            IDENTITIES.insert().values(tenant=agent.tenant, name=agent.name, key=agent.identity_key)
+        )
 
 
 def _put_audit(connection: sa.Connection, tenant: str, rows: Sequence[AuditRow]) -> None:

@@ -17,6 +17,7 @@ from lab.net import NETNS
 
 CLONE_NEWNET = 0x40000000
 ETH_P_IP = 0x0800
+ETH_P_ALL = 3  # with any other, what leaves is not seen
 SO_RCVBUFFORCE = 33
 BUFFER = 32 * 1024 * 1024
 UDP, TCP, ICMP = 17, 6, 1
@@ -63,9 +64,9 @@ def socket_in(namespace: str, device: str) -> socket.socket:
                 made.append(OSError(ctypes.get_errno(), f"setns {namespace}"))
                 return
             # Without the link header: the lab's cables are TUN devices, which have none.
-            sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP))
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
             sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
-            sock.bind((device, ETH_P_IP))
+            sock.bind((device, ETH_P_ALL))
             made.append(sock)
         except OSError as error:
             made.append(error)
@@ -103,10 +104,11 @@ class Capture:
         sock.settimeout(0.1)
         while not self._ending.is_set():
             try:
-                data = sock.recv(65_536)
+                data, (_, protocol, *_) = sock.recvfrom(65_536)
             except TimeoutError:
                 continue
-            self.packets.append(parse(data, time.monotonic()))
+            if protocol == ETH_P_IP:
+                self.packets.append(parse(data, time.monotonic()))
 
 
 @contextmanager

@@ -15,11 +15,11 @@ from lab import cables, net, product
 from lab.check import rtt_tolerance_us
 from lab.errors import PartError
 from lab.network import Lab, open_lab
-from lab.processes import start_time
+from lab.processes import listens, start_time
 from lab.report import Reader
 
 HERE = Path(__file__).parent
-PERIOD_S = 4.0
+PERIOD_S = 1.5  # a test takes five seconds; one that is refused, none
 PROFILE = "generic"
 FAKETIME = Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketime.so.1")
 
@@ -41,9 +41,13 @@ class Fleet:
         self.start_server()
         token = product._make_token(self.lab)
         for name in names:
-            self._configure(name, token)
-            self.start_agent(name)
+            self.add(name, token)
         self.wait(lambda: self.online() == len(names), "all agents online")
+
+    def add(self, name: str, token: Path | None = None) -> None:
+        """Put one more agent on its host."""
+        self._configure(name, token or product._make_token(self.lab))
+        self.start_agent(name)
 
     # --- parts -------------------------------------------------------------------------------------------
 
@@ -58,6 +62,12 @@ class Fleet:
             "server", command, namespace=self.lab.plan.namespace("server"), pass_fds=[report_fd]
         )
         self.wait(lambda: self.reader.status() is not None, "the server answers")
+
+    def start_turn_again(self) -> None:
+        config = self.lab.folder / "coturn" / "turnserver.conf"
+        namespace = self.lab.plan.namespace("turn")
+        part = self.lab.parts.start("coturn", ["turnserver", "-c", str(config)], namespace=namespace)
+        self.wait(lambda: listens(part.process.pid, "udp", product.TURN_PORT), "coturn listens again")
 
     def start_agent(self, name: str, *, stepped: bool = False) -> None:
         """Start an agent; ``stepped``: its wall clock is what ``step_clock`` says, its kernel's is not."""

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 
 import pytest
 from lab.check import plausible_loss
+from lab.product import pathgrade
 
-from tests.lab.capture import Capture, Packet, capturing, is_probe
+from tests.lab.capture import UDP, Capture, Packet, capturing, is_probe
 from tests.lab.fleet import Fleet, fleet, until
 
 pytestmark = pytest.mark.lab
@@ -26,6 +27,7 @@ BOTH = (PAIR, PAIR[::-1])
 UPLINK = "east-uplink"
 PROBES, INTERVAL_S = 150, 0.02
 FLAP_S = 2.0
+STEP_S = 3600
 
 
 @pytest.fixture(scope="module")
@@ -141,17 +143,22 @@ def test_a_clock_that_is_stepped_by_an_hour_spoils_round_trips_but_no_number(end
     try:
         with watched(ends) as capture:
             wait_for_probes(capture)
-            ends.step_clock(3600)
+            ends.step_clock(STEP_S)
         for src, dst in BOTH:
             reading = ends.next_reading(src, dst, after=after)
             assert reading["error"] == ""
             assert ends.faults_of(reading) == []
             assert reading["sent"] == reading["received"] == PROBES  # loss is counted, not timed
+            assert reading["spoiled"] > 0
         # And it stays an hour off: the host is still measured, its orders are still followed.
-        reading = ends.next_reading("north", "east", after=reading["cycle"])
-        assert (reading["error"], reading["rung"]) == ("", "srflx")
-        assert ends.faults_of(reading) == []
-        assert reading["sent"] == reading["received"] == PROBES
+        after = reading["cycle"]
+        for src, dst in BOTH:
+            reading = ends.next_reading(src, dst, after=after)
+            assert (reading["error"], reading["rung"]) == ("", "srflx")
+            assert ends.faults_of(reading) == []
+            assert reading["sent"] == reading["received"] == PROBES
+            off_s = reading["started_us"] / 1e6 - time.time()
+            assert (off_s > STEP_S - 60) == (src == "east")
     finally:
         ends.step_clock(0)
     ends.assert_healthy_again(*BOTH)
@@ -212,28 +219,30 @@ def lying(ends: Fleet, kind: str) -> Iterator[None]:
 
 
 def udp_of_agents(ends: Fleet, capture: Capture) -> list[Packet]:
-    return [packet for packet in capture.packets if packet.protocol == 17]
+    return [packet for packet in capture.packets if packet.protocol == UDP]
 
 
-@pytest.mark.parametrize(
-    ("kind", "said"),
-    [
-        (
-            "swap",
-            "the identity key of {peer} changed: if it was reinstalled, `pathgrade agent peers forget {peer}`",
-        ),
-        ("others", "the server's grant is for another test"),
-        ("unsigned", "the grant for this test is not by the server enrolled at"),
-    ],
-)
-def test_a_lying_server_gets_no_probe_and_each_pair_the_reason(ends: Fleet, kind: str, said: str) -> None:
+LIES = {
+    "swap": "the identity key of {peer} changed: if it was reinstalled, `pathgrade agent peers",
+    "others": "the server's grant is for another test",
+    "unsigned": "the grant for this test is not by the server enrolled at",
+}
+
+
+def assert_refused(ends: Fleet, said: str, after: int) -> None:
+    for src, dst in BOTH:
+        expected = said.format(peer=dst)
+        reading = ends.next_reading(src, dst, after=after, good=lambda one, it=expected: it in one["error"])
+        assert reading["rung"] == "none"
+        assert_withheld(reading)
+
+
+def test_a_lying_server_gets_no_probe_and_each_pair_the_reason(ends: Fleet) -> None:
     after = ends.next_reading(*PAIR, after=ends.cycle(*PAIR))["cycle"]  # a test has just ended
-    with lying(ends, kind), watched(ends) as capture:
-        for src, dst in BOTH:
-            reading = ends.next_reading(src, dst, after=after)
-            assert said.format(peer=dst) in reading["error"]
-            assert reading["rung"] == "none"
-            assert_withheld(reading)
+    with lying(ends, "swap"), watched(ends) as capture:
+        for kind, said in LIES.items():
+            ends.lies.write_text(kind)
+            assert_refused(ends, said, after)
         assert udp_of_agents(ends, capture) == []
     ends.assert_healthy_again(*BOTH)
 
@@ -260,22 +269,16 @@ def test_an_old_grant_is_not_good_again(ends: Fleet) -> None:
 def test_a_peer_that_was_reinstalled_is_taken_once_it_is_forgotten(ends: Fleet) -> None:
     peers = ends.data("east") / "peers.json"
     pinned = peers.read_text()
-    east, north = (ends.inside("core", ends_command(), "agent", "identity", "--data", str(ends.data(name)))
+    east, north = (ends.inside("core", pathgrade(), "agent", "identity", "--data", str(ends.data(name)))
                    for name in PAIR)  # fmt: skip
     key = north.split('"')[1]
     peers.write_text(pinned.replace(key, east.split('"')[1]))
     after = ends.cycle(*PAIR)
     reading = ends.next_reading(*PAIR, after=after, good=lambda found: bool(found["error"]))
     assert "identity key of north changed" in reading["error"]
-    ends.inside("core", ends_command(), "agent", "peers", "--data", str(ends.data("east")), "forget", "north")
+    ends.inside("core", pathgrade(), "agent", "peers", "--data", str(ends.data("east")), "forget", "north")
     ends.assert_healthy_again(*BOTH)
     assert key in peers.read_text()
-
-
-def ends_command() -> str:
-    from lab.product import pathgrade
-
-    return pathgrade()
 
 
 # --- the relay: west joins ---------------------------------------------------------------------------------
@@ -283,59 +286,37 @@ def ends_command() -> str:
 
 @pytest.fixture(scope="module")
 def with_west(ends: Fleet) -> Fleet:
-    from lab import product
-
-    token = product._make_token(ends.lab)
-    ends._configure("west", token)
-    ends.start_agent("west")
-    ends.wait(lambda: ends.online() == 3, "west is online")
+    """West in place of north."""
+    ends.end("north")
+    ends.add("west")
+    ends.wait(lambda: ends.online() == 2, "west is online")
     ends.next_reading("east", "west", after=0, good=ends.is_healthy, at_most_s=60)
     return ends
 
 
 def relayed(packet: Packet) -> bool:
     """TURN ChannelData (RFC 8656 section 12.4) with a DTLS record in it."""
-    return (
-        packet.protocol == 17 and packet.payload[:1] in b"\x40\x41\x42\x43" and packet.payload[4:5] == b"\x17"
-    )
+    head = packet.payload[:5]
+    return packet.protocol == UDP and len(head) == 5 and head[0] in range(0x40, 0x50) and head[4] == 0x17
 
 
-def test_a_relay_that_dies_ends_its_tests_and_no_other(with_west: Fleet) -> None:
-    ends = with_west
-    after = ends.cycle("east", "west")
+def test_a_relay_that_dies_breaks_its_test_then_is_missed_by_name(with_west: Fleet) -> None:
+    ends, pairs = with_west, (("east", "west"), ("west", "east"))
+    after = ends.cycle(*pairs[0])
     with watched(ends, "isp-west") as capture:
         capture.wait_for(relayed, at_most_s=40, count=40)
         ends.end("coturn", signal.SIGKILL)
-    broken = [
-        ends.next_reading(
-            "west", dst, after=after, good=lambda found: found["rung"] != "relay-udp" or found["error"]
-        )
-        for dst in PAIR
-    ]
-    during = [reading for reading in broken if reading["rung"] == "relay-udp"]
-    before = [reading for reading in broken if reading["rung"] == "none"]
-    assert len(during) + len(before) == 2
-    for reading in during:
+    for src, dst in pairs:
+        reading = ends.next_reading(src, dst, after=after)
+        assert reading["rung"] == "relay-udp"
         assert "the peer" in reading["error"]
-    for reading in broken:
         assert_withheld(reading)
-    # From now on it is dead before the test.
-    reading = ends.next_reading("west", "east", after=ends.cycle("west", "east"))
-    assert reading["rung"] == "none"
-    assert "relay-udp: " in reading["rungs_failed"]
-    assert "TURN" in reading["rungs_failed"]
-    assert ends.is_healthy(ends.next_reading(*PAIR, after=after))  # who needs no relay misses none
-    from lab import product
-
-    restart_turn(ends, product)
-    ends.assert_healthy_again(("west", "east"), ("east", "west"))
-
-
-def restart_turn(ends: Fleet, product: object) -> None:
-    config = ends.lab.folder / "coturn" / "turnserver.conf"
-    part = ends.lab.parts.start(
-        "coturn", ["turnserver", "-c", str(config)], namespace=ends.lab.plan.namespace("turn")
-    )
-    from lab.processes import listens
-
-    ends.wait(lambda: listens(part.process.pid, "udp", 3478), "coturn listens again")
+    after = reading["cycle"]
+    for src, dst in pairs:  # from now on it is dead before the test
+        reading = ends.next_reading(src, dst, after=after)
+        assert (reading["rung"], reading["error"]) == ("none", "")
+        assert "relay-udp: " in reading["rungs_failed"]
+        assert "TURN" in reading["rungs_failed"]
+        assert_withheld(reading)
+    ends.start_turn_again()
+    ends.assert_healthy_again(*pairs)

@@ -108,3 +108,22 @@ def test_a_binding_is_by_the_identity_key_and_of_the_certificate() -> None:
     assert (binding.tenant, binding.agent) == ("default", "a")
     assert binding.fingerprint.hex(":").upper() == me.fingerprint
     assert binding.until_s == 1_000 + BINDING_S
+
+
+def test_the_certificate_does_not_say_whose_it_is() -> None:
+    """It crosses the network in the clear (DTLS 1.2)."""
+    assert b"radiologist" not in create("radiologist").certificate_der
+
+
+def test_a_certificate_of_before_that_says_whose_it_is_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.identity.SUBJECT", "a")
+    made = load_or_create(tmp_path, "a")
+    path = tmp_path / FILE_NAME
+    _head, _, rest = path.read_bytes().partition(b"\n")
+    path.write_bytes(rest[: rest.rindex(b"-----BEGIN PRIVATE KEY")])
+    with pytest.raises(IdentityError, match="identity of 'a'"):
+        load_or_create(tmp_path, "b")
+    assert load_or_create(tmp_path, "a").fingerprint == made.fingerprint
+    assert path.read_bytes().startswith(b"# identity of agent a\n")

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent.identity import Identity, create
 from analytics import wire
 from analytics.trust import Grant, ServerTime, fingerprint_bytes, unseal
-from server.errors import NameTakenError, StateError
+from server.errors import CredentialError, NameTakenError, StateError, TokenError
 from server.grants import FILE_NAME, Signer
 from server.state import Agent, State, create_token
 from tests.unit.server.enrolling import enrolment
@@ -208,3 +208,23 @@ def test_a_state_of_before_identity_keys_takes_the_first_that_is_shown(tmp_path:
         state.identify("b", B.public_key)
     with closing(State.open(tmp_path)) as state:
         assert state.agents()[0].identity_key == B.public_key
+
+
+def test_a_reinstalled_agent_is_taken_with_a_token_that_replaces_it(tmp_path: Path) -> None:
+    with closing(State.open(tmp_path)) as state:
+        token = create_token(tmp_path, 2, 60)
+        old = state.enrol(request(token, B), fingerprint=B.fingerprint, at_us=1, origin="192.0.2.1")
+        with pytest.raises(NameTakenError) as caught:
+            state.enrol(request(token, EVE), fingerprint=EVE.fingerprint, at_us=1, origin="192.0.2.1")
+        assert "--replaces b" in caught.value.remedy
+        renewing = create_token(tmp_path, 1, 60, replaces="b")
+        with pytest.raises(TokenError, match="for 'b' only"):
+            state.enrol(request(renewing, A), fingerprint=A.fingerprint, at_us=1, origin="192.0.2.1")
+        state.enrol(request(renewing, EVE), fingerprint=EVE.fingerprint, at_us=2, origin="192.0.2.1")
+        assert [agent.identity_key for agent in state.agents()] == [EVE.public_key]
+        with pytest.raises(CredentialError):
+            state.agent_of_secret(old.secret)
+        # Its answer may have been lost: once more with the same keys, but with no others.
+        state.enrol(request(renewing, EVE), fingerprint=EVE.fingerprint, at_us=3, origin="192.0.2.1")
+        with pytest.raises(NameTakenError):
+            state.enrol(request(renewing, B), fingerprint=B.fingerprint, at_us=4, origin="192.0.2.1")
