@@ -374,6 +374,9 @@ def server_run(
     turn_secret_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File with coturn's static-auth-secret.")
     ] = None,
+    profiles: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Profiles of your own, beside the built-in ones.")
+    ] = None,
     cycle: Annotated[
         int | None, typer.Option(metavar="SECONDS", help="From one cycle to the next. [default: 300]")
     ] = None,
@@ -394,6 +397,7 @@ def server_run(
             stun=stun or None,
             turn=turn or None,
             turn_secret_file=turn_secret_file,
+            profiles=profiles,
             cycle_s=cycle,
         )
     )

@@ -5,21 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from analytics.grade import APART, FAILED, STALE, UNREACHABLE
+from analytics.grade import FAILED, STALE, UNREACHABLE
+from analytics.kinds.table import kind_of
+from analytics.letters import APART
 from analytics.passive import HOURS, MOST_GROUPS
 from analytics.predict import LOSS_MATTERS, MODEL_ERROR_LOSSY_PERCENT, MODEL_ERROR_PERCENT
-from analytics.rules.load import (
-    Judged,
-    Profile,
-    ResponseProfile,
-    Rules,
-    StudyProfile,
-    limits_of,
-    load_rules,
-)
-from analytics.words import percent, span
+from analytics.rules.load import Judged, Profile, Rules, limits_of, load_rules
+from analytics.words import percent, rate, span
 
 TARGET: Final = Path("docs/grades.md")
 
@@ -68,15 +62,18 @@ has its Wilson score interval at 90 %. Worse input never raises a letter.
 
 def _profile(name: str, profile: Profile) -> str:
     about = f"## {name}: {profile.title}\n\n`{profile.rule}`. {profile.about}\n\n"
-    return f"{about}{_limits(profile)}{_NOTES[type(profile)](profile)}"
+    return f"{about}{_limits(profile)}\n{kind_of(profile).notes(profile)}"
 
 
 def _limits(rule: Judged) -> str:
-    rows = (
-        f"| {_KEYS[key]} | {' | '.join(f'<= {_LIMIT[key](most)}' for most in limits)} | more |\n"
-        for key, limits in limits_of(rule).items()
-    )
+    rows = (_limits_row(key, limits) for key, limits in limits_of(rule).items())
     return "".join(("| | A | B | C | D | F |\n|---|---|---|---|---|---|\n", *rows))
+
+
+def _limits_row(key: str, limits: Sequence[int]) -> str:
+    name, written = _LIMIT[key]
+    sign, beyond = ("<=", "more") if key.startswith("most_") else (">=", "less")
+    return f"| {name} | {' | '.join(f'{sign} {written(limit)}' for limit in limits)} | {beyond} |\n"
 
 
 def _applications(rules: Rules) -> str:
@@ -110,39 +107,18 @@ running, "·" = no session). At most the {MOST_GROUPS:,} with the most sessions 
 """
 
 
-_KEYS: Final[dict[str, str]] = {
-    "most_ms": "time to open",
-    "most_rtt_p95_us": "round trip, 95th percentile",
-    "most_loss_bp": "loss, the worse direction",
-    "most_rtt_p50_us": "round trip, median",
-    "most_retransmit_bp": "segments sent again",
+_LIMIT: Final[dict[str, tuple[str, Callable[[int], str]]]] = {
+    "most_ms": ("time to open", lambda ms: span(1_000 * ms)),
+    "most_us": ("answer, 95th percentile", span),
+    "most_rtt_p95_us": ("round trip, 95th percentile", span),
+    "most_loss_bp": ("loss, the worse direction", lambda bp: percent(bp / 10_000)),
+    "most_rtt_p50_us": ("round trip, median", span),
+    "most_retransmit_bp": ("segments sent again", lambda bp: percent(bp / 10_000)),
+    "least_r": ("R", str),
+    "least_kbps": ("rate, the lesser direction", rate),
+    "least_score": ("QoO", str),
 }
-_LIMIT: Final[dict[str, Callable[[int], str]]] = {
-    "most_ms": lambda ms: span(1_000 * ms),
-    "most_rtt_p95_us": span,
-    "most_loss_bp": lambda bp: percent(bp / 10_000),
-    "most_rtt_p50_us": span,
-    "most_retransmit_bp": lambda bp: percent(bp / 10_000),
-}
-
-
-def _study_notes(profile: StudyProfile) -> str:
-    study = profile.study
-    megabytes = study.images * study.image_bytes / 1e6
-    return (
-        f"\nThe study: {study.images} images of {study.image_bytes:,} bytes ({megabytes:.0f} MB), "
-        f"one after the other on one connection.\n"
-    )
-
-
-def _response_notes(profile: ResponseProfile) -> str:
-    return "\nThe letter is the worse of the two.\n"
-
-
-_NOTES: Final[dict[type, Callable[[Any], str]]] = {
-    StudyProfile: _study_notes,
-    ResponseProfile: _response_notes,
-}
+"""Key of a threshold -> its name, and how it is written."""
 
 _STUDY: Final = f"""\
 ## How the time to open is predicted

@@ -24,8 +24,8 @@ import msgspec
 
 from analytics import words
 from analytics.evidence import Z_90, Estimate, LossCount
-from analytics.grade import CANNOT, apart, letter_within, rank
 from analytics.histogram import bounds, counts_of, middle, ranked
+from analytics.letters import CANNOT, apart, letter_within, rank
 from analytics.measurement import Direction, Flow, Grade, Letter
 from analytics.paths import WORST_FIRST
 from analytics.rules.load import ApplicationsRule, Rules

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from analytics.grade import grade, measured_at_us
+from analytics.kinds.table import kind_of
 from analytics.legs import legs
 from analytics.measurement import Grade, Hop, Leg, Letter, Reading
 from analytics.rules.load import Rules
@@ -33,14 +34,17 @@ def path_rows(
     traces: dict[Pair, list[Hop]] = {}  # (test, who traced) -> hops
     for hop in hops:
         traces.setdefault((hop.test, hop.src), []).append(hop)
+    wanted = rules.profile(profile)
     rows = []
     for (src, dst), reading in latest.items():
+        if wanted.sites and not {sites[src], sites[dst]} & set(wanted.sites):
+            continue
         back = _same_test(reading, latest.get((dst, src)))
         near, far = traces.get((reading.test, src), []), traces.get((reading.test, dst), [])
         split = legs(reading, near, far, src_site=sites[src], dst_site=sites[dst])
         graded = grade(reading, back, profile, rules, at_us)
         rows.append(_row(reading, back, graded, split, sites=(sites[src], sites[dst]), at_us=at_us))
-    return sorted(rows, key=_worst_first)
+    return sorted(rows, key=_worst_first(better=-1 if kind_of(wanted).higher_is_better else 1))
 
 
 def loss_bp(reading: Reading) -> int | None:
@@ -105,7 +109,14 @@ def _row(
     )
 
 
-def _worst_first(row: PathRow) -> tuple[int, int, int, str, str]:
-    """Letter, then outcome, then round trip; names last, so that the order never depends on the input's."""
-    outcome = row.grade.outcome or row.grade.outcome_low or 0
-    return (WORST_FIRST.index(row.grade.letter), -outcome, -(row.rtt_p50_us or 0), row.src, row.dst)
+def _worst_first(*, better: int) -> Callable[[PathRow], tuple[int, int, int, str, str]]:
+    """Letter, then outcome, then round trip; names last, so that the order never depends on the input's.
+
+    ``better`` is -1 where a higher outcome is.
+    """
+
+    def key(row: PathRow) -> tuple[int, int, int, str, str]:
+        outcome = better * (row.grade.outcome or row.grade.outcome_low or 0)
+        return (WORST_FIRST.index(row.grade.letter), -outcome, -(row.rtt_p50_us or 0), row.src, row.dst)
+
+    return key

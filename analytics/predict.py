@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Final
 
 from analytics.rules.load import Study
+from analytics.tcp_rates import Sender, cubic_window
 
 SEGMENT_BYTES: Final = 1448
 WIRE_BITS: Final = 1500 * 8
@@ -31,13 +32,6 @@ MOST_LOSS: Final = 0.5  # beyond, nothing opens and the formulas do not hold
 MODEL_ERROR_PERCENT: Final = 15
 MODEL_ERROR_LOSSY_PERCENT: Final = 40
 LOSS_MATTERS: Final = 0.0005  # below, both senders and the loss-free model agree
-
-
-class Sender(StrEnum):
-    """Congestion control of the end that sends the images."""
-
-    CUBIC = "cubic"  # the default of Linux, Windows and macOS: a loss shrinks the window
-    BBR = "bbr"
 
 
 class Limit(StrEnum):
@@ -77,7 +71,7 @@ def study_limit(study: Study, path: PathState) -> Limit:
     """
 
     def took_us(changed: PathState) -> int:
-        return study_us(study, changed, Sender.CUBIC)
+        return study_us(study, changed, study.sender or Sender.CUBIC)
 
     if 2 * took_us(replace(path, loss=0)) <= took_us(path):
         return Limit.LOSS
@@ -139,7 +133,5 @@ class _Line:
 
 
 def _loss_window(loss: float, rtt_s: float) -> float:
-    """Mean window of CUBIC in segments: the greater of its Reno-friendly and its cubic region."""
-    if not loss:
-        return math.inf
-    return max(math.sqrt(1.5 / loss), 1.054 * math.pow(rtt_s / loss, 0.75), 1.0)
+    """Mean window of CUBIC in segments that a loss leaves; infinite without loss."""
+    return max(cubic_window(loss, rtt_s), 1.0) if loss else math.inf

@@ -54,6 +54,11 @@ class PathRow(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     legs: list[Leg]  # sum of rtt_us == rtt_min_us; empty where there are no hops to tell
 
+    @property
+    def worse_loss_bp(self) -> int:
+        """Loss of the direction that loses more, basis points."""
+        return max(self.loss_bp or 0, self.loss_back_bp or 0)
+
 
 class PathDetail(msgspec.Struct, frozen=True, kw_only=True):
     """Both directions of a pair, their hops as seen from either end, and the passive flows between them."""

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from analytics import words
-from analytics.cause import blamed_leg, limits, worse_loss_bp
+from analytics.cause import blamed_leg
+from analytics.kinds.table import kind_of
 from analytics.measurement import Leg, LegKind, Letter
 from analytics.predict import Limit
-from analytics.rules.load import Profile, ResponseProfile, Rules
+from analytics.rules.load import Profile, Rules
 from analytics.shapes import Member, PathRow, Service, Verdict
 
 CAN: Final = frozenset({Letter.A, Letter.B, Letter.C})
@@ -230,15 +231,14 @@ def _path_sentence(row: PathRow, profile: Profile) -> str:
 
 def _outcome(row: PathRow, profile: Profile) -> str:
     """'a 50 MB CT takes about 41 s'; with a lower bound only, '41 s or more'."""
-    per_us = 1 if isinstance(profile, ResponseProfile) else 1000
+    written = kind_of(profile).written
     if row.grade.outcome is not None:
-        return profile.words.outcome.format(time=words.span(per_us * row.grade.outcome))
-    least = words.span(per_us * (row.grade.outcome_low or 0))
-    return profile.words.outcome.format(time=f"{least} or more")
+        return profile.words.outcome.format(outcome=written(row.grade.outcome))
+    return profile.words.outcome.format(outcome=f"{written(row.grade.outcome_low or 0)} or more")
 
 
 def _causes(row: PathRow, profile: Profile, towards: str) -> list[str]:
-    return [_CAUSES[limit](row, profile, towards) for limit in limits(row, profile)]
+    return [_CAUSES[limit](row, profile, towards) for limit in kind_of(profile).limits(row, profile)]
 
 
 def _latency(row: PathRow, profile: Profile, towards: str) -> str:
@@ -258,8 +258,8 @@ def _capacity(row: PathRow, profile: Profile, towards: str) -> str:
 
 
 def _loss(row: PathRow, profile: Profile, towards: str) -> str:
-    if isinstance(profile, ResponseProfile) and (row.loss_back_bp or 0) > (row.loss_bp or 0):
-        return f"{words.percent(worse_loss_bp(row) / _BP)} of the packets from {towards} are lost."
+    if kind_of(profile).both_ways and (row.loss_back_bp or 0) > (row.loss_bp or 0):
+        return f"{words.percent(row.worse_loss_bp / _BP)} of the packets from {towards} are lost."
     return f"{words.percent((row.loss_bp or 0) / _BP)} of the packets to {towards} are lost."
 
 

@@ -146,8 +146,8 @@ def _plan(settings: Settings, stun: tuple[Address, ...], relays: Relays) -> Plan
 
 
 def _rules(settings: Settings) -> Rules:
-    """Take the built-in rules; nothing is stale before three cycles, however long they were set."""
-    rules = load_rules()
+    """Take the rules and the fleet's own; nothing is stale before three cycles, however long those are."""
+    rules = load_rules(own=settings.profiles)
     return msgspec.structs.replace(
         rules, stale_after_s=max(rules.stale_after_s, STALE_CYCLES * settings.cycle_s)
     )

@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     """TURN servers (coturn with use-auth-secret) that agents may relay through."""
     turn_secret_file: Path | None = None
     """File with coturn's static-auth-secret."""
+    profiles: Path | None = None
+    """Rules file of profiles of your own, beside the built-in ones or in their place (docs/grades.md)."""
     cycle_s: int = Field(default=300, ge=10, le=86_400)
     """From the start of one cycle to the start of the next."""
     settle_s: float = Field(default=2.0, ge=0, le=60)

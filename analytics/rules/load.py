@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
 from analytics.errors import RulesError
+from analytics.measurement import Letter
+from analytics.tcp_rates import Sender
 
 BUILT_IN: Final = Path(__file__).with_name("profiles.toml")
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Limits = Annotated[list[Positive], msgspec.Meta(min_length=4, max_length=4)]
-"""The most that A, B, C and D may have, ascending; more is F."""
+"""The most that A, B, C and D may have, ascending; or the least that they must have, descending."""
 
 
 class Samples(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -22,6 +26,7 @@ class Samples(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     rtt_p50_n: Positive
     rtt_p95_n: Positive
+    rtt_p99_n: Positive
     loss_n: Positive
 
 
@@ -33,6 +38,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     setup_round_trips: Positive
     setup_us: Positive
     server_us_per_image: Positive
+    sender: Sender | None = None  # congestion control of the end that sends; None = not known
 
 
 class Words(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,6 +56,7 @@ class _Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     title: str
     about: str
     words: Words
+    sites: list[str] = []  # only paths with an end at one of these; empty = all
 
 
 class StudyProfile(_Profile, frozen=True, kw_only=True, tag="study"):
@@ -66,7 +73,41 @@ class ResponseProfile(_Profile, frozen=True, kw_only=True, tag="response"):
     most_loss_bp: Limits
 
 
-Profile = StudyProfile | ResponseProfile
+class InteractionProfile(_Profile, frozen=True, kw_only=True, tag="interaction"):
+    """Graded by R95: how long a person waits for an answer, 95 times in 100."""
+
+    most_us: Limits
+    packets: Positive  # of an interaction, each way
+
+
+class LossCap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """With more loss than this the letter is no better than that."""
+
+    above_bp: Positive
+    letter: Letter
+
+
+class CallProfile(_Profile, frozen=True, kw_only=True, tag="call"):
+    """Graded by the E-model's R of the worse direction, capped by loss and by rate."""
+
+    least_r: Limits
+    least_kbps: Limits
+    loss_caps: list[LossCap]
+    codec_impairment: NotNegative
+    codec_robustness: Positive
+
+
+class ObjectiveProfile(_Profile, frozen=True, kw_only=True, tag="objective"):
+    """Graded by Quality of Outcome against what was agreed for the path."""
+
+    least_score: Limits
+    perfect_rtt_p99_us: Positive
+    useless_rtt_p99_us: Positive
+    perfect_loss_bp: NotNegative
+    useless_loss_bp: Positive
+
+
+Profile = StudyProfile | ResponseProfile | InteractionProfile | CallProfile | ObjectiveProfile
 
 
 class ApplicationsRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,34 +140,64 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise RulesError(f"no profile is called {name!r}", remedy=f"one of: {known}") from None
 
 
-def load_rules(path: Path = BUILT_IN) -> Rules:
-    """Read and check a rules file. Raises ``RulesError`` with the file and the line or key."""
+class OwnProfiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rules file of a fleet's own: profiles beside the built-in ones, or in their place."""
+
+    version: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
+    profiles: dict[str, Profile]
+
+
+T = TypeVar("T")
+
+
+def load_rules(path: Path = BUILT_IN, own: Path | None = None) -> Rules:
+    """Read and check a rules file, and one of the fleet's own profiles over it.
+
+    The version of the two together names both. Raises ``RulesError`` with the file and the line or key.
+    """
+    rules = _read(path, Rules)
+    _check(path, {"applications": rules.applications, **_named(rules.profiles)})
+    if own is None:
+        return rules
+    added = _read(own, OwnProfiles)
+    _check(own, _named(added.profiles))
+    return msgspec.structs.replace(
+        rules, version=f"{rules.version}+{added.version}", profiles={**rules.profiles, **added.profiles}
+    )
+
+
+def _read(path: Path, kind: type[T]) -> T:
     try:
-        rules = msgspec.toml.decode(path.read_bytes(), type=Rules)
+        return msgspec.toml.decode(path.read_bytes(), type=kind)
     except OSError as error:
         raise RulesError(f"reading {path}: {error.strerror}", remedy="name a file that exists") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RulesError(f"{path}: {error}", remedy="docs/grades.md describes every key") from error
-    judged: dict[str, Judged] = {f"profiles.{name}": profile for name, profile in rules.profiles.items()}
-    for where, rule in {**judged, "applications": rules.applications}.items():
+
+
+def _named(profiles: Mapping[str, Profile]) -> dict[str, Judged]:
+    return {f"profiles.{name}": profile for name, profile in profiles.items()}
+
+
+def _check(path: Path, judged: Mapping[str, Judged]) -> None:
+    for where, rule in judged.items():
         for key, limits in limits_of(rule).items():
-            if any(after <= before for before, after in pairwise(limits)):
+            rising = key.startswith("most_")
+            if any((after <= before) if rising else (after >= before) for before, after in pairwise(limits)):
+                what = "the most that A, B, C and D may have" if rising else "the least that they must have"
                 raise RulesError(
-                    f"{path}: {where}.{key}: {limits} does not rise from A to D",
-                    remedy="write the most that A, B, C and D may have, in that order",
+                    f"{path}: {where}.{key}: {limits} does not {'rise' if rising else 'fall'} from A to D",
+                    remedy=f"write {what}, in that order",
                 )
-    return rules
 
 
 Judged = Profile | ApplicationsRule
-LimitsKey = Literal["most_ms", "most_rtt_p95_us", "most_loss_bp", "most_rtt_p50_us", "most_retransmit_bp"]
-_LIMITS: Final[dict[type, tuple[LimitsKey, ...]]] = {
-    StudyProfile: ("most_ms",),
-    ResponseProfile: ("most_rtt_p95_us", "most_loss_bp"),
-    ApplicationsRule: ("most_rtt_p50_us", "most_retransmit_bp"),
-}
 
 
-def limits_of(rule: Judged) -> dict[LimitsKey, list[int]]:
-    """The thresholds of a rule, by key."""
-    return {key: getattr(rule, key) for key in _LIMITS[type(rule)]}
+def limits_of(rule: Judged) -> dict[str, list[int]]:
+    """The thresholds of a rule, by key: ``most_*`` rise from A to D, ``least_*`` fall."""
+    return {
+        field: value
+        for field in rule.__struct_fields__
+        if field.startswith(("most_", "least_")) and isinstance(value := getattr(rule, field), list)
+    }

@@ -101,7 +101,8 @@ def expected(grade: Grade) -> str:
     """Write what a grade expects; '≤ 20 s' where that is already the most that the inputs allow."""
     shown = outcome(grade.outcome, grade.unit)
     low, high = grade.outcome_low, grade.outcome_high
-    is_bound = grade.outcome is not None and low is not None and low < grade.outcome == high
+    is_time = grade.unit in _US_PER
+    is_bound = is_time and grade.outcome is not None and low is not None and low < grade.outcome == high
     return f"≤{NBSP}{shown}" if is_bound else shown
 
 

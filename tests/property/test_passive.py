@@ -8,8 +8,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics.grade import rank
 from analytics.histogram import MOST_COUNT, bucket, counts_of, pack
+from analytics.letters import rank
 from analytics.measurement import Letter
 from analytics.passive import applications, grade, lost, median, since_us
 from analytics.rules.load import load_rules

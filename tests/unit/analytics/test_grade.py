@@ -145,9 +145,9 @@ def test_the_servers_cycle_stands_in_for_a_wrong_clock() -> None:
 
 
 def test_an_unknown_profile_is_one_clear_error() -> None:
-    with pytest.raises(RulesError, match="no profile is called 'ehr'") as caught:
-        grade(reading(), None, "ehr", RULES, AT_US)
-    assert caught.value.remedy == "one of: pacs, generic"
+    with pytest.raises(RulesError, match="no profile is called 'karaoke'") as caught:
+        grade(reading(), None, "karaoke", RULES, AT_US)
+    assert caught.value.remedy == "one of: pacs, ehr, video, vdi, trading, generic"
 
 
 # --- generic ------------------------------------------------------------------------------------------------
@@ -206,3 +206,68 @@ def test_a_95th_percentile_needs_59_samples() -> None:
 def test_wilson_interval_at_90_percent(lost: int, sent: int, low: float, high: float) -> None:
     told = LossCount(lost, sent).interval()
     assert (told.low, told.high) == pytest.approx((low, high), abs=2e-4)
+
+
+# --- ehr, video, vdi, trading -------------------------------------------------------------------------------
+
+
+def graded(profile: str, back: Reading | None = BACK, **changes: Any) -> Grade:
+    both = None if back is None else reading("radiologist", "pacs", **changes)
+    return grade(reading(**changes), both, profile, RULES, AT_US)
+
+
+@pytest.mark.parametrize(
+    ("profile", "rtt_us", "received", "letter"),
+    [
+        ("ehr", 80_000, 300, "A"),
+        ("ehr", 140_000, 300, "B"),
+        ("ehr", 280_000, 300, "D"),
+        ("ehr", 30_000, 285, "C"),  # 18 % of interactions lose a packet: 200 ms more
+        ("video", 50_000, 300, "A"),
+        ("video", 400_000, 300, "B"),
+        ("video", 600_000, 300, "C"),
+        ("video", 900_000, 300, "D"),
+        ("video", 1_300_000, 300, "F"),
+        ("video", 50_000, 270, "D"),  # R would be 69, but pictures break
+        ("vdi", 25_000, 300, "A"),
+        ("vdi", 120_000, 300, "D"),
+        ("trading", 15_000, 300, "A"),
+        ("trading", 60_000, 300, "C"),
+        ("trading", 120_000, 300, "F"),
+    ],
+)
+def test_letters_of_the_other_profiles(profile: str, rtt_us: int, received: int, letter: str) -> None:
+    found = graded(profile, rtt_us=rtt_us, received=received)
+    assert (found.letter, found.rule.split(".")[0]) == (letter, profile), found.reason
+
+
+def test_a_call_over_a_thin_line_is_capped_by_its_rate() -> None:
+    assert graded("video", rtt_us=30_000, capacity_kbps=2_000).letter == "B"
+    assert graded("video", rtt_us=30_000, capacity_kbps=300).letter == "D"
+    at_least = {"capacity_kbps": 300, "capacity_trust": CapacityTrust.AT_LEAST}
+    assert graded("video", rtt_us=30_000, **at_least).letter == "A"
+
+
+@pytest.mark.parametrize("profile", ["ehr", "video", "vdi", "trading"])
+def test_one_way_alone_gives_no_good_letter(profile: str) -> None:
+    found = graded(profile, back=None, rtt_us=10_000)
+    assert (found.letter, found.reason) == ("?", "what is lost on the way back is not known")
+
+
+@pytest.mark.parametrize("profile", ["ehr", "video", "vdi", "trading"])
+def test_few_samples_give_no_letter(profile: str) -> None:
+    found = graded(profile, rtt_us=10_000, rtt_n=20, sent=20, received=20)
+    assert found.letter == "?"
+    assert found.reason.startswith("only 20 round trips measured")
+
+
+def test_the_reasons_say_what_it_means_for_people() -> None:
+    assert graded("ehr", rtt_us=140_000).reason == (
+        "95 % of answers come within 140 ms (140 ms round trip, none of 300 packets lost)"
+    )
+    assert graded("video", rtt_us=400_000).reason == (
+        "R 78 of 93, MOS 3.9 (400 ms round trip, none of 300 packets lost)"
+    )
+    assert graded("trading", rtt_us=60_000).reason == (
+        "QoO 50 of 100: 99 % of round trips are under 60 ms, none of 300 packets lost"
+    )

@@ -11,7 +11,7 @@ from analytics.rules.load import BUILT_IN, load_rules
 
 
 def test_the_built_in_rules_hold() -> None:
-    assert list(load_rules().profiles) == ["pacs", "generic"]
+    assert list(load_rules().profiles) == ["pacs", "ehr", "video", "vdi", "trading", "generic"]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,8 @@ def test_the_built_in_rules_hold() -> None:
         ("retransmit_bp = [100, 200", "retransmit_bp = [200, 200", "applications.most_retransmit_bp"),
         ("rtt_p50_us = [50000, 100000", "rtt_p50_us = [50000, 50000", "applications.most_rtt_p50_us"),
         ("held_up_percent = 50", "held_up_percent = 101", "held_up_percent"),
+        ("least_r = [80, 70", "least_r = [70, 80", r"profiles\.video\.least_r: .* does not fall"),
+        ('letter = "B"', 'letter = "E"', "loss_caps"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path: Path, good: str, bad: str, says: str) -> None:
@@ -38,6 +40,50 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, good: str, bad: str, 
         load_rules(path)
     assert str(path) in str(caught.value)
     assert caught.value.remedy
+
+
+OWN = """
+version = "clinic-7"
+
+[profiles.mammography]
+kind = "study"
+rule = "mammography.open.v1"
+title = "Open a mammography"
+about = "Four views of 50 MB."
+sites = ["hospital"]
+most_ms = [5000, 10000, 30000, 60000]
+
+[profiles.mammography.study]
+images = 4
+image_bytes = 50000000
+setup_round_trips = 3
+setup_us = 20000
+server_us_per_image = 1000
+sender = "bbr"
+
+[profiles.mammography.words]
+able = "read a mammography from the {service}"
+paths_able = "are fast enough for mammography"
+cannot_d = "cannot read comfortably"
+cannot_f = "cannot read"
+outcome = "a mammography takes about {outcome}"
+"""
+
+
+def test_a_fleets_own_profiles_stand_beside_the_built_in_ones(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN)
+    rules = load_rules(own=path)
+    assert list(rules.profiles)[-1] == "mammography"
+    assert rules.profile("mammography").sites == ["hospital"]
+    assert rules.version == f"{load_rules().version}+clinic-7"
+
+
+def test_a_mistake_in_a_fleets_own_profiles_is_named_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN.replace("[5000, 10000", "[50000, 10000"))
+    with pytest.raises(RulesError, match=r"own\.toml: profiles\.mammography\.most_ms"):
+        load_rules(own=path)
 
 
 def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:

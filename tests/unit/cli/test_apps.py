@@ -26,7 +26,7 @@ def test_processes_come_worst_first_without_the_agents_own(url: str) -> None:
         "D getscu radiologist 920 258 ms 2.6 % DDD·DDDDDDDDDDDDDDDDDDDD 11 median round"
     )
     assert lines[2].startswith("A Orthanc pacs 920 24.1 ms")
-    assert lines[-1] == "worst first, sessions since 2026-11-22 21:00:00 UTC; rules 2026-11-24"
+    assert lines[-1] == "worst first, sessions since 2026-11-22 21:00:00 UTC; rules 2026-11-25"
     assert "pathgrade" not in done.stdout
 
 

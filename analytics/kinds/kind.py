@@ -1,0 +1,44 @@
+"""What a kind of profile is made of: all that differs between kinds stands in its one module. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from analytics.measurement import Letter, Reading
+from analytics.predict import Limit
+from analytics.rules.load import Samples
+from analytics.shapes import PathRow
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A grade without the names that every grade carries."""
+
+    letter: Letter
+    reason: str
+    outcome: int | None = None
+    low: int | None = None
+    high: int | None = None
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind(Generic[P]):
+    """One kind of profile."""
+
+    grade: Callable[[Reading, Reading | None, P, Samples], Found]
+    limits: Callable[[PathRow, P], list[Limit]]
+    """What a path that cannot be worked over waits for, the greatest first."""
+    unit: str
+    """Of the outcome."""
+    written: Callable[[int], str]
+    """The outcome as the profile's sentence says it."""
+    higher_is_better: bool = False
+    both_ways: bool = True
+    """False: only what is lost towards the destination counts."""
+    notes: Callable[[P], str]
+    """What the document of the grades says of it beside its thresholds."""
