@@ -77,11 +77,18 @@ async def live(config: Config, passive: Passive) -> None:
     """
     identity = load_or_create(config.data, config.name)
     outbox = Outbox(config.data / folder.OUTBOX_NAME, config.name)
+    peers = KnownPeers(config.data, load_anchors(config.identity_anchors))
     async with httpx.AsyncClient(base_url=config.server, trust_env=False) as client:
         for attempt in itertools.count():
             credential = await enrolled(config, identity, client)
             agent = Agent(
-                config, credential, identity=identity, outbox=outbox, passive=passive, client=client
+                config,
+                credential,
+                identity=identity,
+                peers=peers,
+                outbox=outbox,
+                passive=passive,
+                client=client,
             )
             try:
                 await agent.work()
@@ -100,6 +107,7 @@ class Agent:
         credential: Credential,
         *,
         identity: Identity,
+        peers: KnownPeers,
         outbox: Outbox,
         passive: Passive,
         client: httpx.AsyncClient,
@@ -109,7 +117,7 @@ class Agent:
         self._outbox = outbox
         self._source = passive.source
         self._identity = identity
-        self._guard = _guard(config, credential, identity)
+        self._guard = _guard(config, credential, identity, peers)
         self._refusals = Refusals()
         tester = _tester(credential, identity, self._guard, self._refusals) if config.mesh else None
         self._uploader = Uploader(outbox, credential, client)
@@ -195,7 +203,7 @@ class Agent:
         await self._control.say(message)
 
 
-def _guard(config: Config, credential: Credential, identity: Identity) -> Guard:
+def _guard(config: Config, credential: Credential, identity: Identity, peers: KnownPeers) -> Guard:
     def keep_key(key: bytes) -> None:
         log.warning("the server's key is pinned now, enrolled without server=%s", credential.server)
         keep(config, msgspec.structs.replace(credential, server_key=key))
@@ -203,7 +211,7 @@ def _guard(config: Config, credential: Credential, identity: Identity) -> Guard:
     return Guard(
         Me(credential.agent, credential.tenant, identity.fingerprint),
         credential.server_key,
-        KnownPeers(config.data, load_anchors(config.identity_anchors)),
+        peers,
         monotonic_ns=time.monotonic_ns,
         keep_key=keep_key,
     )

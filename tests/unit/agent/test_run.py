@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent.enrol import FILE_NAME
-from agent.errors import EnrolmentError, FolderError
+from agent.errors import ConfigError, EnrolmentError, FolderError
 from agent.outbox import Outbox
 from analytics.measurement import Flow
 
@@ -159,6 +159,17 @@ def test_it_keeps_what_a_killed_server_had_not_acknowledged(place: Any, agent_of
             async with place.serving() as server:
                 await until(lambda: not list(left.iterdir()), life)
                 assert server.core.status().rows["flows"] == batches
+
+    asyncio.run(scenario())
+
+
+def test_anchors_that_cannot_be_read_end_it_before_it_enrols(place: Any, life_of: Any) -> None:
+    anchors = place.folder / "anchors.toml"
+
+    async def scenario() -> None:
+        with pytest.raises(ConfigError, match="identity_anchors") as caught:
+            await life_of(place.config(token="pg-some-token", identity_anchors=anchors))
+        assert caught.value.remedy
 
     asyncio.run(scenario())
 
