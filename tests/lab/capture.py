@@ -21,6 +21,7 @@ ETH_P_ALL = 3  # with any other, what leaves is not seen
 SO_RCVBUFFORCE = 33
 BUFFER = 32 * 1024 * 1024
 UDP, TCP, ICMP = 17, 6, 1
+LATEST = 1_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -99,6 +100,10 @@ class Capture:
                 return
             assert time.monotonic() < deadline, f"{seen} of {count} packets within {at_most_s} s"
             time.sleep(0.005)
+
+    def last(self, wanted: Callable[[Packet], bool]) -> float | None:
+        """When the last packet of a kind came, of the latest ones; None if none of them is."""
+        return next((packet.at_s for packet in reversed(self.packets[-LATEST:]) if wanted(packet)), None)
 
     def run(self, sock: socket.socket) -> None:
         sock.settimeout(0.1)

@@ -28,6 +28,7 @@ UPLINK = "east-uplink"
 PROBES, INTERVAL_S = 150, 0.02
 FLAP_S = 2.0
 STEP_S = 3600
+QUIET_S = 0.3  # between the last packet of a test and the first probe of the next
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +56,9 @@ def watched(ends: Fleet, node: str = "isp-east") -> Iterator[Capture]:
 
 def wait_for_probes(capture: Capture) -> None:
     """Until a test that begins from now on is in its probes."""
-    quiet_s = time.monotonic()
-    while time.monotonic() - quiet_s < 0.3:  # the end of a test that runs already
-        if any(map(is_probe, capture.packets[-20:])) and capture.packets[-1].at_s > time.monotonic() - 0.3:
-            quiet_s = time.monotonic()
+    deadline = time.monotonic() + 30
+    while (last := capture.last(is_probe)) is None or time.monotonic() - last < QUIET_S:
+        assert time.monotonic() < deadline, "no test ends"
         time.sleep(0.02)
     capture.wait_for(is_probe, at_most_s=20, count=40)
 
@@ -135,6 +135,7 @@ def test_a_server_that_is_started_again_loses_no_agent(ends: Fleet, number: sign
 
 
 def test_a_clock_that_is_stepped_by_an_hour_spoils_round_trips_but_no_number(ends: Fleet) -> None:
+    """Of one process (libfaketime): the machine's clock, and so its kernel's stamps, stay true."""
     ends.end("east")
     ends.start_agent("east", stepped=True)
     ends.wait(lambda: ends.online() == 2, "east is back")
@@ -149,7 +150,8 @@ def test_a_clock_that_is_stepped_by_an_hour_spoils_round_trips_but_no_number(end
             assert reading["error"] == ""
             assert ends.faults_of(reading) == []
             assert reading["sent"] == reading["received"] == PROBES  # loss is counted, not timed
-            assert reading["spoiled"] > 0
+            # East's own stamps are its kernel's; north sees that east's process and kernel disagree.
+            assert src == "east" or reading["spoiled"] > 0
         # And it stays an hour off: the host is still measured, its orders are still followed.
         after = reading["cycle"]
         for src, dst in BOTH:
