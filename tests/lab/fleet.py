@@ -125,6 +125,13 @@ class Fleet:
         status = self.reader.status()
         return status["agents_online"] if status else 0
 
+    def cycle_now(self) -> int:
+        """The cycle that runs."""
+        status = self.reader.status()
+        assert status is not None
+        cycle: int = status["cycle"]
+        return cycle
+
     def reading(self, src: str, dst: str) -> Reading | None:
         try:
             found: Reading = self.reader.detail(src, dst, PROFILE)["forward_reading"]
