@@ -55,7 +55,7 @@ def watched(ends: Fleet, node: str = "isp-east") -> Iterator[Capture]:
 
 
 def wait_for_probes(ends: Fleet, capture: Capture) -> int:
-    """Until a test that begins from now on is in its probes; a reading of it is of a later cycle than this."""
+    """Until a test that begins from now on is in its probes; its reading is of a later cycle than this."""
     deadline = time.monotonic() + 30
     while (last := capture.last(is_probe)) is None or time.monotonic() - last < QUIET_S:
         assert time.monotonic() < deadline, "no test ends"
@@ -236,18 +236,20 @@ def assert_refused(ends: Fleet, said: str, after: int) -> None:
 
 
 def test_a_lying_server_gets_no_probe_and_each_pair_the_reason(ends: Fleet) -> None:
-    after = ends.next_reading(*PAIR, after=ends.cycle(*PAIR))["cycle"]  # a test has just ended
-    with lying(ends, "swap"), watched(ends) as capture:
-        for kind, said in LIES.items():
-            ends.lies.write_text(kind)
-            assert_refused(ends, said, after)
+    after = ends.cycle(*PAIR)
+    with lying(ends, "swap"):
+        assert_refused(ends, LIES["swap"], after)  # an honest test that ran already is over
+        with watched(ends) as capture:
+            for kind, said in LIES.items():
+                ends.lies.write_text(kind)
+                assert_refused(ends, said, ends.cycle_now() - 1)
         assert udp_of_agents(ends, capture) == []
     ends.assert_healthy_again(*BOTH)
 
 
 def test_an_old_grant_is_not_good_again(ends: Fleet) -> None:
     ends.next_reading(*PAIR, after=ends.cycle(*PAIR))
-    with lying(ends, "stale"), watched(ends) as capture:
+    with lying(ends, "stale"):
         for name in PAIR:
             ends.wait(
                 lambda name=name: any(
@@ -260,6 +262,8 @@ def test_an_old_grant_is_not_good_again(ends: Fleet) -> None:
                 ),
                 f"{name} refuses",
             )
+        with watched(ends) as capture:
+            time.sleep(4)  # two cycles
         assert udp_of_agents(ends, capture) == []
     ends.assert_healthy_again(*BOTH)
 
