@@ -58,7 +58,9 @@ agent_app = typer.Typer(help="The agent: measures, on each host.", no_args_is_he
 export_app = typer.Typer(help="Files for other tools.", no_args_is_help=True)
 mesh_app = typer.Typer(help="Tests now, and which paths matter. On the server's host.", no_args_is_help=True)
 flows_app = typer.Typer(invoke_without_command=True)
+peers_app = typer.Typer(invoke_without_command=True)
 app.add_typer(flows_app, name="flows")
+agent_app.add_typer(peers_app, name="peers")
 app.add_typer(server_app, name="server")
 app.add_typer(agent_app, name="agent")
 app.add_typer(export_app, name="export")
@@ -524,18 +526,25 @@ def server_token(
     ],
     seats: Annotated[int, typer.Option(min=1, max=100_000, help="How many agents it lets in.")] = 1,
     expires: Annotated[str, typer.Option(metavar="TIME", help="For how long: 30m, 24h, 7d.")] = "24h",
+    replaces: Annotated[
+        str, typer.Option(metavar="NAME", help="Only for this agent, reinstalled: its new keys are taken.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Make a token that lets agents enrol.
 
-    Works while the server runs, and before.
+    Works while the server runs, and before. A reinstalled agent has new keys, and is refused under its name
+    without a token that --replaces it; its peers refuse it too, until each forgets the old key
+    (pathgrade agent peers forget NAME).
     """
     import msgspec
 
     from server.state import create_token
 
     expires_s = _seconds(expires)
-    token = create_token(data, seats, expires_s)
+    if replaces and seats != 1:
+        raise typer.BadParameter("one agent has one seat", param_hint="--seats, --replaces")
+    token = create_token(data, seats, expires_s, replaces=replaces)
     if json:
         return print(msgspec.json.encode({"token": token, "seats": seats, "expires_s": expires_s}).decode())
     return print(token)
@@ -606,6 +615,71 @@ def agent_nat(
     if json:
         return _print_json(found)
     return print("\n".join(told(found)))
+
+
+@agent_app.command("identity", epilog=example("pathgrade agent identity >> anchors.toml"))
+def agent_identity(
+    *,
+    data: DataFolder = Path("/var/lib/pathgrade-agent"),
+    json: Json = False,
+) -> None:
+    """Print the identity key of this host's agent.
+
+    The line is one of an identity_anchors file: brought to other hosts by a way that is trusted, nobody can
+    pose as this agent there, not even at the first meeting. It holds no secret.
+    """
+    from agent.identity import read
+    from analytics.trust import key_text
+
+    identity = read(data)
+    if json:
+        return _print_json({"name": identity.name, "key": key_text(identity.public_key)})
+    return print(identity.anchor)
+
+
+@peers_app.callback(epilog=example("pathgrade agent peers", "pathgrade agent peers forget clinic"))
+def agent_peers(
+    context: typer.Context,
+    *,
+    data: DataFolder = Path("/var/lib/pathgrade-agent"),
+    json: Json = False,
+) -> None:
+    """List the peers that this host's agent has met, with the identity key pinned for each.
+
+    A peer that shows another key is refused. Needs root, or the agent's user.
+    """
+    if context.invoked_subcommand:
+        return None
+    from agent import terminal
+    from agent.mesh.peers import KnownPeers
+
+    met = KnownPeers(data).listed()
+    if json:
+        return _print_json({"peers": met})
+    return _show(terminal.peers(met))
+
+
+@peers_app.command("forget", epilog=example("pathgrade agent peers forget clinic"))
+def agent_peers_forget(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Agent that was reinstalled.")],
+    *,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Data folder of this host's agent, as before forget.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Unpin a peer's identity key: the next key it shows is taken. The agent need not be stopped.
+
+    Only after you know that the peer was reinstalled: any other change of its key is somebody posing as it.
+    """
+    from agent.mesh.peers import KnownPeers
+
+    assert context.parent is not None  # the group
+    KnownPeers(data or context.parent.params["data"]).forget(name)
+    if json:
+        return _print_json({"forgotten": name})
+    return print(f"forgotten: {name}; the next identity key it shows is pinned")
 
 
 @app.command(epilog=example("pathgrade version"))

@@ -78,6 +78,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hop at which DSCP or ECN is changed is named; without, only that it is changed on the way."""
     turn_ca: Path | None = None
     """File with the certificate authority of the TURN servers (``turns:``). Default: the system's own."""
+    identity_anchors: Path | None = None
+    """File with identity keys of peers, brought here by a way that is trusted: each line is
+    `name = "ed25519:..."`, as `pathgrade agent identity` prints it on that host. A peer named in it must have
+    that key; any other is pinned when it is first met. `docs/security.md` says what the difference is."""
     user: Annotated[str, msgspec.Meta(pattern=USER_PATTERN, max_length=32)] = "pathgrade"
     """Account that an agent started by root becomes, once eBPF is loaded. Where there is no such account: a
     number that no account has. Started by any other user, the agent stays that user."""

@@ -41,12 +41,14 @@ class Control:
         *,
         on_message: Callable[[FromServer], None],
         on_lost: Callable[[], None],
+        greet: Callable[[Hello], Hello] = lambda hello: hello,  # with what is of this connection only
         backoff: Callable[[int], float] = backoff_s,
     ) -> None:
         self._credential = credential
         self._hello = hello
         self._on_message = on_message
         self._on_lost = on_lost
+        self._greet = greet
         self._backoff = backoff
         self._line = StateLine(log)
         self._socket: ClientConnection | None = None
@@ -104,7 +106,7 @@ class Control:
     async def _converse(self, socket: ClientConnection) -> None:
         """Talk until the connection ends; raises ``ServerSilentError`` if an answer does not get through."""
         try:
-            await socket.send(encode(self._hello))
+            await socket.send(encode(self._greet(self._hello)))
             self._socket = socket
             self._line.say(f"connected server={self._credential.server}")
             async for data in socket:

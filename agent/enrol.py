@@ -10,11 +10,11 @@ from typing import Final
 
 import msgspec
 
+from agent import durable
 from agent.config import Config
 from agent.errors import EnrolmentError, FolderError, ServerSilentError
 from agent.http import httpx
 from agent.identity import Identity
-from agent.outbox import write_durably
 from agent.retry import StateLine, backoff_s
 from analytics.wire import EnrolReply, EnrolRequest, enrolment_claim
 
@@ -32,6 +32,8 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     tenant: str
     secret: str
+    server_key: bytes = b""
+    """The server's public key: orders signed by another are refused. Empty where servers had none then."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -66,7 +68,7 @@ async def enrolled(
             await sleep(backoff_s(attempt))
             attempt += 1
         else:
-            _keep(config, credential)
+            keep(config, credential)
             line.say(f"enrolled server={config.server} agent={credential.agent}")
             return credential
 
@@ -125,6 +127,7 @@ def _request(config: Config, identity: Identity) -> EnrolRequest:
             f"enrol at {config.server}: no token",
             remedy="pathgrade server token makes one; put it in token_file or token",
         )
+    claim = enrolment_claim(token, config.name)
     return EnrolRequest(
         token=token,
         name=config.name,
@@ -132,7 +135,9 @@ def _request(config: Config, identity: Identity) -> EnrolRequest:
         label=config.label,
         services=config.services,
         certificate=identity.certificate_der,
-        signature=identity.sign(enrolment_claim(token, config.name)),
+        signature=identity.sign(claim),
+        identity_key=identity.public_key,
+        identity_signature=identity.identity_key.sign(claim),
     )
 
 
@@ -144,12 +149,19 @@ def _credential(config: Config, response: httpx.Response) -> Credential:
             f"enrol at {config.server}: it does not answer as a pathgrade server: {error}",
             remedy="set server to the agent listener of the pathgrade server",
         ) from error
-    return Credential(server=config.server, agent=reply.agent, tenant=reply.tenant, secret=reply.secret)
+    return Credential(
+        server=config.server,
+        agent=reply.agent,
+        tenant=reply.tenant,
+        secret=reply.secret,
+        server_key=reply.server_key,
+    )
 
 
-def _keep(config: Config, credential: Credential) -> None:
+def keep(config: Config, credential: Credential) -> None:
+    """Write the credential, all of it or nothing; raises ``FolderError``."""
     try:
-        write_durably(_path(config), msgspec.json.encode(credential))
+        durable.replace(_path(config), msgspec.json.encode(credential))
     except OSError as error:
         raise FolderError(
             f"write {_path(config)}: {error.strerror}",

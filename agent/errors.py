@@ -18,7 +18,9 @@
     │   └── SessionUnknownError    no session, or more than one, has that id
     ├── DeepError              a deep trace cannot be made
     │   └── DeepDeniedError    it needs a capability that is not held
+    ├── PeerUnknownError       no identity key is pinned for that name
     └── MeshError              an active test cannot go on
+        ├── TrustError         an order, or the peer it names, is not proven: nothing is sent
         ├── SignallingError    the peer, or the way to it through the server, broke off
         ├── RungError          one rung of the ladder did not connect
         ├── PeerCertificateError   the peer's DTLS certificate is not the enrolled one
@@ -135,10 +137,29 @@ class DeepDeniedError(DeepError):
     exit_code = 77
 
 
+class PeerUnknownError(AgentError):
+    """No identity key is pinned for that name."""
+
+    exit_code = 65
+
+
 class MeshError(AgentError):
     """An active test cannot go on. Becomes the ``error`` of a reading; never ends the agent."""
 
     exit_code = 69
+
+
+class TrustError(MeshError):
+    """An order, or the peer it names, is not proven: nothing is sent to anyone.
+
+    ``reason`` is what refusals are counted by (``agent.mesh.trust.Reason``).
+    """
+
+    exit_code = 77
+
+    def __init__(self, message: str, *, reason: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
 
 
 class SignallingError(MeshError):

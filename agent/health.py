@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from agent.mesh.refusals import Refusals
 from analytics.wire import Health
 from ebpf.events import Counters
 
@@ -25,8 +27,16 @@ def rss_kb() -> int:
     return int(_STATM.read_text().split()[1]) * _PAGE_KB
 
 
-def health(counters: Counters | None, *, batches_waiting: int, packets_refused: int) -> Health:
+def health(
+    counters: Counters | None,
+    *,
+    batches_waiting: int,
+    packets_refused: int,
+    refusals: Refusals | None = None,
+    grants_refused: Mapping[str, int] | None = None,
+) -> Health:
     """Take stock; ``counters`` of the source of sessions, None where there is none."""
+    by_kind = {f"packets_{kind}": count for kind, count in (refusals or {}).items()}
     seen, lost, missed = counters or Counters(seen=(), lost=(), missed=0)
     return Health(
         cpu_us=cpu_us(),
@@ -37,6 +47,8 @@ def health(counters: Counters | None, *, batches_waiting: int, packets_refused: 
         lost_by_cpu=list(lost),
         batches_waiting=batches_waiting,
         packets_refused=packets_refused,
+        grants_refused={str(reason): count for reason, count in (grants_refused or {}).items()},
+        **by_kind,
     )
 
 
@@ -47,4 +59,15 @@ def line(now: Health) -> str:
         f"health cpu_us={now.cpu_us} rss_kb={now.rss_kb} waiting={now.batches_waiting}"
         f" seen={now.events_seen} lost={now.events_lost} missed={now.events_missed}"
         + (f" lost_by_cpu={by_cpu}" if by_cpu else "")
+        + (f" packets_refused={_kinds(now)}" if _kinds(now) else "")
+        + (f" grants_refused={_counts(now.grants_refused)}" if now.grants_refused else "")
     )
+
+
+def _kinds(now: Health) -> str:
+    kinds = ("forged", "replayed", "unsolicited", "late")
+    return _counts({kind: getattr(now, f"packets_{kind}") for kind in kinds})
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ",".join(f"{what}:{count}" for what, count in sorted(counts.items()) if count)

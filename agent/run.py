@@ -26,6 +26,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
 
+import msgspec
+
 from agent import folder, health, privileges
 from agent.config import Config
 from agent.control import Control
@@ -36,14 +38,17 @@ from agent.http import httpx
 from agent.identity import Identity, load_or_create
 from agent.local import SOCKET_NAME, serve
 from agent.mesh.icmp import QuotedHeaders
+from agent.mesh.peers import KnownPeers, load_anchors
+from agent.mesh.refusals import Refusals
 from agent.mesh.stamps import StampingLoop
-from agent.orders import Link, Orders, Result, Tester
+from agent.orders import Orders
 from agent.outbox import Outbox
 from agent.passive.source import Passive, opened
 from agent.retry import backoff_s
+from agent.tester import Shared, guard_of, tester_of
 from agent.upload import Uploader
 from analytics.measurement import Flow
-from analytics.wire import FromAgent, FromServer, Hello, TestOrder, Welcome
+from analytics.wire import FromAgent, FromServer, Hello, Welcome
 from ebpf.events import SessionSource
 
 log: Final = logging.getLogger("pathgrade.agent")
@@ -79,6 +84,7 @@ async def live(config: Config, passive: Passive, headers: QuotedHeaders | None =
     """
     identity = load_or_create(config.data, config.name)
     outbox = Outbox(config.data / folder.OUTBOX_NAME, config.name)
+    peers = KnownPeers(config.data, load_anchors(config.identity_anchors))
     nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the server speaks HTTP: no list of authorities (1 MB)
     async with httpx.AsyncClient(base_url=config.server, trust_env=False, verify=nobody) as client:
         for attempt in itertools.count():
@@ -87,6 +93,7 @@ async def live(config: Config, passive: Passive, headers: QuotedHeaders | None =
                 config,
                 credential,
                 identity=identity,
+                peers=peers,
                 outbox=outbox,
                 passive=passive,
                 client=client,
@@ -109,6 +116,7 @@ class Agent:
         credential: Credential,
         *,
         identity: Identity,
+        peers: KnownPeers,
         outbox: Outbox,
         passive: Passive,
         client: httpx.AsyncClient,
@@ -118,8 +126,19 @@ class Agent:
         self._credential = credential
         self._outbox = outbox
         self._source = passive.source
+        self._identity = identity
+        self._guard = guard_of(config, credential, identity, peers)
+        self._refusals = Refusals()
         self._surveying: asyncio.Task[None] | None = None
-        tester = _tester(config, credential, identity, headers) if config.mesh else None
+        shared = Shared(
+            config=config,
+            credential=credential,
+            identity=identity,
+            guard=self._guard,
+            refusals=self._refusals,
+            headers=headers,
+        )
+        tester = tester_of(shared) if config.mesh else None
         self._uploader = Uploader(outbox, credential, client)
         self._orders = Orders(tester, outbox, self._say, saved=self._uploader.soon)
         self._control = Control(
@@ -127,6 +146,7 @@ class Agent:
             _hello(config, outbox, passive),
             on_message=self._take,
             on_lost=self._orders.cancel_all,
+            greet=self._greet,
         )
 
     async def work(self) -> None:
@@ -150,12 +170,27 @@ class Agent:
             await self._orders.close()
             _flush_all(self._outbox)
 
+    def _greet(self, hello: Hello) -> Hello:
+        """Add what is of this connection only."""
+        return msgspec.structs.replace(
+            hello,
+            challenge=self._guard.challenge(),
+            identity_key=self._identity.public_key,
+            binding=self._identity.binding(self._credential.tenant, now_s=int(time.time())),
+        )
+
     def _take(self, message: FromServer) -> None:
-        if isinstance(message, Welcome) and message.stun and self._config.mesh:
-            if self._surveying is not None:
-                self._surveying.cancel()
-            self._surveying = asyncio.create_task(self._tell_nat(message.stun))
+        if isinstance(message, Welcome):
+            self._guard.on_welcome(message)
+            self._survey(message)
         self._orders.take(message)
+
+    def _survey(self, welcome: Welcome) -> None:
+        if not (welcome.stun and self._config.mesh):
+            return
+        if self._surveying is not None:
+            self._surveying.cancel()
+        self._surveying = asyncio.create_task(self._tell_nat(welcome.stun))
 
     async def _tell_nat(self, stun: Sequence[str]) -> None:
         """Find out what is in front of this host: it may have moved while it was not connected."""
@@ -198,6 +233,8 @@ class Agent:
                 self._source.counters() if self._source else None,
                 batches_waiting=len(self._outbox),
                 packets_refused=self._orders.packets_refused,
+                refusals=self._refusals,
+                grants_refused=self._guard.refused,
             )
             log.info("%s", health.line(now))
             with contextlib.suppress(ServerSilentError):  # the next one says as much
@@ -205,33 +242,6 @@ class Agent:
 
     async def _say(self, message: FromAgent) -> None:
         await self._control.say(message)
-
-
-def _tester(
-    config: Config, credential: Credential, identity: Identity, headers: QuotedHeaders | None
-) -> Tester:
-    from agent.mesh.budget import Budget  # noqa: PLC0415  # as below
-    from agent.mesh.pair import SystemClock, test_pair  # noqa: PLC0415  # 30 MB, not loaded where the mesh is off
-    from agent.mesh.trace import Known  # noqa: PLC0415  # likewise
-
-    known = Known(headers=headers)
-
-    budget = Budget(config.train_mb_an_hour * 1_000_000)
-
-    async def test(order: TestOrder, link: Link) -> Result:
-        return await test_pair(
-            order,
-            me=credential.agent,
-            tenant=credential.tenant,
-            identity=identity,
-            signalling=link,
-            clock=SystemClock(),
-            budget=budget,
-            known=known,
-            turn_ca=config.turn_ca,
-        )
-
-    return test
 
 
 def _quoted_headers(config: Config) -> QuotedHeaders | None:

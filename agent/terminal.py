@@ -7,7 +7,7 @@ whoever runs them: they are shown as text, never obeyed as control codes or as r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from agent.mesh.peers import Peer
 from analytics import words
 from analytics.measurement import Direction, Session
 from analytics.tcp_life import TcpLife
@@ -89,6 +90,17 @@ def tell(session: Session, told: TcpLife) -> RenderableType:
         *(Text(_plain(sentence.text)) for sentence in told.sentences),
         Text(f"Session {session.id}. Rule {told.rule}, rules {told.rules_version}.", "dim"),
     )
+
+
+def peers(met: Mapping[str, Peer]) -> RenderableType:
+    """Draw the peers that were met, and the key pinned for each."""
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
+    for head in ("peer", "first met (UTC)", "identity key"):
+        table.add_column(head, no_wrap=head != "identity key", overflow="fold")
+    for name, peer in met.items():
+        since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(peer.first_met_us / 1e6))
+        table.add_row(_cell(name), _cell(since), _cell(peer.key))
+    return table if met else Text("no peer met yet")
 
 
 def watch(

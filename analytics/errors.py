@@ -6,7 +6,8 @@
     ├── WireError              something from outside does not read as what it claims to be
     │   ├── BatchError
     │   │   └── SchemaVersionError
-    │   └── MessageError
+    │   ├── MessageError
+    │   └── SealError          something signed does not read, or is signed by another key
     ├── StoreError             the data folder cannot be read or written
     │   ├── StoreLockedError   another process holds it
     │   ├── StoreFullError     no space left; nothing acknowledged is lost
@@ -51,6 +52,10 @@ class SchemaVersionError(BatchError):
 
 class MessageError(WireError):
     """A control message that cannot be read."""
+
+
+class SealError(WireError):
+    """Something signed does not read, or is signed by another key."""
 
 
 class StoreError(AnalyticsError):

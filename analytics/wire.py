@@ -14,6 +14,15 @@ import msgspec
 from analytics.errors import MessageError
 from analytics.measurement import Rung, count, named, text, whole
 
+KEY_BYTES: Final = 32
+NONCE_BYTES: Final = 16
+MAX_SEALED: Final = 1_200  # a grant with four texts of the greatest length
+
+PublicKey = Annotated[bytes, msgspec.Meta(max_length=KEY_BYTES)]
+"""Ed25519 (RFC 8032); empty where there is none."""
+Sealed = Annotated[bytes, msgspec.Meta(max_length=MAX_SEALED)]
+"""Something signed, see ``analytics.trust``; empty where there is none."""
+
 # --- enrolment -------------------------------------------------------------------------------------------
 
 
@@ -27,10 +36,15 @@ class EnrolRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     signature: Annotated[bytes, msgspec.Meta(max_length=256)]  # of enrolment_claim, by the certificate's key
     label: Annotated[str, text("what people call it, as in 'the radiologist'", most=60)] = ""
     services: Annotated[list[ServiceOffer], msgspec.Meta(max_length=16)] = []
+    identity_key: PublicKey = b""  # empty: an agent of before identity keys
+    identity_signature: Annotated[bytes, msgspec.Meta(max_length=64)] = b""  # of the claim, by that key
 
 
 def enrolment_claim(token: str, name: str) -> bytes:
-    """What an enrolment signs (ECDSA, SHA-256): whoever merely knows a certificate cannot sign it."""
+    """What an enrolment signs, by both of the agent's keys: ECDSA with SHA-256, and Ed25519.
+
+    Whoever merely knows a certificate or a public key cannot sign it.
+    """
     return b"\0".join([b"pathgrade enrolment", token.encode(), name.encode()])
 
 
@@ -48,6 +62,7 @@ class EnrolReply(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     tenant: str
     secret: str
+    server_key: PublicKey = b""  # what the server signs grants with; the agent takes no other from then on
 
 
 class BatchReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +122,9 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     boot: Annotated[str, msgspec.Meta(max_length=64)]
     mesh: bool = True
     passive: Annotated[str, msgspec.Meta(max_length=200)] = "off"  # "ebpf (7 hooks)"; what is missed
+    challenge: Annotated[bytes, msgspec.Meta(max_length=NONCE_BYTES)] = b""  # for the server's signed time
+    identity_key: PublicKey = b""
+    binding: Sealed = b""  # trust.Binding of the agent's certificate, by its identity key
 
 
 class TestEnded(msgspec.Struct, frozen=True, kw_only=True, tag="test_ended"):
@@ -132,7 +150,15 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
         list[Annotated[int, count("closes that found the ring full")]], msgspec.Meta(max_length=MAX_CPUS)
     ] = []
     batches_waiting: Annotated[int, count("batches not yet acknowledged")] = 0
-    packets_refused: Annotated[int, count("probe packets refused: forged, replayed or late")] = 0
+    packets_refused: Annotated[int, count("packets of tests refused, the sum of the next four")] = 0
+    packets_forged: Annotated[int, count("not by the peer, or damaged")] = 0
+    packets_replayed: Annotated[int, count("seen before")] = 0
+    packets_unsolicited: Annotated[int, count("answers to nothing that was asked")] = 0
+    packets_late: Annotated[int, count("answers after the wait for them was over")] = 0
+    grants_refused: Annotated[
+        dict[Annotated[str, msgspec.Meta(max_length=40)], Annotated[int, count("orders refused")]],
+        msgspec.Meta(max_length=32),
+    ] = {}  # by agent.mesh.trust.Reason
 
 
 class Dependence(StrEnum):
@@ -167,6 +193,8 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
     tenant: str
     server_version: str
     stun: list[str] = []  # this server's STUN responder, "stun:host:port": what is in front of the agent?
+    time: Sealed = b""  # trust.ServerTime, in answer to the challenge
+    server_key: PublicKey = b""  # taken only by an agent that enrolled when servers had none
 
 
 class IceServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,6 +232,9 @@ class TestOrder(msgspec.Struct, frozen=True, kw_only=True, tag="test_order"):
     ice_servers: list[IceServer]
     plan: ProbePlan = ProbePlan()
     deadline_us: Annotated[int, msgspec.Meta(ge=1_000_000, le=300_000_000)] = 60_000_000  # from receipt
+    grant: Sealed = b""  # trust.Grant, by the server's key
+    peer_identity_key: PublicKey = b""
+    peer_binding: Sealed = b""  # trust.Binding of the peer's certificate, by its identity key
 
 
 class TestCancel(msgspec.Struct, frozen=True, kw_only=True, tag="test_cancel"):

@@ -35,6 +35,7 @@ from server.core import Core
 from server.cycles import Cycles, Plan
 from server.database import DEFAULT_TENANT
 from server.desk import Desk
+from server.grants import Signer
 from server.history import remembered
 from server.hub import Hub
 from server.ingest import Ingest
@@ -90,6 +91,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
     relays = Relays(settings.turn, settings.turn_secret())
     async with AsyncExitStack() as opened:
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
+        signer = Signer.open(settings.data)
         store = opened.enter_context(contextlib.closing(Store.open(settings.data)))
         sockets = _listening(settings, opened)
         responders = await stun_responders(settings.stun, Counters())
@@ -98,14 +100,14 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
 
         hub = Hub()
         audit = Audit(state)
-        cycles = Cycles(hub, audit, _plan(settings, stun, relays))
+        cycles = Cycles(hub, audit, _plan(settings, stun, relays), signer=signer)
         rules = _rules(settings)
         release = version("pathgrade")
         core = Core(version=release, state=state, store=store, hub=hub, cycles=cycles, rules=rules)
         doors = (
-            enrolment.router(state),
+            enrolment.router(state, signer.public_key),
             ingest.router(Ingest(state, store)),
-            signalling.router(Signalling(state, hub, cycles, version=release)),
+            signalling.router(Signalling(state, hub, cycles, signer, version=release)),
         )
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
 

@@ -23,6 +23,7 @@ from server.budget import Choice, budget_of, depths
 from server.clock import now_us
 from server.demand import Demand, Run
 from server.errors import DemandError
+from server.grants import Signer
 from server.hub import Connection, Hub
 from server.planner import Asked, Planner
 from server.schedule import Backlog, Pair, cycle_due
@@ -76,6 +77,7 @@ class RunningTest:
     overdue_s: float
     on_demand: bool
     ended: dict[str, TestEnded] = field(default_factory=dict)
+    grant: bytes = b""
 
     def other(self, agent: str) -> str:
         """Name the end across from ``agent``."""
@@ -94,6 +96,7 @@ class Cycles:
         clock: Callable[[], float] = time.monotonic,
         wall_us: Callable[[], int] = now_us,
         random: Random | None = None,
+        signer: Signer | None = None,  # without one, agents refuse what is ordered
     ) -> None:
         random = random or Random()  # noqa: S311  # it spreads starts, it keeps nobody out
         self._hub = hub
@@ -111,6 +114,7 @@ class Cycles:
         )
         self._demand = Demand()
         self._urgent = Backlog({})  # pairs on demand
+        self._signer = signer
         self._backlog = Backlog({})
         self._ahead: tuple[Asked, list[Choice]] | None = None
         self._resting: dict[str, float] = {}  # sites that start nothing before a moment, and until when
@@ -344,6 +348,7 @@ class Cycles:
             overdue_s=self._clock() + self._deadline_s(on_demand=on_demand) + GRACE_S,
             on_demand=on_demand,
         )
+        test.grant = self._grant(test, ends)
         self._tests[test.id] = test
         self._audit.test(*pair, test=test.id, cycle=test.cycle)
         first = self._ways.first_rung(pair, self._plan.relays.rungs(), self._clock())
@@ -386,7 +391,17 @@ class Cycles:
             ice_servers=self._ice_servers(me),
             plan=test.probe,
             deadline_us=self._deadline_s(on_demand=test.on_demand) * 1_000_000,
+            grant=test.grant,
+            peer_identity_key=peer.agent.identity_key,
+            peer_binding=peer.binding,
         )
+
+    def _grant(self, test: RunningTest, ends: tuple[Connection, Connection]) -> bytes:
+        if self._signer is None:
+            return b""
+        lasts_us = round((self._deadline_s(on_demand=test.on_demand) + GRACE_S) * 1e6)
+        src, dst = (end.agent for end in ends)
+        return self._signer.grant(test=test.id, cycle=test.cycle, src=src, dst=dst, lasts_us=lasts_us)
 
     def stun_urls(self, me: Connection) -> list[str]:
         """Name this server's STUN responder as ``me`` reaches it."""

@@ -33,6 +33,14 @@ TOKENS: Final = sa.Table(
     sa.Column("expires_us", sa.BigInteger, nullable=False),
 )
 
+REPLACES: Final = sa.Table(
+    # Beside TOKENS, so that a database of before needs no change.
+    "replaces",
+    METADATA,
+    sa.Column("hash", sa.Text, sa.ForeignKey("tokens.hash"), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),  # the only agent that the token is for, whatever its keys
+)
+
 AGENTS: Final = sa.Table(
     "agents",
     METADATA,
@@ -46,6 +54,15 @@ AGENTS: Final = sa.Table(
     sa.Column("token_hash", sa.Text, nullable=False),
     sa.Column("enrolled_us", sa.BigInteger, nullable=False),
     sa.Column("seen_us", sa.BigInteger, nullable=False),
+)
+
+IDENTITIES: Final = sa.Table(
+    # Beside AGENTS, so that a database of before there were identity keys needs no change.
+    "identities",
+    METADATA,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.name"), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("key", sa.LargeBinary, nullable=False),  # Ed25519, public
 )
 
 AUDIT: Final = sa.Table(

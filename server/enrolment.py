@@ -1,4 +1,4 @@
-"""``POST /v1/enrol``: a token and a certificate that is proven to be the sender's in, its credential out."""
+"""``POST /v1/enrol``: a token and two keys that are proven to be the sender's in, its credential out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import APIRouter, Request, Response
 
 from analytics.errors import MessageError
@@ -25,13 +26,13 @@ MAX_BODY: Final = 16 * 1024
 _REMEDY: Final = "enrol with a pathgrade agent of the server's version; see analytics/wire.py, EnrolRequest"
 
 
-def router(state: State) -> APIRouter:
-    """Build the route."""
+def router(state: State, server_key: bytes) -> APIRouter:
+    """Build the route; ``server_key`` is the public half of what grants are signed with."""
     routes = APIRouter(prefix="/v1")
 
     @routes.post("/enrol")
     async def enrol(request: Request) -> Response:
-        reply = await _enrol(state, request)
+        reply = msgspec.structs.replace(await _enrol(state, request), server_key=server_key)
         return Response(msgspec.json.encode(reply), media_type="application/json")
 
     return routes
@@ -57,10 +58,22 @@ def proven_fingerprint(request: EnrolRequest) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
+def check_identity(request: EnrolRequest) -> None:
+    """Raise ``MessageError`` unless the sender has shown to hold its identity key, or has none."""
+    if not request.identity_key:
+        return
+    try:
+        key = Ed25519PublicKey.from_public_bytes(request.identity_key)
+        key.verify(request.identity_signature, enrolment_claim(request.token, request.name))
+    except (InvalidSignature, ValueError) as error:
+        raise MessageError("the signature is not by the identity key", remedy=_REMEDY) from error
+
+
 async def _enrol(state: State, request: Request) -> EnrolReply:
     wanted = _decode(await read_body(request, MAX_BODY))
     origin = request.client.host if request.client else "unknown"
     fingerprint = proven_fingerprint(wanted)
+    check_identity(wanted)
     reply = await asyncio.to_thread(
         state.enrol, wanted, fingerprint=fingerprint, at_us=now_us(), origin=origin
     )

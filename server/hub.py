@@ -31,6 +31,7 @@ class Connection:
         self.server_host = server_host  # this server, as the agent reaches it
         self.health: Health | None = None
         self.nat: NatReport | None = None
+        self.binding = b""  # of its certificate, by its identity key; checked by whoever sets it
         self.outgoing: asyncio.Queue[FromServer] = asyncio.Queue(MOST_WAITING)
         self.closing: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 

@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Final
 
 from fastapi import APIRouter, WebSocket
 
-from analytics.errors import MessageError
+from analytics.errors import MessageError, SealError
 from analytics.wire import (
     FromAgent,
     Health,
@@ -31,7 +32,8 @@ from server.api.problem import problem_response
 from server.clock import now_us
 from server.credentials import authenticate
 from server.cycles import Cycles
-from server.errors import CredentialError
+from server.errors import CredentialError, ServerError
+from server.grants import Signer, check_binding
 from server.hub import Connection, Hub
 from server.problems import problem_of
 from server.state import State
@@ -52,10 +54,11 @@ class Gone(Exception):  # noqa: N818  # not a fault: the agent hung up
 class Signalling:
     """Talks to the agents on behalf of the mesh."""
 
-    def __init__(self, state: State, hub: Hub, cycles: Cycles, *, version: str) -> None:
+    def __init__(self, state: State, hub: Hub, cycles: Cycles, signer: Signer, *, version: str) -> None:
         self._state = state
         self._hub = hub
         self._cycles = cycles
+        self._signer = signer
         self._version = version
         self._handlers: dict[type[Any], Callable[[Connection, Any], None]] = {
             Hello: self._on_hello,
@@ -83,16 +86,42 @@ class Signalling:
 
     async def _converse(self, socket: WebSocket, connection: Connection) -> None:
         agent = connection.agent
+        objection = await self._bind(connection)
         self._hub.attach(connection)
         log.info("agent online name=%s site=%s passive=%r", agent.name, agent.site, connection.hello.passive)
-        stun = self._cycles.stun_urls(connection)
-        connection.say(Welcome(tenant=agent.tenant, server_version=self._version, stun=stun))
+        connection.say(
+            Welcome(
+                tenant=agent.tenant,
+                server_version=self._version,
+                stun=self._cycles.stun_urls(connection),
+                time=self._signer.time(connection.hello.challenge),
+                server_key=self._signer.public_key,
+            )
+        )
+        if objection:
+            connection.say(Notice(code="binding", text=objection))
         try:
             await _until_over(socket, connection, self._read(socket, connection))
         finally:
             self._hub.detach(connection)
             self._state.saw(agent.name, now_us())
             log.info("agent offline name=%s", agent.name)
+
+    async def _bind(self, connection: Connection) -> str:
+        """Take the agent's binding; without one, its peers will not test it. Returns what is wrong."""
+        agent, hello = connection.agent, connection.hello
+        if not hello.binding:
+            return ""
+        try:
+            check_binding(agent, agent.identity_key or hello.identity_key, hello.binding)
+            if not agent.identity_key:
+                await asyncio.to_thread(self._state.identify, agent.name, hello.identity_key)
+                connection.agent = replace(agent, identity_key=hello.identity_key)
+        except (SealError, ServerError) as error:
+            log.warning("not bound name=%s why=%r", agent.name, str(error))
+            return str(error)[:500]
+        connection.binding = hello.binding
+        return ""
 
     async def _read(self, socket: WebSocket, connection: Connection) -> None:
         while True:

@@ -25,7 +25,9 @@ from server.database import (
     AGENTS,
     AUDIT,
     DEFAULT_TENANT,
+    IDENTITIES,
     MARKS,
+    REPLACES,
     TOKENS,
     connect,
     make_folder,
@@ -52,6 +54,7 @@ class Agent:
     token_hash: str
     enrolled_us: int
     seen_us: int
+    identity_key: bytes = b""  # Ed25519; empty for one that enrolled when agents had none
 
 
 class State:
@@ -90,8 +93,8 @@ class State:
     def enrol(self, request: EnrolRequest, *, fingerprint: str, at_us: int, origin: str) -> EnrolReply:
         """Let an agent in and give it a secret; raises ``TokenError`` and ``NameTakenError``.
 
-        ``fingerprint`` is of the certificate whose key the sender has proven to hold: a known name is given
-        a new secret for it.
+        ``fingerprint`` is of the certificate whose key the sender has proven to hold, as it has for the
+        identity key where there is one: a known name is given a new secret for either.
         The same agent may come again with the same token without taking a second seat: its first answer may
         have been lost on the way.
         """
@@ -100,10 +103,14 @@ class State:
             with transaction(self._engine) as connection:
                 token = _find_token(connection, request.token, at_us)
                 known = self._agents.get(request.name)
-                _check_name(request.name, fingerprint, known)
-                if known is None or known.token_hash != token.hash:
+                used = known is not None and known.token_hash == token.hash
+                if not _is_replaced(connection, token, request.name) or used:
+                    _check_name(request, fingerprint, known)
+                if not used:
                     _take_seat(connection, token)
                 agent = _agent_of(request, token, fingerprint, secret, at_us)
+                if known is not None and known.fingerprint == fingerprint and not agent.identity_key:
+                    agent = replace(agent, identity_key=known.identity_key)
                 _put_agent(connection, agent)
                 _put_audit(connection, agent.tenant, [_enrolment(agent, at_us, origin)])
             self._remember(agent, known)
@@ -126,6 +133,14 @@ class State:
     def saw(self, name: str, at_us: int) -> None:
         """Note that an agent was connected; written to disk on ``close``."""
         self._remember(replace(self._agents[name], seen_us=at_us), self._agents[name])
+
+    def identify(self, name: str, key: bytes) -> None:
+        """Keep the identity key of an agent that enrolled when agents had none."""
+        with self._writing:
+            agent = replace(self._agents[name], identity_key=key)
+            with transaction(self._engine) as connection:
+                _put_identity(connection, agent)
+            self._remember(agent, self._agents[name])
 
     def add_audit(self, tenant: str, rows: Sequence[AuditRow]) -> None:
         """Write audit rows, all or none."""
@@ -172,10 +187,11 @@ class State:
         self._by_secret[agent.secret_hash] = agent
 
 
-def create_token(data: Path, seats: int, expires_s: int) -> str:
+def create_token(data: Path, seats: int, expires_s: int, *, replaces: str = "") -> str:
     """Make a token that lets ``seats`` agents in within ``expires_s``; works beside a running server.
 
-    Raises ``StateError``. The token is told once: only its hash is kept.
+    With ``replaces``, it lets in that agent only, with new keys in place of those it enrolled with. Raises
+    ``StateError``. The token is told once: only its hash is kept.
     """
     make_folder(data)
     engine = connect(data / FILE_NAME)
@@ -191,6 +207,8 @@ def create_token(data: Path, seats: int, expires_s: int) -> str:
                     expires_us=now_us() + expires_s * 1_000_000,
                 )
             )
+            if replaces:
+                connection.execute(REPLACES.insert().values(hash=_hash(token), name=replaces))
     finally:
         engine.dispose()
     return token
@@ -208,12 +226,28 @@ def _find_token(connection: sa.Connection, token: str, at_us: int) -> sa.Row[Any
     return row
 
 
-def _check_name(name: str, fingerprint: str, known: Agent | None) -> None:
-    if known is not None and known.fingerprint != fingerprint:
+def _check_name(request: EnrolRequest, fingerprint: str, known: Agent | None) -> None:
+    if known is None:
+        return
+    same_key = bool(known.identity_key) and known.identity_key == request.identity_key
+    other_key = bool(known.identity_key and request.identity_key) and not same_key
+    if other_key or (known.fingerprint != fingerprint and not same_key):
         raise NameTakenError(
-            f"the name {name!r} belongs to another agent",
-            remedy="choose another name, or restore that agent's identity.pem to its data folder",
+            f"the name {request.name!r} belongs to another agent",
+            remedy="choose another name, or restore that agent's identity.pem to its data folder\n"
+            f"if that agent was reinstalled: pathgrade server token --data DIR --replaces {request.name}",
         )
+
+
+def _is_replaced(connection: sa.Connection, token: sa.Row[Any], name: str) -> bool:
+    """Tell whether the token is for new keys of that agent; raises ``TokenError`` if for another's."""
+    wanted = sa.select(REPLACES.c.name).where(REPLACES.c.hash == token.hash)
+    replaced = connection.execute(wanted).scalar_one_or_none()
+    if replaced not in (None, name):
+        raise TokenError(
+            f"the token is for {replaced!r} only", remedy="make another: pathgrade server token --data DIR"
+        )
+    return replaced is not None
 
 
 def _take_seat(connection: sa.Connection, token: sa.Row[Any]) -> None:
@@ -237,6 +271,7 @@ def _agent_of(request: EnrolRequest, token: sa.Row[Any], fingerprint: str, secre
         token_hash=token.hash,
         enrolled_us=at_us,
         seen_us=at_us,
+        identity_key=request.identity_key,
     )
 
 
@@ -254,8 +289,11 @@ def _enrolment(agent: Agent, at_us: int, origin: str) -> AuditRow:
 
 
 def _read_agents(engine: sa.Engine) -> list[Agent]:
+    same = sa.and_(AGENTS.c.tenant == IDENTITIES.c.tenant, AGENTS.c.name == IDENTITIES.c.name)
+    key = sa.func.coalesce(IDENTITIES.c.key, b"").label("identity_key")
+    wanted = sa.select(AGENTS, key).select_from(AGENTS.outerjoin(IDENTITIES, same))
     with transaction(engine, write=False) as connection:
-        return [_agent_from(row) for row in connection.execute(sa.select(AGENTS))]
+        return [_agent_from(row) for row in connection.execute(wanted)]
 
 
 def _agent_from(row: sa.Row[Any]) -> Agent:
@@ -269,6 +307,16 @@ def _put_agent(connection: sa.Connection, agent: Agent) -> None:
     values["services"] = msgspec.json.encode(agent.services).decode()
     connection.execute(AGENTS.delete().where(*_is(agent.tenant, agent.name)))
     connection.execute(AGENTS.insert().values(values))
+    _put_identity(connection, agent)
+
+
+def _put_identity(connection: sa.Connection, agent: Agent) -> None:
+    same = (IDENTITIES.c.tenant == agent.tenant, IDENTITIES.c.name == agent.name)
+    connection.execute(IDENTITIES.delete().where(*same))
+    if agent.identity_key:
+        connection.execute(
+            IDENTITIES.insert().values(tenant=agent.tenant, name=agent.name, key=agent.identity_key)
+        )
 
 
 def _put_audit(connection: sa.Connection, tenant: str, rows: Sequence[AuditRow]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
@@ -24,11 +25,13 @@ from agent.mesh.packet import (
     decode_raw,
     encode_control,
 )
+from agent.mesh.refusals import Refusal, Refusals
 from agent.mesh.stamps import Arrival, IcmpError, OnSent
 
 ASK_FIRST_S: Final = 0.25  # until the first repetition; doubles
 ASK_MOST_S: Final = 0.5
 ASK_GIVE_UP_S: Final = 10.0  # 21 tries: one in a million fails at 30 % loss each way
+MOST_RAW: Final = 4_096  # remembered to tell copies: eight trains, and then some
 
 T = TypeVar("T")
 
@@ -53,13 +56,21 @@ class Channel:
         self.on_ask: Callable[[Ask], Answer] | None = None
         self.on_raw: dict[RawKind, Callable[[Raw, Arrival], bool]] = {}  # False: refused
         self.refused = 0
+        self.refusals = Refusals()
         self._link = link
         self._numbers = itertools.count(1)
+        self._last_number = 0
         self._asked: dict[int, asyncio.Future[Answer]] = {}
         self._closed = False
+        self._raws: OrderedDict[tuple[RawKind, bytes, int, int], None] = OrderedDict()
         link.on_message = self._on_message
         link.on_raw = self._on_raw
         link.on_closed = self._on_closed
+
+    def refuse(self, kind: Refusal) -> None:
+        """Count a packet that is dropped."""
+        self.refused += 1
+        self.refusals[kind] += 1
 
     def send_probe(self, probe: Probe, on_sent: OnSent | None = None) -> bool:
         """Send a probe request or reply."""
@@ -68,7 +79,7 @@ class Channel:
     async def ask(self, body: Ask, kind: type[T], *, within_s: float | None = None) -> T:
         """Ask until the answer comes. Raises ``PeerSilentError`` if none does in time."""
         within_s = ASK_GIVE_UP_S if within_s is None else within_s
-        number = next(self._numbers)
+        number = self._last_number = next(self._numbers)
         message = encode_control(Control(number, body))
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked[number] = answered
@@ -100,7 +111,7 @@ class Channel:
         try:
             message = decode_message(data)
         except PacketError:
-            self.refused += 1
+            self.refuse(Refusal.FORGED)
             return
         if isinstance(message, Control):
             self._on_control(message)
@@ -115,16 +126,33 @@ class Channel:
         asked = self._asked.get(control.number)
         if asked is not None and not asked.done():
             asked.set_result(control.body)
+        elif control.number > self._last_number:
+            self.refuse(Refusal.UNSOLICITED)
+        # Else an answer to a repetition of an ask that was answered: the price of repeating.
 
     def _on_raw(self, data: bytes, arrival: Arrival) -> None:
         try:
             raw = decode_raw(data)
         except PacketError:
-            self.refused += 1
+            self.refuse(Refusal.FORGED)
             return
         handler = self.on_raw.get(raw.kind)
-        if handler is None or not handler(raw, arrival):
-            self.refused += 1
+        if handler is None:
+            self.refuse(Refusal.UNSOLICITED)
+        elif self._is_copy(raw):
+            self.refuse(Refusal.REPLAYED)
+        elif not handler(raw, arrival):
+            self.refuse(Refusal.FORGED)
+
+    def _is_copy(self, raw: Raw) -> bool:
+        """Tell a datagram that came before. A hop probe is answered each time: its answer is no larger."""
+        key = (raw.kind, raw.token, raw.sequence, raw.sent_ns)
+        if raw.kind is RawKind.HOP_PROBE or key not in self._raws:
+            self._raws[key] = None
+            if len(self._raws) > MOST_RAW:
+                self._raws.popitem(last=False)
+            return False
+        return True
 
     def _on_closed(self) -> None:
         self._closed = True

@@ -51,6 +51,7 @@ from agent.mesh.packet import (
 )
 from agent.mesh.probe import Requester
 from agent.mesh.reflector import Reflector
+from agent.mesh.refusals import Refusal, Refusals
 from agent.mesh.stamps import Arrival
 from agent.mesh.times import Clock, wall_error_us
 from agent.mesh.trace import Known, Trace, Traced
@@ -149,6 +150,11 @@ class Conversation:
         """Packets refused so far, by DTLS or by the channel."""
         return self._link.refused + self._channel.refused + self._reflector.refused
 
+    @property
+    def refusals(self) -> Refusals:
+        """Packets refused so far by the channel, by kind."""
+        return self._channel.refusals
+
     async def measure(self) -> Measured:
         """Run the phases. Raises ``PeerSilentError``."""
         await self._begin()
@@ -238,7 +244,7 @@ class Conversation:
             if reply is not None:
                 self._channel.send_probe(*reply)
         elif not self._requester.on_reply(packet, arrival):
-            self._channel.refused += 1
+            self._channel.refuse(Refusal.UNSOLICITED)
 
     def _on_ask(self, ask: Ask) -> Answer:
         return self._answers[type(ask)](ask)

@@ -33,6 +33,7 @@ from agent.identity import Identity
 from agent.mesh.ladder import MAX_REASON, Candidate, parse_candidate, usable
 from agent.mesh.lean import without_media
 from agent.mesh.packet import RAW_FIRST_BYTE
+from agent.mesh.refusals import Refusal, Refusals
 from agent.mesh.servers import Means, options, without_server
 from agent.mesh.stamps import Arrival, IcmpError, OnSent, StampingLoop, StampingTransport
 from agent.mesh.wires import DirectWire, RelayWire, StreamWire, Wire
@@ -59,6 +60,8 @@ MAX_CANDIDATES: Final = 32  # as RungOffer
 MAX_WAITING: Final = 1024  # datagrams between the socket and DTLS
 MAX_RECORDS: Final = 1024  # remembered to tell a duplicate from a forgery
 DTLS_APPLICATION_DATA: Final = 23
+DTLS_FIRST_BYTES: Final = range(20, 64)  # RFC 7983
+DTLS_WINDOW: Final = 64  # records behind the newest one that OpenSSL still takes
 DTLS_1_2: Final = 0xFEFD
 RECORD_NUMBER: Final = slice(3, 11)  # epoch and sequence of a DTLS 1.2 record (RFC 6347 section 4.1)
 MAX_RECORD: Final = 1500
@@ -126,6 +129,7 @@ class SecureLink:
         self.on_icmp: Callable[[IcmpError], None] | None = None
         self.on_closed: Callable[[], None] | None = None
         self.refused = 0  # records that DTLS did not take: forged, damaged or too old
+        self.refusals = Refusals()
         self.role = "controlling" if attempt.controlling else "controlled"
         self._attempt = attempt
         self._dtls: Any = None
@@ -133,6 +137,7 @@ class SecureLink:
         self._arrival = Arrival(0, False)
         self._record: bytes | None = None  # now in DTLS, not yet seen to be genuine
         self._seen: OrderedDict[bytes, tuple[bytes, bytes]] = OrderedDict()  # number -> record, message
+        self._newest = b""  # number of a genuine record
         attempt.connection.on_raw = self._on_raw
         if wire.transport is not None:
             wire.transport.on_icmp = self._on_icmp
@@ -191,6 +196,7 @@ class SecureLink:
         record, self._record = self._record, None
         if record is not None:
             self._seen[record[RECORD_NUMBER]] = (record, message)
+            self._newest = max(self._newest, record[RECORD_NUMBER])
             if len(self._seen) > MAX_RECORDS:
                 self._seen.popitem(last=False)
         if self.on_message is not None:
@@ -199,8 +205,11 @@ class SecureLink:
     def _is_copy(self, data: bytes) -> bool:
         """Tell the network's duplicates, which DTLS would drop unseen; count what DTLS refused before."""
         if self._record is not None:
-            self.refused += 1
+            self._refuse(self._kind_of(self._record[RECORD_NUMBER]))
             self._record = None
+        if data[0] not in DTLS_FIRST_BYTES:
+            self._refuse(Refusal.UNSOLICITED)
+            return True
         if not self._secured or data[:1] != bytes([DTLS_APPLICATION_DATA]):
             return False
         record, message = self._seen.get(data[RECORD_NUMBER], (b"", b""))
@@ -210,6 +219,17 @@ class SecureLink:
         if self.on_message is not None:
             self.on_message(message, self._arrival, True)
         return True
+
+    def _kind_of(self, number: bytes) -> Refusal:
+        """What DTLS refused. Only a record within its window is sure to be no genuine one."""
+        if int.from_bytes(self._newest, "big") - int.from_bytes(number, "big") < DTLS_WINDOW:
+            return Refusal.FORGED
+        remembered = next(iter(self._seen)) <= number
+        return Refusal.LATE if remembered and number not in self._seen else Refusal.REPLAYED
+
+    def _refuse(self, kind: Refusal) -> None:
+        self.refused += 1
+        self.refusals[kind] += 1
 
     async def _flush(self) -> None:
         """Send the alert that a failed handshake left behind, so that the peer fails at once too."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from agent.mesh.climb import Climbed, Climber, Signalling
 from agent.mesh.conversation import Conversation, Measured, Spread
 from agent.mesh.hops import HopSummary
 from agent.mesh.packet import Counters
+from agent.mesh.refusals import Refusals
 from agent.mesh.servers import Means
 from agent.mesh.stamps import StampingLoop
 from agent.mesh.times import Clock, SystemClock
@@ -44,6 +45,7 @@ class PairResult:
     reading: Reading
     hops: list[Hop]
     refused: int = 0  # packets that were forged, damaged, or nobody's
+    refusals: Refusals = field(default_factory=Refusals)  # the same by kind
 
 
 async def test_pair(
@@ -85,11 +87,28 @@ async def test_pair(
     return test.result(climber.ladder.failed_text)
 
 
+async def refuse_pair(
+    order: TestOrder, why: str, *, me: str, tenant: str, signalling: Signalling, clock: Clock
+) -> PairResult:
+    """Refuse an order that is not proven: a reading that says why; nothing goes to the peer but that word."""
+    test = _PairTest(order, me=me, tenant=tenant, clock=clock, budget=Budget(0))
+    test.error = why
+    await _abandon(signalling, why)
+    return test.result("")
+
+
 class _PairTest:
     """What is known of a test so far."""
 
     def __init__(
-        self, order: TestOrder, *, me: str, tenant: str, clock: Clock, budget: Budget, known: Known | None
+        self,
+        order: TestOrder,
+        *,
+        me: str,
+        tenant: str,
+        clock: Clock,
+        budget: Budget,
+        known: Known | None = None,
     ) -> None:
         self.climbed: Climbed | None = None
         self.error = ""
@@ -102,6 +121,7 @@ class _PairTest:
         self._started_us = clock.wall_ns() // 1000
         self._measured: Measured | None = None
         self._refused = 0
+        self._refusals = Refusals()
 
     async def run(self, climber: Climber) -> None:
         """Connect and measure."""
@@ -113,12 +133,13 @@ class _PairTest:
             self._measured = await conversation.measure()
         finally:
             self._refused = conversation.refused
+            self._refusals = conversation.refusals + self.climbed.link.refusals
             await self.climbed.link.close()
 
     def result(self, rungs_failed: str) -> PairResult:
         """As facts."""
         hop_rows = self._hops(self._measured.traced) if self._measured else []
-        return PairResult(self._reading(rungs_failed), hop_rows, self._refused)
+        return PairResult(self._reading(rungs_failed), hop_rows, self._refused, self._refusals)
 
     def _reading(self, rungs_failed: str) -> Reading:
         order, climbed = self._order, self.climbed

@@ -19,33 +19,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-# linux/net_tstamp.h, asm-generic/socket.h, linux/in.h, linux/in6.h, linux/errqueue.h, linux/udp.h:
-# the socket module has no names for these.
-SO_TIMESTAMPING: Final = 37
-SOF_TX_SOFTWARE: Final = 1 << 1
-SOF_RX_SOFTWARE: Final = 1 << 3
-SOF_SOFTWARE: Final = 1 << 4
-SOF_OPT_ID: Final = 1 << 7
-SOF_OPT_CMSG: Final = 1 << 10
-SOF_OPT_TSONLY: Final = 1 << 11
-STAMPING: Final = (
-    SOF_TX_SOFTWARE | SOF_RX_SOFTWARE | SOF_SOFTWARE | SOF_OPT_ID | SOF_OPT_CMSG | SOF_OPT_TSONLY
+from agent.mesh.options import (
+    MSG_ERRQUEUE,
+    ORIGIN_ICMP,
+    ORIGIN_ICMP6,
+    ORIGIN_LOCAL,
+    ORIGIN_TIMESTAMPING,
+    PMTUDISC_PROBE,
+    SO_TIMESTAMPING,
+    STAMPING,
+    UDP_SEGMENT,
+    V4,
+    V6,
+    Family,
 )
-MSG_ERRQUEUE: Final = 0x2000
-IP_RECVERR: Final = 11
-IP_RECVTTL: Final = 12
-IP_RECVERR_RFC4884: Final = 26  # since Linux 5.9
-IPV6_RECVERR: Final = 25
-IPV6_RECVERR_RFC4884: Final = 31
-IP_RECVTOS: Final = 13
-IP_MTU_DISCOVER: Final = 10
-IPV6_MTU_DISCOVER: Final = 23
-PMTUDISC_PROBE: Final = 3  # never in fragments, and never held back by what was learned of the path
-UDP_SEGMENT: Final = 103
-ORIGIN_LOCAL: Final = 1
-ORIGIN_ICMP: Final = 2
-ORIGIN_ICMP6: Final = 3
-ORIGIN_TIMESTAMPING: Final = 4
 
 _STAMP: Final = struct.Struct("@qq")
 _EXTENDED_ERROR: Final = struct.Struct("@IBBBBI4s")  # sock_extended_err; the offender's sockaddr follows
@@ -108,54 +95,6 @@ class IcmpError:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """What differs between IPv4 and IPv6."""
-
-    level: int
-    ttl: int
-    receive_ttl: int
-    receive_errors: int
-    sockaddr_family: int
-    address_at: slice
-    traffic_class: int
-    receive_traffic_class: int
-    receive_extensions: int
-    mtu_discover: int
-    too_long: tuple[int, int | None]  # ICMP type and code (any) of "too long for this link"
-    header_bytes: int  # IP and UDP
-
-
-_V4: Final = _Family(
-    socket.IPPROTO_IP,
-    socket.IP_TTL,
-    IP_RECVTTL,
-    IP_RECVERR,
-    socket.AF_INET,
-    slice(4, 8),
-    socket.IP_TOS,
-    IP_RECVTOS,
-    IP_RECVERR_RFC4884,
-    IP_MTU_DISCOVER,
-    (3, 4),
-    28,
-)
-_V6: Final = _Family(
-    socket.IPPROTO_IPV6,
-    socket.IPV6_HOPLIMIT,
-    socket.IPV6_RECVHOPLIMIT,
-    IPV6_RECVERR,
-    socket.AF_INET6,
-    slice(8, 24),
-    socket.IPV6_TCLASS,
-    socket.IPV6_RECVTCLASS,
-    IPV6_RECVERR_RFC4884,
-    IPV6_MTU_DISCOVER,
-    (2, None),
-    48,
-)
-
-
 class StampingTransport(asyncio.DatagramTransport):
     """A bound or connected UDP socket; ``arrival`` tells about the datagram being delivered right now."""
 
@@ -166,7 +105,7 @@ class StampingTransport(asyncio.DatagramTransport):
         self._socket = sock
         self._protocol = protocol
         self._peer = connected
-        self._family = _V6 if sock.family == socket.AF_INET6 else _V4
+        self._family = V6 if sock.family == socket.AF_INET6 else V4
         self._closing = False
         self._next_id = 0
         self._pending: dict[int, tuple[int, OnSent]] = {}
@@ -342,7 +281,7 @@ class StampingTransport(asyncio.DatagramTransport):
             )
         elif origin == ORIGIN_LOCAL and number == errno.EMSGSIZE:
             kind, any_code = self._family.too_long
-            v6 = self._family is _V6
+            v6 = self._family is V6
             self.on_icmp(IcmpError(time.time_ns(), v6, kind, any_code or 0, "", b"", mtu=info))
 
     def _on_transmit_stamp(self, stamp_id: int, stamp_ns: int) -> None:
@@ -397,6 +336,18 @@ class StampingLoop(asyncio.SelectorEventLoop):
     arrival: Arrival | None = None
     """Of the datagram that is being delivered; None outside a delivery."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        # The kernel begins to stamp arrivals a moment after the first socket asks for it, and patches its own
+        # code to do so: one that asks as long as the loop lives spares every test both.
+        self._asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._asking.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, STAMPING)
+
+    def close(self) -> None:
+        """As in asyncio."""
+        self._asking.close()
+        super().close()
+
     async def create_datagram_endpoint(  # type: ignore[override]  # the options in use, by name
         self,
         protocol_factory: Callable[[], asyncio.DatagramProtocol],
@@ -444,7 +395,7 @@ def _peer_name(sock: socket.socket) -> Any:
         return None
 
 
-def _is_too_long(family: _Family, kind: int, code: int) -> bool:
+def _is_too_long(family: Family, kind: int, code: int) -> bool:
     too_long, with_code = family.too_long
     return kind == too_long and with_code in (None, code)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent.enrol import FILE_NAME
-from agent.errors import EnrolmentError, FolderError
+from agent.errors import ConfigError, EnrolmentError, FolderError
 from agent.outbox import Outbox
 from analytics.measurement import Flow
 from analytics.wire import Dependence, NatReport
@@ -180,6 +180,17 @@ def test_it_tells_the_server_what_is_in_front_of_it(
             found = nat()
             assert found is not None
             assert (found.udp, found.mapped, found.mapping) == (True, "127.0.0.1", Dependence.NONE)
+
+    asyncio.run(scenario())
+
+
+def test_anchors_that_cannot_be_read_end_it_before_it_enrols(place: Any, life_of: Any) -> None:
+    anchors = place.folder / "anchors.toml"
+
+    async def scenario() -> None:
+        with pytest.raises(ConfigError, match="identity_anchors") as caught:
+            await life_of(place.config(token="pg-some-token", identity_anchors=anchors))
+        assert caught.value.remedy
 
     asyncio.run(scenario())
 

@@ -34,6 +34,9 @@ COMMANDS = [
     ["agent"],
     ["agent", "run"],
     ["agent", "check"],
+    ["agent", "identity"],
+    ["agent", "peers"],
+    ["agent", "peers", "forget"],
     ["version"],
 ]
 

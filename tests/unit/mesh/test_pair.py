@@ -16,6 +16,7 @@ import pytest
 from agent import identity
 from agent.mesh import ice, pair
 from agent.mesh.budget import Budget
+from agent.mesh.refusals import Refusal
 from agent.mesh.stamps import OnSent, StampingLoop
 from analytics import wire
 from analytics.batch import check_batch, pack_batch
@@ -175,6 +176,24 @@ def test_forged_packets_are_refused_and_counted(monkeypatch: pytest.MonkeyPatch)
     one, other = run(both())
     assert forged == 10
     assert other.refused == 10
+    assert other.refusals == {Refusal.FORGED: 10}
+    assert one.reading.received == other.reading.received == PLAN.probes
+
+
+def test_what_is_of_no_kind_is_unsolicited(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = ice.DirectWire.send
+    sent = 0
+
+    def with_noise(direct: ice.DirectWire, data: bytes, on_sent: OnSent | None = None) -> bool:
+        nonlocal sent
+        if direct.address[0] == ADDRESS["b"] and data[0] == ice.DTLS_APPLICATION_DATA and sent < 10:
+            sent += 1
+            plain(direct, b"\x80 an RTP packet, say")
+        return plain(direct, data, on_sent)
+
+    monkeypatch.setattr(ice.DirectWire, "send", with_noise)
+    one, other = run(both())
+    assert other.refusals == {Refusal.UNSOLICITED: 10}
     assert one.reading.received == other.reading.received == PLAN.probes
 
 

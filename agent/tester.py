@@ -1,0 +1,85 @@
+"""What an agent's tests have in common: whether an order is followed, and with what."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from agent.config import Config
+from agent.enrol import Credential, keep
+from agent.errors import AgentError
+from agent.identity import Identity
+from agent.mesh.icmp import QuotedHeaders
+from agent.mesh.peers import KnownPeers
+from agent.mesh.refusals import Refusals
+from agent.mesh.trust import Guard, Me
+from agent.orders import Link, Result, Tester
+from analytics.wire import TestOrder
+
+log: Final = logging.getLogger("pathgrade.agent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all tests of one enrolled life use."""
+
+    config: Config
+    credential: Credential
+    identity: Identity
+    guard: Guard
+    refusals: Refusals  # counted over all tests
+    headers: QuotedHeaders | None
+
+
+def guard_of(config: Config, credential: Credential, identity: Identity, peers: KnownPeers) -> Guard:
+    """Make the guard that judges orders."""
+
+    def keep_key(key: bytes) -> None:
+        log.warning("the server's key is pinned now, enrolled without server=%s", credential.server)
+        keep(config, msgspec.structs.replace(credential, server_key=key))
+
+    return Guard(
+        Me(credential.agent, credential.tenant, identity.fingerprint),
+        credential.server_key,
+        peers,
+        monotonic_ns=time.monotonic_ns,
+        keep_key=keep_key,
+    )
+
+
+def tester_of(shared: Shared) -> Tester:
+    """Make what runs an order, if the guard admits it."""
+    from agent.mesh.budget import Budget  # noqa: PLC0415  # as below
+    from agent.mesh.pair import SystemClock, refuse_pair, test_pair  # noqa: PLC0415  # 30 MB, where the mesh is on
+    from agent.mesh.trace import Known  # noqa: PLC0415  # likewise
+
+    config, credential = shared.config, shared.credential
+    clock, known = SystemClock(), Known(headers=shared.headers)
+    budget = Budget(config.train_mb_an_hour * 1_000_000)
+
+    async def test(order: TestOrder, link: Link) -> Result:
+        who = {"me": credential.agent, "tenant": credential.tenant}
+        try:
+            await asyncio.to_thread(shared.guard.admit, order)
+        except AgentError as error:
+            log.warning("test refused peer=%s why=%r try=%r", order.peer, str(error), error.remedy)
+            return await refuse_pair(order, str(error), **who, signalling=link, clock=clock)
+        result = await test_pair(
+            order,
+            **who,
+            identity=shared.identity,
+            signalling=link,
+            clock=clock,
+            budget=budget,
+            known=known,
+            turn_ca=config.turn_ca,
+        )
+        shared.refusals.update(result.refusals)
+        return result
+
+    return test

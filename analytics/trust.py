@@ -1,0 +1,226 @@
+"""What agents and server sign: fixed bytes, followed by an Ed25519 signature (RFC 8032) over them.
+
+::
+
+    binding   8  "PGbind" 0 1                    an agent's identity key says: this DTLS certificate is mine
+              8  until, s since 1970
+             32  SHA-256 of the certificate
+              t  tenant, agent
+
+    grant     8  "PGgrnt" 0 1                    the server's key says: these two test each other, now
+              8  cycle
+              8  issued, us since 1970           both by the server's steady clock, see ServerTime
+              8  expires, us since 1970
+             16  nonce
+             32  SHA-256 of the certificate of src, which is the controlling end
+             32  SHA-256 of the certificate of dst
+              t  tenant, test, src, dst
+
+    time      8  "PGtime" 0 1                    the server's key says: it is now so late
+              8  now, us since 1970
+             16  challenge, that the agent drew for this connection
+
+    t: each text as one byte of length and UTF-8. Numbers are big-endian, unsigned. Then 64 bytes signature.
+
+The first eight bytes keep one kind from being taken for another. A body has one encoding only, and nothing
+may follow it.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from analytics.errors import SealError
+from analytics.wire import KEY_BYTES, MAX_SEALED, NONCE_BYTES
+
+SIGNATURE_BYTES: Final = 64
+FINGERPRINT_BYTES: Final = 32
+MAX_TEXT: Final = 255
+MAX_NUMBER: Final = 2**63 - 1
+KEY_PREFIX: Final = "ed25519:"
+
+_BINDING: Final = struct.Struct(f"!8sQ{FINGERPRINT_BYTES}s")
+_GRANT: Final = struct.Struct(f"!8sQQQ{NONCE_BYTES}s{FINGERPRINT_BYTES}s{FINGERPRINT_BYTES}s")
+_TIME: Final = struct.Struct(f"!8sQ{NONCE_BYTES}s")
+
+BINDING_MAGIC: Final = b"PGbind\0\1"
+GRANT_MAGIC: Final = b"PGgrnt\0\1"
+TIME_MAGIC: Final = b"PGtime\0\1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """An agent's DTLS certificate, by its identity key."""
+
+    tenant: str
+    agent: str
+    fingerprint: bytes
+    until_s: int
+
+    def encode(self) -> bytes:
+        """Lay out as drawn above. Raises ``SealError`` where something does not fit."""
+        head = _pack(_BINDING, BINDING_MAGIC, self.until_s, self.fingerprint)
+        return head + _texts(self.tenant, self.agent)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Read what ``encode`` wrote; raises ``SealError``."""
+        (until_s, fingerprint), (tenant, agent) = _read(_BINDING, BINDING_MAGIC, body, texts=2)
+        return cls(tenant=tenant, agent=agent, fingerprint=fingerprint, until_s=until_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """One test, by the server's key. Both ends are given the same."""
+
+    tenant: str
+    test: str
+    cycle: int
+    src: str
+    dst: str
+    src_fingerprint: bytes
+    dst_fingerprint: bytes
+    issued_us: int
+    expires_us: int
+    nonce: bytes
+
+    def encode(self) -> bytes:
+        """Lay out as drawn above. Raises ``SealError`` where something does not fit."""
+        numbers = (self.cycle, self.issued_us, self.expires_us)
+        head = _pack(_GRANT, GRANT_MAGIC, *numbers, self.nonce, self.src_fingerprint, self.dst_fingerprint)
+        return head + _texts(self.tenant, self.test, self.src, self.dst)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Read what ``encode`` wrote; raises ``SealError``."""
+        fixed, texts = _read(_GRANT, GRANT_MAGIC, body, texts=4)
+        cycle, issued_us, expires_us, nonce, src_fingerprint, dst_fingerprint = fixed
+        tenant, test, src, dst = texts
+        return cls(
+            tenant=tenant,
+            test=test,
+            cycle=cycle,
+            src=src,
+            dst=dst,
+            src_fingerprint=src_fingerprint,
+            dst_fingerprint=dst_fingerprint,
+            issued_us=issued_us,
+            expires_us=expires_us,
+            nonce=nonce,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTime:
+    """How late it is on the server, in answer to a challenge.
+
+    Grants are judged by it and not by the host's clock, which may be an hour off on a host that must be
+    measured all the same.
+    """
+
+    challenge: bytes
+    now_us: int
+
+    def encode(self) -> bytes:
+        """Lay out as drawn above. Raises ``SealError`` where something does not fit."""
+        return _pack(_TIME, TIME_MAGIC, self.now_us, self.challenge)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Read what ``encode`` wrote; raises ``SealError``."""
+        (now_us, challenge), _ = _read(_TIME, TIME_MAGIC, body, texts=0)
+        return cls(challenge=challenge, now_us=now_us)
+
+
+def seal(body: bytes, key: Ed25519PrivateKey) -> bytes:
+    """Put the signature behind a body."""
+    return body + key.sign(body)
+
+
+def unseal(sealed: bytes, key: bytes) -> bytes:
+    """Check the signature by the public key ``key`` and give the body; raises ``SealError``."""
+    if not SIGNATURE_BYTES < len(sealed) <= MAX_SEALED:
+        raise SealError(f"{len(sealed)} bytes are nothing signed")
+    body, signature = sealed[:-SIGNATURE_BYTES], sealed[-SIGNATURE_BYTES:]
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, body)
+    except (InvalidSignature, ValueError) as error:
+        raise SealError("the signature is by another key") from error
+    return body
+
+
+def key_text(key: bytes) -> str:
+    """Write a public key for people and files: ``ed25519:`` and base64 without padding."""
+    return KEY_PREFIX + base64.b64encode(key).decode().rstrip("=")
+
+
+def key_bytes(text: str) -> bytes:
+    """Read what ``key_text`` wrote; raises ``SealError``."""
+    try:
+        key = base64.b64decode(text.removeprefix(KEY_PREFIX) + "=", validate=True)
+    except ValueError as error:
+        raise SealError(f"{text[:80]!r} is no key: {error}") from error
+    if len(key) != KEY_BYTES or key_text(key) != text:
+        raise SealError(f"{text[:80]!r} is no key: it is {KEY_PREFIX} and 43 letters of base64")
+    return key
+
+
+def fingerprint_bytes(text: str) -> bytes:
+    """Read a SHA-256 fingerprint as of RFC 8122 section 5; raises ``SealError``."""
+    try:
+        fingerprint = bytes.fromhex(text.replace(":", ""))
+    except ValueError as error:
+        raise SealError(f"{text[:100]!r} is no fingerprint") from error
+    if len(fingerprint) != FINGERPRINT_BYTES:
+        raise SealError(f"{text[:100]!r} is no SHA-256 fingerprint")
+    return fingerprint
+
+
+def _pack(layout: struct.Struct, *fields: bytes | int) -> bytes:
+    """Pack, where ``struct`` would pad or cut bytes that have not the right length."""
+    if any(isinstance(field, int) and not 0 <= field <= MAX_NUMBER for field in fields):
+        raise SealError("a number below 0 or above 2^63 - 1")
+    packed = layout.pack(*fields)
+    if layout.unpack(packed) != fields:
+        raise SealError("a fingerprint, nonce or challenge of another length than its field")
+    return packed
+
+
+def _texts(*texts: str) -> bytes:
+    encoded = [text.encode() for text in texts]
+    if any(len(text) > MAX_TEXT for text in encoded):
+        raise SealError(f"a text of more than {MAX_TEXT} bytes")
+    return b"".join(bytes([len(text)]) + text for text in encoded)
+
+
+def _read(
+    layout: struct.Struct, magic: bytes, body: bytes, *, texts: int
+) -> tuple[tuple[Any, ...], list[str]]:
+    if body[: len(magic)] != magic or len(body) < layout.size:
+        raise SealError("signed, but something else")
+    fixed = layout.unpack_from(body)[1:]
+    if any(isinstance(field, int) and field > MAX_NUMBER for field in fixed):
+        raise SealError("a number above 2^63 - 1")
+    return fixed, _read_texts(body[layout.size :], texts)
+
+
+def _read_texts(rest: bytes, count: int) -> list[str]:
+    found = []
+    for _ in range(count):
+        length = rest[0] if rest else 0
+        if len(rest) < 1 + length:
+            raise SealError("a text is cut short")
+        try:
+            found.append(rest[1 : 1 + length].decode())
+        except UnicodeDecodeError as error:
+            raise SealError(f"a text is not UTF-8: {error}") from error
+        rest = rest[1 + length :]
+    if rest:
+        raise SealError(f"{len(rest)} bytes too many")
+    return found

@@ -1,0 +1,141 @@
+"""The server's signature: on each test it orders, and on its time. The key is made at the first start.
+
+Agents learn the public half when they enrol, and take no other from then on: whoever only passes messages on
+cannot order anything. ``grant-key.pem`` in the data folder belongs into every backup of it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from analytics.errors import SealError
+from analytics.trust import Binding, Grant, ServerTime, fingerprint_bytes, seal, unseal
+from analytics.wire import NONCE_BYTES
+from server.clock import now_us
+from server.errors import StateError
+from server.state import Agent
+
+FILE_NAME: Final = "grant-key.pem"
+MAX_FILE: Final = 4096
+
+
+class Signer:
+    """Signs. Its clock never steps: the wall clock's at the start, then the monotonic one's way."""
+
+    def __init__(
+        self,
+        key: Ed25519PrivateKey,
+        *,
+        wall_us: Callable[[], int] = now_us,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        draw: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._key = key
+        self._monotonic_ns = monotonic_ns
+        self._draw = draw
+        self._base_us = wall_us() - monotonic_ns() // 1_000
+        self.public_key = key.public_key().public_bytes_raw()
+
+    @classmethod
+    def open(cls, data: Path) -> Signer:
+        """Read the key, or make it on the first run; raises ``StateError``."""
+        path = data / FILE_NAME
+        try:
+            return cls(_parse(path, _read(path)))
+        except FileNotFoundError:
+            key = Ed25519PrivateKey.generate()
+            _write(path, key)
+            return cls(key)
+
+    def now_us(self) -> int:
+        """The time that grants are judged by."""
+        return self._base_us + self._monotonic_ns() // 1_000
+
+    def grant(self, *, test: str, cycle: int, src: Agent, dst: Agent, lasts_us: int) -> bytes:
+        """Sign one test; both ends are given the same. ``src`` is the controlling end."""
+        issued_us = self.now_us()
+        grant = Grant(
+            tenant=src.tenant,
+            test=test,
+            cycle=cycle,
+            src=src.name,
+            dst=dst.name,
+            src_fingerprint=fingerprint_bytes(src.fingerprint),
+            dst_fingerprint=fingerprint_bytes(dst.fingerprint),
+            issued_us=issued_us,
+            expires_us=issued_us + lasts_us,
+            nonce=self._draw(NONCE_BYTES),
+        )
+        return seal(grant.encode(), self._key)
+
+    def time(self, challenge: bytes) -> bytes:
+        """Sign what time it is, in answer to a challenge; nothing if there is none."""
+        if len(challenge) != NONCE_BYTES:
+            return b""
+        return seal(ServerTime(challenge=challenge, now_us=self.now_us()).encode(), self._key)
+
+
+def check_binding(agent: Agent, key: bytes, binding: bytes) -> None:
+    """Raise ``SealError`` unless ``binding`` is by ``key`` and of the certificate the agent enrolled with."""
+    read = Binding.decode(unseal(binding, key))
+    if (read.tenant, read.agent) != (agent.tenant, agent.name):
+        raise SealError(f"the binding is of {read.agent!r} in {read.tenant!r}")
+    if read.fingerprint != fingerprint_bytes(agent.fingerprint):
+        raise SealError("the binding is of another certificate than the enrolled one")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unusable(path, f"read: {error.strerror}") from error
+
+
+def _parse(path: Path, pem: bytes) -> Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError) as error:
+        raise _unusable(path, f"damaged: {error}") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _unusable(path, "damaged: not an Ed25519 key")
+    return key
+
+
+def _write(path: Path, key: Ed25519PrivateKey) -> None:
+    """All of it or nothing, for the owner only."""
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise _unusable(path, f"write: {error.strerror}") from error
+
+
+def _unusable(path: Path, why: str) -> StateError:
+    return StateError(
+        f"use {path}: {why}",
+        remedy="restore it from a backup; without it, remove it and let every agent enrol again",
+    )
