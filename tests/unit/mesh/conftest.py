@@ -1,4 +1,4 @@
-"""The kernel stamps arrivals for whoever asks, from a moment after somebody does: here somebody always does."""
+"""The kernel stamps for whoever asks, from a moment after somebody does: here somebody always does."""
 
 import socket
 

@@ -10,14 +10,8 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from agent.mesh.hops import HEADERS, MARK
-from agent.mesh.stamps import (
-    IP_MTU_DISCOVER,
-    IPV6_MTU_DISCOVER,
-    Arrival,
-    IcmpError,
-    StampingLoop,
-    StampingTransport,
-)
+from agent.mesh.options import IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
+from agent.mesh.stamps import Arrival, IcmpError, StampingLoop, StampingTransport
 from agent.mesh.wires import DirectWire
 
 T = TypeVar("T")
