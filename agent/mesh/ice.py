@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any, Final
 
 import aioice
-import aioice.stun
+from aioice import stun
 from aioice.ice import CandidatePair, StunProtocol, relayed_candidate
 from OpenSSL import SSL
 
@@ -34,15 +34,15 @@ from agent.mesh.ladder import MAX_REASON, Candidate, parse_candidate, usable
 from agent.mesh.lean import without_media
 from agent.mesh.packet import RAW_FIRST_BYTE
 from agent.mesh.refusals import Refusal, Refusals
-from agent.mesh.servers import Means, options, without_server
+from agent.mesh.servers import Means, options
 from agent.mesh.stamps import Arrival, IcmpError, OnSent, StampingLoop, StampingTransport
 from agent.mesh.wires import DirectWire, RelayWire, StreamWire, Wire
 from analytics.measurement import Rung
 from analytics.wire import RungOffer
 
 # A check is sent up to 5 times within 3.1 s (stock: 7 times, 63.5 s), the first repeat after 100 ms.
-aioice.stun.RETRY_RTO = 0.1
-aioice.stun.RETRY_MAX = 4
+stun.RETRY_RTO = 0.1
+stun.RETRY_MAX = 4
 
 # asyncio.timeout throughout, never wait_for: before Python 3.12 that one may swallow a cancellation.
 
@@ -94,9 +94,9 @@ class RelayTarget:
 
     def probe(self, sequence: int) -> bytes:
         """A Binding request that carries ``sequence`` in its transaction id (RFC 8489 section 5)."""
-        request = aioice.stun.Message(
-            message_method=aioice.stun.Method.BINDING,
-            message_class=aioice.stun.Class.REQUEST,
+        request = stun.Message(
+            message_method=stun.Method.BINDING,
+            message_class=stun.Class.REQUEST,
             transaction_id=self._prefix + struct.pack("!I", sequence),
         )
         self._turn.transactions[request.transaction_id] = self
@@ -108,7 +108,7 @@ class RelayTarget:
             return None
         return int(struct.unpack_from("!I", quoted, 16)[0])
 
-    def response_received(self, message: aioice.stun.Message, _addr: tuple[str, int]) -> None:
+    def response_received(self, message: stun.Message, _addr: tuple[str, int]) -> None:
         """The relay answered; called by aioice in place of a transaction."""
         self._turn.transactions.pop(message.transaction_id, None)
         sequence = self.sequence_of(bytes(8) + message.transaction_id)
@@ -324,7 +324,7 @@ class _Connection(aioice.Connection):
                     turn_ssl=self.turn_ssl,
                     turn_transport=self.turn_transport,
                 )
-        except (OSError, TimeoutError, aioice.stun.TransactionError) as error:
+        except (OSError, TimeoutError, stun.TransactionError) as error:
             self.trouble = _say(error, within_s)
             return []
         self._protocols.append(protocol)
@@ -382,7 +382,9 @@ class Attempt:
             chosen = await options(rung, means)
         except RungError as error:
             trouble = str(error)
-            chosen = without_server(rung)
+            chosen = {}
+        if rung.relayed:
+            chosen |= {"transport_policy": aioice.TransportPolicy.RELAY, "use_ipv6": False}
         connection = _Connection(means.addresses, ice_controlling=controlling, **chosen)
         try:
             await connection.gather_candidates()
@@ -457,7 +459,7 @@ def _say(error: Exception, within_s: float) -> str:
     """Why a TURN server gave no address, in a clause."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
-    if isinstance(error, TimeoutError | aioice.stun.TransactionTimeout):
+    if isinstance(error, TimeoutError | stun.TransactionTimeout):
         return f"no answer in {within_s} s"
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and (error.errno or 0) > 0:
         return os.strerror(error.errno or 0)  # asyncio's own text has the address in place of the reason

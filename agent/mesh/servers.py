@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from aioice import TransportPolicy
-
 from agent.errors import RungError
 from analytics.measurement import Rung
 from analytics.wire import IceServer
@@ -36,15 +34,8 @@ class Means:
 
 
 async def options(rung: Rung, means: Means) -> dict[str, Any]:
-    """What ``aioice.Connection`` must be told to gather for ``rung``. Raises ``RungError``."""
+    """The server that an ICE connection must be told to use for ``rung``, if any. Raises ``RungError``."""
     return await (_relay_options(rung, means) if rung.relayed else _direct_options(means))
-
-
-def without_server(rung: Rung) -> dict[str, Any]:
-    """The same where no server can be asked."""
-    if not rung.relayed:
-        return {}
-    return {"transport_policy": TransportPolicy.RELAY, "use_ipv6": False}
 
 
 async def _direct_options(means: Means) -> dict[str, Any]:
@@ -55,8 +46,8 @@ async def _direct_options(means: Means) -> dict[str, Any]:
 async def _relay_options(rung: Rung, means: Means) -> dict[str, Any]:
     server = next((server for server in means.servers if relay_rung(server.url) is rung), None)
     if server is None:
-        return without_server(rung)
-    return without_server(rung) | {
+        return {}
+    return {
         # By name where a certificate has to match it.
         "turn_server": _named(server.url) if rung is Rung.RELAY_TLS else await resolved(server.url),
         "turn_username": server.username,
