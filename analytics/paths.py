@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
+
+from analytics.detect import History
 from analytics.grade import grade, measured_at_us
 from analytics.kinds.table import kind_of
 from analytics.legs import legs
 from analytics.measurement import Grade, Hop, Leg, Letter, Reading
 from analytics.rules.load import Rules
 from analytics.shapes import Member, PathRow
+from analytics.usual import UsualOf
 
 WORST_FIRST: Final = (Letter.UNREACHABLE, Letter.F, Letter.D, Letter.C, Letter.B, Letter.A, Letter.UNKNOWN)
 """Order of the ranked list; what is not known comes last, however bad it may be."""
@@ -27,8 +31,9 @@ def path_rows(
     *,
     at_us: int,
     rules: Rules,
+    usual: UsualOf | None = None,
 ) -> list[PathRow]:
-    """Grade every directed path and split it into legs, worst first."""
+    """Grade every directed path and split it into legs, worst first; ``usual`` is what is known of each."""
     latest = by_pair(readings, members)
     sites = {member.name: member.site for member in members}
     traces: dict[Pair, list[Hop]] = {}  # (test, who traced) -> hops
@@ -43,7 +48,8 @@ def path_rows(
         near, far = traces.get((reading.test, src), []), traces.get((reading.test, dst), [])
         split = legs(reading, near, far, src_site=sites[src], dst_site=sites[dst])
         graded = grade(reading, back, profile, rules, at_us)
-        rows.append(_row(reading, back, graded, split, sites=(sites[src], sites[dst]), at_us=at_us))
+        row = _row(reading, back, graded, split, sites=(sites[src], sites[dst]), at_us=at_us)
+        rows.append(_with_usual(row, (usual or {}).get((src, dst))))
     return sorted(rows, key=_worst_first(better=-1 if kind_of(wanted).higher_is_better else 1))
 
 
@@ -107,6 +113,13 @@ def _row(
         error=reading.error,
         legs=split,
     )
+
+
+def _with_usual(row: PathRow, known: History | None) -> PathRow:
+    if known is None or known.usual is None:
+        return row
+    since_us = None if known.change is None else known.change.since_us
+    return msgspec.structs.replace(row, usual_rtt_us=known.usual.rtt_us, slower_since_us=since_us)
 
 
 def _worst_first(*, better: int) -> Callable[[PathRow], tuple[int, int, int, str, str]]:

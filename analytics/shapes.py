@@ -53,6 +53,8 @@ class PathRow(msgspec.Struct, frozen=True, kw_only=True):
     connect_us: int | None
     error: str
     legs: list[Leg]  # sum of rtt_us == rtt_min_us; empty where there are no hops to tell
+    usual_rtt_us: int | None = None  # median round trip that is usual; None while too little is known
+    slower_since_us: int | None = None  # of a change that is on
 
     @property
     def worse_loss_bp(self) -> int:
@@ -82,6 +84,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     unknown: list[str]
 
 
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One cause that bad paths share (``analytics/tomography.py``)."""
+
+    kind: str  # host, uplink, relay, transit
+    where: str  # agent, site, or two sites; empty for the relay
+    explains: list[tuple[str, str]]  # directed paths
+    bad: int  # paths that are bad altogether
+    through: int  # measured paths that cross it
+    confidence_percent: int
+    since_us: int | None  # None where no path of it was ever usual
+    sentence: str
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of one tenant and profile at one moment; paths worst first."""
 
@@ -90,6 +105,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     at_us: int
     rules_version: str
     verdict: Verdict
+    findings: list[Finding]  # what explains most first
     paths: list[PathRow]
     members: list[Member]
     missing: list[tuple[str, str]]  # directed pairs of the fleet without a reading

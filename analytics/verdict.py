@@ -246,10 +246,17 @@ def _latency(row: PathRow, profile: Profile, towards: str) -> str:
     total = words.ms(row.rtt_min_us or row.rtt_p50_us or row.rtt_p95_us or 0)
     leg = blamed_leg(row)
     if leg is not None:
-        return f"{words.ms(leg.rtt_us)} of {total} ms is added {_place(leg, row)}."
+        return f"{words.ms(leg.rtt_us)} of {total} ms is added {_place(leg, row)}{_usually(row)}."
     relay = ", by way of a relay" if row.rung.relayed else ""
     where = "no single leg explains it" if row.legs else "where it is added is not known"
-    return f"The round trip is {total} ms{relay}; {where}."
+    return f"The round trip is {total} ms{relay}{_usually(row)}; {where}."
+
+
+def _usually(row: PathRow) -> str:
+    """Say ' (usually 49 ms; slower since 09:41 UTC)' of one that is slower than usual; else nothing."""
+    if row.usual_rtt_us is None or row.slower_since_us is None:
+        return ""
+    return f" (usually {words.ms(row.usual_rtt_us)} ms; slower since {words.moment(row.slower_since_us)})"
 
 
 def _capacity(row: PathRow, profile: Profile, towards: str) -> str:

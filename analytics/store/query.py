@@ -41,6 +41,13 @@ READINGS_LATEST: Final = f"""
     ORDER BY src, dst
 """  # noqa: S608  # see above
 
+PAST: Final = """
+    SELECT src, dst, least(ended_us, received_us) AS at_us, rung, rtt_p50_us FROM facts
+    WHERE tenant = $tenant AND cycle >= $since_us // 1000000 AND received_us <= $at_us
+      AND rtt_p50_us IS NOT NULL
+    ORDER BY src, dst, at_us
+"""
+
 HOPS_OF: Final = f"""
     SELECT {_OWN["hops"]} FROM facts
     WHERE tenant = $tenant AND list_contains($tests, test)

@@ -39,6 +39,7 @@ from analytics.store.recover import Left, put_aside, recover
 from analytics.store.seal import UnreadableError
 from analytics.store.unsealed import Unsealed
 from analytics.usage import By, Usage
+from analytics.usual import Past
 
 log: Final = logging.getLogger(__name__)
 
@@ -270,6 +271,13 @@ class Store:
         at_us = self._clock_us() if at_us is None else at_us
         given = {"tenant": tenant, "at_us": at_us}
         return self._ask(Reading, query.READINGS_LATEST, given, _look_back(at_us), table="readings")
+
+    def past(self, tenant: str, *, since_us: int, at_us: int | None = None) -> list[Past]:
+        """Readings with a round trip, of cycles since then, by path and time."""
+        at_us = self._clock_us() if at_us is None else at_us
+        given = {"tenant": tenant, "since_us": since_us, "at_us": at_us}
+        days = (seal.day_of(since_us), seal.day_of(at_us))
+        return self._ask(Past, query.PAST, given, days, table="readings")
 
     def hops_of(self, tenant: str, tests: list[str], at_us: int | None = None) -> list[Hop]:
         """Hops that both ends of the named tests saw, by test, src, ttl.

@@ -1,7 +1,8 @@
 """READ FIRST: how often the leg that got slower is named, and its direction; how often one is for nothing.
 
-Simulated paths (``topologies.py``), the product's own decision (``analytics/attribution.py``). A path on which
-nothing changed is asked only where its least round trip passes what counts as a change, as the product does.
+Simulated paths (``topologies.py``), the product's own decision (``analytics/attribution.py``). A path on
+which nothing changed is asked only where its least round trip passes what counts as a change, as the product
+does.
 """
 
 from __future__ import annotations
