@@ -105,6 +105,11 @@ class Requester:
         return len(self._trips)
 
     @property
+    def trips(self) -> Sequence[RoundTrip]:
+        """All of them, in the order sent."""
+        return self._trips
+
+    @property
     def answered(self) -> int:
         """Requests that a reply came to."""
         return sum(trip.t4 != 0 for trip in self._trips)

@@ -19,7 +19,13 @@ class Ratio(NamedTuple):
     pairs: int
 
 
-Cell = float | Ratio | str | None
+class Factor(NamedTuple):
+    """How many times another tool's figure this one is."""
+
+    times: float
+
+
+Cell = float | Ratio | Factor | str | None
 """A figure; a string says why there is none; None where the question makes no sense."""
 
 
@@ -84,6 +90,11 @@ def number(digits: int, unit: str) -> Callable[[float], str]:
     return lambda value: f"{value:,.{digits}f}{unit and ' '}{unit}"
 
 
+def times(value: float) -> str:
+    """Write how many times another figure one is."""
+    return f"{value:.2f} x"
+
+
 def table(
     figures: Sequence[Figure], results: Results, headings: Mapping[str, str], *, judged: str, quick: bool
 ) -> str:
@@ -110,6 +121,8 @@ def _write(figure: Figure, cell: Cell) -> str:
         return NOTHING
     if isinstance(cell, Ratio):
         return f"{cell.median:.3f} ({cell.low:.2f}..{cell.high:.2f})"
+    if isinstance(cell, Factor):
+        return times(cell.times)
     return figure.write(cell)
 
 

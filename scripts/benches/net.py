@@ -51,10 +51,12 @@ def inside(name: str, command: Sequence[object]) -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net={NETNS / name}", "--", *map(str, command)]
 
 
-def run(command: Sequence[str], *, within_s: float = COMMAND_S) -> str:
+def run(command: Sequence[str], *, stdin: str = "", within_s: float = COMMAND_S) -> str:
     """Run a command to its good end; returns what it printed. Raises ``CommandError`` with what it said."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=within_s, check=False)
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=within_s, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CommandError(f"{' '.join(command)}: {error}", remedy="scripts/setup --bench") from error
     if done.returncode:

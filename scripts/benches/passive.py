@@ -10,14 +10,18 @@ every second. Three parts, each with every watcher::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
-from benches.cells import accuracy_cells, cost_cells, load_cell, pair_cells
-from benches.errors import PartError
+from benches import machine
+from benches.bench import Bench, Report, Say
+from benches.cells import accuracy_cells, cost_cells, load_cell, pair_cells, program_lines
+from benches.errors import NeedsError, PartError
 from benches.figures import Cell, Figure, Target, number, percent
-from benches.loads import Work
+from benches.loads import Work, build_storm
 from benches.machine import Runs
 from benches.measures import Pair, Rig, accuracy, costs, pair, try_out
 
@@ -55,8 +59,6 @@ FIGURES: Final = (
     Figure("load_s", "load, from the cache", number(3, "s"), Target(0.1)),
     Figure("upload_kb", "upload of the large storm", number(1, "kB")),
 )
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,3 +167,42 @@ def _pairs(plan: Plan, rig: Rig, kind: str, work: Work, say: Say) -> list[Pair]:
     count = plan.judged_pairs if kind == JUDGED and work.rounds else plan.peer_pairs
     say(f"{HEADINGS[kind]}: {count} pairs of {work.connections:,} connections, {work.rounds} requests each")
     return [pair(rig, kind, work, turn) for turn in range(count)]
+
+
+def _measure(quick_run: bool, folder: Path, say: Say) -> Report:
+    plan = (quick if quick_run else full)(max(2, os.cpu_count() or 2))
+    outcome = run(plan, Rig(storm=build_storm(folder), folder=folder), say)
+    more = {
+        "programs": {
+            kind: {hook: runs._asdict() for hook, runs in found.items()}
+            for kind, found in outcome.programs.items()
+        },
+        "connections": outcome.connections,
+    }
+    return Report(outcome.cells, _details(outcome), more)
+
+
+def _details(outcome: Outcome) -> list[str]:
+    lines = ["ratios: median (least..greatest) of pairs; 'no agent': how far its own runs lie apart"]
+    for kind, programs in outcome.programs.items():
+        if programs:
+            lines += [f"\neBPF of {HEADINGS[kind]}, per connection"]
+            lines += [program_lines(programs, outcome.connections)]
+    return lines
+
+
+def _needs() -> None:
+    if not machine.BTF.exists():
+        raise NeedsError(f"there is no {machine.BTF}", remedy="boot a kernel with CONFIG_DEBUG_INFO_BTF=y")
+
+
+BENCH: Final = Bench(
+    name="passive",
+    words="watching TCP sessions: what is seen, what it costs",
+    description=__doc__.partition(": ")[2],
+    figures=FIGURES,
+    headings=HEADINGS,
+    judged=JUDGED,
+    needs=_needs,
+    measure=_measure,
+)

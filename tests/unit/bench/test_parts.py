@@ -57,7 +57,7 @@ def test_a_process_has_memory_of_its_own_and_cpu_time():
     assert machine.programs(os.getpid()) == {}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["passive", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["passive", "--help"], ["accuracy", "--help"]])
 def test_help_has_examples(arguments):
     assert "scripts/bench passive --json" in run("-m", "benches.main", *arguments).stdout
 
