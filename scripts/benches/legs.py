@@ -8,14 +8,18 @@ does.
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from analytics.added import Silence
 from analytics.attribution import attribute
 from analytics.detect import material_us
 from benches import topologies
+from benches.bench import Bench, Report, Say
+from benches.figures import Figure, Target, percent
 
 PATHS: Final = 2_000
+QUICK_PATHS: Final = 200
 SEED: Final = 20261125
 CLOCK_US: Final = 700  # how far the ends' clocks move between tests, as a standard deviation
 
@@ -67,3 +71,38 @@ def run(paths: int = PATHS, seed: int = SEED) -> Found:
             told = attribute(calm.facts, usual, from_src=ends[0], from_dst=ends[1])
             counts["named_for_nothing"] += not isinstance(told, Silence)
     return Found(**counts)
+
+
+COLUMN: Final = "pathgrade"
+FIGURES: Final = (
+    Figure("right_leg", "right leg, of those named", percent, Target(0.97, at_least=True, timed=False)),
+    Figure("named_share", "a leg is named, of paths degraded", percent),
+    Figure(
+        "right_direction", "right direction, of those told", percent, Target(0.9, at_least=True, timed=False)
+    ),
+    Figure("silent_share", "silent where nothing changed", percent, Target(0.99, at_least=True, timed=False)),
+)
+
+
+def measure(quick: bool, _folder: Path, say: Say) -> Report:
+    """Simulate all paths."""
+    paths = QUICK_PATHS if quick else PATHS
+    say(f"{paths} random paths, one leg of each slower by 8 to 40 ms")
+    found = run(paths)
+    return Report({COLUMN: found.shares}, [], {"counts": found._asdict()})
+
+
+def _needs() -> None:
+    """Nothing beyond what is there."""
+
+
+BENCH: Final = Bench(
+    name="legs",
+    words="how often the leg that became slower is named",
+    description=__doc__ or "",
+    figures=FIGURES,
+    headings={COLUMN: "pathgrade"},
+    judged=COLUMN,
+    needs=_needs,
+    measure=measure,
+)
