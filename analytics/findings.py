@@ -34,7 +34,7 @@ def _is_bad(row: PathRow) -> bool:
 
 def _points_at(row: PathRow) -> Part | None:
     """The part that the path's own hops blame."""
-    leg = blamed_leg(row)
+    leg = row.added or blamed_leg(row)
     if leg is None:
         return None
     if leg.kind is LegKind.TRANSIT:

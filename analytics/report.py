@@ -13,7 +13,7 @@ from analytics.measurement import Flow, Hop, Reading
 from analytics.paths import by_pair, hops_of, path_rows
 from analytics.rules.load import Rules
 from analytics.shapes import Finding, Member, PathDetail, PathRow, Report, Service, Verdict
-from analytics.usual import UsualOf
+from analytics.usual import NOTHING_KNOWN, Usual
 from analytics.verdict import verdict
 
 __all__ = [
@@ -38,7 +38,7 @@ def build_report(
     members: Sequence[Member],
     at_us: int,
     rules: Rules,
-    usual: UsualOf | None = None,
+    usual: Usual = NOTHING_KNOWN,
 ) -> Report:
     """Judge a fleet at a moment, from the latest reading of each directed path and those tests' hops.
 
@@ -71,7 +71,7 @@ def build_detail(
     members: Sequence[Member],
     at_us: int,
     rules: Rules,
-    usual: UsualOf | None = None,
+    usual: Usual = NOTHING_KNOWN,
 ) -> PathDetail | None:
     """Tell all of one path; None where the latest readings have none of ``src`` to ``dst``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from analytics.measurement import Flow, Grade, Hop, Leg, Reading, Rung
+from analytics.measurement import Flow, Grade, Hop, Leg, LegKind, Reading, Rung
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +24,16 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     label: str = ""  # "the radiologist"; empty = the name
     online: bool = True
     services: list[Service] = []
+
+
+class AddedLeg(msgspec.Struct, frozen=True, kw_only=True):
+    """The leg that made a path slower than usual (``analytics/attribution.py``)."""
+
+    kind: LegKind
+    site: str  # whose leg it is; empty for transit
+    added_us: int
+    of_us: int  # by which the path is slower altogether
+    direction: str = ""  # forward (src -> dst), back; empty = not known
 
 
 class PathRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +65,8 @@ class PathRow(msgspec.Struct, frozen=True, kw_only=True):
     legs: list[Leg]  # sum of rtt_us == rtt_min_us; empty where there are no hops to tell
     usual_rtt_us: int | None = None  # median round trip that is usual; None while too little is known
     slower_since_us: int | None = None  # of a change that is on
+    added: AddedLeg | None = None  # None: no change, or nobody can tell
+    added_why: str = ""  # why nobody can tell
 
     @property
     def worse_loss_bp(self) -> int:

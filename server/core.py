@@ -22,7 +22,7 @@ from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
 from server.hub import Hub
 from server.state import Agent, State
-from server.usual import Usual
+from server.usual import UsualCache
 
 FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back the passive flows of a page go."""
@@ -51,7 +51,7 @@ class Core:
         self._hub = hub
         self._cycles = cycles
         self._rules = rules
-        self._usual = Usual(store, period_us=period_us)
+        self._usual = UsualCache(store, period_us=period_us)
         self._clock = clock
         self._started_us = clock()
 

@@ -1,9 +1,9 @@
 """READ FIRST: how soon a path that became slower is called so, and how often one is called that did not.
 
 The product's own decision (``analytics/detect.py``) over simulated paths: a test every five minutes, each
-one sample of noise as real round trips have it. The noise has heavy tails (Student's t, 3 degrees) and a memory
-(AR(1), 0.7 from one ten seconds to the next), one sample in a hundred is a spike of 30 ms in the mean, and the
-day has its own curve.
+one sample of noise as real round trips have it. The noise has heavy tails (Student's t, 3 degrees) and a
+memory (AR(1), 0.7 from one ten seconds to the next), one sample in a hundred is a spike of 30 ms in the mean,
+and the day has its own curve.
 """
 
 from __future__ import annotations
