@@ -262,7 +262,7 @@ def _added(row: PathRow, leg: AddedLeg) -> str:
     where = _place(Leg(kind=leg.kind, site=leg.site, rtt_us=leg.added_us), row)
     usual, since = words.ms(row.usual_rtt_us or 0), words.moment(row.slower_since_us or 0)
     more = f"{words.ms(leg.added_us)} of {words.ms(leg.of_us)} ms more than usual ({usual} ms)"
-    return f"{more} are added {where}{way}, since {since}."
+    return f"{more} are added {where}{ways.get(leg.direction, '')}, since {since}."
 
 
 def _usually(row: PathRow) -> str:

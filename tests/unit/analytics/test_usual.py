@@ -91,20 +91,17 @@ def usual_hops(src: str, dst: str, *rtts_us: tuple[str, int]) -> list[UsualHop]:
 
 
 def test_with_the_usual_hops_the_sentence_names_what_was_added_and_where() -> None:
-    hops = usual_hops_of(
-        [
-            *usual_hops(
-                "pacs", "radiologist", ("10.20.0.1", 300), ("198.51.100.1", 4_300), ("198.51.100.9", 9_000)
-            ),
-            *usual_hops("radiologist", "pacs", ("192.168.7.1", 1_600), ("203.0.113.1", 3_400)),
-        ]
+    there = usual_hops(
+        "pacs", "radiologist", ("10.20.0.1", 300), ("198.51.100.1", 4_300), ("198.51.100.9", 9_000)
     )
+    back = usual_hops("radiologist", "pacs", ("192.168.7.1", 1_600), ("203.0.113.1", 3_400))
+    hops = usual_hops_of([*there, *back])
     found = row(usual_of(past(2 * DAY, 260_000, 260_000, 260_000)), hops)
     assert found.added is not None
     assert (found.added.kind, found.added.site) == ("destination-access", "hotel")
     told = verdict("pacs", MEMBERS, [found], RULES)
     assert told.details[0].endswith(
-        "211 of 211 ms more than usual (49 ms) are added between the hotel's gateway and its provider, "
+        "210 of 211 ms more than usual (49 ms) are added between the hotel's gateway and its provider, "
         "since 19:45 UTC."
     )
 
