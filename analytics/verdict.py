@@ -256,9 +256,7 @@ def _latency(row: PathRow, profile: Profile, towards: str) -> str:
 
 def _added(row: PathRow, leg: AddedLeg) -> str:
     """Say '211 of 212 ms more than usual (49 ms) are added between the hotel's gateway and its provider'."""
-    way = {"forward": f", on the way to {row.dst}", "back": f", on the way from {row.dst}", "": ""}[
-        leg.direction
-    ]
+    ways = {"forward": f", on the way to {row.dst}", "back": f", on the way from {row.dst}"}
     where = _place(Leg(kind=leg.kind, site=leg.site, rtt_us=leg.added_us), row)
     usual, since = words.ms(row.usual_rtt_us or 0), words.moment(row.slower_since_us or 0)
     more = f"{words.ms(leg.added_us)} of {words.ms(leg.of_us)} ms more than usual ({usual} ms)"
