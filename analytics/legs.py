@@ -82,17 +82,35 @@ def legs(
 def near(hops: Sequence[Hop], total_us: int) -> _Near:
     """Find an end's gateway and provider in its own trace."""
     reached = envelope(hops, total_us)
+    routers, _, _ = _routers(hops)
+    _, provider = near_ttls(hops)
+    return _Near(
+        gateway_us=reached[1] if 1 in routers else None,
+        provider_us=None if provider is None else reached[provider],
+        has_access=_has_access(hops),
+    )
+
+
+def near_ttls(hops: Sequence[Hop]) -> tuple[int, int | None]:
+    """TTL of an end's gateway, and of its provider; None where that is silent, or no leg leads to it."""
+    _, provider, last_inside = _routers(hops)
+    known = _has_access(hops) and provider == last_inside + 1
+    return 1, provider if known else None
+
+
+def _routers(hops: Sequence[Hop]) -> tuple[dict[int, bool], int | None, int]:
+    """Which routers are private, the first public one, and the last before it."""
     routers = {hop.ttl: is_private(hop.address) for hop in _answered(hops) if not hop.is_end}
     provider = min((ttl for ttl, private in routers.items() if not private), default=None)
     inside = [ttl for ttl in routers if provider is None or ttl < provider]
-    last_inside = max(inside, default=1)  # a silent first hop is taken for a gateway
+    return routers, provider, max(inside, default=1)  # a silent first hop is taken for a gateway
+
+
+def _has_access(hops: Sequence[Hop]) -> bool:
+    """A leg between gateway and provider exists."""
+    routers, provider, last_inside = _routers(hops)
     private_to_the_end = bool(routers) and provider is None and _ends_at(hops, last_inside + 1)
-    if provider == 1 or private_to_the_end:
-        return _Near(gateway_us=reached[1] if 1 in routers else None, has_access=False)
-    return _Near(
-        gateway_us=reached[1] if 1 in routers else None,
-        provider_us=reached[provider] if provider == last_inside + 1 else None,
-    )
+    return not (provider == 1 or private_to_the_end)
 
 
 def is_private(address: str) -> bool:

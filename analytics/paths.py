@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
+
+from analytics.added import Silence
+from analytics.attribution import Facts, Trace, attribute
 from analytics.grade import grade, measured_at_us
 from analytics.kinds.table import kind_of
 from analytics.legs import legs
-from analytics.measurement import Grade, Hop, Leg, Letter, Reading
+from analytics.measurement import Grade, Hop, Leg, LegKind, Letter, Reading
 from analytics.rules.load import Rules
-from analytics.shapes import Member, PathRow
+from analytics.shapes import AddedLeg, Member, PathRow
+from analytics.usual import NOTHING_KNOWN, Known, Pair, Usual
 
 WORST_FIRST: Final = (Letter.UNREACHABLE, Letter.F, Letter.D, Letter.C, Letter.B, Letter.A, Letter.UNKNOWN)
 """Order of the ranked list; what is not known comes last, however bad it may be."""
-
-Pair = tuple[str, str]
-"""Source and destination of a directed path."""
 
 
 def path_rows(
@@ -27,8 +29,9 @@ def path_rows(
     *,
     at_us: int,
     rules: Rules,
+    usual: Usual = NOTHING_KNOWN,
 ) -> list[PathRow]:
-    """Grade every directed path and split it into legs, worst first."""
+    """Grade every directed path and split it into legs, worst first; ``usual`` is what is known of each."""
     latest = by_pair(readings, members)
     sites = {member.name: member.site for member in members}
     traces: dict[Pair, list[Hop]] = {}  # (test, who traced) -> hops
@@ -43,7 +46,8 @@ def path_rows(
         near, far = traces.get((reading.test, src), []), traces.get((reading.test, dst), [])
         split = legs(reading, near, far, src_site=sites[src], dst_site=sites[dst])
         graded = grade(reading, back, profile, rules, at_us)
-        rows.append(_row(reading, back, graded, split, sites=(sites[src], sites[dst]), at_us=at_us))
+        row = _row(reading, back, graded, split, sites=(sites[src], sites[dst]), at_us=at_us)
+        rows.append(_with_usual(row, usual, near, far))
     return sorted(rows, key=_worst_first(better=-1 if kind_of(wanted).higher_is_better else 1))
 
 
@@ -107,6 +111,47 @@ def _row(
         error=reading.error,
         legs=split,
     )
+
+
+def _with_usual(row: PathRow, usual: Usual, near: Sequence[Hop], far: Sequence[Hop]) -> PathRow:
+    """Say what is usual; of a path that is slower, which leg made it so."""
+    known = usual.paths.get((row.src, row.dst))
+    if known is None or known.history.usual is None:
+        return row
+    row = msgspec.structs.replace(row, usual_rtt_us=known.history.usual.rtt_us)
+    if known.history.change is None:
+        return row
+    leg = _added(row, known, usual, near, far)
+    told = {"added_why": leg.why} if isinstance(leg, Silence) else {"added": leg}
+    return msgspec.structs.replace(row, slower_since_us=known.history.change.since_us, **told)
+
+
+def _added(
+    row: PathRow, known: Known, usual: Usual, near: Sequence[Hop], far: Sequence[Hop]
+) -> AddedLeg | Silence:
+    if row.rtt_min_us is None or known.least_us is None:
+        return Silence("no round trip to compare")
+    found = attribute(
+        Facts(row.rtt_min_us),
+        Facts(known.least_us),
+        from_src=Trace(near, usual.hops.get((row.src, row.dst), {})),
+        from_dst=Trace(far, usual.hops.get((row.dst, row.src), {})),
+    )
+    if isinstance(found, Silence):
+        return found
+    return AddedLeg(
+        kind=found.leg,
+        site=_site_of(found.leg, row),
+        added_us=found.added_us,
+        of_us=found.of_us,
+        direction=found.direction or "",
+    )
+
+
+def _site_of(leg: LegKind, row: PathRow) -> str:
+    if leg is LegKind.TRANSIT:
+        return ""
+    return row.src_site if leg in (LegKind.SOURCE_HOST, LegKind.SOURCE_ACCESS) else row.dst_site
 
 
 def _worst_first(*, better: int) -> Callable[[PathRow], tuple[int, int, int, str, str]]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import permutations
 
+from analytics.findings import findings
 from analytics.measurement import Flow, Hop, Reading
 from analytics.paths import by_pair, hops_of, path_rows
 from analytics.rules.load import Rules
-from analytics.shapes import Member, PathDetail, PathRow, Report, Service, Verdict
+from analytics.shapes import Finding, Member, PathDetail, PathRow, Report, Service, Verdict
+from analytics.usual import NOTHING_KNOWN, Usual
 from analytics.verdict import verdict
 
 __all__ = [
+    "Finding",
     "Member",
     "PathDetail",
     "PathRow",
@@ -35,12 +38,13 @@ def build_report(
     members: Sequence[Member],
     at_us: int,
     rules: Rules,
+    usual: Usual = NOTHING_KNOWN,
 ) -> Report:
     """Judge a fleet at a moment, from the latest reading of each directed path and those tests' hops.
 
     Readings of agents that are no longer enrolled are left out. Raises ``RulesError`` for an unknown profile.
     """
-    paths = path_rows(profile, readings, hops, members, at_us=at_us, rules=rules)
+    paths = path_rows(profile, readings, hops, members, at_us=at_us, rules=rules, usual=usual)
     measured = {(row.src, row.dst) for row in paths}
     names = sorted(member.name for member in members)
     return Report(
@@ -49,6 +53,7 @@ def build_report(
         at_us=at_us,
         rules_version=rules.version,
         verdict=verdict(profile, members, paths, rules),
+        findings=findings(paths, members),
         paths=paths,
         members=sorted(members, key=lambda member: member.name),
         missing=[pair for pair in permutations(names, 2) if pair not in measured],
@@ -66,6 +71,7 @@ def build_detail(
     members: Sequence[Member],
     at_us: int,
     rules: Rules,
+    usual: Usual = NOTHING_KNOWN,
 ) -> PathDetail | None:
     """Tell all of one path; None where the latest readings have none of ``src`` to ``dst``.
 
@@ -76,7 +82,7 @@ def build_detail(
     if forward is None:
         return None
     back = latest.get((dst, src))
-    rows = path_rows(profile, readings, hops, members, at_us=at_us, rules=rules)
+    rows = path_rows(profile, readings, hops, members, at_us=at_us, rules=rules, usual=usual)
     row_of = {(row.src, row.dst): row for row in rows}
     return PathDetail(
         forward=row_of[src, dst],

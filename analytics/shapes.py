@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from analytics.measurement import Flow, Grade, Hop, Leg, Reading, Rung
+from analytics.measurement import Flow, Grade, Hop, Leg, LegKind, Reading, Rung
 from analytics.wire import NatReport
 
 
@@ -26,6 +26,16 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     online: bool = True
     services: list[Service] = []
     nat: NatReport | None = None  # what is in front of it, as it found out; None = offline, or not known yet
+
+
+class AddedLeg(msgspec.Struct, frozen=True, kw_only=True):
+    """The leg that made a path slower than usual (``analytics/attribution.py``)."""
+
+    kind: LegKind
+    site: str  # whose leg it is; empty for transit
+    added_us: int
+    of_us: int  # by which the path is slower altogether
+    direction: str = ""  # forward (src -> dst), back; empty = not known
 
 
 class PathRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +66,10 @@ class PathRow(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     legs: list[Leg]  # sum of rtt_us == rtt_min_us; empty where there are no hops to tell
     put_off: bool = False  # the latest cycle had no room for it in the agents' budget: hence its age
+    usual_rtt_us: int | None = None  # median round trip that is usual; None while too little is known
+    slower_since_us: int | None = None  # of a change that is on
+    added: AddedLeg | None = None  # None: no change, or nobody can tell
+    added_why: str = ""  # why nobody can tell
 
     @property
     def worse_loss_bp(self) -> int:
@@ -85,6 +99,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     unknown: list[str]
 
 
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One cause that bad paths share (``analytics/tomography.py``)."""
+
+    kind: str  # host, uplink, relay, transit
+    where: str  # agent, site, or two sites; empty for the relay
+    explains: list[tuple[str, str]]  # directed paths
+    bad: int  # paths that are bad altogether
+    through: int  # measured paths that cross it
+    confidence_percent: int
+    since_us: int | None  # None where no path of it was ever usual
+    sentence: str
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of one tenant and profile at one moment; paths worst first."""
 
@@ -93,6 +120,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     at_us: int
     rules_version: str
     verdict: Verdict
+    findings: list[Finding]  # what explains most first
     paths: list[PathRow]
     members: list[Member]
     missing: list[tuple[str, str]]  # directed pairs of the fleet without a reading

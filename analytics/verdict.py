@@ -17,7 +17,7 @@ from analytics.kinds.table import kind_of
 from analytics.measurement import Leg, LegKind, Letter
 from analytics.predict import Limit
 from analytics.rules.load import Profile, Rules
-from analytics.shapes import Member, PathRow, Service, Verdict
+from analytics.shapes import AddedLeg, Member, PathRow, Service, Verdict
 
 CAN: Final = frozenset({Letter.A, Letter.B, Letter.C})
 PATHS_TOLD: Final = 5
@@ -243,13 +243,31 @@ def _causes(row: PathRow, profile: Profile, towards: str) -> list[str]:
 
 def _latency(row: PathRow, profile: Profile, towards: str) -> str:
     """Say '212 of 260 ms is added between the hotel's gateway and its provider'."""
+    if row.added is not None:
+        return _added(row, row.added)
     total = words.ms(row.rtt_min_us or row.rtt_p50_us or row.rtt_p95_us or 0)
     leg = blamed_leg(row)
     if leg is not None:
-        return f"{words.ms(leg.rtt_us)} of {total} ms is added {_place(leg, row)}."
+        return f"{words.ms(leg.rtt_us)} of {total} ms is added {_place(leg, row)}{_usually(row)}."
     relay = ", by way of a relay" if row.rung.relayed else ""
     where = "no single leg explains it" if row.legs else "where it is added is not known"
-    return f"The round trip is {total} ms{relay}; {where}."
+    return f"The round trip is {total} ms{relay}{_usually(row)}; {where}."
+
+
+def _added(row: PathRow, leg: AddedLeg) -> str:
+    """Say '211 of 212 ms more than usual (49 ms) are added between the hotel's gateway and its provider'."""
+    ways = {"forward": f", on the way to {row.dst}", "back": f", on the way from {row.dst}"}
+    where = _place(Leg(kind=leg.kind, site=leg.site, rtt_us=leg.added_us), row)
+    usual, since = words.ms(row.usual_rtt_us or 0), words.moment(row.slower_since_us or 0)
+    more = f"{words.ms(leg.added_us)} of {words.ms(leg.of_us)} ms more than usual ({usual} ms)"
+    return f"{more} are added {where}{ways.get(leg.direction, '')}, since {since}."
+
+
+def _usually(row: PathRow) -> str:
+    """Say ' (usually 49 ms; slower since 09:41 UTC)' of one that is slower than usual; else nothing."""
+    if row.usual_rtt_us is None or row.slower_since_us is None:
+        return ""
+    return f" (usually {words.ms(row.usual_rtt_us)} ms; slower since {words.moment(row.slower_since_us)})"
 
 
 def _capacity(row: PathRow, profile: Profile, towards: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 _S_US: Final = 1_000_000
@@ -43,6 +44,11 @@ def size(count: int) -> str:
             value = count / scale
             return f"{value:.{1 if value < 100 else 0}f} {unit}"
     return f"{count} B"
+
+
+def moment(at_us: int) -> str:
+    """Write a moment of the last day or so: '09:41 UTC'; the page beside it says the day."""
+    return f"{datetime.fromtimestamp(at_us / 1e6, UTC):%H:%M} UTC"
 
 
 def percent(share: float) -> str:

@@ -103,7 +103,15 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         cycles = Cycles(hub, audit, _plan(settings, stun, relays), signer=signer)
         rules = _rules(settings)
         release = version("pathgrade")
-        core = Core(version=release, state=state, store=store, hub=hub, cycles=cycles, rules=rules)
+        core = Core(
+            version=release,
+            state=state,
+            store=store,
+            hub=hub,
+            cycles=cycles,
+            rules=rules,
+            period_us=settings.cycle_s * 1_000_000,
+        )
         doors = (
             enrolment.router(state, signer.public_key),
             ingest.router(Ingest(state, store)),

@@ -24,6 +24,7 @@ from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
 from server.hub import Connection, Hub
 from server.state import Agent, State
+from server.usual import UsualCache
 
 FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back the passive flows of a page go."""
@@ -43,6 +44,7 @@ class Core:
         hub: Hub,
         cycles: Cycles,
         rules: Rules,
+        period_us: int = 300_000_000,
         clock: Callable[[], int] = now_us,
     ) -> None:
         self._version = version
@@ -51,6 +53,7 @@ class Core:
         self._hub = hub
         self._cycles = cycles
         self._rules = rules
+        self._usual = UsualCache(store, period_us=period_us)
         self._clock = clock
         self._started_us = clock()
 
@@ -88,22 +91,26 @@ class Core:
         """As ``ReportCore``."""
         readings = self._store.readings_latest(DEFAULT_TENANT, at_us)
         hops = self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings], at_us)
+        moment_us = self._clock() if at_us is None else at_us
         made = build_report(
             tenant=DEFAULT_TENANT,
             profile=profile,
             readings=readings,
             hops=hops,
             members=self.members(),
-            at_us=self._clock() if at_us is None else at_us,
+            at_us=moment_us,
             rules=self._rules_now(),
+            usual=self._usual.of(DEFAULT_TENANT, readings, moment_us, now=at_us is None),
         )
         return made if at_us is not None else self._with_budget(made)
 
     def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
         """As ``ReportCore``."""
-        readings = [r for r in self._store.readings_latest(DEFAULT_TENANT) if {r.src, r.dst} == {src, dst}]
+        latest = self._store.readings_latest(DEFAULT_TENANT)
+        readings = [r for r in latest if {r.src, r.dst} == {src, dst}]
         if not readings:
             return None
+        at_us = self._clock()
         made = build_detail(
             src,
             dst,
@@ -116,8 +123,9 @@ class Core:
                 for flow in self.flows(agent=end, but=OWN_PROCESS, limit=FLOWS_OF_END)
             ],
             members=self.members(),
-            at_us=self._clock(),
+            at_us=at_us,
             rules=self._rules_now(),
+            usual=self._usual.of(DEFAULT_TENANT, latest, at_us, now=True),
         )
         if made is None:
             return None

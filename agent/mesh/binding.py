@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from agent.mesh.ice import stun  # the codec; ice.py is the one room with aioice
+from agent.mesh.ice import stun
 
 Endpoint = tuple[str, int]
 

@@ -41,6 +41,20 @@ READINGS_LATEST: Final = f"""
     ORDER BY src, dst
 """  # noqa: S608  # see above
 
+PAST: Final = """
+    SELECT src, dst, least(ended_us, received_us) AS at_us, rung, rtt_min_us, rtt_p50_us FROM facts
+    WHERE tenant = $tenant AND cycle >= $since_us // 1000000 AND received_us <= $at_us
+      AND rtt_min_us IS NOT NULL AND rtt_p50_us IS NOT NULL
+    ORDER BY src, dst, at_us
+"""
+
+USUAL_HOPS: Final = """
+    SELECT src, dst, ttl, address, median(rtt_min_us)::BIGINT AS rtt_min_us FROM facts
+    WHERE tenant = $tenant AND cycle >= $since_us // 1000000 AND cycle < $until_us // 1000000
+      AND rtt_min_us IS NOT NULL AND is_end = 0 AND list_contains($paths, src || ' ' || dst)
+    GROUP BY ALL ORDER BY ALL
+"""
+
 HOPS_OF: Final = f"""
     SELECT {_OWN["hops"]} FROM facts
     WHERE tenant = $tenant AND list_contains($tests, test)

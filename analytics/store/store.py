@@ -16,7 +16,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,6 +39,7 @@ from analytics.store.recover import Left, put_aside, recover
 from analytics.store.seal import UnreadableError
 from analytics.store.unsealed import Unsealed
 from analytics.usage import By, Usage
+from analytics.usual import Past, UsualHop
 
 log: Final = logging.getLogger(__name__)
 
@@ -270,6 +271,24 @@ class Store:
         at_us = self._clock_us() if at_us is None else at_us
         given = {"tenant": tenant, "at_us": at_us}
         return self._ask(Reading, query.READINGS_LATEST, given, _look_back(at_us), table="readings")
+
+    def past(self, tenant: str, *, since_us: int, at_us: int | None = None) -> list[Past]:
+        """Readings with a round trip, of cycles since then, by path and time."""
+        at_us = self._clock_us() if at_us is None else at_us
+        given = {"tenant": tenant, "since_us": since_us, "at_us": at_us}
+        days = (seal.day_of(since_us), seal.day_of(at_us))
+        return self._ask(Past, query.PAST, given, days, table="readings")
+
+    def usual_hops(
+        self, tenant: str, paths: Collection[tuple[str, str]], *, since_us: int, until_us: int
+    ) -> list[UsualHop]:
+        """Median least round trip of each hop that the paths' sources traced in cycles of that time."""
+        if not paths:
+            return []
+        named = [f"{src} {dst}" for src, dst in paths]  # no name has a space
+        given = {"tenant": tenant, "since_us": since_us, "until_us": until_us, "paths": named}
+        days = (seal.day_of(since_us), seal.day_of(until_us))
+        return self._ask(UsualHop, query.USUAL_HOPS, given, days, table="hops")
 
     def hops_of(self, tenant: str, tests: list[str], at_us: int | None = None) -> list[Hop]:
         """Hops that both ends of the named tests saw, by test, src, ttl.

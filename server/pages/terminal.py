@@ -57,7 +57,8 @@ def report(made: Report, width: int) -> RenderableType:
     caption = Text(f"{count}{relayed}{missing}; rules {made.rules_version}", "dim")
     if not view.lines:
         return _verdict(made.verdict)
-    return Group(_verdict(made.verdict), "", draw(PATH_COLUMNS, view.lines, width), caption)
+    causes = [Text(finding.sentence) for finding in made.findings]
+    return Group(_verdict(made.verdict), *causes, "", draw(PATH_COLUMNS, view.lines, width), caption)
 
 
 def hops(detail: PathDetail, profile: str) -> RenderableType:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 import uvicorn
 
+from analytics.findings import findings
 from analytics.histogram import bucket
 from analytics.measurement import (
     CapacityTrust,
@@ -355,6 +356,7 @@ class FixtureCore:
             at_us=at_us or AT_US,
             rules_version="2026-11-01",
             verdict=self._verdict(profile),
+            findings=findings(rows, self.fleet),
             paths=rows,
             members=self.fleet,
             missing=[],

@@ -1,0 +1,70 @@
+"""One finding per cause: the bad paths of a report, explained by what they share, in a sentence. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from analytics import words
+from analytics.cause import blamed_leg
+from analytics.letters import CANNOT, rank
+from analytics.measurement import LegKind, Letter
+from analytics.shapes import Finding, Member, PathRow
+from analytics.tomography import Bad, Found, Kind, Pair, Part, causes, through
+
+_SOURCE: Final = frozenset({LegKind.SOURCE_HOST, LegKind.SOURCE_ACCESS})
+_HOST: Final = frozenset({LegKind.SOURCE_HOST, LegKind.DESTINATION_HOST})
+
+
+def findings(rows: Sequence[PathRow], members: Sequence[Member]) -> list[Finding]:
+    """Explain the paths that people cannot work over, or that became slower than usual."""
+    sites = {member.name: member.site for member in members}
+    bad = {Pair(row.src, row.dst): row for row in rows if _is_bad(row)}
+    relayed = frozenset(Pair(row.src, row.dst) for row in rows if row.rung.relayed)
+    crossing = through((Pair(row.src, row.dst) for row in rows), sites, relayed)
+    told = [Bad(pair, row.slower_since_us or 0, _points_at(row)) for pair, row in bad.items()]
+    return [_finding(found, bad, members) for found in causes(told, crossing, sites, relayed)]
+
+
+def _is_bad(row: PathRow) -> bool:
+    letter = row.grade.letter
+    cannot = letter is not Letter.UNKNOWN and rank(letter) >= CANNOT
+    return cannot or row.slower_since_us is not None
+
+
+def _points_at(row: PathRow) -> Part | None:
+    """The part that the path's own hops blame."""
+    leg = row.added or blamed_leg(row)
+    if leg is None:
+        return None
+    if leg.kind is LegKind.TRANSIT:
+        between = " and ".join(sorted((row.src_site, row.dst_site)))
+        return Part(Kind.RELAY, "") if row.rung.relayed else Part(Kind.TRANSIT, between)
+    agent, site = (row.src, row.src_site) if leg.kind in _SOURCE else (row.dst, row.dst_site)
+    return Part(Kind.HOST, agent) if leg.kind in _HOST else Part(Kind.UPLINK, site)
+
+
+def _finding(found: Found, bad: dict[Pair, PathRow], members: Sequence[Member]) -> Finding:
+    since = [us for pair in found.explains if (us := bad[pair].slower_since_us) is not None]
+    percent = round(100 * found.confidence)
+    explains = f"explains {len(found.explains)} of {len(bad)} bad paths (confidence {percent} %)."
+    return Finding(
+        kind=found.part.kind.value,
+        where=found.part.where,
+        explains=[(pair.src, pair.dst) for pair in found.explains],
+        bad=len(bad),
+        through=found.through,
+        confidence_percent=percent,
+        since_us=min(since, default=None),
+        sentence=f"{words.capital(_called(found.part, members))} {explains}",
+    )
+
+
+def _called(part: Part, members: Sequence[Member]) -> str:
+    labels = {member.name: member.label for member in members}
+    return {
+        Kind.HOST: f"the host of {labels.get(part.where) or part.where}",
+        Kind.UPLINK: f"the {part.where}'s uplink",
+        Kind.RELAY: "the relay",
+        Kind.TRANSIT: f"the way between {part.where}",
+    }[part.kind]
