@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import msgspec
-
-from analytics.added import Silence
-from analytics.attribution import Facts, Trace, attribute
 from analytics.grade import grade, measured_at_us
 from analytics.kinds.table import kind_of
 from analytics.legs import legs
-from analytics.measurement import Grade, Hop, Leg, LegKind, Letter, Reading
+from analytics.measurement import Grade, Hop, Leg, Letter, Reading
 from analytics.rules.load import Rules
-from analytics.shapes import AddedLeg, Member, PathRow
-from analytics.usual import NOTHING_KNOWN, Known, Pair, Usual
+from analytics.shapes import Member, PathRow
+from analytics.slower import Ends, with_usual
+from analytics.usual import NOTHING_KNOWN, Pair, Usual
 
 WORST_FIRST: Final = (Letter.UNREACHABLE, Letter.F, Letter.D, Letter.C, Letter.B, Letter.A, Letter.UNKNOWN)
 """Order of the ranked list; what is not known comes last, however bad it may be."""
@@ -47,7 +44,7 @@ def path_rows(
         split = legs(reading, near, far, src_site=sites[src], dst_site=sites[dst])
         graded = grade(reading, back, profile, rules, at_us)
         row = _row(reading, back, graded, split, sites=(sites[src], sites[dst]), at_us=at_us)
-        rows.append(_with_usual(row, usual, near, far))
+        rows.append(with_usual(row, usual, Ends(reading, back, near, far)))
     return sorted(rows, key=_worst_first(better=-1 if kind_of(wanted).higher_is_better else 1))
 
 
@@ -111,47 +108,6 @@ def _row(
         error=reading.error,
         legs=split,
     )
-
-
-def _with_usual(row: PathRow, usual: Usual, near: Sequence[Hop], far: Sequence[Hop]) -> PathRow:
-    """Say what is usual; of a path that is slower, which leg made it so."""
-    known = usual.paths.get((row.src, row.dst))
-    if known is None or known.history.usual is None:
-        return row
-    row = msgspec.structs.replace(row, usual_rtt_us=known.history.usual.rtt_us)
-    if known.history.change is None:
-        return row
-    leg = _added(row, known, usual, near, far)
-    told = {"added_why": leg.why} if isinstance(leg, Silence) else {"added": leg}
-    return msgspec.structs.replace(row, slower_since_us=known.history.change.since_us, **told)
-
-
-def _added(
-    row: PathRow, known: Known, usual: Usual, near: Sequence[Hop], far: Sequence[Hop]
-) -> AddedLeg | Silence:
-    if row.rtt_min_us is None or known.least_us is None:
-        return Silence("no round trip to compare")
-    found = attribute(
-        Facts(row.rtt_min_us),
-        Facts(known.least_us),
-        from_src=Trace(near, usual.hops.get((row.src, row.dst), {})),
-        from_dst=Trace(far, usual.hops.get((row.dst, row.src), {})),
-    )
-    if isinstance(found, Silence):
-        return found
-    return AddedLeg(
-        kind=found.leg,
-        site=_site_of(found.leg, row),
-        added_us=found.added_us,
-        of_us=found.of_us,
-        direction=found.direction or "",
-    )
-
-
-def _site_of(leg: LegKind, row: PathRow) -> str:
-    if leg is LegKind.TRANSIT:
-        return ""
-    return row.src_site if leg in (LegKind.SOURCE_HOST, LegKind.SOURCE_ACCESS) else row.dst_site
 
 
 def _worst_first(*, better: int) -> Callable[[PathRow], tuple[int, int, int, str, str]]:

@@ -33,6 +33,8 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     rung: Rung
     rtt_min_us: int
     rtt_p50_us: int
+    one_way_min_us: int | None = None
+    one_way_bound_us: int | None = None
 
 
 class UsualHop(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +51,11 @@ class Known(NamedTuple):
     """What is known of one path."""
 
     history: History
-    least_us: int | None  # usual least round trip: before the change that is on; None without a baseline
+    least_us: int | None = (
+        None  # usual least round trip: before the change that is on; None without a baseline
+    )
+    one_way_us: int | None = None  # usual least one-way delay; None where the clocks did not tell
+    one_way_bound_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +100,14 @@ def _known(own: Sequence[Past]) -> Known:
     first = next((at for at in range(len(own) - 1, 0, -1) if own[at - 1].rung is not own[at].rung), 0)
     route = own[first:]
     found = history([Sample(one.at_us, one.rtt_p50_us) for one in route])
-    if found.usual is None:
-        return Known(found, None)
     until_us = route[-1].at_us + 1 if found.change is None else found.change.since_us
-    calm = [one.rtt_min_us for one in route if until_us - LEAST_SPAN_US <= one.at_us < until_us]
-    return Known(found, round(median(calm)) if calm else None)
+    calm = [one for one in route if until_us - LEAST_SPAN_US <= one.at_us < until_us]
+    if found.usual is None or not calm:
+        return Known(found)
+    ways = [one.one_way_min_us for one in calm if one.one_way_min_us is not None]
+    return Known(
+        found,
+        round(median(one.rtt_min_us for one in calm)),
+        round(median(ways)) if ways else None,
+        max((one.one_way_bound_us for one in calm if one.one_way_bound_us is not None), default=0),
+    )

@@ -42,7 +42,9 @@ READINGS_LATEST: Final = f"""
 """  # noqa: S608  # see above
 
 PAST: Final = """
-    SELECT src, dst, least(ended_us, received_us) AS at_us, rung, rtt_min_us, rtt_p50_us FROM facts
+    SELECT src, dst, least(ended_us, received_us) AS at_us, rung, rtt_min_us, rtt_p50_us,
+        one_way_min_us, one_way_bound_us
+    FROM facts
     WHERE tenant = $tenant AND cycle >= $since_us // 1000000 AND received_us <= $at_us
       AND rtt_min_us IS NOT NULL AND rtt_p50_us IS NOT NULL
     ORDER BY src, dst, at_us

@@ -107,6 +107,28 @@ def test_with_the_usual_hops_the_sentence_names_what_was_added_and_where() -> No
 
 
 @pytest.mark.parametrize(
+    ("there_us", "back_us", "said"),
+    [
+        (240_000, 20_000, "and its provider, on the way to radiologist, since"),
+        (20_000, 240_000, "and its provider, on the way from radiologist, since"),
+        (None, None, "and its provider, since"),
+    ],
+)
+def test_clocks_that_agree_tell_the_direction(there_us: int | None, back_us: int | None, said: str) -> None:
+    told = {"one_way_min_us": 20_000, "one_way_bound_us": 500}
+    forth = [msgspec.structs.replace(one, **told) for one in past(2 * DAY, 260_000, 260_000, 260_000)]
+    known = usual_of([*forth, *(msgspec.structs.replace(one, src=one.dst, dst=one.src) for one in forth)])
+    hops = usual_hops_of(usual_hops("radiologist", "pacs", ("192.168.7.1", 1_600), ("203.0.113.1", 3_400)))
+    there = reading(**SLOW, one_way_min_us=there_us, one_way_bound_us=500)
+    back = msgspec.structs.replace(there, src="radiologist", dst="pacs", one_way_min_us=back_us)
+    rows = path_rows(
+        "pacs", [there, back], SLOW_HOPS, MEMBERS, at_us=AT_US, rules=RULES, usual=Usual(known, hops)
+    )
+    (from_pacs,) = (one for one in rows if one.src == "pacs")
+    assert said in verdict("pacs", MEMBERS, [from_pacs], RULES).details[0]
+
+
+@pytest.mark.parametrize(
     ("paths", "looks_back_us"),
     [(30, 14 * DAY * STEP_US), (200, MOST_PAST * STEP_US // 200), (5_000, None)],
 )
