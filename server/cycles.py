@@ -1,7 +1,8 @@
 """Runs the plan: a cycle when one is due, each pair test as soon as its agents and sites are free.
 
 ``server.budget`` chooses what a cycle tests. Tests on demand go before those of the cycle: one that is in
-their way is cancelled, and comes again later in the cycle.
+their way is cancelled, and comes again later in the cycle. This module is long because it is one machine of
+states; what can be decided without it is in ``budget``, ``planner``, ``schedule``, ``demand`` and ``ways``.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ def restless(period_s: float) -> None:
 
 
 def lying(lies: Path) -> None:
-    def lie(self: cycles.Cycles, test: cycles.RunningTest, me: Any, peer: Any) -> TestOrder:
-        honest = order(self, test, me, peer)
+    def lie(self: cycles.Cycles, test: cycles.RunningTest, *ends_and_rung: Any) -> TestOrder:
+        honest = order(self, test, *ends_and_rung)
         first_grants.setdefault(frozenset(test.pair), honest.grant)
         kind = lies.read_text() if lies.exists() else ""
         return KINDS[kind](self, test, honest)
@@ -58,13 +58,12 @@ def lying(lies: Path) -> None:
 def signed_for(self: cycles.Cycles, test: cycles.RunningTest, prints: dict[str, bytes]) -> bytes:
     """A grant for this test with other fingerprints, by the server's own key."""
     assert self._signer is not None
-    assert self.cycle is not None
     now_us = self._signer.now_us()
     src, dst = test.pair
     grant = Grant(
         tenant="default",
         test=test.id,
-        cycle=self.cycle,
+        cycle=test.cycle,
         src=src,
         dst=dst,
         src_fingerprint=prints[src],
