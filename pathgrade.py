@@ -1,7 +1,8 @@
 """The pathgrade command: each command reads its arguments, calls one function and prints.
 
 Imports stand inside the commands: ``pathgrade --help`` is quick, and an agent never loads the server's
-libraries. The module is long because it is a list. Every part's errors carry ``remedy`` and ``exit_code``; ``main`` prints them all the same way.
+libraries. Every part's errors carry ``remedy`` and ``exit_code``; ``main`` prints them all the same way. The
+module is long because it is a list.
 """
 
 from __future__ import annotations
