@@ -14,6 +14,7 @@ import msgspec
 
 from agent.identity import load_or_create
 from agent.mesh import pair
+from agent.mesh.budget import Budget
 from agent.mesh.stamps import StampingLoop
 from analytics import wire
 
@@ -68,6 +69,7 @@ class End:
             identity=self._identity,
             signalling=self._of(order.test),
             clock=pair.SystemClock(),
+            budget=Budget(0),  # no trains: what is asked is which rung
             turn_ca=self._turn_ca,
         )
         say("=" + msgspec.json.encode(result.reading).decode())
