@@ -71,7 +71,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Whether this agent takes part in active tests."""
     train_mb_an_hour: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 100
     """Megabytes that this agent's packet trains may take in any 60 minutes, all its peers together (one test
-    takes up to 0.16). What does not fit is not sent: the capacity is not measured then, and the reading says
+    takes up to 0.19). What does not fit is not sent: the capacity is not measured then, and the reading says
     so."""
     quoted_headers: bool = False
     """Whether an agent started with CAP_NET_RAW keeps a raw ICMP socket after giving that up. With it, the

@@ -41,6 +41,7 @@ GROWTH: Final = 1.5  # a train that is not clearly longer tells nothing new
 MOST_TRAIN_NS: Final = 250_000_000  # that a train may fill the path for
 FAST_KBPS: Final = 300_000  # above, one system call a packet is too slow
 FAST_REPEATS: Final = 2  # trains for each of the plan's, as they are shorter
+MOST_BYTES: Final = 190_000  # of one of the plan's trains and those before it; with the probes, below 250 kB
 
 SENDER_MARGIN: Final = 0.7  # found faster than this part of the send rate: the sender was the limit
 EARLY_MARGIN: Final = 1.15  # found faster than what got through since the train was sent: it had piled up
@@ -173,9 +174,19 @@ class Trains:
 
 
 def next_size(plan: ProbePlan, packet_bytes: int, done: Sequence[Outcome]) -> Size | None:
-    """How long the next train is; None if there is nothing to learn from one more."""
+    """How long the next train is; None if one more teaches nothing, or would be too much."""
     if not done:
         return Size(min(SIZES[0], plan.train_packets), 1)
+    size = _next_size(plan, packet_bytes, done)
+    packets = sum(one.sent.packets for one in done) + (size.packets if size else 0)
+    return size if packets * packet_bytes <= _most_of(plan) else None
+
+
+def _most_of(plan: ProbePlan) -> int:
+    return MOST_BYTES * max(1, plan.trains)
+
+
+def _next_size(plan: ProbePlan, packet_bytes: int, done: Sequence[Outcome]) -> Size | None:
     if done[-1].rate_kbps > FAST_KBPS:
         return _next_fast(plan, packet_bytes, done)
     most = plan.train_packets
@@ -202,7 +213,8 @@ def _fast_packets(plan: ProbePlan, packet_bytes: int) -> int:
 def most_bytes(plan: ProbePlan, packet_bytes: int) -> int:
     """What the trains of a plan take at most, on a path that turns out fast, then slow."""
     fast = FAST_REPEATS * _fast_packets(plan, packet_bytes)
-    return packet_bytes * (sum(SIZES) + plan.trains * (fast + plan.train_packets))
+    packets = sum(SIZES) + plan.trains * (fast + plan.train_packets)
+    return min(packet_bytes * packets, _most_of(plan))
 
 
 def judge(result: TrainResult, sent: Sent, least_forward_ns: int | None) -> Estimate:

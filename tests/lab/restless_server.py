@@ -21,6 +21,7 @@ from agent.identity import create
 from analytics.trust import Grant, fingerprint_bytes, seal
 from analytics.wire import NONCE_BYTES, ProbePlan, TestOrder
 from server import app, cycles
+from server.budget import Budget
 from server.settings import Settings
 
 PLAN = ProbePlan(
@@ -36,13 +37,11 @@ first_grants: dict[frozenset[str], bytes] = {}
 
 def restless(period_s: float) -> None:
     def shorter(*arguments: Any) -> cycles.Plan:
-        made = plan(*arguments)
-        # Every pair in every cycle, however short: no jitter, and no budget that would put one off.
-        return dataclasses.replace(
-            made, period_s=period_s, jitter_s=0, budget_cpu_bp=10**9, budget_bytes_per_hour=10**15
-        )
+        return dataclasses.replace(plan(*arguments), period_s=period_s, jitter_s=0)
 
     app._plan = shorter  # type: ignore[assignment]  # the settings allow no period below 10 s
+    # Every pair in every cycle, though one test lasts longer than the period: a budget that puts none off.
+    cycles.budget_of = lambda **_: Budget(2**62, 2**62, 2**62)
 
 
 def lying(lies: Path) -> None:
