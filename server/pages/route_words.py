@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from analytics.measurement import Hop, Reading, RouteChange
+from server.pages.load_words import load_notes
 
 ECN: Final = ("not ECT", "ECT(1)", "ECT(0)", "CE")  # RFC 3168 section 5
 CE: Final = 3
@@ -34,7 +35,7 @@ def hop_notes(hop: Hop, reading: Reading) -> list[str]:
 
 def path_notes(reading: Reading, hops: Sequence[Hop]) -> list[str]:
     """What is to be said of the whole way, a sentence each."""
-    return [*_route(reading), *_mtu(reading), *_classes(reading, hops)]
+    return [*_route(reading), *_mtu(reading), *_classes(reading, hops), *load_notes(reading)]
 
 
 def class_words(traffic_class: int | None) -> str:
