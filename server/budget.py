@@ -89,9 +89,10 @@ class Depths:
 def depths(full: ProbePlan) -> Depths:
     """Derive the other plans from the full one; none is larger than it."""
 
-    def lighter(probes: int, hop_rounds: int) -> ProbePlan:
+    def lighter(probes: int, hop_rounds: int, **more: int) -> ProbePlan:
         return msgspec.structs.replace(
             full,
+            **more,
             probes=min(full.probes, probes),
             interval_us=min(full.interval_us, QUICK_INTERVAL_US),
             hop_rounds=min(full.hop_rounds, hop_rounds),
@@ -101,8 +102,8 @@ def depths(full: ProbePlan) -> Depths:
     return Depths(
         full=full,
         light=lighter(LIGHT_PROBES, 1),
-        quick=lighter(QUICK_PROBES, 1),
-        fleet=lighter(FLEET_PROBES, 0),
+        quick=lighter(QUICK_PROBES, 1, mtu_every=0),
+        fleet=lighter(FLEET_PROBES, 0, mtu_every=0),
     )
 
 

@@ -13,6 +13,7 @@ Pure but for ``run``.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from analytics.wire import ProbePlan
 
 TIME_EXCEEDED: Final = {False: 11, True: 3}  # ICMP (RFC 792), ICMPv6 (RFC 4443)
 LAST_WAIT_S: Final = 0.5
+SINGLE_ROUND_S: Final = 0.4  # a plan with one round is in a hurry: each TTL asks another router anyway
 OUTSTANDING_NS: Final = 1_000_000_000
 HEADERS: Final = {False: 28, True: 48}  # IP and UDP, which the kernel takes off what a router quoted
 
@@ -248,8 +250,11 @@ async def run(
     that one. What finds no room within ``patience_s`` after the last round is not sent.
     """
     begin_s = loop_time()
-    until_s = begin_s + plan.hop_rounds * plan.hop_interval_us / 1e6 + patience_s
-    rounds = _Rounds(tracer, plan, send, wall_ns, loop_time, ledger or RouterLedger(), begin_s, until_s)
+    single = plan.hop_rounds == 1
+    interval_s = min(plan.hop_interval_us / 1e6, SINGLE_ROUND_S if single else math.inf)
+    until_s = begin_s + plan.hop_rounds * interval_s + (patience_s / 2 if single else patience_s)
+    ledger = ledger or RouterLedger()
+    rounds = _Rounds(tracer, plan, send, wall_ns, loop_time, ledger, begin_s, until_s, interval_s)
     async with asyncio.TaskGroup() as ttls:
         for ttl in range(1, plan.max_ttl + 1):
             ttls.create_task(rounds.of(ttl))
@@ -266,14 +271,14 @@ class _Rounds:
     ledger: RouterLedger
     begin_s: float
     until_s: float
+    interval_s: float  # between rounds
 
     async def of(self, ttl: int) -> None:
         """All probes of one TTL."""
-        interval_s = self.plan.hop_interval_us / 1e6
         for round_ in range(self.plan.hop_rounds):
             if ttl > self.tracer.limit:
                 return
-            planned_s = self.begin_s + (round_ + (ttl - 1) / self.tracer.limit) * interval_s
+            planned_s = self.begin_s + (round_ + (ttl - 1) / self.tracer.limit) * self.interval_s
             router = self.tracer.router(ttl)
             from_ns = max(_ns(planned_s), _ns(self.loop_time()))
             at_ns = self.ledger.reserve(ttl, router, from_ns=from_ns, until_ns=_ns(self.until_s))
