@@ -17,7 +17,7 @@ from typing import Final
 
 from analytics.baseline import Sample
 from analytics.detect import history
-from benches.bench import Bench, Report, Say
+from benches.bench import Bench, Report, Say, nothing_needed
 from benches.figures import Cell, Figure, Target, number, percent
 
 STEP_S: Final = 300
@@ -112,10 +112,6 @@ def measure(quick: bool, _folder: Path, say: Say) -> Report:
     )
 
 
-def _needs() -> None:
-    """Nothing beyond what is there."""
-
-
 BENCH: Final = Bench(
     name="detect",
     words="how soon a slower path is called so, and how often for nothing",
@@ -123,6 +119,6 @@ BENCH: Final = Bench(
     figures=FIGURES,
     headings={COLUMN: "pathgrade"},
     judged=COLUMN,
-    needs=_needs,
+    needs=nothing_needed,
     measure=measure,
 )

@@ -15,7 +15,7 @@ from analytics.added import Silence
 from analytics.attribution import attribute
 from analytics.detect import material_us
 from benches import topologies
-from benches.bench import Bench, Report, Say
+from benches.bench import Bench, Report, Say, nothing_needed
 from benches.figures import Figure, Target, percent
 
 PATHS: Final = 2_000
@@ -92,10 +92,6 @@ def measure(quick: bool, _folder: Path, say: Say) -> Report:
     return Report({COLUMN: found.shares}, [], {"counts": found._asdict()})
 
 
-def _needs() -> None:
-    """Nothing beyond what is there."""
-
-
 BENCH: Final = Bench(
     name="legs",
     words="how often the leg that became slower is named",
@@ -103,6 +99,6 @@ BENCH: Final = Bench(
     figures=FIGURES,
     headings={COLUMN: "pathgrade"},
     judged=COLUMN,
-    needs=_needs,
+    needs=nothing_needed,
     measure=measure,
 )
