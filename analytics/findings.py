@@ -20,6 +20,8 @@ def findings(rows: Sequence[PathRow], members: Sequence[Member]) -> list[Finding
     """Explain the paths that people cannot work over, or that became slower than usual."""
     sites = {member.name: member.site for member in members}
     bad = {Pair(row.src, row.dst): row for row in rows if _is_bad(row)}
+    if not bad:
+        return []  # most reports: no need to count what every path crosses
     relayed = frozenset(Pair(row.src, row.dst) for row in rows if row.rung.relayed)
     crossing = through((Pair(row.src, row.dst) for row in rows), sites, relayed)
     told = [Bad(pair, row.slower_since_us or 0, _points_at(row)) for pair, row in bad.items()]
