@@ -1,7 +1,9 @@
 """Which rung worked last time between two agents, so that the next test tries it first.
 
 The memory must not keep a pair on a low rung for ever: it expires, it is dropped when the ends could not use
-it, and every ``FULL_EVERY``th test goes down the whole ladder again, where a better rung may work by now.
+it, and from time to time a test goes down the whole ladder again, where a better rung may work by now. Soon
+at first, because a moment's loss is enough to fall to the relay; then ever more seldom, because each rung
+that fails again costs seconds.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from typing import Final, NamedTuple
 from analytics.measurement import Rung
 from server.schedule import Pair
 
+FULL_AFTER: Final = 2
+"""Tests from a rung that is new to a pair to a whole ladder; one more after each that ends there again."""
 FULL_EVERY: Final = 12
-"""An hour of cycles at the default of five minutes."""
+"""The most of them: an hour of cycles at the default of five minutes."""
 EXPIRES_S: Final = 3600.0
 MOST_PAIRS: Final = 500_000
 """All pairs of a thousand agents; beyond it the one that was longest not tested is forgotten."""
@@ -26,6 +30,7 @@ class Way(NamedTuple):
     rung: Rung
     tests: int  # since the whole ladder was tried
     at_s: float
+    full_after: int  # that many tests it is tried again
 
 
 class Ways:
@@ -45,8 +50,8 @@ class Ways:
         if way is None:
             return None
         tests = way.tests + 1
-        if tests >= FULL_EVERY or now_s - way.at_s > EXPIRES_S or way.rung not in rungs:
-            self._ways[pair] = way._replace(tests=0)
+        if tests >= way.full_after or now_s - way.at_s > EXPIRES_S or way.rung not in rungs:
+            self._ways[pair] = way._replace(tests=0, full_after=min(way.full_after + 1, FULL_EVERY))
             return None
         self._ways[pair] = way._replace(tests=tests)
         return way.rung
@@ -57,7 +62,8 @@ class Ways:
             self.forget(pair)
             return
         known = self._ways.get(pair)
-        self._ways[pair] = Way(rung, known.tests if known else 0, now_s)
+        same = known is not None and known.rung is rung
+        self._ways[pair] = known._replace(at_s=now_s) if known and same else Way(rung, 0, now_s, FULL_AFTER)
         self._ways.move_to_end(pair)
         while len(self._ways) > self._most:
             self._ways.popitem(last=False)

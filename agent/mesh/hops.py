@@ -28,6 +28,8 @@ from analytics.wire import ProbePlan
 
 TIME_EXCEEDED: Final = {False: 11, True: 3}  # ICMP (RFC 792), ICMPv6 (RFC 4443)
 LAST_WAIT_S: Final = 0.5
+PATIENCE_S: Final = 1.0  # after the last round, for routers that another test has just asked
+SINGLE_PATIENCE_S: Final = 0.5  # where somebody waits for a test on demand
 SINGLE_ROUND_S: Final = 0.4  # a plan with one round is in a hurry: each TTL asks another router anyway
 OUTSTANDING_NS: Final = 1_000_000_000
 HEADERS: Final = {False: 28, True: 48}  # IP and UDP, which the kernel takes off what a router quoted
@@ -242,7 +244,7 @@ async def run(
     wall_ns: Callable[[], int],
     loop_time: Callable[[], float],
     ledger: RouterLedger | None = None,
-    patience_s: float = 1.0,
+    patience_s: float = PATIENCE_S,
 ) -> None:
     """Send the plan's rounds, every TTL once a round, evenly spread, as far as the ledger lets them.
 
@@ -250,9 +252,8 @@ async def run(
     that one. What finds no room within ``patience_s`` after the last round is not sent.
     """
     begin_s = loop_time()
-    single = plan.hop_rounds == 1
-    interval_s = min(plan.hop_interval_us / 1e6, SINGLE_ROUND_S if single else math.inf)
-    until_s = begin_s + plan.hop_rounds * interval_s + (patience_s / 2 if single else patience_s)
+    interval_s = min(plan.hop_interval_us / 1e6, SINGLE_ROUND_S if plan.hop_rounds == 1 else math.inf)
+    until_s = begin_s + plan.hop_rounds * interval_s + patience_s
     ledger = ledger or RouterLedger()
     rounds = _Rounds(tracer, plan, send, wall_ns, loop_time, ledger, begin_s, until_s, interval_s)
     async with asyncio.TaskGroup() as ttls:

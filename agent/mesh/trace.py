@@ -127,6 +127,7 @@ class Trace:
                 wall_ns=self._clock.wall_ns,
                 loop_time=self._loop_time,
                 ledger=self._known.ledger,
+                patience_s=hops.SINGLE_PATIENCE_S if self._plan.hop_rounds == 1 else hops.PATIENCE_S,
             )
         finally:
             if forget is not None:

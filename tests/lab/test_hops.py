@@ -39,6 +39,7 @@ QUOTED_END = Path(__file__).with_name("quoted_end.py")
 QUICK = ProbePlan(probes=50, interval_us=10_000, hop_rounds=2, max_ttl=8, trains=0)
 HOPS_ONLY = ProbePlan(probes=5, interval_us=10_000, hop_rounds=2, max_ttl=8, trains=0, mtu_every=0)
 LAB_INTERVAL_NS = 50_000_000  # these routers do not limit
+FAN_INTERVAL_NS = 100_000_000  # sixteen flows, one after the other, take longer than a round of hops
 CLASS_CLEARED = 2  # DSCP 0, ECT(0) as it was
 
 
@@ -190,8 +191,8 @@ def test_all_ways_are_found_and_taking_another_is_no_change() -> None:
             end,
             routers=3,
             clock=SystemClock(),
-            ledger=RouterLedger(LAB_INTERVAL_NS),
-            interval_ns=LAB_INTERVAL_NS,
+            ledger=RouterLedger(FAN_INTERVAL_NS),
+            interval_ns=FAN_INTERVAL_NS,
         )
 
     async def one_by_one(ports: list[int]) -> list[Traced]:

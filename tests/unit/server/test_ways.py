@@ -1,25 +1,43 @@
 """What is remembered of a pair, and what never outlives its use."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analytics.measurement import Rung
 from server.schedule import Pair
-from server.ways import EXPIRES_S, FULL_EVERY, Ways
+from server.ways import EXPIRES_S, FULL_AFTER, FULL_EVERY, Ways
 
 PAIR = Pair("a", "b")
 RUNGS = [Rung.LAN, Rung.IPV6, Rung.SRFLX, Rung.RELAY_UDP]
 
 
-def test_what_worked_comes_first_but_every_twelfth_time() -> None:
+def full_ladders(ways: Ways, tests: int) -> list[int]:
+    """Which of the tests to come go down the whole ladder; each ends at the rung that is remembered."""
+    full = []
+    for test in range(1, tests + 1):
+        ways.heard(PAIR, Rung.SRFLX, test)
+        if ways.first_rung(PAIR, RUNGS, test) is None:
+            full.append(test)
+    return full
+
+
+def test_what_worked_comes_first_and_the_whole_ladder_ever_more_seldom() -> None:
     ways = Ways()
     assert ways.first_rung(PAIR, RUNGS, 0) is None
-    tried = []
-    for test in range(2 * FULL_EVERY + 1):
-        ways.heard(PAIR, Rung.SRFLX, test)
-        tried.append(ways.first_rung(PAIR, RUNGS, test))
-    full = [n for n, rung in enumerate(tried, 1) if rung is None]
-    assert full == [FULL_EVERY, 2 * FULL_EVERY]
+    full = full_ladders(ways, 150)
+    gaps = [after - before for before, after in pairwise([0, *full])]
+    assert gaps[:11] == list(range(FULL_AFTER, FULL_EVERY + 1))
+    assert {*gaps[11:]} == {FULL_EVERY}
+
+
+def test_a_pair_that_fell_is_soon_tried_from_the_top() -> None:
+    ways = Ways()
+    full_ladders(ways, 100)
+    ways.heard(PAIR, Rung.RELAY_UDP, 101)
+    tried = [ways.first_rung(PAIR, RUNGS, 101) for _ in range(FULL_AFTER)]
+    assert tried == [Rung.RELAY_UDP, None]
 
 
 def test_a_pair_that_broke_starts_over_and_a_better_rung_replaces() -> None:
