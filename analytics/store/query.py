@@ -135,11 +135,20 @@ class UnreadableFactsError(Exception):
     """DuckDB could not read one of the files. Never leaves the store."""
 
 
+class StoppedError(Exception):
+    """The store is being closed. Never leaves it."""
+
+
 class Engine:
     """One DuckDB in memory; a cursor a question, so that threads do not wait for each other."""
 
     def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
         self._database = database
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Answer nothing more: ``StoppedError`` instead."""
+        self._stopped = True
 
     def close(self) -> None:
         """End DuckDB."""
@@ -170,6 +179,8 @@ class Engine:
         **registered: pa.Table,
     ) -> pa.Table:
         """Run one statement; ``$files`` are paths, ``registered`` Arrow tables by name. Raises as ``ask``."""
+        if self._stopped:
+            raise StoppedError
         parameters = {**given, "files": [str(file) for file in files]} if files else dict(given)
         with self._database.cursor() as cursor:
             for name, content in registered.items():

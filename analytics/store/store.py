@@ -100,11 +100,10 @@ class Store(Answers):
         self._next_segment = left.next_segment
         self._lock = self._shelf.lock  # guards what is pending, too
         self._pending: dict[BatchKey, Future[None]] = {}
-        self._upkeep_engine = Engine(query.connect(limits, folder / "tmp"))
         self._upkeep = Upkeep(
             folder,
             self._shelf,
-            self._upkeep_engine,
+            Engine(query.connect(limits, folder / "tmp")),
             keep=keep,
             clock_us=clock_us,
             number=self._number,
@@ -143,8 +142,8 @@ class Store(Answers):
         self._writer.close()
         with self._segment_lock:
             self._end_segment()
+        self._upkeep.close()
         self._engine.close()
-        self._upkeep_engine.close()
         self._folder_lock.release()
 
     async def append(self, batch: Batch, body: bytes, tenant: str) -> bool:

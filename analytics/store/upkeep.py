@@ -17,7 +17,7 @@ from typing import Final
 from analytics.errors import AnalyticsError
 from analytics.store import seal, tidy
 from analytics.store.files import remove_durably
-from analytics.store.query import Engine, UnreadableFactsError
+from analytics.store.query import Engine, StoppedError, UnreadableFactsError
 from analytics.store.rolled import Rollups, day_of_hour
 from analytics.store.seal import HOUR_US, UnreadableError
 from analytics.store.shelf import Shelf
@@ -70,8 +70,17 @@ class Upkeep:
     def run(self) -> None:
         """Do what is due; never raises for a fault of the disk or of a file."""
         with self._running:
-            for step in (self._roll_hours, self._roll_days, self._compact, self._expire):
-                self._try(step)
+            try:
+                for step in (self._roll_hours, self._roll_days, self._compact, self._expire):
+                    self._try(step)
+            except StoppedError:
+                log.info("upkeep stopped; the rest is done when the store is opened again")
+
+    def close(self) -> None:
+        """Wait for the piece of work that is under way, and leave the rest."""
+        self._engine.stop()
+        with self._running:
+            self._engine.close()
 
     def forget(self, hours: set[int]) -> None:
         """Before rows of these hours are sealed: rollups that lack them go."""
