@@ -54,14 +54,14 @@ Added by the server. (tenant, sender, boot, batch) names a batch for ever; the s
 often it is sent.
 """
 _ROLLUP: Final = """\
-`rollup/<table>/date=<day of receipt, UTC>/<hour>.parquet` (`day.parquet` of `readings_1d`): five minutes, an
-hour and a day of the readings, made when the hour or the day is over. A file is of what was received in its
-hour; tests that ended earlier and came late are in it with the time in which they ended, so **fold rows of the
-same key**: counts and sums are added, of the others the least or the greatest is taken as the name says,
-histograms are merged. A day is exactly the fold of its hours, and an hour of its five minutes.
+`rollup/<table>/date=<day of receipt>/<hour>.parquet` (`day.parquet` of `readings_1d`): five minutes, an hour
+and a day of the readings, made when the hour or the day is over. A file is of what was received in its hour;
+tests that ended earlier and came late are in it with the time in which they ended: **fold rows of one
+key**: counts and sums are added, of the others the least or greatest is taken as the name says, histograms are
+merged. A day is exactly the fold of its hours, and an hour of its five minutes.
 
-`rtt_histogram` is laid out as any histogram, with 64 buckets to a doubling instead of 16: read 64 for 16 and 6
-for 4 in the formula above. Its quantiles are right to 0.8 %.
+`rtt_histogram` is laid out as any histogram, with 64 buckets to a doubling instead of 16: read 64 for 16 and
+6 for 4 in the formula above. Its quantiles are right to 0.8 %.
 
 ```sql
 SELECT src, dst, rung, sum(rtt_p50_sum_us) / sum(answered) AS mean_us, min(rtt_min_us) AS least_us

@@ -52,11 +52,13 @@ def connect(limits: Limits, temporary: Path, database: str = ":memory:") -> duck
 _OWN: Final = {name: ", ".join(table.__struct_fields__) for name, table in FACTS.items()}
 _STORED: Final = {name: ", ".join(column.name for column in stored) for name, stored in STORED.items()}
 
+LATEST_FIRST: Final = "cycle DESC, ended_us DESC, received_us DESC, batch DESC"
+
 READINGS_LATEST: Final = f"""
     SELECT {_OWN["readings"]} FROM facts
     WHERE tenant = $tenant AND received_us <= $at_us
     QUALIFY row_number() OVER (
-        PARTITION BY src, dst ORDER BY cycle DESC, ended_us DESC, received_us DESC, batch DESC) = 1
+        PARTITION BY src, dst ORDER BY {LATEST_FIRST}) = 1
     ORDER BY src, dst
 """  # noqa: S608  # see above
 
@@ -68,6 +70,11 @@ PAST: Final = """
       AND rtt_min_us IS NOT NULL AND rtt_p50_us IS NOT NULL
     ORDER BY src, dst, at_us
 """
+
+PAST_OF: Final = PAST.replace(
+    "ORDER BY", "AND (src, dst) IN (SELECT unnest($srcs::VARCHAR[]), unnest($dsts::VARCHAR[])) ORDER BY"
+)
+"""Of some paths only."""
 
 USUAL_HOPS: Final = """
     SELECT src, dst, ttl, address, median(rtt_min_us)::BIGINT AS rtt_min_us FROM facts
@@ -150,6 +157,10 @@ class Engine:
         """Answer nothing more: ``StoppedError`` instead."""
         self._stopped = True
 
+    def resume(self) -> None:
+        """Answer again."""
+        self._stopped = False
+
     def close(self) -> None:
         """End DuckDB."""
         self._database.close()
@@ -167,7 +178,7 @@ class Engine:
         self, table: str, question: str, *, files: Sequence[Path], fresh: pa.Table, given: Mapping[str, Any]
     ) -> pa.Table:
         """As ``ask``, as an Arrow table."""
-        asked = f"WITH facts AS NOT MATERIALIZED ({_facts(table, bool(files))}) {question}"
+        asked = f"WITH facts AS NOT MATERIALIZED ({facts(table, with_files=bool(files))}) {question}"
         return self.run(asked, files=files, given=given, fresh=fresh)
 
     def run(
@@ -191,8 +202,11 @@ class Engine:
                 raise UnreadableFactsError(str(error)) from error
 
 
-def _facts(table: str, with_files: bool) -> str:
-    """Join both halves by name: a file written before a column was added has its default there."""
+def facts(table: str, *, with_files: bool) -> str:
+    """Select sealed rows (``$files``) and ``fresh`` ones, by name.
+
+    A file written before a column was added has its default there.
+    """
     fresh = f"SELECT {_STORED[table]} FROM fresh"  # noqa: S608  # see above
     if not with_files:
         return fresh
