@@ -2,7 +2,8 @@
 
 Two tables: the latest reading of each path, and what is usual on it (``baselines.py``). The first is brought
 up to date by the files sealed since; ``Shelf`` knows which files are in it. Whoever asks reads the rest
-beside it: taking a reading twice changes nothing, so an answer is right at every moment, also while this is behind.
+beside it: taking a reading twice changes nothing, so an answer is right at every moment, also while this is
+behind.
 
 A file that is damaged, foreign, of another version, or that names files which are gone is thrown away.
 """
