@@ -1,4 +1,4 @@
-"""The crash bench in short: the power goes in each phase and at some moments more; a mistake would be seen."""
+"""The crash bench in short: the power goes in each phase and at moments between; a mistake would show."""
 
 from __future__ import annotations
 
