@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     """How often acknowledged rows become Parquet, besides after each cycle."""
     keep_readings_days: int = Field(default=30, ge=8, le=36_500)
     """Days that readings are kept as they came. Of 100 agents that test each other every five minutes a day
-    is 0.1 GB, of 1,000 it is 11 GB. What is usual on a path is looked for in 14 of them, the latest reading in 7."""
+    is 0.1 GB, of 1,000 it is 11 GB. What is usual on a path is looked for in 14 of them, the latest in 7."""
     keep_hops_days: int = Field(default=14, ge=8, le=36_500)
     """Days that hops are kept; they are the largest table, some ten rows to each reading."""
     keep_flows_days: int = Field(default=30, ge=1, le=36_500)

@@ -51,9 +51,11 @@ def killed(folder: Path, kills: int, say: Say) -> tuple[Found, int]:
     chance, acknowledged = random.Random(SEED), set[Key]()
     found, start_us = Found(0, 0, 0, 0), AT_US
     for life in range(kills):
-        acknowledged |= _killed_once(folder, life * 1_000_000, start_us, after=chance.randrange(100, 1_500))
+        told = _killed_once(folder, life * 1_000_000, start_us, after=chance.randrange(50, 800))
+        again = told | set(chance.sample(sorted(acknowledged), min(100, len(acknowledged))))
+        acknowledged |= told
         start_us += 48 * HOUR_US
-        one = look(folder, acknowledged, start_us)
+        one = look(folder, acknowledged, again, start_us)
         say(f"kill {life + 1} of {kills}: {len(acknowledged)} batches acknowledged so far, {one}")
         found = Found(*map(sum, zip(found, one, strict=True)))
     return found, len(acknowledged)
@@ -107,7 +109,8 @@ def cut_found(cut: Cut, acknowledged: Sequence[Key], now_us: int) -> Found:
     with tempfile.TemporaryDirectory(prefix="pgb-cut-") as place:
         folder = Path(place) / "data"
         cut.restore(folder)
-        return look(folder, acknowledged[: cut.acknowledged], now_us + 48 * HOUR_US)
+        promised = acknowledged[: cut.acknowledged]
+        return look(folder, promised, promised, now_us + 48 * HOUR_US)
 
 
 def chosen(cuts: Sequence[Cut]) -> list[Cut]:

@@ -21,12 +21,18 @@ from analytics.batch import check_batch, pack_batch
 from analytics.measurement import Flow, Hop, Reading, Rung
 from analytics.rollup import Level
 from analytics.store.store import Store
+from analytics.store.tidy import Keep
 
 AT_US: Final = 1_795_464_000_000_000
 HOUR_US: Final = 3_600_000_000
 AGENTS: Final = tuple(f"agent-{n}" for n in range(8))
 BOOT: Final = "00c0ffee"
 ROWS: Final = 3  # of each table in a batch
+
+FOR_EVER: Final = Keep(
+    **dict.fromkeys(("readings", "hops", "flows", "readings_5m", "readings_1h", "readings_1d"), 20_000)
+)
+"""Or rows that were let go of would count as lost."""
 
 Key = tuple[str, int]
 """Agent and batch."""
@@ -78,10 +84,10 @@ class Found(NamedTuple):
     failures: int  # steps of the upkeep that failed
 
 
-def look(folder: Path, acknowledged: Collection[Key], now_us: int) -> Found:
-    """Open what a crash left, send everything again, and count: each row once, in each table and rollup."""
-    with closing(Store.open(folder, clock_us=lambda: now_us)) as store:
-        new = asyncio.run(_resend(store, acknowledged))
+def look(folder: Path, acknowledged: Collection[Key], again: Collection[Key], now_us: int) -> Found:
+    """Open what a crash left, send some of it again, and count: each row once, in each table and rollup."""
+    with closing(Store.open(folder, clock_us=lambda: now_us, keep=FOR_EVER)) as store:
+        new = asyncio.run(_resend(store, again))
         store.seal()
         store.upkeep()
         failures = store.health().upkeep_failures
@@ -133,7 +139,7 @@ def running_clock(start_us: int) -> Callable[[], int]:
 
 
 async def _run(folder: Path, first: int, start_us: int) -> None:
-    store = Store.open(folder, clock_us=running_clock(start_us))
+    store = Store.open(folder, clock_us=running_clock(start_us), keep=FOR_EVER)
     for work in (store.seal, store.upkeep):
         threading.Thread(target=_forever, args=(work,), daemon=True).start()
     await asyncio.gather(*(_send_on(store, agent, first) for agent in AGENTS))
