@@ -113,7 +113,7 @@ class State:
         """Tell what is usual, once for each hour that was rolled up. Raises ``UnreadableFactsError``."""
         hour = max(rollups.hours, default=-1) + 1
         if hour > self.usual_hour:
-            tell_usual(self.engine, rollups, hour)
+            tell_usual(self.engine, rollups, hour, self.usual_hour)
             self.usual_hour = hour
 
     def refresh(self, at_us: int) -> None:
