@@ -113,7 +113,7 @@ def tell_usual(engine: Engine, rollups: Rollups, hour: int, told: int) -> None:
 
 def blocks(rollups: Rollups, hour: int) -> list[Path]:
     """Choose the files of the two weeks before an hour: of whole days where there are, else of hours."""
-    hours = [one for one in sorted(rollups.hours) if hour - KEPT_US // HOUR_US <= one < hour]
+    hours = [one for one in sorted(frozenset(rollups.hours)) if hour - KEPT_US // HOUR_US <= one < hour]
     days = sorted({day_of_hour(one) for one in hours} & rollups.days)
     whole = {one for day in days for one in range(hour_of_day(day, 0), hour_of_day(day, 24))}
     fine = [rollups.path(Level.HOUR, one) for one in hours if one not in whole]
