@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import ipaddress
+import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from lab import cables
 
-PREFIX = "pgl-"
+PREFIX = f"pgl{os.getpid()}-"  # another run of these tests may be under way
 NODES = ("a", "a2", "gwa", "core", "gwb", "b", "srv")
 ROUTERS = ("gwa", "core", "gwb")
 STUN = ("198.51.100.18", "198.51.100.19")

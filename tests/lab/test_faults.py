@@ -181,7 +181,7 @@ def test_a_peer_that_is_killed_is_missed_by_name_and_comes_back(ends: Fleet) -> 
 
 
 def test_thirty_percent_loss_each_way_is_measured(ends: Fleet) -> None:
-    """Such a loss may cost a test its way: then it says so. A relay over TCP hides it from whoever uses it."""
+    """Such a loss may cost a test its way: then it says so. A relay over TCP hides it from all above it."""
     ends.change(UPLINK, loss_ppm=300_000)
     try:
         after = ends.cycle(*PAIR)
