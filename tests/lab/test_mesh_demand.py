@@ -18,6 +18,9 @@ pytestmark = pytest.mark.lab
 
 SCENARIO = Path(__file__).parent / "two_sites.toml"
 NAME = f"d{os.getpid()}"
+CYCLES_PLAN = (
+    '{"probes": 150, "hop_rounds": 3}'  # shorter than usual, but in every part; no test on demand is as long
+)
 PARTS = ("server", "east-1", "open-1")
 ANSWER_S = 3.0
 RUNS = 5
@@ -27,6 +30,12 @@ LATE_S = 0.25
 
 @pytest.fixture(scope="module")
 def lab():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATHGRADE_PLAN", CYCLES_PLAN)
+        yield from lab_with_a_cycle()
+
+
+def lab_with_a_cycle():
     lab = open_lab(SCENARIO, NAME, report=True)
     try:
         product.start_turn(lab)
