@@ -17,7 +17,7 @@ from lab.check import plausible_loss
 from lab.product import pathgrade
 
 from tests.lab.capture import UDP, Capture, Packet, capturing, is_probe
-from tests.lab.fleet import STREAMS, Fleet, Reading, fleet, until
+from tests.lab.fleet import PATIENCE_S, STREAMS, Fleet, Reading, fleet, until
 
 pytestmark = pytest.mark.lab
 
@@ -57,11 +57,11 @@ def watched(ends: Fleet, node: str = "isp-east") -> Iterator[Capture]:
 
 def wait_for_probes(ends: Fleet, capture: Capture) -> int:
     """Until a test that begins from now on is in its probes; its reading is of a later cycle than this."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while (last := capture.last(is_probe)) is None or time.monotonic() - last < QUIET_S:
         assert time.monotonic() < deadline, "no test ends"
         time.sleep(0.02)
-    capture.wait_for(is_probe, at_most_s=20, count=40)
+    capture.wait_for(is_probe, at_most_s=PATIENCE_S, count=40)
     return ends.cycle_now() - 1
 
 
@@ -300,7 +300,7 @@ def with_west(ends: Fleet) -> Fleet:
     ends.end("north")
     ends.add("west")
     ends.wait(lambda: ends.online() == 2, "west is online")
-    ends.next_reading("east", "west", after=0, good=ends.is_healthy, at_most_s=60)
+    ends.next_reading("east", "west", after=0, good=ends.is_healthy)
     return ends
 
 
@@ -313,7 +313,7 @@ def relayed(packet: Packet) -> bool:
 def test_a_relay_that_dies_breaks_its_test_then_is_missed_by_name(with_west: Fleet) -> None:
     ends, pairs = with_west, (("east", "west"), ("west", "east"))
     with watched(ends, "isp-west") as capture:
-        capture.wait_for(relayed, at_most_s=40, count=40)
+        capture.wait_for(relayed, at_most_s=PATIENCE_S, count=40)
         after = ends.cycle_now() - 1
         ends.end("coturn", signal.SIGKILL)
     for src, dst in pairs:

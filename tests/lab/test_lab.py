@@ -43,7 +43,11 @@ def ping(lab, node, address, count=40, interval_s=0.02):
     """Every round trip that was answered, in ms."""
     command = ["ping", "-n", "-c", str(count), "-i", str(interval_s), "-W", "1", address]
     said = subprocess.run(
-        net.inside(lab.plan.namespace(node), command), capture_output=True, text=True, timeout=60, check=False
+        net.inside(lab.plan.namespace(node), command),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     return [float(ms) for ms in re.findall(r"time=([0-9.]+)", said.stdout)]
 
@@ -213,7 +217,7 @@ def test_a_forwarded_port_leads_to_its_host_and_others_do_not(lab):
     public = lab.plan.hosts["east-1"].public_address
     command = [sys.executable, "-m", "http.server", "8042", "--directory", str(HERE)]
     server = lab.parts.start("web", command, namespace=lab.plan.namespace("east-1"))
-    lab.parts.wait_until(lambda: listens(server.process.pid, "tcp", 8042), what="it listens", at_most_s=20)
+    lab.parts.wait_until(lambda: listens(server.process.pid, "tcp", 8042), what="it listens", at_most_s=60)
     got = run_in(lab, "west-1", "curl", "-s", "--max-time", "5", f"http://{public}:8042/two_sites.toml")
     assert "Two sites" in got
     with pytest.raises(CommandError):
@@ -233,7 +237,7 @@ def test_routers_answer_with_the_addresses_of_the_truth(lab):
             net.inside(lab.plan.namespace("east-1"), command),
             capture_output=True,
             text=True,
-            timeout=10,
+            timeout=60,
             check=False,
         )
         assert f"From {address} " in said.stdout
@@ -252,7 +256,7 @@ def test_a_name_in_use_is_refused_and_the_lab_stays(lab):
         env={**os.environ, "PYTHONPATH": str(HERE.parents[1] / "scripts")},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert other.returncode == NameTakenError.exit_code

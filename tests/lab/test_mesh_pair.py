@@ -73,7 +73,7 @@ UDP_BLOCKED = "meta l4proto udp drop"
 
 
 def run(*words: str, text: str = "") -> None:
-    subprocess.run(words, input=text, text=True, check=True, capture_output=True, timeout=20)
+    subprocess.run(words, input=text, text=True, check=True, capture_output=True, timeout=60)
 
 
 def inside(node: str, *words: str, text: str = "") -> None:
