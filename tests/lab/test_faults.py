@@ -79,17 +79,19 @@ def assert_withheld(reading: dict[str, object]) -> None:
 def test_a_link_that_flaps_is_loss_and_nothing_else(ends: Fleet) -> None:
     with watched(ends) as capture:
         after = wait_for_probes(ends, capture)
-        begin_s = time.monotonic()
+        order_s = time.monotonic()
         ends.change(UPLINK, loss_ppm=1_000_000)
-        until(begin_s + FLAP_S)
+        down_s = time.monotonic()
+        until(order_s + FLAP_S)
+        end_s = time.monotonic()
         ends.change(UPLINK, loss_ppm=0)
-        down_s = time.monotonic() - begin_s
+        least_s, most_s = end_s - down_s, time.monotonic() - order_s  # a busy machine takes them apart
     for src, dst in BOTH:
         reading = ends.next_reading(src, dst, after=after, good=lambda found: found["sent"] == PROBES)
         assert reading["error"] == ""
         assert ends.faults_of(reading) == []
         lost = reading["sent"] - reading["received"]
-        assert abs(lost - down_s / INTERVAL_S) <= 6, f"{lost} lost in {down_s:.2f} s"
+        assert least_s / INTERVAL_S - 6 <= lost <= most_s / INTERVAL_S + 6, (lost, least_s, most_s)
         assert reading["rtt_n"] + reading["spoiled"] <= reading["received"]
     ends.assert_healthy_again(*BOTH)
 
