@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import median
 from typing import Any, Final, NamedTuple
 
@@ -147,10 +148,11 @@ def _dearness(measured: Measured) -> float:
     return measured.test_cpu_s * 1e6 / (_each(chosen, measured.agents, "cpu_us") / tests)
 
 
-def _cycle(agents: int, cpu_bp: int, dearness: float) -> list[Choice]:
+@lru_cache(maxsize=16)  # a second for a large fleet, and a table asks for the same ones again and again
+def _cycle(agents: int, cpu_bp: int, dearness: float) -> Sequence[Choice]:
     budget = budget_of(period_s=CYCLE_S, cpu_bp=cpu_bp, bytes_per_hour=_BYTES_PER_HOUR)
     sites = {f"a{n:04d}": f"s{n:04d}" for n in range(agents)}
-    return choose(Fleet(sites=sites, dearness=dict.fromkeys(sites, dearness)), _PLANS, budget, seed=0)
+    return tuple(choose(Fleet(sites=sites, dearness=dict.fromkeys(sites, dearness)), _PLANS, budget, seed=0))
 
 
 def _each(chosen: Sequence[Choice], agents: int, what: str) -> float:
