@@ -145,7 +145,8 @@ def _dearness(measured: Measured) -> float:
     """Compare what the cycle's tests cost with what the server expects of them."""
     chosen = _cycle(measured.agents, BUDGET_CPU_BP, 1.0)
     tests = 2 * len(chosen) / measured.agents
-    return measured.test_cpu_s * 1e6 / (_each(chosen, measured.agents, "cpu_us") / tests)
+    # No run says it to more than three digits, and with them a plan can be used again.
+    return round(measured.test_cpu_s * 1e6 / (_each(chosen, measured.agents, "cpu_us") / tests), 3)
 
 
 @lru_cache(maxsize=16)  # a second for a large fleet, and a table asks for the same ones again and again
