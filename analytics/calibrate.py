@@ -4,8 +4,8 @@ Two sources. A request that was watched passively: the time from its last byte t
 least round trip of its connection. Or a fetch whose time was predicted: what it took longer, spread over its
 images, comes on top of what the prediction assumed.
 
-The middle and its spread are robust (median; 1.4826 MAD estimates the standard deviation of normal noise, Huber
-1981): a request that met a backup does not count for ten. Below a least number nothing is said. Pure.
+The middle and its spread are robust (median; 1.4826 MAD estimates the standard deviation of normal noise,
+Huber 1981): a request that met a backup does not count for ten. Below a least number nothing is said. Pure.
 """
 
 from __future__ import annotations
