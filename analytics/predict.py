@@ -1,4 +1,4 @@
-"""How long a study takes to open over a path: what TCP and the PACS's protocol make of round trip, loss, rate.
+"""How long a study takes to open over a path: what TCP and the PACS's protocol make of it.
 
 An answer (an image, or with WADO-RS a whole series) costs a round trip to ask for it, the PACS's own time,
 and its transfer over one connection. What a connection does, in segments sent on it so far:
@@ -6,14 +6,17 @@ and its transfer over one connection. What a connection does, in segments sent o
     slow start  windows double, the last costs only its serialisation (Kurose and Ross)
     the rate    never faster; connections that run side by side have equal shares of it
     loss        each connection has its own window. Slow start ends at the first loss, expected after 1/p
-                segments (Cardwell, Savage, Anderson 2000). From there each loss takes 1 - beta of the window, so
-                it falls towards the one that p allows in the end (RFC 9438, section 5): w^2 grows by what is
-                acknowledged and falls with each loss, so it approaches that limit exponentially (the fluid model
-                of Misra, Gong and Towsley 2000). A study over several connections is often over before that
-    BBR         a loss takes nothing from the rate; while it starts, a window that lost a segment is sent again
-                before it grows (packet conservation, tcp_bbr.c), and a transfer takes its share of a round trip
-    Nagle       a reply in two writes waits for the first one's acknowledgement, which the other end delays (RFC
-                896, RFC 1122 section 4.2.3.2); an image's last short segment waits for that of the first
+                segments (Cardwell, Savage, Anderson 2000). From there each loss takes 1 - beta of the
+                window, so it falls towards the one that p allows in the end (RFC 9438, section 5): w^2
+                grows by what is acknowledged and falls with each loss, so it approaches that limit
+                exponentially (the fluid model of Misra, Gong and Towsley 2000). A study over several
+                connections is often over before that
+    BBR         a loss takes nothing from the rate; while it starts, a window that lost a segment is sent
+                again before it grows (packet conservation, tcp_bbr.c), and a transfer takes its share of a
+                round trip
+    Nagle       a reply in two writes waits for the first one's acknowledgement, which the other end delays
+                (RFC 896, RFC 1122 section 4.2.3.2); an image's last short segment waits for that of the
+                first
 
 ``scripts/bench pacs`` compares it with a real Orthanc (docs/measurements.md has the table).
 ``MODEL_ERROR_PERCENT`` is wider than what it finds on purpose: measured inputs differ more in the field.
@@ -40,6 +43,7 @@ RECEIVE_WINDOW: Final = (4 << 20) // SEGMENT_BYTES  # segments: what Linux grant
 STARTUP_GAIN: Final = 2.885  # of BBR v1; a short transfer still takes its share of a round trip
 MEAN_OF_DOUBLING: Final = math.log(2)  # mean window of a round trip in slow start, of that at its end
 WINDOWS_THAT_FILL: Final = 2  # so many times what is on the path must a window be that losses shake
+ROUNDED_DOWN: Final = 0.5  # segments
 DELAYED_ACK_S: Final = 0.04  # TCP_DELACK_MIN of Linux; RFC 1122 allows 0.5 s
 MOST_LOSS: Final = 0.5  # beyond, nothing opens and the formulas do not hold
 
@@ -209,8 +213,8 @@ class _LossWindow:
         """Seconds that segments start..end wait for windows that do not fill the path.
 
         The integral of (R/w - 1/2C)+. With 1/C it would be for a window that never varies and whose
-        serialisation all passes within the round trip. Losses come at random, and a window goes out in bursts:
-        on average only one of twice the path keeps it full.
+        serialisation all passes within the round trip. Losses come at random, and a window goes out in
+        bursts: on average only one of twice the path keeps it full.
         """
         doubling_end = min(end, self.begins)
         waited_s = self._doubling_s(start, doubling_end) if start < doubling_end else 0.0
@@ -266,8 +270,9 @@ def _loss_window(loss: float, rtt_s: float) -> float:
     """Mean window of CUBIC in segments that a loss leaves in the end.
 
     In its Reno-friendly region growth begins again only when the loss is repaired: of the 1/(p w) round trips
-    from one loss to the next one is without, and w^2 is less by that share.
+    from one loss to the next one is without, and w^2 is less by that share. The kernel counts whole segments
+    and rounds down (tcp_cubic.c): half of one is gone on average.
     """
     reno = reno_window(loss)
     friendly = reno * math.sqrt(max(0.0, 1 - loss * reno))
-    return max(friendly, cubic_region(loss, rtt_s), 1.0)
+    return max(max(friendly, cubic_region(loss, rtt_s)) - ROUNDED_DOWN, 1.0)
