@@ -1,4 +1,7 @@
-"""The cells of ``scripts/bench pacs``: which there are, what is predicted for each, how far off it was. Pure."""
+"""The cells of ``scripts/bench pacs``: which there are, what is predicted for each, how far off it was.
+
+Pure.
+"""
 
 from __future__ import annotations
 
