@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import permutations
 
 from analytics.findings import findings
+from analytics.fusion import NOTHING_SEEN, Passive
 from analytics.measurement import Flow, Hop, Reading
 from analytics.paths import by_pair, hops_of, path_rows
 from analytics.rules.load import Rules
@@ -39,12 +40,15 @@ def build_report(
     at_us: int,
     rules: Rules,
     usual: Usual = NOTHING_KNOWN,
+    passive: Passive = NOTHING_SEEN,
 ) -> Report:
     """Judge a fleet at a moment, from the latest reading of each directed path and those tests' hops.
 
     Readings of agents that are no longer enrolled are left out. Raises ``RulesError`` for an unknown profile.
     """
-    paths = path_rows(profile, readings, hops, members, at_us=at_us, rules=rules, usual=usual)
+    paths = path_rows(
+        profile, readings, hops, members, at_us=at_us, rules=rules, usual=usual, passive=passive
+    )
     measured = {(row.src, row.dst) for row in paths}
     names = sorted(member.name for member in members)
     return Report(
@@ -72,6 +76,7 @@ def build_detail(
     at_us: int,
     rules: Rules,
     usual: Usual = NOTHING_KNOWN,
+    passive: Passive = NOTHING_SEEN,
 ) -> PathDetail | None:
     """Tell all of one path; None where the latest readings have none of ``src`` to ``dst``.
 
@@ -82,7 +87,7 @@ def build_detail(
     if forward is None:
         return None
     back = latest.get((dst, src))
-    rows = path_rows(profile, readings, hops, members, at_us=at_us, rules=rules, usual=usual)
+    rows = path_rows(profile, readings, hops, members, at_us=at_us, rules=rules, usual=usual, passive=passive)
     row_of = {(row.src, row.dst): row for row in rows}
     return PathDetail(
         forward=row_of[src, dst],
