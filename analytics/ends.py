@@ -2,8 +2,8 @@
 
 The kernel counts the time with something to send, and of it the time in which the peer's receive window or
 the own send buffer was what stopped it (as in ``analytics/tcp_seen.py``). What is left of a session's life,
-its program had nothing to send. One session's rules are in ``analytics/tcp_limits.py``; here they are those of
-a path: more time and a greater share, as whole services are named. Thresholds: ``rules/profiles.toml``. Pure.
+its program had nothing to send. The rules of one session are in ``analytics/tcp_limits.py``; those of a path
+ask for more time and a greater share, as a whole service is named. Thresholds: ``rules/profiles.toml``. Pure.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ a whole session at the PACS::
 
 The acknowledgement of an image's last byte and the request for the next one arrive together, so the round
 trip between two images is in ``busy``. Per image of the size that the profile names, ``idle`` is therefore
-the time that the prediction calls the server's. Not told apart: a viewer that is slow to ask makes a PACS look
-slow. Not in it: a PACS that stalls inside an image (Nagle's algorithm) still has something to send. Pure.
+the time that the prediction calls the server's. Not told apart: a viewer that is slow to ask makes a PACS
+look slow. Not in it: one that stalls inside an image (Nagle's algorithm) still has something to send. Pure.
 """
 
 from __future__ import annotations
