@@ -12,9 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
+from analytics import words
 from analytics.fused import HeldUp
-from analytics.measurement import Flow
+from analytics.measurement import Flow, Letter
 from analytics.rules.load import FusionRule
+from analytics.shapes import PathRow, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,25 @@ def held_up(flows: Sequence[Flow], src: str, dst: str, rule: FusionRule) -> Held
         rule=cause.rule,
         sentence=cause.sentence.format(percent=percent, src=src, dst=dst),
     )
+
+
+def with_ends(told: Verdict, rows: Sequence[PathRow]) -> Verdict:
+    """Add what the sessions of bad paths waited for that is not the network; ``rows`` worst first."""
+    held = [
+        row.fused.held_up
+        for row in rows
+        if row.grade.letter in BAD and row.fused is not None and row.fused.held_up is not None
+    ]
+    if not held:
+        return told
+    sentences = [one.sentence for one in held[:MOST_TOLD]]
+    more = len(held) - MOST_TOLD
+    rest = [f"So it is on {words.count(more, 'more path')}."] if more > 0 else []
+    return msgspec.structs.replace(told, details=[*told.details, *sentences, *rest])
+
+
+BAD: Final = frozenset({Letter.D, Letter.F, Letter.UNREACHABLE})
+MOST_TOLD: Final = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,10 @@ class Passive:
     services: Mapping[str, Sequence[str]] = field(default_factory=dict)  # names, by agent
     learnt: Mapping[str, Calibration] = field(default_factory=dict)  # by agent that serves
 
+    def knows(self, src: str, dst: str) -> bool:
+        """True where anything is known of a directed path: of most of a large fleet's, nothing is."""
+        return (src, dst) in self.sent or (dst, src) in self.sent or src in self.learnt
+
 
 NOTHING_SEEN: Final = Passive()
 
@@ -80,6 +84,8 @@ def judge(
     ``back`` is the other direction of the same test. Raises ``RulesError`` for an unknown profile.
     """
     active = grade(reading, back, profile, rules, at_us)
+    if not passive.knows(reading.src, reading.dst):
+        return active, None
     path = _Path.of(reading, back, active, passive, rules)
     served = path.as_served(rules.profile(profile))
     if not path.is_seen and served is rules.profile(profile):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import permutations
 
+from analytics.ends import with_ends
 from analytics.findings import findings
 from analytics.fusion import NOTHING_SEEN, Passive
 from analytics.measurement import Flow, Hop, Reading
@@ -56,7 +57,7 @@ def build_report(
         profile=profile,
         at_us=at_us,
         rules_version=rules.version,
-        verdict=verdict(profile, members, paths, rules),
+        verdict=with_ends(verdict(profile, members, paths, rules), paths),
         findings=findings(paths, members),
         paths=paths,
         members=sorted(members, key=lambda member: member.name),

@@ -306,6 +306,24 @@ def test_time_that_was_not_seen_is_not_idle() -> None:
     assert times_of([sent(opened=1, closed=1, duration_us=1_000)]).idle_us == 0  # rounding of the kernel's
 
 
+def test_the_verdict_of_a_bad_path_names_the_end_that_was_waited_for() -> None:
+    slow = [reading(a.name, b.name, capacity_kbps=5_000) for a in MEMBERS for b in MEMBERS if a is not b]
+    parts = {"readings": slow, "hops": [], "members": MEMBERS, "at_us": AT_US, "rules": RULES}
+
+    def details(seen: Passive) -> list[str]:
+        made = build_report(tenant="default", profile="pacs", **parts, passive=seen)  # type: ignore[arg-type]
+        return made.verdict.details
+
+    held = sent(rwnd_limited_us=1_400_000)
+    before, after = details(NOTHING_SEEN), details(passive(held))
+    assert after[:-1] == before
+    assert after[-1] == (
+        "The wait is not the network's: for 70 % of the time that pacs had something to send, the receive "
+        "window of radiologist was full. The program there reads too slowly, or its receive buffer is too "
+        "small for the path."
+    )
+
+
 # --- what a PACS takes for an image ---------------------------------------------------------------------
 
 
