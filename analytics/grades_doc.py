@@ -128,7 +128,8 @@ letter is by the probes alone.
   10 s whose smoothed round trip was below {rule.queue_percent} % of the least one: above, they are lost to
   the sender's own queue.
 - **Rate.** The greatest delivery rate, where the application did not limit it: in a window with a queue
-  that is what the path carries; in one without, a lower bound, used where it is more than the probes found.
+  in which one session kept {rule.filled_percent} % of it up, that is what the path carries; in any other it
+  is a lower bound, used where it is more than the probes found.
 - **The sender's TCP** is that of the sessions, if it is CUBIC or BBR.
 - **Another path** (`{rule.apart_rule}`). Least round trips that differ by more than {span(rule.apart_us)}
   and {rule.apart_percent} % are of two paths (a proxy, a VPN, several routes): both are told, and only the

@@ -118,7 +118,7 @@ class Sent:
     @cached_property
     def rate(self) -> tuple[int | None, CapacityTrust]:
         """Greatest rate, kbit/s at the IP layer: the path's where a queue stood, else at least so much."""
-        full = (flow for flow in self.flows if self._is_queued(flow) and self._is_pushing(flow))
+        full = (flow for flow in self.flows if self._is_queued(flow) and self._is_filling(flow))
         if (most := _greatest(full)) is not None:
             return most, CapacityTrust.MEASURED
         most = _greatest(self.flows)
@@ -149,6 +149,16 @@ class Sent:
         """True where the network, and neither program nor peer nor buffer, set the pace of the window."""
         held_us = flow.rwnd_limited_us + flow.sndbuf_limited_us
         return flow.delivery_kbps is not None and 100 * held_us < self.rule.held_percent * flow.busy_us
+
+    def _is_filling(self, flow: Flow) -> bool:
+        """True where one session at a time kept its rate for as long as it had something to send.
+
+        Images one by one reach a rate for moments only, and of sessions side by side each has its share.
+        """
+        if not self._is_pushing(flow) or not 0 < flow.busy_us <= flow.window_length_us:
+            return False
+        mean_kbps = 8_000 * flow.bytes_sent / flow.busy_us
+        return 100 * mean_kbps >= self.rule.filled_percent * (flow.delivery_kbps or 0)
 
 
 def _greatest(flows: Iterable[Flow]) -> int | None:

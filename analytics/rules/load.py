@@ -133,6 +133,7 @@ class FusionRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     within_s: Positive
     least_segments: Positive
     queue_percent: Annotated[int, msgspec.Meta(ge=101)]
+    filled_percent: Annotated[int, msgspec.Meta(ge=1, le=100)]
     apart_us: Positive
     apart_percent: Positive
     held_percent: Annotated[int, msgspec.Meta(ge=1, le=100)]

@@ -136,9 +136,8 @@ def test_with_too_few_samples_the_probes_number_counts() -> None:
 
 
 def test_a_queue_of_its_own_says_the_rate_and_nothing_of_loss_and_delay() -> None:
-    pushed = [
-        sent(n, srtt_us=90_000, segments_retransmitted=100, delivery_kbps=19_300, n=5) for n in range(6)
-    ]
+    bulk = {"delivery_kbps": 19_300, "bytes_sent": 4_500_000, "segments_retransmitted": 100}
+    pushed = [sent(n, srtt_us=90_000, n=5, **bulk) for n in range(6)]
     made, fused = judged(*pushed, active=reading(capacity_kbps=100_000))
     assert origins(fused) == {"round trip": "active", "loss": "active", "capacity": "passive"}
     assert fused.numbers[2].value == 19_300 * 1500 // 1448
@@ -166,6 +165,13 @@ def test_a_rate_without_a_queue_is_a_lower_bound(
 ) -> None:
     _, fused = judged(sent(delivery_kbps=50_000), active=reading(capacity_kbps=probed, capacity_trust=trust))
     assert (fused.numbers[2].value, fused.numbers[2].origin.value) == then
+
+
+@pytest.mark.parametrize("changes", [{"bytes_sent": 1_400_000}, {"busy_us": 11_000_000}])
+def test_a_rate_of_moments_or_of_one_session_among_several_is_a_lower_bound(changes: dict[str, Any]) -> None:
+    bulk = {"srtt_us": 90_000, "delivery_kbps": 19_300, "bytes_sent": 26_000_000, "busy_us": 10_000_000}
+    assert Sent((sent(**bulk),), RULE).rate[1] is CapacityTrust.MEASURED
+    assert Sent((sent(**{**bulk, **changes}),), RULE).rate[1] is CapacityTrust.AT_LEAST
 
 
 def test_who_waits_for_the_peers_window_does_not_tell_the_rate_of_the_path() -> None:
