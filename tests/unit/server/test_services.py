@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,7 @@ from tests.unit.server.test_core import reading
 from tests.unit.server.test_signalling import hear, raw, say
 
 Run = Callable[[Callable[[Any], Any]], None]
+ROOT = Path(__file__).parents[3]
 JSON = {"Content-Type": "application/json"}
 A, B = create("a"), create("b")
 
@@ -85,6 +88,41 @@ def test_what_cannot_be_tagged_is_refused(
         answer = await tag(site, **body)
         assert (answer.status_code, says in answer.text) == (status, True)
         assert await services(site) == []
+
+    with_server(scenario)
+
+
+def test_the_command_tags_and_lists(with_server: Run) -> None:
+    def pathgrade(site: Any, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pathgrade", "services", *words, "--url", f"http://{site.running.report}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=25,
+            check=False,
+        )
+
+    async def scenario(site: Any) -> None:
+        await site.enrol("pacs")
+        done = await asyncio.to_thread(pathgrade, site, "tag", "pacs", "8042", "DICOMweb", "--for", "pacs")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == [
+            "service",
+            "agent",
+            "port",
+            "profile",
+            "DICOMweb",
+            "pacs",
+            "8042",
+            "pacs",
+        ]
+        done = await asyncio.to_thread(pathgrade, site, "tag", "pacs", "8042", "X", "--for", "pax")
+        assert (done.returncode, "no profile is called 'pax'" in done.stderr) == (65, True)
+        done = await asyncio.to_thread(pathgrade, site, "--json")
+        assert json.loads(done.stdout) == [
+            {"name": "DICOMweb", "profile": "pacs", "agent": "pacs", "port": 8042}
+        ]
 
     with_server(scenario)
 
