@@ -20,6 +20,7 @@ from analytics import mixing, words
 from analytics.addresses import AddressBook
 from analytics.calibrate import Calibration, study_with
 from analytics.ends import held_up
+from analytics.fetches import Waits
 from analytics.fused import Fused, Number, Origin
 from analytics.grade import FAILED, STALE, UNREACHABLE, grade
 from analytics.measurement import Flow, Grade, Reading, Rung
@@ -37,7 +38,7 @@ class Passive:
 
     sent: Mapping[Pair, Sent] = field(default_factory=dict)
     services: Mapping[str, Sequence[str]] = field(default_factory=dict)  # names, by agent
-    learnt: Mapping[str, Calibration] = field(default_factory=dict)  # by agent that serves
+    learnt: Mapping[str, Waits] = field(default_factory=dict)  # by agent that serves
 
     def knows(self, src: str, dst: str) -> bool:
         """True where anything is known of a directed path: of most of a large fleet's, nothing is."""
@@ -54,7 +55,7 @@ def passive_of(
     *,
     rules: Rules,
     at_us: int,
-    learnt: Mapping[str, Calibration] | None = None,
+    learnt: Mapping[str, Waits] | None = None,
 ) -> Passive:
     """Gather the recent flows of one profile's ``services`` by who sent to whom."""
     rule = rules.fusion
@@ -121,7 +122,7 @@ class _Path:
     active: Grade
     there: Sent
     back: Sent
-    learnt: Calibration | None
+    waits: Waits | None
     rules: Rules
 
     @classmethod
@@ -147,6 +148,12 @@ class _Path:
     def rtt(self) -> Sent:
         """Whose round trips count: the sender's; the other end's where the sender's host tells none."""
         return self.there if self.there.rtt_min_us is not None else self.back
+
+    @property
+    def learnt(self) -> Calibration | None:
+        """What an image takes the server over a path like this one."""
+        used_us = self.rtt.rtt_min_us
+        return self.waits and self.waits.at(self.reading.rtt_min_us if used_us is None else used_us)
 
     def as_served(self, profile: Profile) -> Profile:
         """The profile with the sender's congestion control and the PACS's own time as they were seen."""

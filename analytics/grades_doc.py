@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from analytics.calibrate import LEAST_FETCHES
+from analytics.fetches import ALIKE
 from analytics.grade import FAILED, STALE, UNREACHABLE
 from analytics.kinds.table import kind_of
 from analytics.letters import APART
@@ -140,9 +141,10 @@ letter is by the probes alone.
   more, the program that had nothing to send (`path.application.v1`). The letter stays.
 - **What a PACS takes for an image** (`{rule.learnt_rule}`): the time of whole fetches from it with nothing
   to send, less the handshakes, by image of the profile's size; of {rule.fetch_least_images} images or more,
-  in the last {span(rule.fetch_within_s * 1_000_000)}, the middle of {LEAST_FETCHES} fetches or more. A flow
-  carries no request, so a slow viewer counts as a slow PACS, and a PACS that stalls inside an image is not
-  seen to.
+  in the last {span(rule.fetch_within_s * 1_000_000)}, the middle of {LEAST_FETCHES} fetches or more. Where
+  it grows with the round trip, as with a viewer that stalls, the round trips are told apart; it counts only
+  for paths whose round trip is within a factor of {ALIKE} of those that were seen. A flow carries no request:
+  a slow viewer counts as a slow PACS, and what a PACS waits for inside an image is not in it.
 """
 
 

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from analytics.addresses import book_of
-from analytics.calibrate import Calibration
-from analytics.fetches import fetches_of, learnt
+from analytics.fetches import Waits, fetches_of, learnt
 from analytics.fusion import NOTHING_SEEN, Passive, passive_of
 from analytics.measurement import Reading
 from analytics.rules.load import Rules, Study, StudyProfile
@@ -33,7 +32,7 @@ class Sessions:
         self._rules = rules
         self._tenant = tenant
         self._lock = threading.Lock()
-        self._learnt: dict[tuple[Service, Study], tuple[int, Calibration | None]] = {}
+        self._learnt: dict[tuple[Service, Study], tuple[int, Waits | None]] = {}
 
     def of(
         self, profile: str, members: Sequence[Member], readings: Sequence[Reading], at_us: int, *, now: bool
@@ -61,19 +60,19 @@ class Sessions:
 
     def _learnt_of(
         self, profile: str, services: Sequence[Service], at_us: int, *, now: bool
-    ) -> dict[str, Calibration]:
+    ) -> dict[str, Waits]:
         """What each agent's service takes for an image; of several on one host, what is known best."""
         wanted = self._rules.profile(profile)
         if not isinstance(wanted, StudyProfile):
             return {}
-        found: dict[str, Calibration] = {}
+        found: dict[str, Waits] = {}
         for service in services:
             told = self._recall(service, wanted.study, at_us, now=now)
-            if told is not None and (service.agent not in found or told.n > found[service.agent].n):
+            if told is not None and (service.agent not in found or told.own.n > found[service.agent].own.n):
                 found[service.agent] = told
         return found
 
-    def _recall(self, service: Service, study: Study, at_us: int, *, now: bool) -> Calibration | None:
+    def _recall(self, service: Service, study: Study, at_us: int, *, now: bool) -> Waits | None:
         with self._lock:
             known = self._learnt.get((service, study))
         if now and known is not None and 0 <= at_us - known[0] < LEARNT_FOR_US:
@@ -84,7 +83,7 @@ class Sessions:
                 self._learnt[service, study] = (at_us, told)
         return told
 
-    def _ask(self, service: Service, study: Study, at_us: int) -> Calibration | None:
+    def _ask(self, service: Service, study: Study, at_us: int) -> Waits | None:
         flows = self._store.flows_of_services(
             self._tenant,
             {service.port},

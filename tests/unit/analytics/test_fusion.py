@@ -10,7 +10,7 @@ import pytest
 from analytics.addresses import AddressBook, book_of
 from analytics.calibrate import Calibration
 from analytics.ends import held_up, times_of
-from analytics.fetches import fetches_of, learnt
+from analytics.fetches import Waits, fetches_of, learnt
 from analytics.fused import Origin
 from analytics.fusion import NOTHING_SEEN, Passive, differs, judge, passive_of
 from analytics.grade import grade
@@ -58,7 +58,7 @@ def sent(number: int = 0, *, rtt_us: int = 30_000, srtt_us: int = 31_000, n: int
     return msgspec.structs.replace(base, **changes)
 
 
-def passive(*flows: Flow, **learnt_by: Calibration) -> Passive:
+def passive(*flows: Flow, **learnt_by: Waits) -> Passive:
     return passive_of(flows, book(), [PACS], rules=RULES, at_us=AT_US, learnt=learnt_by)
 
 
@@ -343,12 +343,28 @@ def fetched(number: int, *, images: int = 20, server_us: int = 12_000, **changes
 
 def test_a_pacs_is_learnt_from_what_its_fetches_took_beside_sending() -> None:
     found = learnt(fetches_of([fetched(n) for n in range(37)], port=4242), STUDY, RULE)
-    assert found == Calibration(server_us_per_image=12_000, n=37, low=12_000, high=12_000)
+    own = Calibration(server_us_per_image=12_000, n=37, low=12_000, high=12_000)
+    assert found == Waits(own, 0, 30_000, 30_000)
     made, fused = judge(reading(), None, "pacs", RULES, at_us=AT_US, passive=passive(pacs=found))
     assert fused is not None
     assert made.outcome == fused.active.outcome + 1_100  # 100 images, 11 ms more each
     assert "12 ms an image at the server, learnt from 37 fetches" in made.reason
     assert fused.rule == "fusion.learnt.v1"
+
+
+def test_a_round_trip_that_is_waited_for_between_images_is_not_the_servers_time() -> None:
+    """As measured with Orthanc and getscu; and over a path unlike any of theirs nothing is said."""
+    seen = ((38_000, 92_000), (39_000, 94_000), (120_000, 178_000), (261_000, 337_000), (261_000, 330_000))
+    flows = [fetched(n, rtt_us=rtt_us, server_us=idle_us) for n, (rtt_us, idle_us) in enumerate(seen)]
+    waits = learnt(fetches_of(flows, port=4242), STUDY, RULE)
+    assert waits is not None
+    assert waits.round_trips == 1
+    for rtt_us, idle_us in seen:
+        told = waits.at(rtt_us)
+        assert told is not None
+        assert told.server_us_per_image == pytest.approx(idle_us, rel=0.1)
+        assert told.low <= told.server_us_per_image <= told.high
+    assert waits.at(500) is waits.at(800_000) is waits.at(None) is None
 
 
 def test_a_fetch_over_several_windows_is_one() -> None:
