@@ -13,8 +13,8 @@ back until the first is acknowledged (Nagle's algorithm), and k is 1: with Ortha
 image were idle over 38 ms, and 337 ms over 261 ms. So k is the number of round trips that leaves the
 fetches most alike; and where they were all over alike paths, nothing is said of other paths.
 
-Not told apart: a slow viewer makes a PACS look slow. Not in it: what a PACS waits for inside an image, because
-it then still has something to send. Pure.
+Not told apart: a slow viewer makes a PACS look slow. Not in it: what a PACS waits for inside an image, as it
+then still has something to send. Pure.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _tells(fetch: Fetch, study: Study, rule: FusionRule) -> bool:
 
 
 def _observed(fetch: Fetch, study: Study, round_trips: int) -> ObservedFetch:
-    """What sending and waiting for the path took is what a fetch from a PACS with no time of its own takes."""
+    """What sending and waiting for the path took is what a PACS with no time of its own takes."""
     images = fetch.images(study.image_bytes)
     waited_us = (fetch.sessions + images * round_trips) * fetch.rtt_min_us
     return ObservedFetch(

@@ -153,7 +153,9 @@ class _Path:
     def learnt(self) -> Calibration | None:
         """What an image takes the server over a path like this one."""
         used_us = self.rtt.rtt_min_us
-        return self.waits and self.waits.at(self.reading.rtt_min_us if used_us is None else used_us)
+        if self.waits is None:
+            return None
+        return self.waits.at(self.reading.rtt_min_us if used_us is None else used_us)
 
     def as_served(self, profile: Profile) -> Profile:
         """The profile with the sender's congestion control and the PACS's own time as they were seen."""
