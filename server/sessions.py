@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from analytics.addresses import book_of
 from analytics.fetches import Waits, fetches_of, learnt
@@ -18,10 +18,28 @@ from analytics.rules.load import Rules, Study, StudyProfile
 from analytics.shapes import Member, Service
 from analytics.store.store import Store
 
+TOLD_FOR_US: Final = 5_000_000
+"""Flows come in windows of ten seconds: who loads several pages meanwhile is told the same."""
 LEARNT_FOR_US: Final = 300_000_000
 """A PACS does not become another one in five minutes."""
 MOST_FLOWS: Final = 20_000
 """Looked through for one report: 600 workplaces with a session in each window of five minutes."""
+
+
+class _Asked(NamedTuple):
+    """What an answer depends on, beside the moment and the flows."""
+
+    members: list[Member]
+    readings: int
+    latest_us: int
+
+
+class _Told(NamedTuple):
+    """An answer that is remembered."""
+
+    at_us: int
+    asked: _Asked
+    passive: Passive
 
 
 class Sessions:
@@ -32,6 +50,7 @@ class Sessions:
         self._rules = rules
         self._tenant = tenant
         self._lock = threading.Lock()
+        self._told: dict[str, _Told] = {}
         self._learnt: dict[tuple[Service, Study], tuple[int, Waits | None]] = {}
 
     def of(
@@ -41,6 +60,27 @@ class Sessions:
         services = [one for member in members for one in member.services if one.profile == profile]
         if not services:
             return NOTHING_SEEN
+        asked = _Asked(list(members), len(readings), max((one.ended_us for one in readings), default=0))
+        with self._lock:
+            known = self._told.get(profile)
+        if now and known is not None and known.asked == asked and 0 <= at_us - known.at_us < TOLD_FOR_US:
+            return known.passive
+        told = self._passive(profile, services, members, readings, at_us, now=now)
+        if now:
+            with self._lock:
+                self._told[profile] = _Told(at_us, asked, told)
+        return told
+
+    def _passive(
+        self,
+        profile: str,
+        services: Sequence[Service],
+        members: Sequence[Member],
+        readings: Sequence[Reading],
+        at_us: int,
+        *,
+        now: bool,
+    ) -> Passive:
         rule = self._rules.fusion
         flows = self._store.flows_of_services(
             self._tenant,

@@ -11,7 +11,7 @@ import pytest
 from analytics.fusion import NOTHING_SEEN
 from analytics.measurement import Direction
 from analytics.store.store import Store
-from server.sessions import LEARNT_FOR_US, Sessions
+from server.sessions import LEARNT_FOR_US, TOLD_FOR_US, Sessions
 from tests.unit.analytics.facts import AT_US, MEMBERS, body, flow, put
 from tests.unit.analytics.test_fusion import RULES, fetched, sent
 
@@ -42,6 +42,9 @@ def test_only_flows_of_the_profiles_services_in_the_time_that_counts_are_asked_f
     sessions = Sessions(store, RULES, "default")
     assert sessions.of("ehr", FLEET, [], AT_US, now=True) is NOTHING_SEEN
     found = sessions.of("pacs", FLEET, [], AT_US, now=True)
+    assert sessions.of("pacs", FLEET, [], AT_US + 4_999_999, now=True) is found
+    assert sessions.of("pacs", FLEET, [], AT_US + 5_000_000, now=True) is not found
+    assert sessions.of("pacs", FLEET[:2], [], AT_US, now=True) is not found
     assert {pair: list(one.flows) for pair, one in found.sent.items()} == {PATH: [sent(1), sent(2)]}
     assert found.services == {"pacs": ["PACS"]}
     assert sessions.of("pacs", FLEET, [], AT_US - 3_000_000_000, now=False).sent == {}
@@ -53,6 +56,6 @@ def test_what_a_pacs_takes_is_learnt_from_a_day_and_remembered_for_five_minutes(
     put(store, body("pacs", 0, flows=[fetched(n) for n in range(40, 47)]))
     assert sessions.of("pacs", FLEET, [], AT_US + LEARNT_FOR_US - 1, now=True).learnt == {}
     assert sessions.of("pacs", FLEET, [], AT_US, now=False).learnt["pacs"].own.n == 7
-    learnt = sessions.of("pacs", FLEET, [], AT_US + LEARNT_FOR_US, now=True).learnt
+    learnt = sessions.of("pacs", FLEET, [], AT_US + LEARNT_FOR_US + TOLD_FOR_US, now=True).learnt
     assert (learnt["pacs"].own.server_us_per_image, learnt["pacs"].own.n) == (12_000, 7)
     assert sessions.of("generic", FLEET, [], AT_US, now=True) is NOTHING_SEEN
