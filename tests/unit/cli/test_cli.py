@@ -26,6 +26,8 @@ COMMANDS = [
     ["flows"],
     ["flows", "show"],
     ["apps"],
+    ["services"],
+    ["services", "tag"],
     ["mesh"],
     ["mesh", "run"],
     ["mesh", "mark"],
