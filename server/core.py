@@ -7,6 +7,7 @@ needs from the store and the hub at once, and computes on that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from itertools import permutations
 from typing import Final
 
@@ -79,6 +80,7 @@ class Core:
             paths_put_off=2 * self._cycles.planner.put_off(),
             cycles_for_all=self._cycles.planner.cycles_for_all,
             rows=self._store.counts(),
+            store=asdict(self._store.health()),
         )
 
     def profiles(self) -> list[str]:

@@ -37,6 +37,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     )
     cycles_for_all: int = 1  # cycles like this one that visit every path
     rows: dict[str, int] = {}  # fact table -> rows kept
+    store: dict[str, int] = {}  # what happened to the store since it was opened: ``StoreHealth``
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
