@@ -58,9 +58,13 @@ def history(
     samples: Iterable[Sample],
     *,
     usual: Callable[[Sequence[Sample], int], Baseline | None] = baseline,
+    per_test: int = PER_TEST,
 ) -> History:
-    """Go through the tests of one route in order of time. ``usual`` is what tells a baseline."""
-    path = _Path(usual)
+    """Go through the tests of one route in order of time. ``usual`` is what tells a baseline.
+
+    ``per_test`` is how many samples of the CUSUM a test counts as.
+    """
+    path = _Path(usual, per_test)
     for sample in samples:
         path.take(sample)
     return History(path.usual, path.change, path.past)
@@ -69,7 +73,8 @@ def history(
 class _Path:
     """Where the sum stands."""
 
-    def __init__(self, usual: Callable[[Sequence[Sample], int], Baseline | None]) -> None:
+    def __init__(self, usual: Callable[[Sequence[Sample], int], Baseline | None], per_test: int) -> None:
+        self._per_test = per_test
         self.usual: Baseline | None = None
         self.change: Change | None = None
         self.past: list[Change] = []
@@ -97,7 +102,7 @@ class _Path:
 
     def _count(self, sample: Sample, usual: Baseline) -> None:
         far = (sample.rtt_us - usual.rtt_us) / usual.spread_us
-        self._sum = max(0.0, self._sum + PER_TEST * (min(CLIP, max(-CLIP, far)) - SLACK))
+        self._sum = max(0.0, self._sum + self._per_test * (min(CLIP, max(-CLIP, far)) - SLACK))
         if sample.rtt_us - usual.rtt_us > material_us(usual.rtt_us):
             self._slower.append(sample)
             self._not_slower = 0
