@@ -1,11 +1,11 @@
 """Which pairs are tested between cycles, how often and how deeply. Nothing here sends, waits or asks a clock.
 
-A pair that begins to be watched is tested in full. Then it has a light test every ``interval_s``. One that says something else than those before it, or
-that lost a packet, is followed at once by deeper ones with hops, until they agree with what was known, or
-until what they say is no longer new. What all of that may cost is a share of each agent's budget and of each
-site's time (``budget.WATCH_SHARE``), kept as a purse that fills steadily: most of it pays for the light
-tests, and decides how many pairs can be watched; the rest is saved up for deeper ones. A pair that cannot be
-afforded is not watched, and counted: nobody is told that it is.
+A pair that begins to be watched is tested in full. Then it has a light test every ``interval_s``. One that
+says something else than those before it, or that lost a packet, is followed at once by deeper ones with hops,
+until they agree with what was known, or until what they say is no longer new. What all of that may cost is a
+share of each agent's budget and of each site's time (``budget.WATCH_SHARE``), kept as a purse that fills
+steadily: most of it pays for the light tests, and decides how many pairs can be watched; the rest is saved up
+for deeper ones. A pair that cannot be afforded is not watched, and that is said.
 
 Why tests, and no connections that are held open: ``docs/design/006-time.md``.
 """

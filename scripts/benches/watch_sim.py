@@ -1,0 +1,179 @@
+"""A watched pair, simulated: the product's own pace (``server.watching``) and judgement (``analytics.watched``).
+
+Tests last as long as real ones, their readings arrive two seconds later, and one time in five a test waits for
+another one on its site. A test of the cycle, in full, comes every five minutes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+import msgspec
+
+from analytics.baseline import Baseline, Sample, baseline
+from analytics.detect import Change
+from analytics.measurement import CapacityTrust, Letter, Reading, Rung
+from analytics.rules.load import Rules, load_rules
+from analytics.watched import PairWatch
+from analytics.wire import ProbePlan, TestEnded
+from benches.noise import DAY_S, Level, lost
+from server.budget import cost_of, depths
+from server.watching import Pace
+
+US: Final = 1_000_000
+BASE_MS: Final = 40.0
+INTERVAL_S: Final = 30.0  # server.settings.watch_s
+CYCLE_S: Final = 300.0
+UPLOAD_S: Final = 2.0
+BUSY: Final = 0.2
+BUSY_MOST_S: Final = 9.0  # a full test
+PLANS: Final = depths(ProbePlan())
+PROFILE: Final = "generic"
+JITTER_MS: Final = {"10": 0.05, "25": 0.1, "50": 0.2, "75": 0.4, "90": 0.6, "95": 0.8, "99": 1.5}
+START_US: Final = 1_795_000_000 * US
+
+
+def rules() -> Rules:
+    """One profile: the others are graded alike."""
+    every = load_rules()
+    return msgspec.structs.replace(every, profiles={PROFILE: every.profiles[PROFILE]})
+
+
+class Fault(NamedTuple):
+    """What is wrong from a moment on; loss src -> dst only."""
+
+    from_s: float
+    added_ms: float = 0.0
+    loss: float = 0.0
+
+
+NO_FAULT: Final = Fault(float("inf"))
+
+
+class Test(NamedTuple):
+    """One test of the pair."""
+
+    ended_s: float
+    rtt_us: int
+    probes: int
+    lost: int
+    lost_back: int
+
+
+def usual(draw: random.Random) -> Baseline:
+    """What the tests of a calm day make usual."""
+    level = Level(draw)
+    moments = [n * CYCLE_S for n in range(int(DAY_S / CYCLE_S) + 1)]
+    samples = [Sample(round(at * US), round(1000 * (BASE_MS + level.at(at)))) for at in moments]
+    found = baseline(samples, samples[-1].at_us + 1)
+    assert found is not None
+    return found
+
+
+def tests(draw: random.Random, fault: Fault, until_s: float) -> Iterator[Test]:
+    """Run the pair's tests until a moment, each as the pace asks for it."""
+    level, pace = Level(draw), Pace(0.0, 0.0)
+    cycle_s, now_s = CYCLE_S * draw.random(), 0.0
+    while now_s < until_s:
+        turn = cycle_s <= pace.next_s
+        now_s = max(now_s, min(cycle_s, pace.next_s))
+        if draw.random() < BUSY:
+            now_s += draw.uniform(0, BUSY_MOST_S)
+        plan = PLANS.full if turn or pace.fresh else PLANS.quick if pace.deeper else PLANS.watch
+        cycle_s += CYCLE_S * turn
+        if not turn:
+            pace.started(now_s, INTERVAL_S)
+        test = _test(draw, level, fault, plan, now_s)
+        now_s = test.ended_s
+        pace.heard(_ends(test), now_s)
+        yield test
+
+
+def _test(draw: random.Random, level: Level, fault: Fault, plan: ProbePlan, now_s: float) -> Test:
+    lasting_s = cost_of(plan).wall_us / US
+    wrong = now_s >= fault.from_s
+    added_ms = fault.added_ms if wrong else 0.0
+    ways = (fault.loss if wrong else 0.0, 0.0)
+    losses = [lost(draw, plan.probes, lasting_s, share) for share in ways]
+    rtt_us = max(1, round(1000 * (BASE_MS + level.at(now_s) + added_ms)))
+    return Test(now_s + lasting_s, rtt_us, plan.probes, *losses)
+
+
+def _ends(test: Test) -> list[TestEnded]:
+    return [
+        TestEnded(
+            test="t", rung=Rung.SRFLX, rtt_p50_us=test.rtt_us, loss_bp=10_000 * gone // test.probes
+        )
+        for gone in (test.lost, test.lost_back)
+    ]
+
+
+class Story(NamedTuple):
+    """What the report would have said, and when: moments in seconds, None = not within the time."""
+
+    left: float | None  # the letter is no longer what it was
+    settled: float | None  # it is as bad as the path
+    slower: float | None
+    lossy: float | None
+
+
+def story(draw: random.Random, fault: Fault, until_s: float, truth: Letter, known: Rules) -> Story:
+    """Judge a pair's tests as they arrive; ``truth`` is the letter that the path has with the fault."""
+    watch, normal = PairWatch("a", "b"), usual(draw)
+    seen: dict[str, float] = {}
+    first: Letter | None = None
+    for number, test in enumerate(tests(draw, fault, until_s)):
+        at_s = test.ended_s + UPLOAD_S
+        at_us = START_US + round(at_s * US)
+        for reading in _readings(test, number):
+            watch.take(reading, known, at_us)
+        told = watch.told(at_us).get(("a", "b"))
+        held = told.held.get(PROFILE) if told else None
+        if told is None or held is None:
+            continue
+        if test.ended_s < fault.from_s:
+            first = held.letter
+            continue
+        facts: dict[str, Callable[[], object]] = {
+            "left": lambda held=held: held.letter is not first,
+            "settled": lambda held=held: held.letter is truth,
+            "slower": lambda told=told: told.slower(normal),
+            "lossy": lambda told=told: told.loss.since_us,
+        }
+        seen |= {name: at_s - fault.from_s for name, fact in facts.items() if name not in seen and fact()}
+    return Story(*(seen.get(name) for name in Story._fields))
+
+
+def _readings(test: Test, number: int) -> list[Reading]:
+    return [
+        Reading(
+            tenant="default",
+            cycle=START_US // US,
+            test=f"t{number}",
+            src=src,
+            dst=dst,
+            started_us=START_US,
+            ended_us=START_US + round(test.ended_s * US),
+            rung=Rung.SRFLX,
+            sent=test.probes,
+            received=test.probes - gone,
+            rtt_n=test.probes,
+            rtt_min_us=test.rtt_us,
+            **{f"rtt_p{name}_us": test.rtt_us + round(1000 * more) for name, more in JITTER_MS.items()},
+            capacity_kbps=100_000 if test.probes >= PLANS.full.probes else None,
+            capacity_trust=CapacityTrust.MEASURED,
+            route_id="r",
+        )
+        for src, dst, gone in (("a", "b", test.lost), ("b", "a", test.lost_back))
+    ]
+
+
+def changes(samples: list[Sample], normal: Baseline) -> int:
+    """Count the changes that light tests call."""
+    from analytics.detect import history  # noqa: PLC0415  # placeholder
+
+    found = history(samples, usual=lambda *_: normal, per_test=1)
+    called: list[Change] = [*found.past, *([found.change] if found.change else [])]
+    return len(called)
