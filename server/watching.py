@@ -13,7 +13,7 @@ Why tests, and no connections that are held open: ``docs/design/006-time.md``.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import chain
 from statistics import median
@@ -201,15 +201,16 @@ class Watching:
         self._purses.keep(fleet.sites.keys())
         self.left_out = frozenset(wanted) - frozenset(chosen)
 
-    def due(self, now_s: float) -> list[tuple[Pair, ProbePlan]]:
-        """Name what should be tested now and can be paid, the longest overdue first."""
+    def due(self, now_s: float) -> Iterator[tuple[Pair, ProbePlan]]:
+        """Name what should be tested now and can be paid, the longest overdue first.
+
+        One after the other: what ``started`` says of the first is spent when the second is looked at.
+        """
         late = [(pace.next_s, pair) for pair, pace in self._paces.items() if pace.next_s <= now_s]
-        found = []
         for _, pair in sorted(late):
             plan = self._payable(pair, now_s)
             if plan is not None:
-                found.append((pair, plan))
-        return found
+                yield pair, plan
 
     def sites_of(self, pair: Pair) -> frozenset[str]:
         """Name the sites of a watched pair."""
