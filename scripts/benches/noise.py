@@ -1,8 +1,8 @@
 """Round trips and losses as real paths have them while nothing is wrong; a seed makes them again.
 
 Round trips (ms, of one look every ten seconds): heavy tails (Student's t, 3 degrees) with a memory (AR(1),
-0.7), one look in a hundred is a spike of 30 ms in the mean, and the day has its own curve. Losses: one probe in
-two thousand by itself, and four times a day a gap of up to a second in which nothing gets through.
+0.7), one look in a hundred is a spike of 30 ms in the mean, and the day has its own curve. Losses: one probe
+in two thousand by itself, and four times a day a gap of up to a second in which nothing gets through.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def student(draw: random.Random, freedom: int) -> float:
 
 
 def lost(draw: random.Random, probes: int, lasting_s: float, share: float = 0.0) -> int:
-    """Count the probes of one direction of a test that are lost; ``share``: what is wrong, beside the noise."""
+    """Count the probes of one direction of a test that are lost; ``share``: by a fault, beside the noise."""
     chance = 1 - (1 - LONE) * (1 - share)
     by_chance = sum(draw.random() < chance for _ in range(probes))
     if draw.random() < GAPS_A_DAY * (lasting_s + 0.5) / DAY_S:

@@ -1,22 +1,26 @@
-"""A watched pair, simulated: the product's own pace (``server.watching``) and judgement (``analytics.watched``).
+"""A watched pair, simulated: the product's own pace (``server.watching``) and judge (``analytics.watched``).
 
-Tests last as long as real ones, their readings arrive two seconds later, and one time in five a test waits for
-another one on its site. A test of the cycle, in full, comes every five minutes.
+Tests last as long as real ones, their readings arrive two seconds later, and one time in five a test waits
+for another one on its site. A test of the cycle, in full, comes every five minutes. The purse is not
+simulated: an agent with one watched pair can pay for what a change asks for.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import msgspec
 
+from analytics import loss_change
 from analytics.baseline import Baseline, Sample, baseline
-from analytics.detect import Change
+from analytics.detect import history
+from analytics.loss_change import NO_LOSS
 from analytics.measurement import CapacityTrust, Letter, Reading, Rung
 from analytics.rules.load import Rules, load_rules
-from analytics.watched import PairWatch
+from analytics.watched import SAMPLES_PER_TEST, PairWatch
 from analytics.wire import ProbePlan, TestEnded
 from benches.noise import DAY_S, Level, lost
 from server.budget import cost_of, depths
@@ -103,9 +107,7 @@ def _test(draw: random.Random, level: Level, fault: Fault, plan: ProbePlan, now_
 
 def _ends(test: Test) -> list[TestEnded]:
     return [
-        TestEnded(
-            test="t", rung=Rung.SRFLX, rtt_p50_us=test.rtt_us, loss_bp=10_000 * gone // test.probes
-        )
+        TestEnded(test="t", rung=Rung.SRFLX, rtt_p50_us=test.rtt_us, loss_bp=10_000 * gone // test.probes)
         for gone in (test.lost, test.lost_back)
     ]
 
@@ -136,13 +138,13 @@ def story(draw: random.Random, fault: Fault, until_s: float, truth: Letter, know
         if test.ended_s < fault.from_s:
             first = held.letter
             continue
-        facts: dict[str, Callable[[], object]] = {
-            "left": lambda held=held: held.letter is not first,
-            "settled": lambda held=held: held.letter is truth,
-            "slower": lambda told=told: told.slower(normal),
-            "lossy": lambda told=told: told.loss.since_us,
+        facts = {
+            "left": held.letter is not first,
+            "settled": held.letter is truth,
+            "slower": "slower" in seen or told.slower(normal) is not None,
+            "lossy": told.loss.since_us is not None,
         }
-        seen |= {name: at_s - fault.from_s for name, fact in facts.items() if name not in seen and fact()}
+        seen |= {name: at_s - fault.from_s for name, fact in facts.items() if fact and name not in seen}
     return Story(*(seen.get(name) for name in Story._fields))
 
 
@@ -170,10 +172,50 @@ def _readings(test: Test, number: int) -> list[Reading]:
     ]
 
 
-def changes(samples: list[Sample], normal: Baseline) -> int:
-    """Count the changes that light tests call."""
-    from analytics.detect import history  # noqa: PLC0415  # placeholder
+class Calm(NamedTuple):
+    """What was called for nothing."""
 
-    found = history(samples, usual=lambda *_: normal, per_test=1)
-    called: list[Change] = [*found.past, *([found.change] if found.change else [])]
-    return len(called)
+    slower: int
+    lossy: int  # of either direction
+    tests: int
+    samples: list[Sample]
+    normal: Baseline
+
+
+def calm(draw: random.Random, days: float = 1.0) -> Calm:
+    """Judge a pair on which nothing is wrong; a day of the letters alone would take minutes."""
+    normal = usual(draw)
+    done = list(tests(draw, NO_FAULT, days * DAY_S))
+    samples = [Sample(round(test.ended_s * US), test.rtt_us) for test in done]
+    found = history(samples, usual=lambda *_: normal, per_test=SAMPLES_PER_TEST)
+    ways = ([(test, test.lost) for test in done], [(test, test.lost_back) for test in done])
+    return Calm(
+        slower=len(found.past) + (found.change is not None),
+        lossy=sum(_called([(test.probes, gone) for test, gone in way]) for way in ways),
+        tests=len(done),
+        samples=samples,
+        normal=normal,
+    )
+
+
+def _called(counts: list[tuple[int, int]]) -> int:
+    known, called = NO_LOSS, 0
+    for at_us, (sent, gone) in enumerate(counts, start=1):
+        fresh = loss_change.after(known, at_us=at_us, sent=sent, lost=gone)
+        called += known.since_us is None and fresh.since_us is not None
+        known = fresh
+    return called
+
+
+def letters(draw: random.Random, known: Rules, hours: float) -> int:
+    """Count how often the letter of a pair changes on which nothing is wrong."""
+    watch = PairWatch("a", "b")
+    shown: list[Letter] = []
+    for number, test in enumerate(tests(draw, NO_FAULT, hours * 3_600)):
+        at_us = START_US + round((test.ended_s + UPLOAD_S) * US)
+        for reading in _readings(test, number):
+            watch.take(reading, known, at_us)
+        told = watch.told(at_us).get(("a", "b"))
+        if told is not None and (held := told.held.get(PROFILE)) is not None:
+            shown.append(held.letter)
+    return sum(one is not other for one, other in pairwise(shown))
