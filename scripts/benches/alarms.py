@@ -51,7 +51,7 @@ def fixed(usual: Baseline) -> Chart:
     def look(rtt_us: int) -> bool:
         latest.append(rtt_us)
         del latest[:-3]
-        called = len(latest) == 3 and median(latest) > 1.5 * usual.rtt_us
+        called = len(latest) == 3 and bool(median(latest) > 1.5 * usual.rtt_us)
         if called:
             latest.clear()
         return called

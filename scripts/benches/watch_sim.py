@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -149,6 +149,9 @@ def story(draw: random.Random, fault: Fault, until_s: float, truth: Letter, know
 
 
 def _readings(test: Test, number: int) -> list[Reading]:
+    percentiles: dict[str, Any] = {
+        f"rtt_p{name}_us": test.rtt_us + round(1000 * more) for name, more in JITTER_MS.items()
+    }
     return [
         Reading(
             tenant="default",
@@ -163,7 +166,7 @@ def _readings(test: Test, number: int) -> list[Reading]:
             received=test.probes - gone,
             rtt_n=test.probes,
             rtt_min_us=test.rtt_us,
-            **{f"rtt_p{name}_us": test.rtt_us + round(1000 * more) for name, more in JITTER_MS.items()},
+            **percentiles,
             capacity_kbps=100_000 if test.probes >= PLANS.full.probes else None,
             capacity_trust=CapacityTrust.MEASURED,
             route_id="r",

@@ -7,10 +7,13 @@ from hypothesis import strategies as st
 
 from analytics import wire
 from analytics.measurement import Rung
+from analytics.rules.load import load_rules
 from analytics.wire import ProbePlan
 from server.budget import WATCH_SHARE, Fleet, budget_of, choose, cost_of, depths
+from server.lately import Lately
 from server.schedule import Pair
 from server.watching import AT_ONCE, Watching, affordable, candidates, rates_of
+from tests.unit.analytics.facts import AT_US, reading
 
 PERIOD_S, INTERVAL_S = 300.0, 30.0
 DEPTHS = depths(ProbePlan())
@@ -137,3 +140,18 @@ def test_the_cycle_leaves_the_share_of_watching_alone() -> None:
             spent[agent] += cost_of(DEPTHS.full if choice.full else DEPTHS.light).cpu_us
     assert max(spent["a"], spent["b"]) <= (1 - WATCH_SHARE) * BUDGET.cpu_us
     assert choose(watched, DEPTHS, BUDGET, seed=1)[0] == (AB, True)
+
+
+def test_readings_of_tests_that_began_lately_are_judged_and_others_are_not() -> None:
+    now_us = AT_US
+    lately = Lately(load_rules(), clock=lambda: now_us)
+    ends = [reading("a", "b", test="t1"), reading("b", "a", test="t1")]
+    lately.take(ends)
+    assert lately.told(now_us) == {}
+    lately.began("t1", AB)
+    lately.take(ends)
+    assert set(lately.told(now_us)) == {("a", "b"), ("b", "a")}
+    lately.began("t2", AB)
+    now_us += 121_000_000
+    lately.take([reading("a", "b", test="t2"), reading("b", "a", test="t2")])
+    assert lately.told(now_us) == {}
