@@ -1,7 +1,7 @@
 """Which pairs are tested between cycles, how often and how deeply. Nothing here sends, waits or asks a clock.
 
 A pair that begins to be watched is tested in full. Then it has a light test every ``interval_s``. One that
-says something else than those before it, or that lost a packet, is followed at once by deeper ones with hops,
+says something else than those before it, or that lost a packet, is followed soon by deeper ones with hops,
 until they agree with what was known, or until what they say is no longer new. What all of that may cost is a
 share of each agent's budget and of each site's time (``budget.WATCH_SHARE``), kept as a purse that fills
 steadily: most of it pays for the light tests, and decides how many pairs can be watched; the rest is saved up
@@ -26,10 +26,10 @@ from server.schedule import Pair
 
 LIGHT_SHARE: Final = 0.85
 """Of what watching may cost: for light tests. The rest is saved for deeper ones."""
-AT_ONCE: Final = 6
+DEEPER: Final = 6
 """Deeper tests in a row: four make a letter, and more tell a loss of 2 % from chance."""
-AT_ONCE_S: Final = 1.0
-"""From the end of a test to the next deeper one."""
+SOON_S: Final = 8.0
+"""From the end of a test to the next deeper one: what lasts for ten seconds is no change."""
 MOVED_US: Final = 1_000
 MOVED_BP: Final = 1_000
 """A median round trip that is by so much, and by a tenth, from those before is looked at again."""
@@ -98,7 +98,7 @@ class Pace:
     next_s: float
     light_s: float  # the next light test, whatever else comes
     fresh: bool = True  # was not tested yet since it is watched
-    deeper: int = 0  # tests that still follow at once
+    deeper: int = 0  # tests that still follow soon
     known_us: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     def started(self, now_s: float, interval_s: float) -> None:
@@ -118,10 +118,10 @@ class Pace:
             if not self.deeper:
                 self.known_us.clear()  # what it says now is what is known
         elif odd:
-            self.deeper = AT_ONCE
+            self.deeper = DEEPER
         if rtt_us is not None and not self.deeper:
             self.known_us.append(rtt_us)
-        self.next_s = min(self.light_s, now_s + AT_ONCE_S) if self.deeper else self.light_s
+        self.next_s = min(self.light_s, now_s + SOON_S) if self.deeper else self.light_s
 
     def _moved(self, rtt_us: int | None) -> bool:
         if rtt_us is None or not self.known_us:

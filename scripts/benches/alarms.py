@@ -5,6 +5,7 @@ Each is told what is usual, tells for every test whether it calls a change, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from statistics import median
 from typing import Final
@@ -32,7 +33,7 @@ def cusum(usual: Baseline) -> Chart:
 def ewma(usual: Baseline) -> Chart:
     """Roberts' EWMA chart as textbooks have it: lambda = 0.2, L = 3."""
     level = 0.0
-    limit = 3 * (0.2 / 1.8) ** 0.5
+    limit = 3 * math.sqrt(0.2 / 1.8)
 
     def look(rtt_us: int) -> bool:
         nonlocal level
@@ -51,7 +52,7 @@ def fixed(usual: Baseline) -> Chart:
     def look(rtt_us: int) -> bool:
         latest.append(rtt_us)
         del latest[:-3]
-        called = len(latest) == 3 and bool(median(latest) > 1.5 * usual.rtt_us)
+        called = len(latest) == 3 and median(latest) > 1.5 * usual.rtt_us
         if called:
             latest.clear()
         return called

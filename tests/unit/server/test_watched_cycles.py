@@ -59,7 +59,7 @@ async def test_a_marked_pair_is_tested_between_cycles(world: World) -> None:
 
 
 @in_loop
-async def test_a_light_test_that_is_odd_is_followed_at_once(world: World) -> None:
+async def test_a_light_test_that_is_odd_is_followed_soon(world: World) -> None:
     watching(world)
     a, b = world.come("a", "s1"), world.come("b", "s2")
     world.later(3)
@@ -68,7 +68,7 @@ async def test_a_light_test_that_is_odd_is_followed_at_once(world: World) -> Non
         said(b)
     world.later(30)
     ended(world, order_in(a), 100_000)
-    world.later(1)
+    world.later(8)
     assert order_in(a).plan == world.cycles.planner.depths.quick
     assert world.cycles.planner.history[AB].attention == 3
 

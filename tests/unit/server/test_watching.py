@@ -12,7 +12,7 @@ from analytics.wire import ProbePlan
 from server.budget import WATCH_SHARE, Fleet, budget_of, choose, cost_of, depths
 from server.lately import Lately
 from server.schedule import Pair
-from server.watching import AT_ONCE, Watching, affordable, candidates, rates_of
+from server.watching import DEEPER, Watching, affordable, candidates, rates_of
 from tests.unit.analytics.facts import AT_US, reading
 
 PERIOD_S, INTERVAL_S = 300.0, 30.0
@@ -95,8 +95,8 @@ def test_an_odd_test_is_followed_by_deeper_ones_until_nothing_about_it_is_new() 
         for at_s in (0.0, 30.0, 60.0):
             run(made, at_s)
         assert run(made, 90.0, odd) == [DEPTHS.watch]
-        plans = [plan for n in range(12) for plan in run(made, 92.0 + 2 * n, odd)]
-        assert plans == [DEPTHS.quick] * AT_ONCE
+        plans = [plan for n in range(9) for plan in run(made, 99.0 + 9 * n, odd)]
+        assert plans == [DEPTHS.quick] * DEEPER
 
 
 def test_one_that_agrees_again_ends_it() -> None:
@@ -104,9 +104,9 @@ def test_one_that_agrees_again_ends_it() -> None:
     for at_s in (0.0, 30.0, 60.0):
         run(made, at_s)
     run(made, 90.0, told(60_000))
-    assert run(made, 92.0, told(40_000)) == [DEPTHS.quick]
-    assert run(made, 94.0) == []
-    assert run(made, 122.0) == [DEPTHS.watch]
+    assert run(made, 99.0, told(40_000)) == [DEPTHS.quick]
+    assert run(made, 108.0) == []
+    assert run(made, 129.0) == [DEPTHS.watch]
 
 
 @given(st.lists(st.sampled_from(["calm", "odd", "lossy", "failed"]), min_size=100, max_size=200))
