@@ -80,7 +80,7 @@ class PairWatch:
         self._directions = (_Direction(), _Direction())
 
     def take(self, reading: Reading, rules: Rules, at_us: int) -> bool:
-        """Take one end's reading in; True once both ends have told of its test, and it is judged.
+        """Take one end's reading in; True once both ends have told of a test that ended, and it is judged.
 
         ``at_us`` is the server's time: ends' clocks may be wrong, and differ.
         """
@@ -92,8 +92,8 @@ class PairWatch:
         self._half = None
         ends = {half.src: half, reading.src: reading}
         there, back = (ends.get(src) for src, _ in self._ways)
-        if there is None or back is None:
-            return False
+        if there is None or back is None or there.error or back.error:
+            return False  # broken off: nobody knows why, and it says nothing of the path
         latest_us = self._tests[-1].at_us if self._tests else 0
         self._add(Both(there, back, max(at_us, latest_us + 1)))
         self._judge(rules)
@@ -120,8 +120,7 @@ class PairWatch:
             self._tests.popleft()
         self._tests.append(test)
         for reading, direction in zip(test.ends, self._directions, strict=True):
-            if not reading.error:
-                direction.count(reading, test.at_us)
+            direction.count(reading, test.at_us)
 
     def _is_founded(self) -> bool:
         failed = any(end.rung is Rung.NONE for end in self._tests[-1].ends)
@@ -134,8 +133,6 @@ class PairWatch:
     def _judge(self, rules: Rules) -> None:
         there, back, at_us = self._together()
         for reading, other, direction in zip((there, back), (back, there), self._directions, strict=True):
-            if reading.error:
-                continue  # it broke off: nobody knows why, and it says nothing of the path
             for profile in rules.profiles:
                 seen = _seen(reading, other, profile, rules, at_us)
                 if seen is not None:

@@ -64,7 +64,7 @@ class Both(NamedTuple):
 
 
 def together(tests: Sequence[Both], *, loss_since_us: int | None = None) -> Both:
-    """Put tests of one pair together, the newest last, all of one rung and route."""
+    """Put tests of one pair together that ended without an error, the newest last."""
     at_us = tests[-1].at_us
     traced = next((test for test in reversed(tests) if _is_traced(test, at_us)), None)
     there, back = (
@@ -92,9 +92,9 @@ def _together(
 ) -> Reading:
     """One direction."""
     newest = told[-1][1]
-    if newest.rung is Rung.NONE or newest.error:
+    if newest.rung is Rung.NONE:
         return newest
-    good = [(at_us, end) for at_us, end in told if end.rung is newest.rung and not end.error]
+    good = [(at_us, end) for at_us, end in told if end.rung is newest.rung]
     trips = _newest(good, now_us - FRESH_US, ROUND_TRIPS, "rtt_n")
     counted = _newest(good, max(now_us - COUNTED_US, loss_since_us or 0), PROBES, "sent")
     measured = [end for at_us, end in good if end.capacity_kbps is not None and now_us - at_us <= KEPT_US]

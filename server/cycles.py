@@ -338,7 +338,7 @@ class Cycles:
             probe=probe,
             sites=frozenset(end.agent.site for end in ends),
             unfinished={*pair},
-            overdue_s=self._clock() + self._deadline_s(soon=on_demand or between) + GRACE_S,
+            overdue_s=self._clock() + self._deadline_s(on_demand=on_demand) + GRACE_S,
             on_demand=on_demand,
             between=between,
         )
@@ -356,13 +356,15 @@ class Cycles:
         for me, peer in (ends, ends[::-1]):
             me.say(self._order(test, me, peer, first))
 
-    def _deadline_s(self, *, soon: bool) -> int:
-        return min(self._plan.deadline_s, DEMAND_S) if soon else self._plan.deadline_s
+    def _deadline_s(self, *, on_demand: bool) -> int:
+        return min(self._plan.deadline_s, DEMAND_S) if on_demand else self._plan.deadline_s
 
     def _give_up(self, test: RunningTest, why: str) -> None:
         """End a test that cannot go on: the cycle's gets a second turn, people are told why at once."""
         self._cancel(test, why)
-        if not (test.on_demand or test.between):
+        if test.between:
+            self.planner.watching.heard(test.pair, {}, self._clock())
+        elif not test.on_demand:
             self._try_later(test.pair)
 
     def _try_later(self, pair: Pair) -> None:
@@ -391,7 +393,7 @@ class Cycles:
             first_rung=first,
             ice_servers=self._ice_servers(me),
             plan=test.probe,
-            deadline_us=self._deadline_s(soon=test.on_demand or test.between) * 1_000_000,
+            deadline_us=self._deadline_s(on_demand=test.on_demand) * 1_000_000,
             grant=test.grant,
             peer_identity_key=peer.agent.identity_key,
             peer_binding=peer.binding,
@@ -400,7 +402,7 @@ class Cycles:
     def _grant(self, test: RunningTest, ends: tuple[Connection, Connection]) -> bytes:
         if self._signer is None:
             return b""
-        lasts_us = round((self._deadline_s(soon=test.on_demand or test.between) + GRACE_S) * 1e6)
+        lasts_us = round((self._deadline_s(on_demand=test.on_demand) + GRACE_S) * 1e6)
         src, dst = (end.agent for end in ends)
         return self._signer.grant(test=test.id, cycle=test.cycle, src=src, dst=dst, lasts_us=lasts_us)
 

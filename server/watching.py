@@ -30,6 +30,10 @@ DEEPER: Final = 6
 """Deeper tests in a row: four make a letter, and more tell a loss of 2 % from chance."""
 SOON_S: Final = 8.0
 """From the end of a test to the next deeper one: what lasts for ten seconds is no change."""
+AGAIN: Final = 2
+"""After a test that failed: three in a row are a path that nobody gets through."""
+REST: Final = 3
+"""While a path fails, it is left alone for so many times as its last test took: failing takes long."""
 MOVED_US: Final = 1_000
 MOVED_BP: Final = 1_000
 """A median round trip that is by so much, and by a tenth, from those before is looked at again."""
@@ -98,29 +102,37 @@ class Pace:
     next_s: float
     light_s: float  # the next light test, whatever else comes
     fresh: bool = True  # was not tested yet since it is watched
+    began_s: float = 0.0  # the latest test
+    failing: bool = False
     deeper: int = 0  # tests that still follow soon
     known_us: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     def started(self, now_s: float, interval_s: float) -> None:
         """Note that a test begins; the next light one is due by the interval, not after the end."""
         self.fresh = False
-        self.light_s = now_s + interval_s
-        self.next_s = self.light_s
+        self.began_s = now_s
+        self.light_s = self.next_s = now_s + interval_s
 
     def heard(self, ends: Iterable[TestEnded], now_s: float) -> None:
-        """Take a test's outcome in."""
+        """Take a test's outcome in; no ends: it was given up."""
         told = list(ends)
-        rtts = [end.rtt_p50_us for end in told if end.rtt_p50_us is not None]
-        rtt_us = max(rtts, default=None)
-        odd = _failed(told) or any(end.loss_bp for end in told) or self._moved(rtt_us)
+        failed = _failed(told)
+        rtt_us = max((end.rtt_p50_us for end in told if end.rtt_p50_us is not None), default=None)
+        odd = failed or any(end.loss_bp for end in told) or self._moved(rtt_us)
         if self.deeper:
             self.deeper = self.deeper - 1 if odd else 0
             if not self.deeper:
                 self.known_us.clear()  # what it says now is what is known
-        elif odd:
-            self.deeper = DEEPER
+        elif odd and not (failed and self.failing):
+            self.deeper = AGAIN if failed else DEEPER
+        self.failing = failed
         if rtt_us is not None and not self.deeper:
             self.known_us.append(rtt_us)
+        self._set_next(now_s)
+
+    def _set_next(self, now_s: float) -> None:
+        if self.failing and not self.deeper:
+            self.light_s = max(self.light_s, now_s + REST * (now_s - self.began_s))
         self.next_s = min(self.light_s, now_s + SOON_S) if self.deeper else self.light_s
 
     def _moved(self, rtt_us: int | None) -> bool:
@@ -132,7 +144,7 @@ class Pace:
 
 
 def _failed(ends: Sequence[TestEnded]) -> bool:
-    return any(end.rung is Rung.NONE or end.error for end in ends)
+    return not ends or any(end.rung is Rung.NONE or end.error for end in ends)
 
 
 class Purses:
@@ -222,7 +234,7 @@ class Watching:
         self._paces[pair].started(now_s, self._interval_s)
 
     def heard(self, pair: Pair, ends: Mapping[str, TestEnded], now_s: float) -> None:
-        """Take in how a test of a pair ended, whoever ordered it."""
+        """Take in how a test of a pair ended, whoever ordered it; no ends: it was given up."""
         pace = self._paces.get(pair)
         if pace is not None:
             pace.heard(ends.values(), now_s)

@@ -117,6 +117,7 @@ def test_a_test_that_broke_off_says_nothing() -> None:
     story = Story().tell(12)
     before = story.known.held
     assert story.tell(3, error="the peer went away").known.held == before
+    assert story.tell(2, error="the peer went away").watch.told(story.at_us) == {}  # as the store has it
 
 
 def test_loss_is_called_in_its_direction_only() -> None:

@@ -12,7 +12,7 @@ from analytics.wire import ProbePlan
 from server.budget import WATCH_SHARE, Fleet, budget_of, choose, cost_of, depths
 from server.lately import Lately
 from server.schedule import Pair
-from server.watching import DEEPER, Watching, affordable, candidates, rates_of
+from server.watching import DEEPER, Pace, Watching, affordable, candidates, rates_of
 from tests.unit.analytics.facts import AT_US, reading
 
 PERIOD_S, INTERVAL_S = 300.0, 30.0
@@ -90,13 +90,25 @@ def test_the_first_test_is_in_full_and_then_light_ones_come_at_their_interval() 
 
 
 def test_an_odd_test_is_followed_by_deeper_ones_until_nothing_about_it_is_new() -> None:
-    for odd in (told(60_000), told(loss_bp=500), told(None, rung=Rung.NONE)):
+    for odd in (told(60_000), told(loss_bp=500)):
         made = watching(AB, cpu_bp=800)
         for at_s in (0.0, 30.0, 60.0):
             run(made, at_s)
         assert run(made, 90.0, odd) == [DEPTHS.watch]
         plans = [plan for n in range(9) for plan in run(made, 99.0 + 9 * n, odd)]
         assert plans == [DEPTHS.quick] * DEEPER
+
+
+def test_a_path_that_fails_is_tried_three_times_and_then_left_alone_for_most_of_the_time() -> None:
+    pace = Pace(0.0, 0.0)
+    tried_s = []
+    while pace.next_s < 3_600:
+        now_s = pace.next_s
+        tried_s.append(now_s)
+        pace.started(now_s, INTERVAL_S)
+        pace.heard(told(None, rung=Rung.NONE).values() if len(tried_s) % 2 else [], now_s + 25)
+    assert tried_s[:3] == [0, 30, 60]
+    assert len(tried_s) * 25 <= WATCH_SHARE * 3_600 + 3 * 25
 
 
 def test_one_that_agrees_again_ends_it() -> None:
