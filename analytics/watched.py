@@ -42,8 +42,9 @@ _RTTS: Final = tuple(name for name in Reading.__struct_fields__ if name.startswi
 class Watched(NamedTuple):
     """What is known of one directed path, at the moment of its last test."""
 
-    reading: Reading  # of the last tests together
+    reading: Reading  # of the last tests together, of those that agree with what is held
     held: Mapping[str, Held]  # profile -> letter; none where nothing could be graded yet
+    graded: Mapping[tuple[str, Letter], Grade]  # the last grade of each letter
     loss: Loss
     samples: tuple[Sample, ...]  # of this route
 
@@ -57,11 +58,49 @@ class _Direction:
     loss: Loss = NO_LOSS
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=MOST_SAMPLES))
     held: dict[str, Held] = field(default_factory=dict)
+    graded: dict[tuple[str, Letter], Grade] = field(default_factory=dict)
+    _given: dict[str, tuple[int, Letter]] = field(
+        default_factory=dict
+    )  # the last one that was no X, and when
+    through: Reading | None = None  # the latest tests together that got through
+    failed: Reading | None = None  # the latest that did not
 
     def forget_path(self) -> None:
         """Another way begins afresh; the letters go on: they are of the pair."""
         self.loss = NO_LOSS
         self.samples.clear()
+
+    @property
+    def reading(self) -> Reading:
+        """The latest tests: those that did not get through only once they are held to be the truth."""
+        cannot = any(held.letter is Letter.UNREACHABLE for held in self.held.values())
+        found = (self.failed or self.through) if cannot else (self.through or self.failed)
+        assert found is not None  # judged before it is told
+        return found
+
+    def judge(self, reading: Reading, other: Reading, rules: Rules, at_us: int) -> None:
+        if reading.rung is Rung.NONE:
+            self.failed = reading
+        else:
+            self.through = reading
+        for profile in rules.profiles:
+            letter = self._letter(grade(reading, other, profile, rules, at_us), at_us)
+            if letter is None:
+                self.held.pop(profile, None)
+                continue
+            firm = grade(_worsened(reading), _worsened(other), profile, rules, at_us).letter
+            seen = Seen(at_us, letter, letter if firm is Letter.UNKNOWN else firm)
+            self.held[profile] = hysteresis.after(self.held.get(profile), seen)
+
+    def _letter(self, found: Grade, at_us: int) -> Letter | None:
+        """What is seen. Where no letter can be given it is as it was, for as long as that means anything."""
+        if found.letter is Letter.UNKNOWN:
+            given_us, letter = self._given.get(found.profile, (0, None))
+            return letter if at_us - given_us <= KEPT_US else None
+        self.graded[found.profile, found.letter] = found
+        if found.letter is not Letter.UNREACHABLE:
+            self._given[found.profile] = (at_us, found.letter)
+        return found.letter
 
     def count(self, reading: Reading, at_us: int) -> None:
         lost = max(0, reading.sent - reading.received)
@@ -107,8 +146,10 @@ class PairWatch:
         if not self._tests or at_us - self._tests[-1].at_us > LATEST_US or not self._is_founded():
             return {}
         return {
-            way: Watched(reading, dict(known.held), known.loss, tuple(known.samples))
-            for way, reading, known in zip(self._ways, self._together().ends, self._directions, strict=True)
+            way: Watched(
+                known.reading, dict(known.held), dict(known.graded), known.loss, tuple(known.samples)
+            )
+            for way, known in zip(self._ways, self._directions, strict=True)
         }
 
     def _add(self, test: Both) -> None:
@@ -132,11 +173,8 @@ class PairWatch:
 
     def _judge(self, rules: Rules) -> None:
         there, back, at_us = self._together()
-        for reading, other, direction in zip((there, back), (back, there), self._directions, strict=True):
-            for profile in rules.profiles:
-                seen = _seen(reading, other, profile, rules, at_us)
-                if seen is not None:
-                    direction.held[profile] = hysteresis.after(direction.held.get(profile), seen)
+        self._directions[0].judge(there, back, rules, at_us)
+        self._directions[1].judge(back, there, rules, at_us)
 
 
 def _is_another_path(before: deque[Both], now: Both) -> bool:
@@ -146,15 +184,6 @@ def _is_another_path(before: deque[Both], now: Both) -> bool:
     fresh = {end.rung for end in now.ends} - {Rung.NONE}
     moved = rung is not None and bool(fresh) and rung not in fresh
     return moved or any(end.route_change is RouteChange.CHANGED for end in now.ends)
-
-
-def _seen(reading: Reading, back: Reading, profile: str, rules: Rules, at_us: int) -> Seen | None:
-    """One evaluation; None where no letter could be given."""
-    letter = grade(reading, back, profile, rules, at_us).letter
-    if letter is Letter.UNKNOWN:
-        return None
-    firm = grade(_worsened(reading), _worsened(back), profile, rules, at_us).letter
-    return Seen(at_us, letter, letter if firm is Letter.UNKNOWN else firm)
 
 
 def _worsened(reading: Reading) -> Reading:
@@ -177,20 +206,18 @@ def with_watch(row: PathRow, watched: Mapping[Way, Watched]) -> PathRow:
     known = watched.get((row.src, row.dst))
     if known is None:
         return row
+    row = msgspec.structs.replace(row, watched=True, lossy_since_us=known.loss.since_us)
     held = known.held.get(row.grade.profile)
-    lossy = {"lossy_since_us": known.loss.since_us, "watched": True}
     if held is None:
-        return msgspec.structs.replace(row, **lossy)
-    return msgspec.structs.replace(
-        row, grade=_as_held(row.grade, held), letter_since_us=held.since_us, **lossy
-    )
+        return row
+    shown = _as_held(row.grade, held, known)
+    return msgspec.structs.replace(row, grade=shown, letter_since_us=held.since_us)
 
 
-def _as_held(now: Grade, held: Held) -> Grade:
-    """The grade with the letter that holds; what was measured now is said beside it."""
-    if now.letter is held.letter:
-        return now
-    if now.letter is Letter.UNKNOWN:
-        return msgspec.structs.replace(now, letter=held.letter)
-    why = f"{now.letter.value} at the last test, which has not lasted yet: {now.reason}"
-    return msgspec.structs.replace(now, letter=held.letter, reason=why)
+def _as_held(now: Grade, held: Held, known: Watched) -> Grade:
+    """The last grade with the letter that holds; what the last test said is said beside it."""
+    grade = now if now.letter is held.letter else known.graded.get((now.profile, held.letter), now)
+    why = grade.reason
+    if held.latest is not held.letter:
+        why = f"{held.latest} at the last test, which has not lasted yet; before it: {why}"
+    return msgspec.structs.replace(grade, letter=held.letter, reason=why)

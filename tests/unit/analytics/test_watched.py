@@ -109,8 +109,12 @@ def test_a_path_that_nobody_gets_through_is_shown_so_with_the_third_test() -> No
     nothing = {"rung": Rung.NONE, "sent": 0, "received": 0, "rtt_n": 0, "rtt_p50_us": None}
     story = Story().tell(12).tell(2, every_s=5, **nothing)
     assert story.shown() is Letter.F
+    assert story.known.reading.rtt_p50_us == 30_000
     assert story.tell(1, every_s=5, **nothing).shown() is Letter.UNREACHABLE
-    assert story.tell(2, **FULL).shown() is Letter.F
+    assert story.known.reading.rung is Rung.NONE
+    assert story.tell(1, **FULL).known.reading.rung is Rung.NONE
+    assert story.tell(1, **FULL).shown() is Letter.F
+    assert story.known.reading.rung is Rung.SRFLX
 
 
 def test_a_test_that_broke_off_says_nothing() -> None:
@@ -160,7 +164,9 @@ def test_a_row_has_the_letter_that_holds_and_says_what_the_last_test_said() -> N
     row = next(row for row in rows if (row.src, row.dst) == WAY)
     assert row.watched
     assert row.grade.letter is Letter.A
-    assert row.grade.reason.startswith("C at the last test, which has not lasted yet: ")
+    assert row.grade.reason.startswith("C at the last test, which has not lasted yet; before it: 95 %")
+    assert row.grade.outcome == 30_000
+    assert row.rtt_p50_us == 120_000
     assert row.letter_since_us == AT_US + 30 * S_US
 
 
@@ -197,3 +203,14 @@ def test_light_tests_are_one_in_five_minutes_of_what_is_usual(tmp_path: Path) ->
         store.close()
     begin = (CYCLE // 300 * 300 + 300) % 3_600
     assert kept == [begin, begin + 300]
+
+
+def test_a_profile_that_light_tests_cannot_grade_keeps_its_letter_for_half_an_hour() -> None:
+    story = Story()
+    before = story.shown("trading")
+    assert story.tell(59).shown("trading") is before
+    assert "trading" not in story.tell(3, sent=80, received=80, rtt_n=80).known.held
+    nothing = {"rung": Rung.NONE, "sent": 0, "received": 0, "rtt_n": 0, "rtt_p50_us": None}
+    story = Story().tell(12).tell(3, every_s=5, **nothing)
+    assert story.shown("trading") is Letter.UNREACHABLE
+    assert story.tell(2).shown("trading") is Letter.F
