@@ -209,7 +209,7 @@ def test_a_profile_that_light_tests_cannot_grade_keeps_its_letter_for_half_an_ho
     story = Story()
     before = story.shown("trading")
     assert story.tell(59).shown("trading") is before
-    assert "trading" not in story.tell(3, sent=80, received=80, rtt_n=80).known.held
+    assert "trading" not in story.tell(6, sent=80, received=80, rtt_n=80).known.held
     nothing = {"rung": Rung.NONE, "sent": 0, "received": 0, "rtt_n": 0, "rtt_p50_us": None}
     story = Story().tell(12).tell(3, every_s=5, **nothing)
     assert story.shown("trading") is Letter.UNREACHABLE
