@@ -110,6 +110,10 @@ PATH_COLUMNS: Final[tuple[ExportColumn, ...]] = (
     _of_row("stamps", _STR, "", "clock of the round trips: kernel or user"),
     _of_row("connect_us", _INT, "us", "from the first check to the DTLS session"),
     *(_of_leg(kind) for kind in LegKind),
+    _of_row("letter_since_us", _INT, "us since 1970", "since when the letter is so; null = not watched"),
+    _of_row(
+        "lossy_since_us", _INT, "us since 1970", "since when src -> dst loses; null = not, or not watched"
+    ),
     _of_row("error", _STR, "", "why there is no measurement"),
     _of_fused(
         "letter_active", _STR, "letter by the probes alone; null = nothing else counts", _letter_active

@@ -15,6 +15,7 @@ from analytics.rules.load import Rules
 from analytics.shapes import Member, PathRow
 from analytics.slower import Ends, with_usual
 from analytics.usual import NOTHING_KNOWN, Pair, Usual
+from analytics.watched import with_watch
 
 WORST_FIRST: Final = (Letter.UNREACHABLE, Letter.F, Letter.D, Letter.C, Letter.B, Letter.A, Letter.UNKNOWN)
 """Order of the ranked list; what is not known comes last, however bad it may be."""
@@ -50,6 +51,7 @@ def path_rows(
         split = legs(reading, near, far, src_site=sites[src], dst_site=sites[dst])
         graded, fused = judge(reading, back, profile, rules, at_us=at_us, passive=passive)
         row = _row(reading, back, graded, fused, split, sites=(sites[src], sites[dst]), at_us=at_us)
+        row = with_watch(row, usual.watched)
         rows.append(with_usual(row, usual, Ends(reading, back, near, far)))
     return sorted(rows, key=_worst_first(better=-1 if kind_of(wanted).higher_is_better else 1))
 

@@ -73,6 +73,9 @@ class PathRow(msgspec.Struct, frozen=True, kw_only=True):
     added: AddedLeg | None = None  # None: no change, or nobody can tell
     added_why: str = ""  # why nobody can tell
     fused: Fused | None = None  # what applications' own sessions said; None = nothing
+    watched: bool = False  # tested between cycles: the letter is that of many tests, and holds
+    letter_since_us: int | None = None  # since when the letter is what it is; None where not watched
+    lossy_since_us: int | None = None  # since when src -> dst loses packets; None: not, or not watched
 
     @property
     def worse_loss_bp(self) -> int:

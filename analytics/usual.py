@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from statistics import median
 from typing import Final, NamedTuple
@@ -14,6 +14,7 @@ from analytics.added import Place
 from analytics.baseline import KEPT_US, LEAST_SPAN_US, Sample
 from analytics.detect import History, history
 from analytics.measurement import Rung
+from analytics.watched import Watched
 
 SINCE_US: Final = KEPT_US
 """How far back readings are looked at."""
@@ -64,6 +65,7 @@ class Usual:
 
     paths: Mapping[Pair, Known] = field(default_factory=dict)
     hops: Mapping[Pair, Mapping[Place, int]] = field(default_factory=dict)
+    watched: Mapping[Pair, Watched] = field(default_factory=dict)  # paths that are tested between cycles
 
     def slower(self) -> dict[Pair, int]:
         """Paths on which a change is on, and since when."""
@@ -72,6 +74,20 @@ class Usual:
 
 
 NOTHING_KNOWN: Final = Usual()
+
+
+def with_watched(usual: Usual, watched: Mapping[Pair, Watched]) -> Usual:
+    """Add what is known of watched paths: they are called slower by their light tests already."""
+    paths = {pair: _sooner(known, watched.get(pair)) for pair, known in usual.paths.items()}
+    return Usual(paths, usual.hops, watched)
+
+
+def _sooner(known: Known, watched: Watched | None) -> Known:
+    past = known.history
+    if watched is None or past.usual is None or past.change is not None:
+        return known
+    change = watched.slower(past.usual)
+    return known if change is None else known._replace(history=replace(past, change=change))
 
 
 def since_us(at_us: int, *, paths: int, period_us: int) -> int | None:

@@ -36,6 +36,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         0  # directed pairs that the budget had no room for in this cycle: they wait their turn
     )
     cycles_for_all: int = 1  # cycles like this one that visit every path
+    paths_watched: int = 0  # directed paths that are tested between cycles, too
+    paths_not_watched: int = 0  # marked or changed, but the agents' budgets have no room to watch them
     rows: dict[str, int] = {}  # fact table -> rows kept
 
 

@@ -39,6 +39,7 @@ def status(now: Status, verdict: Verdict) -> RenderableType:
         ("paths", f"{now.paths_measured} of {now.paths_expected} measured"),
         ("cycle", _cycle(now)),
         *([("budget", _put_off(now))] if now.paths_put_off else []),
+        *([("watch", _watch(now))] if now.paths_watched or now.paths_not_watched else []),
         ("rows", ", ".join(f"{count:,} {name}" for name, count in now.rows.items()) or "none"),
         ("server", f"pathgrade {now.version}, up since {text.clock(now.started_us)}"),
     ]
@@ -107,6 +108,11 @@ def _cycle(now: Status) -> str:
 def _put_off(now: Status) -> str:
     every = text.age(now.cycles_for_all * now.cycle_s)
     return f"{now.paths_put_off} paths wait for a later cycle; each has its turn within about {every}"
+
+
+def _watch(now: Status) -> str:
+    left = f"; no room in the budget to watch {now.paths_not_watched} more" if now.paths_not_watched else ""
+    return f"{text.plural(now.paths_watched, 'path')} tested between cycles{left}"
 
 
 def mesh_run(run: MeshRun, width: int) -> RenderableType:
@@ -263,6 +269,8 @@ def _figures(there: Side, back: Side | None) -> Iterator[Text]:
         f"RTT {text.ms(row.rtt_p50_us)} (least {text.ms(row.rtt_min_us)}, p95 {text.ms(row.rtt_p95_us)})"
         f"   loss → {text.loss(row.loss_bp)}  ← {text.loss(row.loss_back_bp)} of {row.sent:,}"
     )
+    if row.watched:
+        yield Text(text.since(row), "dim")
     back_capacity = text.capacity(back.row.capacity_kbps, back.row.capacity_trust) if back else text.NOTHING
     yield Text(
         f"capacity → {text.capacity(row.capacity_kbps, row.capacity_trust)}  ← {back_capacity}"
