@@ -7,6 +7,7 @@ from typing import Final
 
 from analytics import words
 from analytics.cause import blamed_leg
+from analytics.grammar import called
 from analytics.letters import CANNOT, rank
 from analytics.measurement import LegKind, Letter
 from analytics.shapes import Finding, Member, PathRow
@@ -62,10 +63,15 @@ def _finding(found: Found, bad: dict[Pair, PathRow], members: Sequence[Member]) 
     )
 
 
+def cause_name(finding: Finding, members: Sequence[Member]) -> str:
+    """Name the cause within a sentence: 'the hotel's uplink'."""
+    return _called(Part(Kind(finding.kind), finding.where), members)
+
+
 def _called(part: Part, members: Sequence[Member]) -> str:
-    labels = {member.name: member.label for member in members}
+    label = next((member.label for member in members if member.name == part.where), "")
     return {
-        Kind.HOST: f"the host of {labels.get(part.where) or part.where}",
+        Kind.HOST: f"the host of {called(label, part.where)}",
         Kind.UPLINK: f"the {part.where}'s uplink",
         Kind.RELAY: "the relay",
         Kind.TRANSIT: f"the way between {part.where}",

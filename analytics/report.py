@@ -47,13 +47,14 @@ def build_report(
     paths = path_rows(profile, readings, hops, members, at_us=at_us, rules=rules, usual=usual)
     measured = {(row.src, row.dst) for row in paths}
     names = sorted(member.name for member in members)
+    shared = findings(paths, members)
     return Report(
         tenant=tenant,
         profile=profile,
         at_us=at_us,
         rules_version=rules.version,
-        verdict=verdict(profile, members, paths, rules),
-        findings=findings(paths, members),
+        verdict=verdict(profile, members, paths, rules, shared),
+        findings=shared,
         paths=paths,
         members=sorted(members, key=lambda member: member.name),
         missing=[pair for pair in permutations(names, 2) if pair not in measured],

@@ -67,6 +67,9 @@ class PathRow(msgspec.Struct, frozen=True, kw_only=True):
     legs: list[Leg]  # sum of rtt_us == rtt_min_us; empty where there are no hops to tell
     put_off: bool = False  # the latest cycle had no room for it in the agents' budget: hence its age
     usual_rtt_us: int | None = None  # median round trip that is usual; None while too little is known
+    usual_outcome: int | None = (
+        None  # median outcome in the day before the change, in grade.unit; None without
+    )
     slower_since_us: int | None = None  # of a change that is on
     added: AddedLeg | None = None  # None: no change, or nobody can tell
     added_why: str = ""  # why nobody can tell

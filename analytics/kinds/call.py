@@ -146,6 +146,8 @@ CALL: Final[Kind[CallProfile]] = Kind(
     limits=limits,
     unit="R",
     written=lambda r: f"{emodel.mos(r):.1f} of 4.5",
+    line=lambda profile: profile.least_r[2],
+    outcome_is_all=False,
     higher_is_better=True,
     notes=_notes,
 )

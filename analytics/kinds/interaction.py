@@ -77,5 +77,10 @@ def _notes(profile: InteractionProfile) -> str:
 
 
 INTERACTION: Final[Kind[InteractionProfile]] = Kind(
-    grade=grade, limits=limits, unit="us", written=words.span, notes=_notes
+    grade=grade,
+    limits=limits,
+    unit="us",
+    written=words.span,
+    line=lambda profile: profile.most_us[2],
+    notes=_notes,
 )

@@ -37,6 +37,10 @@ class Kind(Generic[P]):
     """Of the outcome."""
     written: Callable[[int], str]
     """The outcome as the profile's sentence says it."""
+    line: Callable[[P], int]
+    """The outcome that is just good enough to work with: the limit of C."""
+    outcome_is_all: bool = True
+    """False: what is lost, or the rate, may give a worse letter than the outcome would."""
     higher_is_better: bool = False
     both_ways: bool = True
     """False: only what is lost towards the destination counts."""

@@ -74,6 +74,7 @@ OBJECTIVE: Final[Kind[ObjectiveProfile]] = Kind(
     limits=limits,
     unit="QoO",
     written=lambda value: f"{value} of 100",
+    line=lambda profile: profile.least_score[2],
     higher_is_better=True,
     notes=_notes,
 )

@@ -49,5 +49,7 @@ RESPONSE: Final[Kind[ResponseProfile]] = Kind(
     limits=limits,
     unit="us",
     written=words.span,
+    line=lambda profile: profile.most_rtt_p95_us[2],
+    outcome_is_all=False,
     notes=lambda _: "The letter is the worse of the two.\n",
 )

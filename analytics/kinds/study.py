@@ -165,6 +165,7 @@ STUDY: Final[Kind[StudyProfile]] = Kind(
     limits=limits,
     unit="ms",
     written=lambda ms: words.span(1000 * ms),
+    line=lambda profile: profile.most_ms[2],
     both_ways=False,
     notes=_notes,
 )
