@@ -119,6 +119,10 @@ Profile = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Grade for this application profile. [default: the fleet's]"),
 ]
+At = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TIME", help="As it was then: 09:45, 2026-11-25T09:45Z, 2h ago as 2h."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -199,6 +203,36 @@ def hops(
     if json:
         return _print_json(detail)
     return _show(terminal.hops(detail, detail.forward.grade.profile))
+
+
+@app.command(
+    epilog=example(
+        "pathgrade explain pacs radiologist",
+        "pathgrade explain pacs radiologist --profile ehr --at 09:45",
+        "pathgrade explain pacs radiologist --json | jq '.inputs[]'",
+    )
+)
+def explain(
+    src: Annotated[str, typer.Argument(metavar="SRC", help="Agent that sends.")],
+    dst: Annotated[str, typer.Argument(metavar="DST", help="Agent that receives.")],
+    *,
+    url: Url = DEFAULT_URL,
+    profile: Profile = None,
+    at: At = None,
+    json: Json = False,
+) -> None:
+    """Tell why a path has its letter: every step, with the rule behind it.
+
+    The test that counts, what it measured and from how many samples, the thresholds, what the samples
+    support at best and at worst, what is usual, which leg added time or why none is named, and the causes
+    that the path shares with others.
+    """
+    from server.pages import terminal
+
+    told = _client(url).explain(src, dst, profile=profile, at_us=_moment(at, "--at"))
+    if json:
+        return _print_json(told)
+    return _show(terminal.explanation(told))
 
 
 def _hops_deep(target: str, chosen: dict[str, bool], flows: int, *, json: bool) -> None:
@@ -703,6 +737,20 @@ def _seconds(text: str) -> int:
     if found is None:
         raise typer.BadParameter(f"{text!r} is not a time such as 30m, 24h or 7d", param_hint="--expires")
     return int(found[1]) * _UNIT_S[found[2]]
+
+
+def _moment(text: str | None, option: str) -> int | None:
+    """Read a moment; None where the option was not given."""
+    import time
+
+    from analytics.moments import EXAMPLES, moment_us
+
+    if text is None:
+        return None
+    found = moment_us(text, time.time_ns() // 1_000)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not a time such as {EXAMPLES}", param_hint=option)
+    return found
 
 
 def _client(url: str) -> Client:

@@ -13,6 +13,7 @@ from analytics import words
 from analytics.cause import blamed_leg
 from analytics.grammar import Clause, called, says_site, sentence, why
 from analytics.kinds.table import kind_of
+from analytics.letters import CANNOT as CANNOT_FROM
 from analytics.measurement import Leg, LegKind, Letter
 from analytics.predict import Limit
 from analytics.rules.load import Profile
@@ -106,7 +107,7 @@ def _doubt(told: Told) -> str:
     if not kind.outcome_is_all or row.grade.outcome is None:
         return ""
     best = row.grade.outcome_high if kind.higher_is_better else row.grade.outcome_low
-    line = kind.line(told.profile)
+    line = kind.steps(told.profile)[CANNOT_FROM - 1]
     if best is None or (best < line if kind.higher_is_better else best > line):
         return ""
     if (row.grade.outcome >= line) if kind.higher_is_better else (row.grade.outcome <= line):

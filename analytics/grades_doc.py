@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from analytics.grade import FAILED, STALE, UNREACHABLE
 from analytics.kinds.table import kind_of
 from analytics.letters import APART
+from analytics.limit_words import LIMITS
 from analytics.passive import HOURS, MOST_GROUPS
 from analytics.predict import LOSS_MATTERS, MODEL_ERROR_LOSSY_PERCENT, MODEL_ERROR_PERCENT
 from analytics.rules.load import Judged, Profile, Rules, limits_of, load_rules
-from analytics.words import percent, rate, span
+from analytics.words import percent, span
 
 TARGET: Final = Path("docs/grades.md")
 
@@ -71,7 +72,7 @@ def _limits(rule: Judged) -> str:
 
 
 def _limits_row(key: str, limits: Sequence[int]) -> str:
-    name, written = _LIMIT[key]
+    name, written = LIMITS[key]
     sign, beyond = ("<=", "more") if key.startswith("most_") else (">=", "less")
     return f"| {name} | {' | '.join(f'{sign} {written(limit)}' for limit in limits)} | {beyond} |\n"
 
@@ -106,19 +107,6 @@ running, "·" = no session). At most the {MOST_GROUPS:,} with the most sessions 
   {span(rule.held_up_least_us)} or more, it stands beside the letter as "not the network"; the letter stays.
 """
 
-
-_LIMIT: Final[dict[str, tuple[str, Callable[[int], str]]]] = {
-    "most_ms": ("time to open", lambda ms: span(1_000 * ms)),
-    "most_us": ("answer, 95th percentile", span),
-    "most_rtt_p95_us": ("round trip, 95th percentile", span),
-    "most_loss_bp": ("loss, the worse direction", lambda bp: percent(bp / 10_000)),
-    "most_rtt_p50_us": ("round trip, median", span),
-    "most_retransmit_bp": ("segments sent again", lambda bp: percent(bp / 10_000)),
-    "least_r": ("R", str),
-    "least_kbps": ("rate, the lesser direction", rate),
-    "least_score": ("QoO", str),
-}
-"""Key of a threshold -> its name, and how it is written."""
 
 _STUDY: Final = f"""\
 ## How the time to open is predicted

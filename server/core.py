@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from analytics.explain import Explanation, explain
 from analytics.measurement import Flow
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
@@ -131,6 +132,23 @@ class Core:
             return None
         return msgspec.structs.replace(
             made, forward=self._row(made.forward), back=self._row(made.back) if made.back else None
+        )
+
+    def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
+        """As ``ReportCore``."""
+        moment_us = self._clock() if at_us is None else at_us
+        readings = self._store.readings_latest(DEFAULT_TENANT, moment_us)
+        tests = [reading.test for reading in readings if {reading.src, reading.dst} == {src, dst}]
+        if not tests:
+            return None
+        return explain(
+            src,
+            dst,
+            report=self.report(profile, moment_us),
+            readings=readings,
+            hops=self._store.hops_of(DEFAULT_TENANT, tests, moment_us),
+            usual=self._usual.of(DEFAULT_TENANT, readings, moment_us, now=at_us is None),
+            rules=self._rules_now(),
         )
 
     def flows(

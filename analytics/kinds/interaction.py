@@ -81,6 +81,7 @@ INTERACTION: Final[Kind[InteractionProfile]] = Kind(
     limits=limits,
     unit="us",
     written=words.span,
-    line=lambda profile: profile.most_us[2],
+    steps=lambda profile: profile.most_us,
+    inputs=("rtt_p95", "rtt_p50", "loss", "loss_back"),
     notes=_notes,
 )

@@ -165,7 +165,8 @@ STUDY: Final[Kind[StudyProfile]] = Kind(
     limits=limits,
     unit="ms",
     written=lambda ms: words.span(1000 * ms),
-    line=lambda profile: profile.most_ms[2],
+    steps=lambda profile: profile.most_ms,
+    inputs=("rtt_p50", "loss", "capacity"),
     both_ways=False,
     notes=_notes,
 )

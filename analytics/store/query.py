@@ -50,6 +50,15 @@ PAST: Final = """
     ORDER BY src, dst, at_us
 """
 
+READINGS_BEFORE: Final = f"""
+    SELECT {_OWN["readings"]} FROM facts
+    WHERE tenant = $tenant AND cycle >= $since_us // 1000000 AND cycle < $until_us // 1000000
+      AND list_contains($paths, src || ' ' || dst)
+    QUALIFY row_number() OVER (
+        PARTITION BY src, dst ORDER BY cycle DESC, ended_us DESC, received_us DESC, batch DESC) <= $most
+    ORDER BY src, dst, cycle, ended_us
+"""  # noqa: S608  # see above
+
 USUAL_HOPS: Final = """
     SELECT src, dst, ttl, address, median(rtt_min_us)::BIGINT AS rtt_min_us FROM facts
     WHERE tenant = $tenant AND cycle >= $since_us // 1000000 AND cycle < $until_us // 1000000

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from analytics.errors import ExportError
+from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.passive import Applications
 from analytics.report import PathDetail, Report
@@ -44,6 +45,10 @@ class Client:
     def detail(self, src: str, dst: str, profile: str | None) -> PathDetail:
         """All of one path."""
         return self._get(f"paths/{quote(src, safe='')}/{quote(dst, safe='')}", PathDetail, profile=profile)
+
+    def explain(self, src: str, dst: str, **asked: Parameter) -> Explanation:
+        """Why a path has its letter."""
+        return self._get(f"paths/{quote(src, safe='')}/{quote(dst, safe='')}/explain", Explanation, **asked)
 
     def flows(self, **asked: Parameter) -> list[Flow]:
         """Passive flows, newest first."""

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report
@@ -66,6 +67,9 @@ class ReportCore(Protocol):
 
     def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
         """Tell all of one path; None where the pair has no reading of ``src`` yet."""
+
+    def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
+        """Derive the letter of a path, now or as it was at ``at_us``; None where there is no reading."""
 
     def flows(
         self,

@@ -16,6 +16,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
+from analytics.explain import Explanation
 from analytics.export import export_paths
 from analytics.passive import MOST_GROUPS
 from analytics.report import PathDetail, Report
@@ -32,6 +33,7 @@ EXPORT_TYPES: Final = {"parquet": "application/vnd.apache.parquet", "csv": "text
 
 Profile = Annotated[str | None, Query(max_length=63, description="application profile; default: the fleet's")]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="at most so many rows")]
+Moment = Annotated[int | None, Query(ge=0, le=2**53, description="us since 1970; default: now")]
 Filter = Annotated[str | None, Query(max_length=64, description="must match exactly")]
 
 
@@ -95,6 +97,10 @@ def _add_paths(routes: APIRouter, core: ReportCore) -> None:
     def path(src: str, dst: str, profile: Profile = None) -> Response:
         return _json(detail_of(core, src, dst, profile))
 
+    @routes.get("/paths/{src}/{dst}/explain", summary="Why a path has its letter: every step, with its rule")
+    def explain(src: str, dst: str, profile: Profile = None, at_us: Moment = None) -> Response:
+        return _json(explanation_of(core, src, dst, profile, at_us))
+
 
 def _add_export(routes: APIRouter, core: ReportCore) -> None:
     @routes.get("/export/paths", summary="Every directed path as a file; columns: docs/schema.md")
@@ -119,6 +125,25 @@ def report_of(core: ReportCore, profile: str | None) -> Report:
 
 def detail_of(core: ReportCore, src: str, dst: str, profile: str | None) -> PathDetail:
     """Tell all of one path; raises ``ProblemError`` (404) saying which part of the question is unknown."""
+    _check_agents(core, src, dst)
+    detail = core.detail(src, dst, profile_of(core, profile)) if src != dst else None
+    if detail is None:
+        raise _no_reading(src, dst)
+    return detail
+
+
+def explanation_of(
+    core: ReportCore, src: str, dst: str, profile: str | None, at_us: int | None = None
+) -> Explanation:
+    """Derive the letter of one path; raises as ``detail_of``."""
+    _check_agents(core, src, dst)
+    found = core.explain(src, dst, profile_of(core, profile), at_us) if src != dst else None
+    if found is None:
+        raise _no_reading(src, dst)
+    return found
+
+
+def _check_agents(core: ReportCore, src: str, dst: str) -> None:
     known = [member.name for member in core.members()]
     for name in (src, dst):
         if name not in known:
@@ -127,15 +152,15 @@ def detail_of(core: ReportCore, src: str, dst: str, profile: str | None) -> Path
                 f"no agent is called {name!r}",
                 remedy=f"one of: {', '.join(known)}" if known else "enrol an agent: pathgrade server token",
             )
-    detail = core.detail(src, dst, profile_of(core, profile)) if src != dst else None
-    if detail is None:
-        raise ProblemError(
-            404,
-            f"no reading of {src} -> {dst} yet",
-            detail="An agent has no path to itself." if src == dst else "The pair has not been tested.",
-            remedy="pathgrade status shows whether a cycle is running",
-        )
-    return detail
+
+
+def _no_reading(src: str, dst: str) -> ProblemError:
+    return ProblemError(
+        404,
+        f"no reading of {src} -> {dst} yet",
+        detail="An agent has no path to itself." if src == dst else "The pair has not been tested.",
+        remedy="pathgrade status shows whether a cycle is running",
+    )
 
 
 def profile_of(core: ReportCore, asked: str | None) -> str:

@@ -20,6 +20,7 @@ COMMANDS = [
     ["status"],
     ["paths"],
     ["hops"],
+    ["explain"],
     ["flows"],
     ["flows", "show"],
     ["apps"],
@@ -161,6 +162,30 @@ def test_hops_as_an_engineer_reads_it(url: str) -> None:
     assert words(access) == "hotel access 2 203.0.113.1 214.1 214.4 216.0 6/6 212.5 ◄ most"
 
 
+def test_explain_tells_every_step_with_its_rule(url: str) -> None:
+    done = pathgrade("explain", "pacs", "radiologist", "--at", "2h", url=url)
+    said = [words(line) for line in done.stdout.splitlines()]
+
+    assert done.returncode == 0, done.stderr
+    assert said[0].startswith("pacs → radiologist D for pacs ")
+    for line in (
+        "test pacs-radiologist, cycle 2026-11-23 19:59:00 UTC",
+        "median round trip 247 ms, of 300, 10 needed, told by pacs",
+        "loss there 0 % (0 % to 0.89 %), none of 300 packets lost, 300 needed, told by radiologist",
+        "capacity there at least 94 Mbit/s, told by pacs",
+        "What the letters ask for rule pacs.open.v1",
+        "time to open A ≤ 5.0 s B ≤ 10 s C ≤ 30 s D ≤ 60 s",
+        "worst 40 s: D by itself",
+        "Whether it became slower rule path.slower.v1",
+        "hotel access 212 ms, 86 %",
+        "none named nothing is usual yet",
+        "uplink The hotel's uplink explains 10 of 10 bad paths (confidence 99 %).",
+    ):
+        assert line in said, done.stdout
+    told = json.loads(pathgrade("explain", "pacs", "radiologist", "--json", url=url).stdout)
+    assert (told["grade"]["rule"], told["rules_version"]) == ("pacs.open.v1", "2026-11-01")
+
+
 def test_flows_filters(url: str) -> None:
     assert "getscu" not in pathgrade("flows", "--agent", "pacs", url=url).stdout
     assert "No session fits." in pathgrade("flows", "--process", "nobody", url=url).stdout
@@ -207,10 +232,11 @@ def test_a_server_that_is_away(tmp_path: Path) -> None:
             65,
             ["error: 'not a url' is not a server's URL: ", "  try: --url http://"],
         ),
+        (["explain", "pacs", "clinic", "--at", "soon"], 2, ["Usage: ", "Try "]),
         (["flows", "--limit", "0"], 2, ["Usage: ", "Try "]),
         (["server", "token", "--data", "x", "--expires", "soon"], 2, ["Usage: ", "Try "]),
     ],
-    ids=["agent", "profile", "url", "limit", "expires"],
+    ids=["agent", "profile", "url", "at", "limit", "expires"],
 )
 def test_each_mistake_is_one_clear_error(url: str, arguments: list[str], code: int, said: list[str]) -> None:
     done = pathgrade(*arguments, url=url)

@@ -65,6 +65,10 @@ def test_two_ends_readings_become_a_report(with_server: Run) -> None:
         assert detail.forward.src == detail.back.dst == "a"
         assert [row.src for row in (*detail.forward_hops, *detail.back_hops)] == ["a", "b"]
         assert core.detail("a", "nobody", "generic") is None
+        why = core.explain("a", "b", "generic")
+        assert (why.test.test, why.grade, len(why.hops)) == ("t1", detail.forward.grade, 2)
+        assert core.explain("a", "nobody", "generic") is None
+        assert core.explain("a", "b", "generic", now_us - 60_000_000) is None
         before = core.report("generic", at_us=now_us - 60_000_000)
         assert before.paths == []
         assert len(before.missing) == 2

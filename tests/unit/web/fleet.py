@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 import uvicorn
 
+from analytics.explain import Explanation, explain
 from analytics.findings import findings
 from analytics.histogram import bucket
 from analytics.measurement import (
@@ -33,6 +34,7 @@ from analytics.passive import HOURS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdict
 from analytics.rules.load import load_rules
 from analytics.usage import HOUR_US, KEYS, By, Usage
+from analytics.usual import NOTHING_KNOWN
 from server.api.core import AuditRow, Status
 from server.pages.app import report_app
 
@@ -375,6 +377,21 @@ class FixtureCore:
             forward_hops=hops(a, b),
             back_hops=hops(b, a),
             flows=FLOWS if {src, dst} == {"radiologist", "pacs"} else [],
+        )
+
+    def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
+        if not self.measured:
+            return None
+        known = {member.name: member for member in self.fleet}
+        a, b = known[src], known[dst]
+        return explain(
+            src,
+            dst,
+            report=self.report(profile, at_us),
+            readings=[reading(a, b), reading(b, a)],
+            hops=[*hops(a, b), *hops(b, a)],
+            usual=NOTHING_KNOWN,
+            rules=load_rules(),
         )
 
     def flows(
