@@ -137,6 +137,16 @@ _LEGS: Final = """\
 A leg is named as the place where time is added only if it makes up at least half of the least round trip,
 it and the legs next to it were measured, and latency is what the outcome waits for (not capacity, not
 loss). Otherwise the verdict says what it does know, and no more.
+
+`pathgrade explain SRC DST` tells every step to a letter: the test, each input with its samples and interval,
+the thresholds, the outcome at best and at worst, what is usual, and why a leg is named or none.
+
+## Shared causes
+
+One finding explains many bad paths by what they share: an agent's host, a site's uplink, the relay, the way
+between two sites, or a region. A site says its region before the last dot of its name: `east.clinic-3` is in
+`east`, `hospital` in none. Confidence is the odds against the other parts that would explain most of the
+same paths; where one agent is all of its site, only hops can tell its host from the uplink.
 """
 
 

@@ -105,8 +105,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One cause that bad paths share (``analytics/tomography.py``)."""
 
-    kind: str  # host, uplink, relay, transit
-    where: str  # agent, site, or two sites; empty for the relay
+    kind: str  # host, uplink, region, relay, transit
+    where: str  # agent, site, region, or two sites; empty for the relay
     explains: list[tuple[str, str]]  # directed paths
     bad: int  # paths that are bad altogether
     through: int  # measured paths that cross it
