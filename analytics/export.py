@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -121,7 +121,12 @@ def export_paths(report: Report, out: Path) -> int:
 
 def paths_table(report: Report) -> pa.Table:
     """Lay the rows of a report out as Arrow."""
-    columns = [pa.array([c.value(report, row) for row in report.paths], c.type) for c in PATH_COLUMNS]
+    return rows_table([(report, row) for row in report.paths])
+
+
+def rows_table(rows: Sequence[tuple[Report, PathRow]]) -> pa.Table:
+    """Lay rows out as Arrow, each with the report that it is of."""
+    columns = [pa.array([c.value(report, row) for report, row in rows], c.type) for c in PATH_COLUMNS]
     return pa.Table.from_arrays(columns, schema=PATH_SCHEMA)
 
 

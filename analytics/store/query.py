@@ -147,14 +147,14 @@ class Engine:
             cursor.register("fresh", fresh)
             try:
                 answer = cursor.execute(
-                    f"WITH facts AS NOT MATERIALIZED ({_facts(table, bool(files))}) {question}", parameters
+                    f"WITH facts AS NOT MATERIALIZED ({facts_of(table, bool(files))}) {question}", parameters
                 )
                 return answer.to_arrow_table().to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
             except (duckdb.Error, pa.ArrowException) as error:
                 raise UnreadableFactsError(str(error)) from error
 
 
-def _facts(table: str, with_files: bool) -> str:
+def facts_of(table: str, with_files: bool) -> str:
     """Join both halves by name: a file written before a column was added has its default there."""
     fresh = f"SELECT {_STORED[table]} FROM fresh"  # noqa: S608  # see above
     if not with_files:

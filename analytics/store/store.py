@@ -36,7 +36,7 @@ from analytics.store.files import FolderLock, disk_error, disk_errors, make_fold
 from analytics.store.known import BatchKey
 from analytics.store.query import Engine, UnreadableFactsError
 from analytics.store.recover import Left, put_aside, recover
-from analytics.store.seal import UnreadableError
+from analytics.store.seal import Sealed, UnreadableError
 from analytics.store.unsealed import Unsealed
 from analytics.usage import By, Usage
 from analytics.usual import Past, UsualHop
@@ -348,6 +348,13 @@ class Store:
         given |= {"agent": agent, "but": but, "limit": limit}
         return self._ask(Usage, query.usage_question(by), given, days, table="flows")
 
+    def held(self, table: str) -> tuple[list[Sealed], pa.Table]:
+        """A table's sealed files and the rows not sealed yet, each row once."""
+        with self._lock:
+            files = [file for file in self._sealed.values() if file.table == table]
+            parts = [part for unsealed in self._unsealed.values() for part in unsealed.parts(table)]
+        return files, pa.concat_tables(parts) if parts else SCHEMAS[table].empty_table()
+
     def counts(self) -> dict[str, int]:
         """Rows kept, by table, of all tenants."""
         with self._lock:
@@ -387,11 +394,8 @@ class Store:
     def _answer(
         self, table: str, question: str, given: dict[str, Any], days: tuple[str, str]
     ) -> list[dict[str, Any]]:
-        with self._lock:
-            files = [file for file in self._sealed.values() if file.table == table]
-            parts = [part for unsealed in self._unsealed.values() for part in unsealed.parts(table)]
+        files, fresh = self.held(table)
         chosen = [file.path for file in files if days[0] <= file.day <= days[1]]
-        fresh = pa.concat_tables(parts) if parts else SCHEMAS[table].empty_table()
         return self._engine.ask(table, question, files=chosen, fresh=fresh, given=given)
 
     def _answer_at_last(

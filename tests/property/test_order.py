@@ -87,7 +87,7 @@ def reported(sent: list[bytes], profile: str, *, sealed: int) -> Report:
     sealed=st.integers(0, 22),
     shuffled=st.randoms(use_true_random=False),
 )
-@settings(max_examples=12)  # each opens and fills two stores
+@settings(max_examples=6)  # each opens and fills two stores
 def test_a_report_is_the_same_whatever_the_order_and_repetition_of_batches(
     seed: int, profile: str, again: list[int], sealed: int, shuffled: random.Random
 ) -> None:

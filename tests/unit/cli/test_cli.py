@@ -29,6 +29,8 @@ COMMANDS = [
     ["mesh", "mark"],
     ["export"],
     ["export", "paths"],
+    ["export", "grades"],
+    ["export", "findings"],
     ["server"],
     ["server", "run"],
     ["server", "token"],
@@ -232,11 +234,18 @@ def test_a_server_that_is_away(tmp_path: Path) -> None:
             65,
             ["error: 'not a url' is not a server's URL: ", "  try: --url http://"],
         ),
+        (
+            ["export", "paths", "--out", "x", "--site", "moon"],
+            65,
+            ["error: no site is called 'moon'", "  try: one of: clinic, home,"],
+        ),
+        (["export", "paths", "--out", "paths.xlsx"], 2, ["Usage: ", "Try "]),
+        (["export", "hops", "--out", "x", "--since", "soon"], 2, ["Usage: ", "Try "]),
         (["explain", "pacs", "clinic", "--at", "soon"], 2, ["Usage: ", "Try "]),
         (["flows", "--limit", "0"], 2, ["Usage: ", "Try "]),
         (["server", "token", "--data", "x", "--expires", "soon"], 2, ["Usage: ", "Try "]),
     ],
-    ids=["agent", "profile", "url", "at", "limit", "expires"],
+    ids=["agent", "profile", "url", "site", "format", "since", "at", "limit", "expires"],
 )
 def test_each_mistake_is_one_clear_error(url: str, arguments: list[str], code: int, said: list[str]) -> None:
     done = pathgrade(*arguments, url=url)
@@ -280,6 +289,24 @@ def test_export_writes_what_any_tool_reads(url: str, tmp_path: Path, ending: str
     assert done.stdout == f"{out}: {out.stat().st_size:,} bytes of {ending}; columns: docs/schema.md\n"
     assert duckdb.sql(f"SELECT count(*), count(DISTINCT src || dst) FROM '{out}'").fetchone() == (30, 30)
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_export_to_standard_output_is_csv_for_a_pipe(url: str) -> None:
+    done = pathgrade("export", "findings", "--out", "-", url=url)
+    head, first = done.stdout.splitlines()
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert head.startswith('"tenant","report_us","profile","kind","where"')
+    assert "The hotel's uplink explains 10 of 10 bad paths" in first
+
+
+def test_export_keeps_what_has_that_end(url: str, tmp_path: Path) -> None:
+    out = tmp_path / "paths.parquet"
+    done = pathgrade("export", "paths", "--site", "hotel", "--out", str(out), "--json", url=url)
+
+    assert json.loads(done.stdout) == {"file": str(out), "format": "parquet", "bytes": out.stat().st_size}
+    assert duckdb.sql(f"SELECT count(*) FROM '{out}'").fetchone() == (10,)
 
 
 def test_export_to_a_folder_that_is_not_there(url: str, tmp_path: Path) -> None:

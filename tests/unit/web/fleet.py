@@ -15,6 +15,7 @@ import msgspec
 import uvicorn
 
 from analytics.explain import Explanation, explain
+from analytics.exports import FINDINGS, PATHS, Batches
 from analytics.findings import findings
 from analytics.histogram import bucket
 from analytics.measurement import (
@@ -35,7 +36,7 @@ from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdi
 from analytics.rules.load import load_rules
 from analytics.usage import HOUR_US, KEYS, By, Usage
 from analytics.usual import NOTHING_KNOWN
-from server.api.core import AuditRow, Status
+from server.api.core import AuditRow, ExportRange, Status
 from server.pages.app import report_app
 
 AT_US = 1_795_464_000_000_000  # 2026-11-23 20:00:00 UTC
@@ -393,6 +394,10 @@ class FixtureCore:
             usual=NOTHING_KNOWN,
             rules=load_rules(),
         )
+
+    def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
+        kind = {"paths": PATHS, "findings": FINDINGS}[table]
+        return kind.of(self.report(profile, chosen.until_us), chosen.agents)
 
     def flows(
         self,
