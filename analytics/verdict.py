@@ -24,6 +24,8 @@ CAN: Final = frozenset({Letter.A, Letter.B, Letter.C})
 PATHS_TOLD: Final = 5
 PEOPLE_TOLD: Final = 20
 REASONS_TOLD: Final = 5
+LIKELY_PERCENT: Final = 50
+"""From this confidence on, those who share a cause are told in one sentence: it names that cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,8 +335,14 @@ def _path_sentence(
 
 
 def _by_pair(findings: Sequence[Finding]) -> dict[tuple[str, str], Finding]:
-    """The cause that explains each path."""
-    return {(src, dst): finding for finding in findings for src, dst in finding.explains}
+    """The cause that explains each path, where one is likely: what two directions share says little."""
+    likely = (finding for finding in findings if finding.confidence_percent >= LIKELY_PERCENT)
+    return {(src, dst): finding for finding in likely for src, dst in finding.explains if _is_shared(finding)}
+
+
+def _is_shared(finding: Finding) -> bool:
+    """Whether more than the two directions of one pair share it."""
+    return len({frozenset(pair) for pair in finding.explains}) > 1
 
 
 def _most(said: Iterable[_Said], most: int, rest: Callable[[int], str]) -> list[str]:

@@ -224,6 +224,16 @@ def test_paths_that_share_a_cause_are_one_sentence_with_the_worst() -> None:
     ]
 
 
+def test_the_two_directions_of_one_pair_share_no_cause() -> None:
+    members = [msgspec.structs.replace(member, services=[]) for member in MEMBERS[:2]]
+    told = judged("generic", members, both("radiologist", received=240), shared=True)
+    assert told.headline == "None of the 2 paths are good right now."
+    assert told.details[0] == (
+        "pacs -> radiologist (F): one in twenty round trips takes over 30 ms. "
+        "20 % of the packets to radiologist are lost."
+    )
+
+
 def test_one_path_is_said_in_the_singular() -> None:
     members = [msgspec.structs.replace(member, services=[]) for member in MEMBERS[:2]]
     one = [reading(rtt_us=900_000)]
