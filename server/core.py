@@ -140,18 +140,16 @@ class Core:
 
     def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
         """As ``ReportCore``."""
-        moment_us = self._clock() if at_us is None else at_us
-        readings = self._store.readings_latest(DEFAULT_TENANT, moment_us)
+        made = self.report(profile, at_us)
+        readings = self._store.readings_latest(DEFAULT_TENANT, made.at_us)
         tests = [reading.test for reading in readings if {reading.src, reading.dst} == {src, dst}]
-        if not tests:
-            return None
         return explain(
             src,
             dst,
-            report=self.report(profile, moment_us),
+            report=made,
             readings=readings,
-            hops=self._store.hops_of(DEFAULT_TENANT, tests, moment_us),
-            usual=self._usual.of(DEFAULT_TENANT, readings, moment_us, now=at_us is None),
+            hops=self._store.hops_of(DEFAULT_TENANT, tests, made.at_us),
+            usual=self._usual.of(DEFAULT_TENANT, readings, made.at_us, now=at_us is None),
             rules=self._rules_now(),
         )
 
