@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from operator import attrgetter
 from typing import Final
 
@@ -13,7 +15,7 @@ from analytics.grammar import called
 from analytics.letters import CANNOT, LETTERS
 from analytics.measurement import LegKind, Letter, Rung
 from analytics.shapes import Finding, Member, PathRow
-from analytics.tomography import Bad, Found, Kind, Pair, Part, causes, through
+from analytics.tomography import Bad, Found, Kind, Pair, Part, causes, counted
 
 _SOURCE: Final = frozenset({LegKind.SOURCE_HOST, LegKind.SOURCE_ACCESS})
 _HOST: Final = frozenset({LegKind.SOURCE_HOST, LegKind.DESTINATION_HOST})
@@ -25,15 +27,21 @@ def findings(rows: Sequence[PathRow], members: Sequence[Member]) -> list[Finding
     bad = {Pair(row.src, row.dst): row for row in rows if _is_bad(row)}
     if not bad:
         return []  # most reports: no need to count what every path crosses
-    relayed = frozenset((row.src, row.dst) for row in rows if row.rung in RELAYED)
-    crossing = through(map(_ENDS, rows), sites, relayed)
+    by_relay = [row for row in rows if row.rung in RELAYED]
+    crossing = counted(
+        Counter(chain(map(_SRC, rows), map(_DST, rows))),
+        Counter(map(_SITES, rows)),
+        Counter(map(_SITES, by_relay)),
+    )
+    relayed = frozenset(map(_ENDS, by_relay))
     told = [Bad(pair, row.slower_since_us or 0, _points_at(row)) for pair, row in bad.items()]
     return [_finding(found, bad, members) for found in causes(told, crossing, sites, relayed)]
 
 
 RELAYED: Final = frozenset(rung for rung in Rung if rung.relayed)
 BAD: Final = frozenset((*LETTERS[CANNOT:], Letter.UNREACHABLE))
-_ENDS: Final = attrgetter("src", "dst")
+_SRC, _DST = attrgetter("src"), attrgetter("dst")
+_ENDS, _SITES = attrgetter("src", "dst"), attrgetter("src_site", "dst_site")
 
 
 def _is_bad(row: PathRow) -> bool:

@@ -111,13 +111,18 @@ def _between(src: str, dst: str, *, relayed: bool) -> tuple[Part, ...]:
 def through(measured: Iterable[Ends], sites: Mapping[str, str], relayed: Collection[Ends]) -> Counter[Part]:
     """How many measured paths cross each part."""
     paths = list(measured)
-    hosts = Counter(chain.from_iterable(paths))
-    counts = Counter({Part(Kind.HOST, agent): count for agent, count in hosts.items()})
     by_relay = [pair for pair in paths if pair in relayed] if relayed else []
-    relays = _site_pairs(by_relay, sites)
-    for (src, dst), count in _site_pairs(paths, sites).items():
-        through_relay = relays[src, dst]
-        for is_relayed, of in ((True, through_relay), (False, count - through_relay)):
+    return counted(
+        Counter(chain.from_iterable(paths)), _site_pairs(paths, sites), _site_pairs(by_relay, sites)
+    )
+
+
+def counted(ends: Counter[str], between: Counter[Ends], relayed: Counter[Ends]) -> Counter[Part]:
+    """How many paths cross each part: from paths by agent, by pair of sites, and those through a relay."""
+    counts = Counter({Part(Kind.HOST, agent): count for agent, count in ends.items()})
+    for (src, dst), count in between.items():
+        by_relay = relayed[src, dst]
+        for is_relayed, of in ((True, by_relay), (False, count - by_relay)):
             if of:
                 for part in _between(src, dst, relayed=is_relayed):
                     counts[part] += of
