@@ -13,7 +13,7 @@ from analytics.letters import APART
 from analytics.limit_words import LIMITS
 from analytics.passive import HOURS, MOST_GROUPS
 from analytics.predict import LOSS_MATTERS, MODEL_ERROR_LOSSY_PERCENT, MODEL_ERROR_PERCENT
-from analytics.rules.load import Judged, Profile, Rules, limits_of, load_rules
+from analytics.rules.load import Exchange, Judged, Profile, Rules, limits_of, load_rules
 from analytics.words import percent, span
 
 TARGET: Final = Path("docs/grades.md")
@@ -22,7 +22,9 @@ TARGET: Final = Path("docs/grades.md")
 def grades_text(rules: Rules) -> str:
     """The document."""
     profiles = [_profile(name, profile) for name, profile in rules.profiles.items()]
-    return "\n".join([_introduction(rules), *profiles, _applications(rules), _STUDY, _LEGS])
+    return "\n".join(
+        [_introduction(rules), *profiles, _applications(rules), _STUDY, _protocols(rules), _LEGS]
+    )
 
 
 def _introduction(rules: Rules) -> str:
@@ -111,14 +113,19 @@ running, "·" = no session). At most the {MOST_GROUPS:,} with the most sessions 
 _STUDY: Final = f"""\
 ## How the time to open is predicted
 
-Each image costs a round trip to ask for it, the server's own time, and its transfer: slow start (Kurose and
-Ross), then no faster than the capacity, nor than the window that a loss allows (RFC 9438, section 5), which
-begins to bind after 1/p segments (Cardwell, Savage, Anderson 2000).
+Each answer (an image, or all images of a series) costs a round trip to ask for it, the server's own time, and
+its transfer: slow start (Kurose and Ross), then no faster than the capacity, nor than the window that a loss
+allows. Slow start ends at the first loss, after 1/p segments (Cardwell, Savage, Anderson 2000); from there
+the window of each connection falls towards that of RFC 9438, section 5. `analytics/predict.py` has the
+formulas, `scripts/bench pacs` compares them with a real Orthanc.
 
-- **What the network allows**, not what a given PACS makes of it. One that waits inside an image is slower:
-  Debian's Orthanc, asked by getscu, stops twice an image for a delayed acknowledgement (Nagle), so an image
-  costs 3 round trips and 70 ms more. Over 260 ms, 100 images took 87 s where the network alone allows 46 s.
-  Learning this per PACS from its own sessions is planned.
+- **The protocol** decides how many round trips an image costs: see the table below. Each profile names its
+  own (`protocol = "..."`); a rules file of your own may add others under `[protocols.NAME]`.
+- **Nagle.** Debian's Orthanc and getscu hold short segments back: an image costs 3 round trips and 40 ms
+  instead of 1. `TCP_NODELAY=1` in the environment of both ends it. A profile for such a PACS says
+  `c_get_nagle`.
+- **The server's own time** may be learnt per PACS from its own sessions (`analytics/calibrate.py`).
+- **The first image** is said beside the time; it never raises a letter.
 - **Loss.** No loss in 300 probes counts as none; that excludes a loss above 0.9 %, not one of 0.2 %, which
   on a long path would matter to a sender with CUBIC. A loss that was seen counts with its interval.
 - **The sender's TCP** is not known. The expected time is that under CUBIC, the default of Linux, Windows
@@ -130,6 +137,23 @@ begins to bind after 1/p segments (Cardwell, Savage, Anderson 2000).
   or better, or where an infinite capacity would not change it. Without a capacity only D
   or F can be given: where the round trips alone take that long.
 """
+
+
+def _protocols(rules: Rules) -> str:
+    rows = "".join(_protocol_row(name, one) for name, one in rules.protocols.items())
+    return f"""\
+### Protocols
+
+| protocol | | setup, round trips | answers | connections | short segments |
+|---|---|---|---|---|---|
+{rows}"""
+
+
+def _protocol_row(name: str, one: Exchange) -> str:
+    answers = "one for all images" if one.one_answer else "one an image"
+    short = f"held back; {one.setup_stalls} in the setup" if one.nagle else "sent at once"
+    return f"| `{name}` | {one.said} | {one.setup_round_trips} | {answers} | {one.connections} | {short} |\n"
+
 
 _LEGS: Final = """\
 ## What is blamed

@@ -21,10 +21,10 @@ import pyarrow as pa
 from analytics.errors import StoreError
 from analytics.store import seal
 from analytics.store.columns import SCHEMAS
-from analytics.store.query import facts_of
+from analytics.store.query import Limits, connect, facts
 from analytics.store.store import Store
 
-MEMORY_LIMIT: Final = "256MB"
+LIMITS: Final = Limits(memory_mb=256, threads=1)
 BATCH_ROWS: Final = 20_000
 LATE_DAYS: Final = 8
 """An agent keeps what it could not send for a week: rows of a day are looked for in files of these days."""
@@ -80,18 +80,9 @@ def _days(of: Range) -> Iterator[tuple[int, int]]:
 @contextmanager
 def _database() -> Iterator[duckdb.DuckDBPyConnection]:
     with tempfile.TemporaryDirectory(prefix="pathgrade-export-") as spill:
-        database = duckdb.connect(
-            ":memory:",
-            config={
-                "threads": 1,
-                "memory_limit": MEMORY_LIMIT,
-                "temp_directory": spill,
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-                # Two days may hold different files under one descriptor: nothing may be remembered by name.
-                "enable_external_file_cache": False,
-            },
-        )
+        database = connect(LIMITS, Path(spill))
+        # Two days may hold different files under one descriptor: nothing may be remembered by name.
+        database.execute("SET enable_external_file_cache = false")
         try:
             yield database
         finally:
@@ -114,9 +105,9 @@ class _Reader:
         given |= {"files": files} if files else {}
         given |= {"agents": sorted(self.of.agents)} if self.of.agents is not None else {}
         self.database.register("fresh", fresh)
-        facts = f"facts AS NOT MATERIALIZED ({facts_of(self.table, bool(files))})"
+        rows = f"facts AS NOT MATERIALIZED ({facts(self.table, with_files=bool(files))})"
         try:
-            answer = self.database.execute(f"WITH {facts} {self._question()}", given)
+            answer = self.database.execute(f"WITH {rows} {self._question()}", given)
             yield from (_typed(batch, self.schema) for batch in answer.to_arrow_reader(BATCH_ROWS))
         except (duckdb.Error, pa.ArrowException) as error:
             raise StoreError(
@@ -149,8 +140,8 @@ def _hold(store: Store, table: str, span: tuple[int, int], held: ExitStack) -> t
     first, last = seal.day_of(max(0, span[0] - DAY_US)), seal.day_of(span[1] + LATE_DAYS * DAY_US)
     for _ in range(TRIES):
         with ExitStack() as opened:
-            files, fresh = store.held(table)
-            chosen = [file.path for file in files if first <= file.day <= last]
+            now = store.held(table)
+            chosen = [file.path for file in now.files if first <= file.day <= last]
             try:
                 names = [_open(path, opened) for path in chosen]
             except FileNotFoundError:
@@ -160,7 +151,7 @@ def _hold(store: Store, table: str, span: tuple[int, int], held: ExitStack) -> t
                     f"reading {table}: {error}", remedy="raise the limit of open files (LimitNOFILE)"
                 ) from error
             held.enter_context(opened.pop_all())
-            return names, fresh
+            return names, now.fresh
     raise StoreError(f"reading {table}: its files changed again and again", remedy="export again")
 
 

@@ -128,17 +128,21 @@ def _corner(corner: Corner, unit: str) -> Line:
 
 
 def _baseline(told: Baseline, unit: str) -> Iterator[Line]:
-    if told.since_us is None:
+    if told.since_us is not None:
+        yield "tests", f"{told.tests:,} over the same rung since {text.clock(told.since_us)}"
+    elif told.rtt_us is None:
         yield "tests", "none before this one"
         return
-    yield "tests", f"{told.tests:,} over the same rung since {text.clock(told.since_us)}"
+    else:
+        yield "tests", "summed up to the last full hour: the latest gives no reason to look closer"
     if told.rtt_us is None:
         yield "median", "not known: 30 tests over a day are needed"
         return
     hour = ", of this hour of the week" if told.of_hour else ""
     yield "median", f"{text.ms(told.rtt_us)} round trip, of {told.n:,} tests{hour}"
     yield "spread", f"{text.ms(told.spread_us)} as a standard deviation"
-    yield "least", f"{text.ms(told.least_us)} round trip"
+    if told.least_us is not None:
+        yield "least", f"{text.ms(told.least_us)} round trip"
     if told.outcome is not None:
         yield "outcome", f"{text.outcome(told.outcome, unit)} before it became slower"
 
