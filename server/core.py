@@ -12,16 +12,19 @@ from typing import Final
 
 import msgspec
 
+from analytics.explain import Explanation, explain
+from analytics.exports import EXPORTS, FINDINGS, PATHS, Ask, Batches
 from analytics.measurement import Flow
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
 from analytics.rules.load import Rules
 from analytics.store.store import Store
+from analytics.store.stream import Range
 from analytics.usage import By
 from analytics.usual import with_watched
 from analytics.watched import with_latest_tests
 from analytics.wire import ServiceOffer
-from server.api.core import OWN_PROCESS, AuditRow, Status
+from server.api.core import OWN_PROCESS, AuditRow, ExportRange, Status
 from server.clock import now_us
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
@@ -33,6 +36,8 @@ from server.usual import UsualCache
 
 FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back the passive flows of a page go."""
+EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
+"""How far back an export goes that does not say."""
 FLOWS_OF_END: Final = 1_000
 """Looked through for those between the two ends of a path."""
 
@@ -153,6 +158,21 @@ class Core:
             made, forward=self._row(made.forward), back=self._row(made.back) if made.back else None
         )
 
+    def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
+        """As ``ReportCore``."""
+        made = self.report(profile, at_us)
+        readings = self._store.readings_latest(DEFAULT_TENANT, made.at_us)
+        tests = [reading.test for reading in readings if {reading.src, reading.dst} == {src, dst}]
+        return explain(
+            src,
+            dst,
+            report=made,
+            readings=readings,
+            hops=self._store.hops_of(DEFAULT_TENANT, tests, made.at_us),
+            usual=self._usual.of(DEFAULT_TENANT, readings, made.at_us, now=at_us is None),
+            rules=self._rules_now(),
+        )
+
     def flows(
         self,
         *,
@@ -188,6 +208,24 @@ class Core:
             limit=MOST_GROUPS,
         )
         return applications(usages, by=by, at_us=at_us, rules=self._rules, limit=limit)
+
+    def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
+        """As ``ReportCore``."""
+        until_us = self._clock() if chosen.until_us is None else chosen.until_us
+        if table == "findings" or (table == "paths" and chosen.since_us is None):
+            made = self.report(profile, chosen.until_us)
+            return FINDINGS.of(made, chosen.agents) if table == "findings" else PATHS.of(made, chosen.agents)
+        since_us = max(0, until_us - EXPORT_SINCE_US) if chosen.since_us is None else chosen.since_us
+        profiles = [profile] if chosen.profile_named else self.profiles()
+        asked = Ask(
+            of=Range(DEFAULT_TENANT, since_us, until_us, chosen.agents),
+            profile=profile,
+            profiles=profiles,
+            members=self.members(),
+            rules=self._rules,
+        )
+        kind = EXPORTS[table]
+        return Batches(kind.schema, kind.batches(self._store, asked))
 
     def audit(self, limit: int = 200) -> list[AuditRow]:
         """As ``ReportCore``."""

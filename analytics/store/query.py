@@ -75,6 +75,15 @@ PAST: Final = """
 """A path's light tests between cycles (``server.budget.WATCH_PROBES``) count as one in five minutes, and not
 where there is a deeper one: what is usual must not be what was watched."""
 
+READINGS_BEFORE: Final = f"""
+    SELECT {_OWN["readings"]} FROM facts
+    WHERE tenant = $tenant AND cycle >= $since_us // 1000000 AND cycle < $until_us // 1000000
+      AND list_contains($paths, src || ' ' || dst)
+    QUALIFY row_number() OVER (
+        PARTITION BY src, dst ORDER BY cycle DESC, ended_us DESC, received_us DESC, batch DESC) <= $most
+    ORDER BY src, dst, cycle, ended_us
+"""  # noqa: S608  # see above
+
 PAST_OF: Final = PAST.replace(
     "ORDER BY", "AND (src, dst) IN (SELECT unnest($srcs::VARCHAR[]), unnest($dsts::VARCHAR[])) ORDER BY"
 )

@@ -15,13 +15,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analytics.explain import Explanation
 from analytics.measurement import Flow, Rung
 from analytics.passive import Application, Applications
 from analytics.report import PathDetail, PathRow, Report, Service, Verdict
 from analytics.usage import By
 from server.api.core import Status
 from server.api.mesh import Mark, MeshResult, MeshRun
-from server.pages import text
+from server.pages import explained, text
 from server.pages.fusion_words import told_by
 from server.pages.tables import LETTER_STYLE, Column, cell, draw, plain, plain_value
 from server.pages.views import HopGroup, HopLine, PathLine, Side, path_view, report_view
@@ -75,6 +76,25 @@ def hops(detail: PathDetail, profile: str) -> RenderableType:
         _hoptable(side) if side.hops else Text("No hop answered.", "dim"),
         *_path_foot(side, view.flows),
     )
+
+
+def explanation(told: Explanation) -> RenderableType:
+    """Show why a path has its letter, step by step."""
+    told = plain(told)
+    letter = Text(told.grade.letter.value, LETTER_STYLE[told.grade.letter])
+    head = Text.assemble((f"{told.src} → {told.dst}", "bold"), "   ", letter, f" for {told.profile}")
+    head.append(f"   {text.clock(told.at_us)}, {explained.version(told)}", "dim")
+    return Group(head, *map(_section, explained.sections(told)))
+
+
+def _section(section: explained.Section) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    for what, known in section.lines:
+        grid.add_row(Text(f"  {what}", "dim"), Text(known))
+    rule = Text(f"   rule {section.rule}", "dim") if section.rule else Text("")
+    return Group("", Text.assemble((section.title, "bold"), rule), grid)
 
 
 def flows(found: Sequence[Flow], width: int) -> RenderableType:
@@ -334,4 +354,5 @@ def _path_foot(side: Side, seen: Sequence[Flow]) -> Iterator[RenderableType]:
         )
     grade = row.grade
     yield Text(f"Why {grade.letter.value}: {grade.reason}. Rule {grade.rule}, rules {grade.rules_version}.")
+    yield Text(f"Every step: pathgrade explain {row.src} {row.dst}", "dim")
     yield Text(f"The other way: pathgrade hops {row.dst} {row.src}", "dim")
