@@ -204,6 +204,10 @@ def test_only_a_path_that_may_be_slower_is_looked_at_test_by_test(tmp_path: Path
         cache = UsualCache(watched, period_us=300_000_000)  # type: ignore[arg-type]  # all that is asked of it
         usual = cache.of("default", store.readings_latest("default"), clock.now_us, now=True)
         assert watched.asked == [{("a", "b"), ("b", "a")}]
+        since = {"since_us": 0, "at_us": clock.now_us}
+        some = store.past("default", **since, paths=[("a", "b"), ("b", "a")])
+        assert some == [one for one in store.past("default", **since) if "c" not in (one.src, one.dst)]
+        assert store.past("default", **since, paths=[]) == []
         change = usual.paths["a", "b"].history.change
         assert change is not None
         assert change.since_us == next(row.ended_us for row in rows if row.ended_us >= slow_since)
