@@ -34,7 +34,7 @@ MOST_SUM: Final = 2**62
 
 
 LIGHT_RTTS: Final = 20
-"""A test of no more round trips is a light one between cycles (``server.budget.WATCH_PROBES``): it is counted,
+"""A test of no more round trips is a light one between cycles (``server.budget.WATCH_PROBES``): it counts,
 but what is usual must not be what was watched, so its median is in no sum and no histogram."""
 
 
