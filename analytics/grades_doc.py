@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,10 +12,11 @@ from analytics.fetches import ALIKE
 from analytics.grade import FAILED, STALE, UNREACHABLE
 from analytics.kinds.table import kind_of
 from analytics.letters import APART
+from analytics.limit_words import LIMITS
 from analytics.passive import HOURS, MOST_GROUPS
 from analytics.predict import LOSS_MATTERS, MODEL_ERROR_LOSSY_PERCENT, MODEL_ERROR_PERCENT
-from analytics.rules.load import Judged, Profile, Rules, limits_of, load_rules
-from analytics.words import percent, rate, span
+from analytics.rules.load import Exchange, Judged, Profile, Rules, limits_of, load_rules
+from analytics.words import percent, span
 
 TARGET: Final = Path("docs/grades.md")
 
@@ -23,7 +24,8 @@ TARGET: Final = Path("docs/grades.md")
 def grades_text(rules: Rules) -> str:
     """The document."""
     profiles = [_profile(name, profile) for name, profile in rules.profiles.items()]
-    return "\n".join([_introduction(rules), *profiles, _fusion(rules), _applications(rules), _STUDY, _LEGS])
+    parts = [_introduction(rules), *profiles, _fusion(rules), _applications(rules), _STUDY, _protocols(rules)]
+    return "\n".join([*parts, _LEGS])
 
 
 def _introduction(rules: Rules) -> str:
@@ -73,7 +75,7 @@ def _limits(rule: Judged) -> str:
 
 
 def _limits_row(key: str, limits: Sequence[int]) -> str:
-    name, written = _LIMIT[key]
+    name, written = LIMITS[key]
     sign, beyond = ("<=", "more") if key.startswith("most_") else (">=", "less")
     return f"| {name} | {' | '.join(f'{sign} {written(limit)}' for limit in limits)} | {beyond} |\n"
 
@@ -148,30 +150,23 @@ letter is by the probes alone.
 """
 
 
-_LIMIT: Final[dict[str, tuple[str, Callable[[int], str]]]] = {
-    "most_ms": ("time to open", lambda ms: span(1_000 * ms)),
-    "most_us": ("answer, 95th percentile", span),
-    "most_rtt_p95_us": ("round trip, 95th percentile", span),
-    "most_loss_bp": ("loss, the worse direction", lambda bp: percent(bp / 10_000)),
-    "most_rtt_p50_us": ("round trip, median", span),
-    "most_retransmit_bp": ("segments sent again", lambda bp: percent(bp / 10_000)),
-    "least_r": ("R", str),
-    "least_kbps": ("rate, the lesser direction", rate),
-    "least_score": ("QoO", str),
-}
-"""Key of a threshold -> its name, and how it is written."""
-
 _STUDY: Final = f"""\
 ## How the time to open is predicted
 
-Each image costs a round trip to ask for it, the server's own time, and its transfer: slow start (Kurose and
-Ross), then no faster than the capacity, nor than the window that a loss allows (RFC 9438, section 5), which
-begins to bind after 1/p segments (Cardwell, Savage, Anderson 2000).
+Each answer (an image, or all images of a series) costs a round trip to ask for it, the server's own time, and
+its transfer: slow start (Kurose and Ross), then no faster than the capacity, nor than the window that a loss
+allows. Slow start ends at the first loss, after 1/p segments (Cardwell, Savage, Anderson 2000); from there
+the window of each connection falls towards that of RFC 9438, section 5. `analytics/predict.py` has the
+formulas, `scripts/bench pacs` compares them with a real Orthanc.
 
-- **What the network allows**, not what a given PACS makes of it. One that waits inside an image is slower:
-  Debian's Orthanc, asked by getscu, stops twice an image for a delayed acknowledgement (Nagle), so an image
-  costs 3 round trips and 70 ms more. Over 260 ms, 100 images took 87 s where the network alone allows 46 s.
-  What it takes between images is learnt (above); what it takes inside one is not.
+- **The protocol** decides how many round trips an image costs: see the table below. Each profile names its
+  own (`protocol = "..."`); a rules file of your own may add others under `[protocols.NAME]`.
+- **Nagle.** Debian's Orthanc and getscu hold short segments back: an image costs 3 round trips and 40 ms
+  instead of 1. `TCP_NODELAY=1` in the environment of both ends it. A profile for such a PACS says
+  `c_get_nagle`.
+- **The server's own time** between images is learnt per PACS from its own sessions (above); what it takes
+  inside one is not.
+- **The first image** is said beside the time; it never raises a letter.
 - **Loss.** No loss in 300 probes counts as none; that excludes a loss above 0.9 %, not one of 0.2 %, which
   on a long path would matter to a sender with CUBIC. A loss that was seen counts with its interval.
 - **The sender's TCP** is not known. The expected time is that under CUBIC, the default of Linux, Windows
@@ -184,12 +179,39 @@ begins to bind after 1/p segments (Cardwell, Savage, Anderson 2000).
   or F can be given: where the round trips alone take that long.
 """
 
+
+def _protocols(rules: Rules) -> str:
+    rows = "".join(_protocol_row(name, one) for name, one in rules.protocols.items())
+    return f"""\
+### Protocols
+
+| protocol | | setup, round trips | answers | connections | short segments |
+|---|---|---|---|---|---|
+{rows}"""
+
+
+def _protocol_row(name: str, one: Exchange) -> str:
+    answers = "one for all images" if one.one_answer else "one an image"
+    short = f"held back; {one.setup_stalls} in the setup" if one.nagle else "sent at once"
+    return f"| `{name}` | {one.said} | {one.setup_round_trips} | {answers} | {one.connections} | {short} |\n"
+
+
 _LEGS: Final = """\
 ## What is blamed
 
 A leg is named as the place where time is added only if it makes up at least half of the least round trip,
 it and the legs next to it were measured, and latency is what the outcome waits for (not capacity, not
 loss). Otherwise the verdict says what it does know, and no more.
+
+`pathgrade explain SRC DST` tells every step to a letter: the test, each input with its samples and interval,
+the thresholds, the outcome at best and at worst, what is usual, and why a leg is named or none.
+
+## Shared causes
+
+One finding explains many bad paths by what they share: an agent's host, a site's uplink, the relay, the way
+between two sites, or a region. A site says its region before the last dot of its name: `east.clinic-3` is in
+`east`, `hospital` in none. Confidence is the odds against the other parts that would explain most of the
+same paths; where one agent is all of its site, only hops can tell its host from the uplink.
 """
 
 
