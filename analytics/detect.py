@@ -49,6 +49,8 @@ class History:
     usual: Baseline | None  # None: too little is known
     change: Change | None  # that is on now
     past: Sequence[Change]  # that are over; ``now_us`` is the slowest test's
+    cusum: float = 0.0  # where the sum stands; a change needs ``THRESHOLD``
+    slower_in_a_row: int = 0  # tests that are materially slower, up to the last one
 
 
 def material_us(usual_us: int) -> int:
@@ -69,7 +71,7 @@ def history(
     path = _Path(usual, per_test)
     for sample in samples:
         path.take(sample)
-    return History(path.usual, path.change, path.past)
+    return History(path.usual, path.change, path.past, path.cusum, path.slower_in_a_row)
 
 
 class _Path:
@@ -87,6 +89,14 @@ class _Path:
         self._latest_us: int | None = None
         self._slower: list[Sample] = []  # one after the other, up to now
         self._slower_tests = self._not_slower_tests = 0.0
+
+    @property
+    def cusum(self) -> float:
+        return self._sum
+
+    @property
+    def slower_in_a_row(self) -> int:
+        return 0 if self._not_slower_tests else len(self._slower)
 
     def take(self, sample: Sample) -> None:
         if self.change is None and sample.at_us // HOUR_US != self._told_hour:

@@ -206,13 +206,16 @@ def with_latest_tests(latest: Sequence[Reading], watched: Mapping[Way, Watched])
 
 
 def with_watch(row: PathRow, watched: Mapping[Way, Watched]) -> PathRow:
-    """Put what was watched into a path's row: the letter that holds, and what began when."""
+    """Put what was watched into a path's row: the letter that holds, and what began when.
+
+    Where applications' own sessions count, the letter is theirs and of now: none is held there.
+    """
     known = watched.get((row.src, row.dst))
     if known is None:
         return row
     row = msgspec.structs.replace(row, watched=True, lossy_since_us=known.loss.since_us)
     held = known.held.get(row.grade.profile)
-    if held is None:
+    if held is None or row.fused is not None:
         return row
     shown = _as_held(row.grade, held, known)
     return msgspec.structs.replace(row, grade=shown, letter_since_us=held.since_us)

@@ -94,7 +94,9 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
     async with AsyncExitStack() as opened:
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
         signer = Signer.open(settings.data)
-        store = opened.enter_context(contextlib.closing(Store.open(settings.data)))
+        store = opened.enter_context(
+            contextlib.closing(Store.open(settings.data, limits=settings.limits(), keep=settings.keep()))
+        )
         sockets = _listening(settings, opened)
         responders = await stun_responders(settings.stun, Counters())
         opened.callback(_close_all, responders)
@@ -125,13 +127,14 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
 
         cycles.planner.history = remembered(store.readings_latest(DEFAULT_TENANT))
-        desk = Desk(state, hub, cycles, audit)
-        apps = (agent_app(*doors), report_app(core, version=release, mesh=desk))
+        desk = Desk(state, hub, cycles, audit, rules)
+        apps = (agent_app(*doors), report_app(core, version=release, mesh=desk, services=desk))
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
                 tasks.create_task(audit.run()),
                 tasks.create_task(_seal(store, cycles, settings.seal_s)),
+                tasks.create_task(_keep_up(store, settings.seal_s)),
             ]
             served = {
                 (listener := http_listener(app)): tasks.create_task(listener.serve([sock]))
@@ -195,6 +198,13 @@ def _seal_once(store: Store) -> None:
     except AnalyticsError as error:
         # Nothing is lost: the rows stay in the spool, and the next seal takes them.
         log.error("not sealed why=%r try=%r", str(error), error.remedy)
+
+
+async def _keep_up(store: Store, period_s: float) -> None:
+    """Roll up, compact, let go of what is old; beside the sealing, as it may take minutes."""
+    while True:
+        await asyncio.sleep(period_s)
+        await asyncio.to_thread(store.upkeep)
 
 
 async def _stop(mesh: asyncio.Task[None], served: dict[Listener, asyncio.Task[None]], keepers: Tasks) -> None:

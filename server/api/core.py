@@ -7,10 +7,13 @@ that heavy work never sits on the event loop.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
 
+from analytics.explain import Explanation
+from analytics.exports import Batches
 from analytics.measurement import Flow
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report
@@ -51,6 +54,16 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ExportRange:
+    """What of the facts or of the report an export has."""
+
+    since_us: int | None = None  # None: of paths, the latest of each; else a day before ``until_us``
+    until_us: int | None = None  # None: now
+    agents: frozenset[str] | None = None  # with one of these at an end; None = all
+    profile_named: bool = False  # grades: only of the profile
+
+
 class ReportCore(Protocol):
     """The server as its readers see it."""
 
@@ -69,6 +82,9 @@ class ReportCore(Protocol):
     def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
         """Tell all of one path; None where the pair has no reading of ``src`` yet."""
 
+    def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
+        """Derive the letter of a path, now or as it was at ``at_us``; None where there is no reading."""
+
     def flows(
         self,
         *,
@@ -84,6 +100,9 @@ class ReportCore(Protocol):
         self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
     ) -> Applications:
         """Grade what the applications' sessions of the last day saw, worst first; ``but`` is left out."""
+
+    def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
+        """Give the rows of an export: one of ``analytics.exports.TABLES``."""
 
     def audit(self, limit: int = 200) -> list[AuditRow]:
         """List the audit rows, newest first."""

@@ -15,13 +15,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analytics.explain import Explanation
 from analytics.measurement import Flow, Rung
 from analytics.passive import Application, Applications
-from analytics.report import PathDetail, PathRow, Report, Verdict
+from analytics.report import PathDetail, PathRow, Report, Service, Verdict
 from analytics.usage import By
 from server.api.core import Status
 from server.api.mesh import Mark, MeshResult, MeshRun
-from server.pages import text
+from server.pages import explained, text
+from server.pages.fusion_words import told_by
 from server.pages.tables import LETTER_STYLE, Column, cell, draw, plain, plain_value
 from server.pages.views import HopGroup, HopLine, PathLine, Side, path_view, report_view
 
@@ -74,6 +76,25 @@ def hops(detail: PathDetail, profile: str) -> RenderableType:
         _hoptable(side) if side.hops else Text("No hop answered.", "dim"),
         *_path_foot(side, view.flows),
     )
+
+
+def explanation(told: Explanation) -> RenderableType:
+    """Show why a path has its letter, step by step."""
+    told = plain(told)
+    letter = Text(told.grade.letter.value, LETTER_STYLE[told.grade.letter])
+    head = Text.assemble((f"{told.src} → {told.dst}", "bold"), "   ", letter, f" for {told.profile}")
+    head.append(f"   {text.clock(told.at_us)}, {explained.version(told)}", "dim")
+    return Group(head, *map(_section, explained.sections(told)))
+
+
+def _section(section: explained.Section) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    for what, known in section.lines:
+        grid.add_row(Text(f"  {what}", "dim"), Text(known))
+    rule = Text(f"   rule {section.rule}", "dim") if section.rule else Text("")
+    return Group("", Text.assemble((section.title, "bold"), rule), grid)
 
 
 def flows(found: Sequence[Flow], width: int) -> RenderableType:
@@ -131,6 +152,21 @@ def marks(found: Sequence[Mark]) -> RenderableType:
     return Group(*(Text(f"{one.agent} → {one.peer or 'everyone'}, both ways") for one in map(plain, found)))
 
 
+def services(found: Sequence[Service], width: int) -> RenderableType:
+    """List what is offered and tagged."""
+    if not found:
+        return Text("No service is known: agents offer them, and pathgrade services tag names others.", "dim")
+    return draw(SERVICE_COLUMNS, [plain(service) for service in found], width)
+
+
+SERVICE_COLUMNS: Final[tuple[Column[Service], ...]] = (
+    Column("service", lambda service: service.name, side="left"),
+    Column("agent", lambda service: service.agent, side="left"),
+    Column("port", lambda service: str(service.port)),
+    Column("profile", lambda service: service.profile, side="left"),
+)
+
+
 def _failed_then_slowest(result: MeshResult) -> tuple[bool, int, str, str]:
     return (result.rung is not Rung.NONE, -(result.rtt_p50_us or 0), result.src, result.dst)
 
@@ -177,6 +213,7 @@ PATH_COLUMNS: Final[tuple[Column[PathLine], ...]] = (
         lambda line: text.capacity(line.row.capacity_kbps, line.row.capacity_trust),
         from_width=96,
     ),
+    Column("told by", lambda line: told_by(line.row), from_width=170, side="left"),
     Column("most of the time", _largest_leg, from_width=118, side="left"),
     Column("age", lambda line: text.age_of(line.row), from_width=104),
 )
@@ -308,6 +345,8 @@ def _path_foot(side: Side, seen: Sequence[Flow]) -> Iterator[RenderableType]:
         yield Text(f"Not seen from {row.src}, told by {row.dst}: {side.elsewhere}.")
     if side.way:
         yield Text(" ".join(side.way))
+    if side.sessions:
+        yield Text(" ".join(side.sessions))
     for flow in seen[:FLOWS_BESIDE_HOPS]:
         yield Text(
             f"The application's own socket on {flow.agent}: {_owner(flow)} srtt {text.ms(flow.srtt_us)},"
@@ -315,4 +354,5 @@ def _path_foot(side: Side, seen: Sequence[Flow]) -> Iterator[RenderableType]:
         )
     grade = row.grade
     yield Text(f"Why {grade.letter.value}: {grade.reason}. Rule {grade.rule}, rules {grade.rules_version}.")
+    yield Text(f"Every step: pathgrade explain {row.src} {row.dst}", "dim")
     yield Text(f"The other way: pathgrade hops {row.dst} {row.src}", "dim")

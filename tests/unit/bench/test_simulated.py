@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from benches import alarms, detect, legs, watch_sim
+from benches import alarms, detect, legs, tomography, watch_sim
 
 from analytics.baseline import Baseline
 
@@ -54,3 +54,14 @@ def test_the_textbooks_charts_call_a_step_and_not_a_calm_path() -> None:
     for chart in alarms.CHARTS.values():
         assert alarms.calls(chart(usual), [40_000] * 100) == 0
         assert alarms.calls(chart(usual), [70_000] * 10) > 0
+
+
+def test_the_shared_cause_is_named_and_a_naive_rule_names_too_many() -> None:
+    found = tomography.named(tomography.ours, trials=7, seed=5)
+    assert found["precision"] == found["recall"] == 1.0
+    naive = tomography.named(tomography.naive, trials=7, seed=5)
+    assert float(str(naive["precision"])) < 0.5
+    took_s, bad, right = tomography.seconds(tomography.ours, tomography.Kind.REGION, 60)
+    assert right
+    assert bad > 400
+    assert took_s < 30
