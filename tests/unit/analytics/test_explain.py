@@ -151,7 +151,7 @@ def test_what_sessions_said_is_a_step_of_its_own() -> None:
     told = explained(*both(rtt_us=49_000))
     number = Number(name="round trip", value=51_000, unit="us", origin=Origin.PASSIVE, n=40)
     fused = Fused(services=["PACS"], active=told.grade, numbers=[number], until_us=AT_US, rule="fusion.v1")
-    said = [section for section in sections(msgspec.structs.replace(told, fused=fused, letter_since_us=1))]
+    said = sections(msgspec.structs.replace(told, fused=fused, letter_since_us=1))
     (sessions,) = (one for one in said if one.title == "What the sessions said")
     assert sessions.rule == "fusion.v1"
     assert "round trip 51 ms (by sessions, n 40)" in sessions.lines[0][1]
