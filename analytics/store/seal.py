@@ -181,6 +181,16 @@ def read_through(path: Path) -> pa.Table:
         raise _read_fault(error, path) from error
 
 
+def check_through(path: Path) -> None:
+    """Read every page of a file, a row group at a time, and keep none. Raises as ``read_through``."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                file.read_row_group(group)
+    except (OSError, pa.ArrowException) as error:
+        raise _read_fault(error, path) from error
+
+
 def _read_fault(error: Exception, path: Path, what: str = "") -> Exception:
     """Tell damage from a want of this moment: pyarrow passes an errno on, but gives damage none."""
     if isinstance(error, MemoryError):
