@@ -11,6 +11,7 @@ import msgspec
 from analytics.errors import StoreError
 from analytics.measurement import Flow, Hop, Reading
 from analytics.store import query, seal
+from analytics.store.facts import Facts
 from analytics.store.query import Engine, UnreadableFactsError
 from analytics.store.shelf import Shelf
 from analytics.usage import By, Usage
@@ -27,8 +28,9 @@ Row = TypeVar("Row", bound=msgspec.Struct)
 class Answers:
     """The reading side of the store. Methods may be called from any thread."""
 
-    def __init__(self, shelf: Shelf, engine: Engine, clock_us: Callable[[], int]) -> None:
+    def __init__(self, shelf: Shelf, facts: Facts, engine: Engine, clock_us: Callable[[], int]) -> None:
         self._shelf = shelf
+        self._facts = facts
         self._engine = engine
         self._clock_us = clock_us
 
@@ -105,7 +107,8 @@ class Answers:
 
     def counts(self) -> dict[str, int]:
         """Rows kept, by table, of all tenants."""
-        return self._shelf.counts()
+        sealed = self._facts.counts()
+        return {table: rows + sealed.get(table, 0) for table, rows in self._shelf.counts().items()}
 
     def _ask(
         self, row: type[Row], question: str, given: dict[str, Any], days: tuple[str, str], *, table: str
@@ -117,8 +120,8 @@ class Answers:
         if rows is None:
             try:
                 rows = self._answer(table, question, given, days)
-            except UnreadableFactsError:
-                self._shelf.set_damaged_aside(table)
+            except UnreadableFactsError as error:
+                self._facts.unreadable(table, error)
                 rows = self._answer_at_last(table, question, given, days)
         return msgspec.convert(rows, list[row])  # type: ignore[valid-type]  # a type made at run time
 
@@ -126,8 +129,8 @@ class Answers:
         self, table: str, question: str, given: dict[str, Any], days: tuple[str, str]
     ) -> list[dict[str, Any]]:
         held = self._shelf.held(table)
-        chosen = [file.path for file in held.files if days[0] <= file.day <= days[1]]
-        return self._engine.ask(table, question, files=chosen, fresh=held.fresh, given=given)
+        sealed = self._facts.source(table, days, held)
+        return self._engine.ask(table, question, sealed=sealed, fresh=held.fresh, given=given)
 
     def _answer_at_last(
         self, table: str, question: str, given: dict[str, Any], days: tuple[str, str]

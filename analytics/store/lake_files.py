@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
 import pyarrow.fs
 
@@ -17,11 +17,21 @@ from analytics.errors import LakeError
 from analytics.store.files import disk_errors, make_folder, replace_durably
 from analytics.store.lake_place import S3, Bucket, LakePlace
 
+MARK: Final = "pathgrade.lake"
+"""In the root of a shared folder: without it, this is only the place where the folder is to be mounted."""
+
 Write = Callable[[BinaryIO], None]
+
+
+def _no_bytes(file: BinaryIO) -> None:
+    """Write nothing."""
 
 
 class DataFiles(Protocol):
     """Somewhere to write whole files to."""
+
+    def make_root(self) -> None:
+        """Make a new lake's root."""
 
     def write(self, name: str, write: Write) -> str:
         """Write a file below the root, durably, over one of that name; returns its address."""
@@ -33,10 +43,18 @@ class SharedFolder:
     def __init__(self, root: str) -> None:
         self._root = Path(root)
 
+    def make_root(self) -> None:
+        """As ``DataFiles``, with a mark in it: a folder without one is a mount that is away."""
+        with disk_errors("making the lake's folder", self._root):
+            make_folder(self._root)
+            replace_durably(self._root / MARK, _no_bytes)
+
     def write(self, name: str, write: Write) -> str:
-        """As ``DataFiles``. Raises ``StoreFullError`` or ``StoreError``."""
+        """As ``DataFiles``. Raises ``LakeError``, ``StoreFullError`` or ``StoreError``."""
         path = self._root / name
         with disk_errors("sealing to", path):
+            if not (self._root / MARK).exists():
+                raise LakeError(f"sealing to {path}: no {MARK} in {self._root}", remedy="is it mounted?")
             make_folder(path.parent)
             replace_durably(path, write)
         return str(path)
@@ -60,6 +78,9 @@ class S3Bucket:
             **given,
         )
 
+    def make_root(self) -> None:
+        """As ``DataFiles``: the bucket must be there, a prefix needs no making."""
+
     def write(self, name: str, write: Write) -> str:
         """As ``DataFiles``. Raises ``LakeError``."""
         address = self._root + name
@@ -69,7 +90,7 @@ class S3Bucket:
         except OSError as error:
             raise LakeError(
                 f"sealing to {address}: {error}",
-                remedy="check the bucket, its key and AWS_ENDPOINT_URL; what was acknowledged stays in the spool",
+                remedy="check the bucket, its key and AWS_ENDPOINT_URL; the spool keeps what was acknowledged",
             ) from error
         return address
 

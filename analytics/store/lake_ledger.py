@@ -1,15 +1,16 @@
 """What a server remembers of the lake it writes to, in its own data folder: ``lake.json``.
 
-Who it is there, the last segment that it sealed, and which batches it has sealed: so it can start, and know a
-batch that comes twice, while the catalog is away. It is written after each commit to the lake and before the
-segment is removed. A crash in between leaves the segment, which names its batches itself.
+Who it is there, the token of the last segment that it sealed, and which batches it has sealed: so it can start
+while the catalog is away, and know a batch that comes twice. It is written after each commit to the lake and
+before the segment is removed; a crash in between leaves the segment, which names its batches itself.
 """
 
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, BinaryIO, Final
 
 import msgspec
 
@@ -36,7 +37,7 @@ class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     version: Annotated[int, msgspec.Meta(ge=1, le=1)]
     writer: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
-    segment: Annotated[int, msgspec.Meta(ge=0)]
+    token: Annotated[str, msgspec.Meta(max_length=64)]
     lives: list[_Life]
 
 
@@ -47,8 +48,8 @@ class Ledger:
         self._path = path
         self.writer: Final = kept.writer
         """Names this data folder in the lake, for ever."""
-        self.segment = kept.segment
-        """The last one sealed."""
+        self.token = kept.token
+        """Of the last segment sealed; "" = none yet."""
         self._known = KnownBatches((life.source, life.ranges) for life in kept.lives)
         self._sealed_us: dict[Source, int] = {life.source: life.sealed_us for life in kept.lives}
 
@@ -57,7 +58,7 @@ class Ledger:
         """Read a data folder's file, made where there is none. Raises ``OSError`` or ``LakeSetupError``."""
         path = folder / NAME
         if not path.exists():
-            ledger = cls(path, _Kept(1, secrets.token_hex(8), 0, []))
+            ledger = cls(path, _Kept(1, secrets.token_hex(8), "", []))
             ledger._write()
             return ledger
         try:
@@ -72,9 +73,9 @@ class Ledger:
         """Copy what was sealed: the caller may add to it."""
         return KnownBatches(self._known)
 
-    def enter(self, segment: int, batches: KnownBatches, now_us: int) -> None:
+    def enter(self, token: str, batches: KnownBatches, now_us: int) -> None:
         """Take up a sealed segment, durably. Raises ``OSError``."""
-        self.segment = segment
+        self.token = token
         self._known.update(batches)
         self._sealed_us |= {source: now_us for source, _ in batches}
         self._forget(now_us - KNOWN_DAYS * _DAY_US)
@@ -86,5 +87,9 @@ class Ledger:
 
     def _write(self) -> None:
         lives = [_Life(source, ranges, self._sealed_us[source]) for source, ranges in self._known]
-        content = msgspec.json.encode(_Kept(1, self.writer, self.segment, lives))
-        replace_durably(self._path, lambda file: file.write(content) and None)
+        content = msgspec.json.encode(_Kept(1, self.writer, self.token, lives))
+        replace_durably(self._path, partial(_write_all, content))
+
+
+def _write_all(content: bytes, file: BinaryIO) -> None:
+    file.write(content)

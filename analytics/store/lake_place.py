@@ -1,7 +1,7 @@
 """Where a lake is: two settings, checked before anything is opened. Pure.
 
-The catalog is a PostgreSQL database, named as libpq names it; the data is a folder that every server mounts, or
-a prefix of an S3 bucket. No secret is part of either: both would end up in logs and process lists.
+The catalog is a PostgreSQL database, named as libpq names it; the data is a folder that every server mounts,
+or a prefix of an S3 bucket. No secret is part of either: both would end up in logs and process lists.
 """
 
 from __future__ import annotations

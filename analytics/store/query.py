@@ -6,6 +6,7 @@ There is no database file: DuckDB would lock it against every other reader, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -112,8 +113,24 @@ def usage_question(by: By) -> str:
     """  # noqa: S608  # see above
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Sealed rows of a table as a question reads them: a relation in SQL, and values of its parameters."""
+
+    relation: str
+    given: dict[str, Any]
+
+
+def files_source(files: Sequence[Path]) -> Source | None:
+    """Read Parquet files, which may lack columns that came later; None where there are none."""
+    if not files:
+        return None
+    relation = "SELECT * FROM read_parquet($files, union_by_name = true, hive_partitioning = false)"
+    return Source(relation, {"files": [str(file) for file in files]})
+
+
 class UnreadableFactsError(Exception):
-    """DuckDB could not read one of the files. Never leaves the store."""
+    """DuckDB could not read sealed rows. Never leaves the store."""
 
 
 class Engine:
@@ -122,35 +139,38 @@ class Engine:
     def __init__(self) -> None:
         self._database = duckdb.connect(":memory:", config=_CONFIG)
 
+    @property
+    def database(self) -> duckdb.DuckDBPyConnection:
+        """For who attaches more to it."""
+        return self._database
+
     def close(self) -> None:
         """End DuckDB."""
         self._database.close()
 
     def ask(
-        self, table: str, question: str, *, files: Sequence[Path], fresh: pa.Table, given: dict[str, Any]
+        self, table: str, question: str, *, sealed: Source | None, fresh: pa.Table, given: dict[str, Any]
     ) -> list[dict[str, Any]]:
-        """Answer a question over ``facts``: the table's files and fresh rows together, as rows.
+        """Answer a question over ``facts``: the table's sealed and fresh rows together, as rows.
 
-        Raises ``UnreadableFactsError`` where a file fails.
+        Raises ``UnreadableFactsError`` where sealed rows cannot be read.
         """
-        parameters = {**given, "files": [str(file) for file in files]} if files else given
+        parameters = {**given, **sealed.given} if sealed else given
+        relation = _facts(table, sealed.relation if sealed else None)
         with self._database.cursor() as cursor:
             cursor.register("fresh", fresh)
             try:
-                answer = cursor.execute(
-                    f"WITH facts AS NOT MATERIALIZED ({_facts(table, bool(files))}) {question}", parameters
-                )
+                answer = cursor.execute(f"WITH facts AS NOT MATERIALIZED ({relation}) {question}", parameters)
                 return answer.to_arrow_table().to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
             except (duckdb.Error, pa.ArrowException) as error:
                 raise UnreadableFactsError(str(error)) from error
 
 
-def _facts(table: str, with_files: bool) -> str:
+def _facts(table: str, sealed: str | None) -> str:
     """Join both halves by name: a file written before a column was added has its default there."""
     fresh = f"SELECT {_STORED[table]} FROM fresh"  # noqa: S608  # see above
-    if not with_files:
+    if sealed is None:
         return fresh
-    sealed = "SELECT * FROM read_parquet($files, union_by_name = true, hive_partitioning = false)"
     both = f"{fresh} UNION ALL BY NAME {sealed}"
     return f"SELECT {_CURRENT[table]} FROM ({both})"  # noqa: S608  # see above
 

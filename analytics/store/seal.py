@@ -113,12 +113,12 @@ def _write_file(
     told |= {"batches": list(batches), "replaces": list(replaces)}
     content = pa.concat_tables(parts).sort_by(SORT_ORDER[file.table])
     described = content.replace_schema_metadata(file_metadata(told))
-    replace_durably(file.path, partial(_write, described, file.table))
+    replace_durably(file.path, partial(write_parquet, described, file.table))
     return replace(file, rows=content.num_rows)
 
 
-def _write(content: pa.Table, table: str, file: BinaryIO) -> None:
-    """Text by dictionary, integers by difference: sorted rows repeat and grow slowly."""
+def write_parquet(content: pa.Table, table: str, file: BinaryIO) -> None:
+    """Write rows: text by dictionary, integers by difference, as sorted rows repeat and grow slowly."""
     pq.write_table(
         content,
         file,

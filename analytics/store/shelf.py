@@ -27,6 +27,7 @@ class Held:
 
     files: tuple[Sealed, ...]
     fresh: pa.Table  # rows not sealed yet
+    lake_version: int | None = None  # snapshot of the lake without those; None = no lake, or not seen yet
 
 
 class Shelf:
@@ -38,13 +39,15 @@ class Shelf:
         self.unsealed = left.unsealed
         self.sealed = left.sealed
         self.set_aside = left.files_set_aside
+        self.lake_version: int | None = None
 
     def held(self, table: str) -> Held:
         """Take a table's files and rows, each row once."""
         with self.lock:
             files = tuple(file for file in self.sealed.values() if file.table == table)
             parts = [part for unsealed in self.unsealed.values() for part in unsealed.parts(table)]
-        return Held(files, pa.concat_tables(parts) if parts else SCHEMAS[table].empty_table())
+            version = self.lake_version
+        return Held(files, pa.concat_tables(parts) if parts else SCHEMAS[table].empty_table(), version)
 
     def files(self) -> list[Sealed]:
         """List all sealed files."""

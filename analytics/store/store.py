@@ -30,19 +30,18 @@ from analytics.store import seal, spool
 from analytics.store.answers import Answers
 from analytics.store.columns import tables_of
 from analytics.store.commit import GroupCommit
+from analytics.store.facts import EMBEDDED, Storage
 from analytics.store.files import (
     FolderLock,
     disk_error,
     disk_errors,
     make_folder,
-    remove_durably,
     set_aside,
     sync_folder,
 )
 from analytics.store.known import BatchKey
 from analytics.store.query import Engine
 from analytics.store.recover import Left, recover
-from analytics.store.seal import UnreadableError
 from analytics.store.shelf import Shelf
 from analytics.store.unsealed import Unsealed
 
@@ -81,8 +80,12 @@ class _Pending:
 class Store(Answers):
     """Facts of all tenants. Made by ``open``."""
 
-    def __init__(self, folder: Path, lock: FolderLock, left: Left, clock_us: Callable[[], int]) -> None:
-        super().__init__(Shelf(left), Engine(), clock_us)
+    def __init__(
+        self, folder: Path, lock: FolderLock, left: Left, storage: Storage, clock_us: Callable[[], int]
+    ) -> None:
+        shelf, engine = Shelf(left), Engine()
+        facts = storage.facts(folder, shelf, engine, number=self._number, clock_us=clock_us)
+        super().__init__(shelf, facts, engine, clock_us)
         self._spool = folder / "spool"
         self._parquet = folder / "parquet"
         self._folder_lock = lock
@@ -96,10 +99,13 @@ class Store(Answers):
         self._writer: GroupCommit[_Pending] = GroupCommit(self._commit)
 
     @classmethod
-    def open(cls, folder: Path, *, clock_us: Callable[[], int] | None = None) -> Store:
+    def open(
+        cls, folder: Path, *, clock_us: Callable[[], int] | None = None, storage: Storage = EMBEDDED
+    ) -> Store:
         """Open a data folder, made if it is not there, and take up what an earlier process left.
 
-        Raises ``StoreLockedError``, or ``StoreError`` where the folder cannot be used.
+        ``storage`` is where sealed rows go. Raises ``StoreLockedError``, or ``StoreError`` where the folder
+        or the storage cannot be used.
         """
         with disk_errors("opening the data folder", folder):
             make_folder(folder / "spool")
@@ -107,8 +113,10 @@ class Store(Answers):
             lock = FolderLock(folder / "store.lock")
         try:
             with disk_errors("reading the data folder", folder):
-                left = recover(folder / "spool", folder / "parquet")
-            return cls(folder, lock, left, clock_us or (lambda: time.time_ns() // 1_000))
+                left = recover(folder / "spool", folder / "parquet", storage.known(folder))
+            store = cls(folder, lock, left, storage, clock_us or (lambda: time.time_ns() // 1_000))
+            storage.started(store.seal)
+            return store
         except BaseException:
             lock.release()
             raise
@@ -153,7 +161,7 @@ class Store(Answers):
             with disk_errors("sealing to", self._parquet):
                 for number, unsealed in waiting:
                     self._seal_one(number, unsealed)
-                self._merge_small_files()
+                self._facts.tidy()
 
     def _submit(self, key: BatchKey, batch: Batch, body: bytes, received_us: int) -> Future[None]:
         """Queue a new batch for the writer; ``_lock`` is held."""
@@ -226,9 +234,9 @@ class Store(Answers):
 
     def _seal_one(self, number: int, unsealed: Unsealed) -> None:
         """Write a segment's files; swap them for its rows in memory; only then remove the segment."""
-        sealed = seal.seal_segment(self._parquet, number, unsealed.tables, unsealed.batches)
+        show = self._facts.seal(number, unsealed.tables, unsealed.batches)
         with self._lock:
-            self._shelf.sealed.update({file.path: file for file in sealed})
+            show()
             del self._shelf.unsealed[number]
         path = spool.segment_path(self._spool, number)
         if unsealed.damaged:
@@ -236,18 +244,6 @@ class Store(Answers):
             return
         path.unlink(missing_ok=True)
         sync_folder(self._spool)
-
-    def _merge_small_files(self) -> None:
-        """Keep the number of files of a day small: every question opens each of them."""
-        for small in seal.to_merge(self._shelf.files()):
-            try:
-                merged = seal.merge(self._parquet, self._number(), small)
-            except UnreadableError as error:
-                log.warning("not merged: %s", error)
-                self._shelf.set_damaged_aside(small[0].table)
-                continue
-            self._shelf.swap(small, [merged])
-            remove_durably(file.path for file in small)
 
     def health(self) -> StoreHealth:
         """What happened since the store was opened."""
