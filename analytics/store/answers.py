@@ -107,8 +107,8 @@ class Answers:
 
     def counts(self) -> dict[str, int]:
         """Rows kept, by table, of all tenants."""
-        sealed = self._facts.counts()
-        return {table: rows + sealed.get(table, 0) for table, rows in self._shelf.counts().items()}
+        shared = self._facts.counts()
+        return {table: rows + shared.get(table, 0) for table, rows in self._shelf.counts().items()}
 
     def _ask(
         self, row: type[Row], question: str, given: dict[str, Any], days: tuple[str, str], *, table: str
@@ -129,8 +129,9 @@ class Answers:
         self, table: str, question: str, given: dict[str, Any], days: tuple[str, str]
     ) -> list[dict[str, Any]]:
         held = self._shelf.held(table)
-        sealed = self._facts.source(table, days, held)
-        return self._engine.ask(table, question, sealed=sealed, fresh=held.fresh, given=given)
+        chosen = [file.path for file in held.files if days[0] <= file.day <= days[1]]
+        shared = self._facts.shared(table, days, held)
+        return self._engine.ask(table, question, files=chosen, shared=shared, fresh=held.fresh, given=given)
 
     def _answer_at_last(
         self, table: str, question: str, given: dict[str, Any], days: tuple[str, str]

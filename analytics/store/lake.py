@@ -1,4 +1,4 @@
-"""A lake: sealed rows that several servers share. Its catalog is in PostgreSQL, its Parquet in shared storage.
+"""A lake: sealed rows that several servers share: a catalog in PostgreSQL, Parquet in shared storage.
 
 READ FIRST: ``Lake.seal``. Below the root of the data::
 
@@ -6,9 +6,10 @@ READ FIRST: ``Lake.seal``. Below the root of the data::
     main/<table>/day=<day>/<writer>-<segment>-<digest>.parquet      written by us, durable before it counts
     main/<table>/day=<day>/ducklake-<uuid>.parquet                  what small files were merged into
 
-One transaction of the catalog seals a segment: its files are added, and this server's *token* is replaced by
-that of the segment. The token is the only row of the table ``sealed_<writer>``. Whoever repeats a seal finds its
-token there and adds nothing. Two that race replace the same row: one is refused, looks again, and finds it.
+One transaction of the catalog seals a segment: its files are added, and this server's *token* is replaced
+by that of the segment. The token is the only row of the table ``sealed_<writer>``. Whoever repeats a seal
+finds its token there and adds nothing. Two that race replace the same row: one is refused, looks again, and
+finds it.
 
 Questions read the snapshot of the last commit that the shelf was told of, so no row is seen both in the lake
 and in memory. Rows of other servers are seen after the next seal.
@@ -20,28 +21,32 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from analytics.errors import LakeError, LakeSetupError
+from analytics.measurement import FACTS
 from analytics.store import lake_catalog, seal
-from analytics.store.columns import SORT_ORDER
+from analytics.store.columns import SORT_ORDER, STORED
 from analytics.store.facts import Days
 from analytics.store.known import KnownBatches
 from analytics.store.lake_catalog import Catalog, Cursor
 from analytics.store.lake_engine import first_line
 from analytics.store.lake_files import DataFiles
 from analytics.store.lake_ledger import Ledger
-from analytics.store.lake_tables import DAY, lake_source
-from analytics.store.query import Source, files_source
+from analytics.store.lake_tables import DAY, shared_rows
+from analytics.store.ordered import encodings
+from analytics.store.query import Shared
 from analytics.store.seal import DayTables
 from analytics.store.shelf import Held, Shelf
+from analytics.store.tidy import Keep
 
 log: Final = logging.getLogger(__name__)
 
-TIDY_EVERY_US: Final = 3_600_000_000
+UPKEEP_EVERY_US: Final = 3_600_000_000
 KEEP: Final = "1 day"
 """Old snapshots, and files that were merged into others: by then readers are done with them, and the disk has
 what DuckDB wrote in their place without waiting for it."""
@@ -63,15 +68,17 @@ class Lake:
         shelf: Shelf,
         ledger: Ledger,
         files: DataFiles,
+        keep: Keep,
         clock_us: Callable[[], int],
     ) -> None:
         self._catalog = catalog
         self._shelf = shelf
         self._ledger = ledger
         self._files = files
+        self._keep = keep
         self._clock_us = clock_us
         self._counts: dict[str, int] = {}
-        self._tidied_us = clock_us()
+        self._kept_up_us = clock_us()
 
     # --- writing: one thread at a time ----------------------------------------------------------------------
 
@@ -96,7 +103,7 @@ class Lake:
             raise LakeSetupError(
                 f"another server seals as {self._ledger.writer}: it was last at {last}, this one at "
                 f"{self._ledger.token or 'none'}",
-                remedy="if this data folder is a copy, remove lake.json from it; it is then a server of its own",
+                remedy="if this data folder is a copy, remove its lake.json; it is then a server of its own",
             )
         return last != token
 
@@ -112,33 +119,34 @@ class Lake:
     def _write(self, token: str, table: str, day: str, parts: list[pa.Table]) -> str:
         content = pa.concat_tables(parts).sort_by(SORT_ORDER[table])
         name = f"main/{table}/{DAY}={day}/{self._ledger.writer}-{token}{seal.SUFFIX}"
-        return self._files.write(name, partial(seal.write_parquet, content, table))
+        return self._files.write(name, partial(_write, content, table))
 
-    def tidy(self) -> None:
-        """As ``Facts``: see what others sealed; now and then merge small files, and let go of old ones."""
+    def look(self) -> None:
+        """As ``Facts``. Raises ``LakeError``."""
         show = self._newest("looking for rows of other servers")
         with self._shelf.lock:
             show()
-        now_us = self._clock_us()
-        if now_us - self._tidied_us >= TIDY_EVERY_US:
-            self._tidied_us = now_us
-            self._merge()
 
-    def _merge(self) -> None:
+    def upkeep(self) -> None:
+        """As ``Facts``, once in a while: let go of old days and files, merge small files."""
+        now_us = self._clock_us()
+        if now_us - self._kept_up_us < UPKEEP_EVERY_US:
+            return
+        self._kept_up_us = now_us
+        first = {table: self._keep.first_day(table, seal.day_of(now_us)) for table in FACTS}
         try:
-            for statement in lake_catalog.tidying(KEEP):
-                self._catalog.transact("tidying", partial(_run, statement), pauses_s=())
+            for statement in (*lake_catalog.expiring(first), *lake_catalog.tidying(KEEP)):
+                self._catalog.transact("upkeep", partial(_run, statement), pauses_s=())
         except LakeError as error:
-            log.info("not tidied; another server may be at it: %s", error)
+            log.info("lake not kept up; another server may be at it: %s", error)
 
     # --- reading: any thread --------------------------------------------------------------------------------
 
-    def source(self, table: str, days: Days, held: Held) -> Source | None:
+    def shared(self, table: str, days: Days, held: Held) -> Shared | None:
         """As ``Facts``. Raises ``LakeError`` where the lake was not reached since the server's start."""
         if held.lake_version is None:
             raise self._catalog.error(f"asking for {table}", "not reached since this server started")
-        old = files_source([file.path for file in held.files if days[0] <= file.day <= days[1]])
-        return lake_source(table, days, held.lake_version, old)
+        return shared_rows(table, days, held.lake_version)
 
     def unreadable(self, table: str, error: Exception) -> None:
         """As ``Facts``. Raises ``LakeError``: shared files are nobody's to set aside."""
@@ -162,3 +170,7 @@ class Lake:
 
 def _run(statement: str, cursor: Cursor) -> None:
     cursor.execute(statement)
+
+
+def _write(content: pa.Table, table: str, file: BinaryIO) -> None:
+    pq.write_table(content, file, **encodings(STORED[table]))

@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Final, TypeVar
@@ -18,7 +18,7 @@ from analytics.measurement import FACTS
 from analytics.store.lake_engine import LAKE, attach, first_line, quoted
 from analytics.store.lake_files import DataFiles
 from analytics.store.lake_place import LakePlace
-from analytics.store.lake_tables import ensure_tables, lacks_tables
+from analytics.store.lake_tables import DAY, ensure_tables, lacks_tables
 
 log: Final = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Catalog:
-    """Attached when it is first needed, and for good: DuckDB connects anew to a PostgreSQL that comes back."""
+    """Attached when first needed, and for good: DuckDB connects anew to a PostgreSQL that comes back."""
 
     def __init__(
         self,
@@ -138,6 +138,14 @@ def add_file(table: str, address: str, cursor: Cursor) -> None:
     names = ", ".join(map(quoted, (LAKE, table, address)))
     options = "hive_partitioning => true, allow_missing => true"
     cursor.execute(f"CALL ducklake_add_data_files({names}, {options})")
+
+
+def expiring(first_days: Mapping[str, str]) -> list[str]:
+    """What lets go of the days before the first one that is kept, a transaction for each table."""
+    return [
+        f"DELETE FROM {LAKE}.{table} WHERE {DAY} < {quoted(day)}"  # noqa: S608  # a name, and a day
+        for table, day in first_days.items()
+    ]
 
 
 def tidying(keep: str) -> list[str]:

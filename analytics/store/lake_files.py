@@ -90,7 +90,7 @@ class S3Bucket:
         except OSError as error:
             raise LakeError(
                 f"sealing to {address}: {error}",
-                remedy="check the bucket, its key and AWS_ENDPOINT_URL; the spool keeps what was acknowledged",
+                remedy="check the bucket, its key and its AWS_ENDPOINT_URL; the spool keeps all until then",
             ) from error
         return address
 

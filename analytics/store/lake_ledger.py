@@ -1,8 +1,8 @@
 """What a server remembers of the lake it writes to, in its own data folder: ``lake.json``.
 
-Who it is there, the token of the last segment that it sealed, and which batches it has sealed: so it can start
-while the catalog is away, and know a batch that comes twice. It is written after each commit to the lake and
-before the segment is removed; a crash in between leaves the segment, which names its batches itself.
+Who it is there, the token of the last segment that it sealed, and which batches it has sealed: so it can
+start while the catalog is away, and know a batch that comes twice. It is written after each commit to the
+lake and before the segment is removed; a crash in between leaves the segment, which names its batches itself.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from analytics.errors import LakeError, LakeSetupError
-from analytics.store.facts import Facts
+from analytics.store.facts import Facts, Opening
 from analytics.store.known import KnownBatches
 from analytics.store.lake import Lake
 from analytics.store.lake_catalog import Catalog
@@ -16,8 +16,6 @@ from analytics.store.lake_engine import give_key, load_extensions
 from analytics.store.lake_files import data_files
 from analytics.store.lake_ledger import Ledger
 from analytics.store.lake_place import Bucket, LakePlace
-from analytics.store.query import Engine
-from analytics.store.shelf import Shelf
 
 log: Final = logging.getLogger(__name__)
 
@@ -33,23 +31,23 @@ class LakeStorage:
         """As ``Storage``: the ledger in the data folder tells. Raises ``OSError`` or ``LakeSetupError``."""
         return Ledger.open(folder).known()
 
-    def facts(
-        self,
-        folder: Path,
-        shelf: Shelf,
-        engine: Engine,
-        *,
-        number: Callable[[], int],
-        clock_us: Callable[[], int],
-    ) -> Facts:
+    def facts(self, opening: Opening) -> Facts:
         """As ``Storage``. Raises ``LakeSetupError``; the catalog may be away."""
-        load_extensions(engine.database, self._place)
+        database = opening.engine.database
+        load_extensions(database, self._place)
         bucket = Bucket.from_environment(self._environment) if self._place.is_s3 else None
         if bucket is not None:
-            give_key(engine.database, self._place, bucket)
-        ledger, files = Ledger.open(folder), data_files(self._place, bucket)
-        catalog = Catalog(self._place, engine.database, files, ledger.writer)
-        return Lake(catalog, shelf=shelf, ledger=ledger, files=files, clock_us=clock_us)
+            give_key(database, self._place, bucket)
+        ledger, files = Ledger.open(opening.folder), data_files(self._place, bucket)
+        catalog = Catalog(self._place, database, files, ledger.writer)
+        return Lake(
+            catalog,
+            shelf=opening.shelf,
+            ledger=ledger,
+            files=files,
+            keep=opening.keep,
+            clock_us=opening.clock_us,
+        )
 
     def started(self, seal: Callable[[], None]) -> None:
         """As ``Storage``: only after a seal is it certain what the lake has of the spool.

@@ -10,7 +10,7 @@ from analytics.errors import LakeSetupError
 from analytics.measurement import SORT_KEYS, Kind
 from analytics.store.columns import STORED
 from analytics.store.lake_engine import LAKE
-from analytics.store.query import Source
+from analytics.store.query import Shared
 
 DAY: Final = "day"
 """Partition of every table, YYYY-MM-DD of receipt: in the files' paths, not in the files."""
@@ -58,14 +58,11 @@ def _columns(cursor: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
     return dict(cursor.execute(asked, [LAKE, table]).fetchall())
 
 
-def lake_source(table: str, days: tuple[str, str], version: int, old: Source | None) -> Source:
-    """Read a table's days as of a snapshot, and ``old`` files of the folder's own beside it."""
+def shared_rows(table: str, days: tuple[str, str], version: int) -> Shared:
+    """Read a table's days as of a snapshot."""
     names = ", ".join(column.name for column in STORED[table])
-    shared = (
+    relation = (
         f"SELECT {names} FROM {LAKE}.{table} AT (VERSION => {version:d}) "  # noqa: S608  # see above
         f"WHERE {DAY} BETWEEN $first_day AND $last_day"
     )
-    given = {"first_day": days[0], "last_day": days[1]}
-    if old is None:
-        return Source(shared, given)
-    return Source(f"{shared} UNION ALL BY NAME {old.relation}", {**given, **old.given})
+    return Shared(relation, {"first_day": days[0], "last_day": days[1]})

@@ -1,13 +1,14 @@
 """Questions to the facts: DuckDB in memory over the Parquet files and the rows not yet sealed.
 
-There is no database file: DuckDB would lock it against every other reader, and Parquet is the truth.
+Facts have no database file: DuckDB would lock it against every other reader, and Parquet is the truth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import duckdb
@@ -19,16 +20,33 @@ from analytics.measurement import FACTS, Column
 from analytics.store.columns import STORED
 from analytics.usage import HOUR_US, KEYS, SUMS, By
 
-MEMORY_LIMIT: Final = "2GB"
-THREADS: Final = 2
+SPILL_MOST: Final = "16GB"
+"""Temporary files of one database: they lie on the disk that the spool needs as well."""
 
-_CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
-    "threads": THREADS,
-    "memory_limit": MEMORY_LIMIT,
-    # Without these DuckDB fetches what it lacks from the internet.
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-}
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one DuckDB may take. The store has two: one answers, one does the upkeep."""
+
+    memory_mb: int = 2048
+    threads: int = 2
+
+
+def connect(limits: Limits, temporary: Path, database: str = ":memory:") -> duckdb.DuckDBPyConnection:
+    """Open a database with every bound set: by itself DuckDB takes 80 % of the memory."""
+    return duckdb.connect(
+        database,
+        config={
+            "threads": limits.threads,
+            "memory_limit": f"{limits.memory_mb}MB",
+            "temp_directory": str(temporary),
+            "max_temp_directory_size": SPILL_MOST,
+            # Without these DuckDB fetches what it lacks from the internet.
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        },
+    )
+
 
 # Only names of tables and columns, which are constants, are put into the text; values are parameters.
 _OWN: Final = {name: ", ".join(table.__struct_fields__) for name, table in FACTS.items()}
@@ -114,65 +132,92 @@ def usage_question(by: By) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Sealed rows of a table as a question reads them: a relation in SQL, and values of its parameters."""
+class Shared:
+    """Sealed rows that are not in the folder's files: a relation, and values of its parameters."""
 
     relation: str
     given: dict[str, Any]
 
 
-def files_source(files: Sequence[Path]) -> Source | None:
-    """Read Parquet files, which may lack columns that came later; None where there are none."""
-    if not files:
-        return None
-    relation = "SELECT * FROM read_parquet($files, union_by_name = true, hive_partitioning = false)"
-    return Source(relation, {"files": [str(file) for file in files]})
-
-
 class UnreadableFactsError(Exception):
-    """DuckDB could not read sealed rows. Never leaves the store."""
+    """DuckDB could not read one of the files. Never leaves the store."""
 
 
 class Engine:
     """One DuckDB in memory; a cursor a question, so that threads do not wait for each other."""
 
-    def __init__(self) -> None:
-        self._database = duckdb.connect(":memory:", config=_CONFIG)
+    def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
+        self._database = database
+
+    def close(self) -> None:
+        """End DuckDB."""
+        self._database.close()
 
     @property
     def database(self) -> duckdb.DuckDBPyConnection:
         """For who attaches more to it."""
         return self._database
 
-    def close(self) -> None:
-        """End DuckDB."""
-        self._database.close()
-
     def ask(
-        self, table: str, question: str, *, sealed: Source | None, fresh: pa.Table, given: dict[str, Any]
+        self,
+        table: str,
+        question: str,
+        *,
+        files: Sequence[Path],
+        fresh: pa.Table,
+        given: Mapping[str, Any],
+        shared: Shared | None = None,
     ) -> list[dict[str, Any]]:
-        """Answer a question over ``facts``: the table's sealed and fresh rows together, as rows.
+        """Answer a question over ``facts``: the table's files, shared and fresh rows together, as rows.
 
-        Raises ``UnreadableFactsError`` where sealed rows cannot be read.
+        Raises ``UnreadableFactsError`` where a file fails.
         """
-        parameters = {**given, **sealed.given} if sealed else given
-        relation = _facts(table, sealed.relation if sealed else None)
+        answer = self.table(table, question, files=files, fresh=fresh, given=given, shared=shared)
+        return answer.to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
+
+    def table(
+        self,
+        table: str,
+        question: str,
+        *,
+        files: Sequence[Path],
+        fresh: pa.Table,
+        given: Mapping[str, Any],
+        shared: Shared | None = None,
+    ) -> pa.Table:
+        """As ``ask``, as an Arrow table."""
+        asked = f"WITH facts AS NOT MATERIALIZED ({_facts(table, bool(files), shared)}) {question}"
+        return self.run(asked, files=files, given={**given, **(shared.given if shared else {})}, fresh=fresh)
+
+    def run(
+        self,
+        statement: str,
+        *,
+        files: Sequence[Path] = (),
+        given: Mapping[str, Any] = MappingProxyType({}),
+        **registered: pa.Table,
+    ) -> pa.Table:
+        """Run one statement; ``$files`` are paths, ``registered`` Arrow tables by name. Raises as ``ask``."""
+        parameters = {**given, "files": [str(file) for file in files]} if files else dict(given)
         with self._database.cursor() as cursor:
-            cursor.register("fresh", fresh)
+            for name, content in registered.items():
+                cursor.register(name, content)
             try:
-                answer = cursor.execute(f"WITH facts AS NOT MATERIALIZED ({relation}) {question}", parameters)
-                return answer.to_arrow_table().to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
+                return cursor.execute(statement, parameters).to_arrow_table()
             except (duckdb.Error, pa.ArrowException) as error:
                 raise UnreadableFactsError(str(error)) from error
 
 
-def _facts(table: str, sealed: str | None) -> str:
-    """Join both halves by name: a file written before a column was added has its default there."""
-    fresh = f"SELECT {_STORED[table]} FROM fresh"  # noqa: S608  # see above
-    if sealed is None:
-        return fresh
-    both = f"{fresh} UNION ALL BY NAME {sealed}"
-    return f"SELECT {_CURRENT[table]} FROM ({both})"  # noqa: S608  # see above
+def _facts(table: str, with_files: bool, shared: Shared | None) -> str:
+    """Join all parts by name: a file written before a column was added has its default there."""
+    parts = [f"SELECT {_STORED[table]} FROM fresh"]  # noqa: S608  # see above
+    if with_files:
+        parts.append("SELECT * FROM read_parquet($files, union_by_name = true, hive_partitioning = false)")
+    if shared:
+        parts.append(shared.relation)
+    if len(parts) == 1:
+        return parts[0]
+    return f"SELECT {_CURRENT[table]} FROM ({' UNION ALL BY NAME '.join(parts)})"  # noqa: S608  # see above
 
 
 def _current(table: str) -> str:

@@ -85,7 +85,7 @@ def _segment(path: Path, left: Left) -> Unsealed:
         key = BatchKey(frame.tenant, batch.agent, batch.boot, batch.batch)
         if key not in left.known:
             tables = tables_of(batch, tenant=frame.tenant, received_us=frame.received_us)
-            unsealed.add(tables, seal.day_of(frame.received_us), key)
+            unsealed.add(tables, frame.received_us, key)
             left.known.add(key)
     return unsealed
 

@@ -22,6 +22,21 @@ log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class StoreHealth:
+    """What happened to the store since it was opened, and how much is not yet sealed."""
+
+    torn_tails: int  # segments whose end was cut: a crash in the middle of a write
+    damaged_segments: int  # segments with a fault in the middle, kept aside when sealed
+    files_set_aside: int  # Parquet files renamed to .bad
+    unsealed_rows: int
+    unsealed_bytes: int
+    hours_rolled: int
+    days_compacted: int
+    files_expired: int
+    upkeep_failures: int  # each is in the log
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """One table as it was at a moment."""
 

@@ -1,10 +1,12 @@
 """The store of facts: durable before it answers, visible as soon as it has answered.
 
-READ FIRST: ``Store.open``, ``append``, ``seal``. Below the data folder::
+READ FIRST: ``Store.open``, ``append``, ``seal``, ``upkeep``. Below the data folder::
 
     store.lock                                        one server at a time
     spool/<segment>.spool                             acknowledged, not yet sealed      (spool.py)
     parquet/<table>/date=<day>/<segment>.parquet      the truth                         (seal.py)
+    rollup/<level>/date=<day>/<hour>.parquet          readings by 5 min, hour, day      (rolled.py)
+    tmp/                                              what DuckDB spills
 
 Rows of unsealed segments are in memory as well, as Arrow tables over the buffers that came over the wire.
 Methods may be called from any thread.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -26,11 +29,11 @@ import pyarrow as pa
 
 from analytics.batch import Batch
 from analytics.errors import StoreBusyError, StoreError
-from analytics.store import seal, spool
+from analytics.store import query, spool, tidy
 from analytics.store.answers import Answers
 from analytics.store.columns import tables_of
 from analytics.store.commit import GroupCommit
-from analytics.store.facts import EMBEDDED, Storage
+from analytics.store.facts import EMBEDDED, Opening, Storage
 from analytics.store.files import (
     FolderLock,
     disk_error,
@@ -40,26 +43,23 @@ from analytics.store.files import (
     sync_folder,
 )
 from analytics.store.known import BatchKey
-from analytics.store.query import Engine
+from analytics.store.query import Engine, Limits
 from analytics.store.recover import Left, recover
-from analytics.store.shelf import Shelf
+from analytics.store.shelf import Shelf, StoreHealth
+from analytics.store.tidy import Keep
 from analytics.store.unsealed import Unsealed
+from analytics.store.upkeep import Upkeep
 
 log: Final = logging.getLogger(__name__)
 
+_LIMITS: Final = Limits()
+_KEEP: Final = Keep()
 UNSEALED_BYTES_MOST: Final = 512 * 1024 * 1024
 """In memory. Reached only where sealing fails for long; then batches are refused until it works again."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoreHealth:
-    """What happened to the store since it was opened, and how much is not yet sealed."""
-
-    torn_tails: int  # segments whose end was cut: a crash in the middle of a write
-    damaged_segments: int  # segments with a fault in the middle, kept aside when sealed
-    files_set_aside: int  # Parquet files renamed to .bad
-    unsealed_rows: int
-    unsealed_bytes: int
+def _now_us() -> int:
+    return time.time_ns() // 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class _Pending:
     key: BatchKey
     frame: bytes
     tables: dict[str, pa.Table]
-    day: str
+    received_us: int
     done: Future[None] = field(default_factory=Future)
 
     @property
@@ -81,11 +81,19 @@ class Store(Answers):
     """Facts of all tenants. Made by ``open``."""
 
     def __init__(
-        self, folder: Path, lock: FolderLock, left: Left, storage: Storage, clock_us: Callable[[], int]
+        self,
+        folder: Path,
+        lock: FolderLock,
+        left: Left,
+        clock_us: Callable[[], int],
+        *,
+        limits: Limits,
+        keep: Keep,
+        storage: Storage,
     ) -> None:
-        shelf, engine = Shelf(left), Engine()
-        facts = storage.facts(folder, shelf, engine, number=self._number, clock_us=clock_us)
-        super().__init__(shelf, facts, engine, clock_us)
+        shelf, engine = Shelf(left), Engine(query.connect(limits, folder / "tmp"))
+        opening = Opening(folder=folder, shelf=shelf, engine=engine, keep=keep, clock_us=clock_us)
+        super().__init__(shelf, storage.facts(opening), engine, clock_us)
         self._spool = folder / "spool"
         self._parquet = folder / "parquet"
         self._folder_lock = lock
@@ -96,11 +104,27 @@ class Store(Answers):
         self._next_segment = left.next_segment
         self._lock = self._shelf.lock  # guards what is pending, too
         self._pending: dict[BatchKey, Future[None]] = {}
+        self._upkeep_engine = Engine(query.connect(limits, folder / "tmp"))
+        self._upkeep = Upkeep(
+            folder,
+            self._shelf,
+            self._upkeep_engine,
+            keep=keep,
+            clock_us=clock_us,
+            number=self._number,
+            sealing=self._seal_lock,
+        )
         self._writer: GroupCommit[_Pending] = GroupCommit(self._commit)
 
     @classmethod
     def open(
-        cls, folder: Path, *, clock_us: Callable[[], int] | None = None, storage: Storage = EMBEDDED
+        cls,
+        folder: Path,
+        *,
+        clock_us: Callable[[], int] = _now_us,
+        limits: Limits = _LIMITS,
+        keep: Keep = _KEEP,
+        storage: Storage = EMBEDDED,
     ) -> Store:
         """Open a data folder, made if it is not there, and take up what an earlier process left.
 
@@ -113,13 +137,18 @@ class Store(Answers):
             lock = FolderLock(folder / "store.lock")
         try:
             with disk_errors("reading the data folder", folder):
+                shutil.rmtree(folder / "tmp", ignore_errors=True)  # what a killed process spilled
                 left = recover(folder / "spool", folder / "parquet", storage.known(folder))
-            store = cls(folder, lock, left, storage, clock_us or (lambda: time.time_ns() // 1_000))
-            storage.started(store.seal)
-            return store
+            store = cls(folder, lock, left, clock_us, limits=limits, keep=keep, storage=storage)
         except BaseException:
             lock.release()
             raise
+        try:
+            storage.started(store.seal)
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     def close(self) -> None:
         """Write what is queued, and give the folder back."""
@@ -127,6 +156,7 @@ class Store(Answers):
         with self._segment_lock:
             self._end_segment()
         self._engine.close()
+        self._upkeep_engine.close()
         self._folder_lock.release()
 
     async def append(self, batch: Batch, body: bytes, tenant: str) -> bool:
@@ -161,7 +191,13 @@ class Store(Answers):
             with disk_errors("sealing to", self._parquet):
                 for number, unsealed in waiting:
                     self._seal_one(number, unsealed)
-                self._facts.tidy()
+                tidy.merge_small(self._parquet, self._shelf, self._number)
+            self._facts.look()
+
+    def upkeep(self) -> None:
+        """Roll up, compact and let go of what is due; blocks, maybe for minutes. What fails is logged."""
+        self._upkeep.run()
+        self._facts.upkeep()
 
     def _submit(self, key: BatchKey, batch: Batch, body: bytes, received_us: int) -> Future[None]:
         """Queue a new batch for the writer; ``_lock`` is held."""
@@ -174,7 +210,7 @@ class Store(Answers):
             key=key,
             frame=spool.encode_frame(spool.Frame(received_us, key.tenant, body)),
             tables=tables_of(batch, tenant=key.tenant, received_us=received_us),
-            day=seal.day_of(received_us),
+            received_us=received_us,
         )
         self._writer.submit(pending)
         self._pending[key] = pending.done
@@ -211,7 +247,7 @@ class Store(Answers):
         with self._lock:
             unsealed = self._shelf.unsealed.setdefault(number, Unsealed())
             for pending in group:
-                unsealed.add(pending.tables, pending.day, pending.key)
+                unsealed.add(pending.tables, pending.received_us, pending.key)
                 self._shelf.known.add(pending.key)
 
     def _writable_segment(self) -> spool.Segment:
@@ -234,6 +270,7 @@ class Store(Answers):
 
     def _seal_one(self, number: int, unsealed: Unsealed) -> None:
         """Write a segment's files; swap them for its rows in memory; only then remove the segment."""
+        self._upkeep.forget(unsealed.hours)
         show = self._facts.seal(number, unsealed.tables, unsealed.batches)
         with self._lock:
             show()
@@ -254,4 +291,8 @@ class Store(Answers):
                 files_set_aside=self._shelf.set_aside,
                 unsealed_rows=sum(unsealed.rows for unsealed in self._shelf.unsealed.values()),
                 unsealed_bytes=sum(unsealed.size for unsealed in self._shelf.unsealed.values()),
+                hours_rolled=self._upkeep.done.hours_rolled,
+                days_compacted=self._upkeep.done.days_compacted,
+                files_expired=self._upkeep.done.files_expired,
+                upkeep_failures=self._upkeep.done.failures,
             )

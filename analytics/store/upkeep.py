@@ -1,0 +1,140 @@
+"""What the store does beside taking and answering: roll up, compact, let go of what is old.
+
+Each step is small, may be repeated, and leaves things as good as they were where it fails: rollups and
+compacted files appear whole or not at all, and what they replace is removed afterwards. A failure is logged
+and counted; the next run tries again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from analytics.errors import AnalyticsError
+from analytics.store import seal, tidy
+from analytics.store.files import remove_durably
+from analytics.store.query import Engine, UnreadableFactsError
+from analytics.store.rolled import Rollups, day_of_hour
+from analytics.store.seal import HOUR_US, UnreadableError
+from analytics.store.shelf import Shelf
+from analytics.store.tidy import Keep
+
+log: Final = logging.getLogger(__name__)
+
+SETTLED_US: Final = 60_000_000
+"""An hour is rolled up so long after its end: what was received in it is sealed by then, most often."""
+COMPACTED_AFTER_US: Final = HOUR_US
+"""A day is compacted so long after its end, so that what is sealed late is in it."""
+
+
+@dataclass(slots=True)
+class Done:
+    """What was done since the store was opened."""
+
+    hours_rolled: int = 0
+    days_compacted: int = 0
+    files_expired: int = 0
+    failures: int = 0
+
+
+class Upkeep:
+    """One thread at a time runs it; others may ask and append meanwhile."""
+
+    def __init__(
+        self,
+        folder: Path,
+        shelf: Shelf,
+        engine: Engine,
+        *,
+        keep: Keep,
+        clock_us: Callable[[], int],
+        number: Callable[[], int],
+        sealing: threading.Lock,
+    ) -> None:
+        """``number`` gives a new file its number; ``sealing`` is held while nothing may be sealed."""
+        self.rollups = Rollups(folder / "rollup")
+        self.done = Done()
+        self._folder = folder
+        self._shelf = shelf
+        self._engine = engine
+        self._keep = keep
+        self._clock_us = clock_us
+        self._number = number
+        self._sealing = sealing
+        self._running = threading.Lock()
+
+    def run(self) -> None:
+        """Do what is due; never raises for a fault of the disk or of a file."""
+        with self._running:
+            for step in (self._roll_hours, self._roll_days, self._compact, self._expire):
+                self._try(step)
+
+    def forget(self, hours: set[int]) -> None:
+        """Before rows of these hours are sealed: rollups that lack them go."""
+        if stale := self.rollups.forget(hours):
+            log.warning("readings of %d hours came after those were rolled up; rolled up again", len(stale))
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except UnreadableFactsError as error:
+            self._failed(step, error)
+            self._try(self._set_damaged_aside)
+        except (OSError, AnalyticsError, UnreadableError) as error:
+            self._failed(step, error)
+
+    def _failed(self, step: Callable[[], None], error: Exception) -> None:
+        self.done.failures += 1
+        log.error("upkeep failed step=%s why=%r", getattr(step, "__name__", "").strip("_"), str(error))
+
+    def _set_damaged_aside(self) -> None:
+        self.rollups.set_damaged_aside()
+        for table in {file.table for file in self._shelf.files()}:
+            self._shelf.set_damaged_aside(table)
+
+    def _today(self, before_us: int = 0) -> str:
+        return seal.day_of(max(0, self._clock_us() - before_us))
+
+    def _due(self) -> list[int]:
+        """Hours of readings that wait to be rolled up and are not too old to be."""
+        files = [file for file in self._shelf.files() if file.table == "readings"]
+        first = self._keep.first_day("readings_1h", self._today())
+        before = max(0, self._clock_us() - SETTLED_US) // HOUR_US
+        return [hour for hour in self.rollups.due(files, before) if day_of_hour(hour) >= first]
+
+    def _roll_hours(self) -> None:
+        for hour in self._due():
+            with self._sealing:
+                files = [file for file in self._shelf.files() if file.table == "readings"]
+                rows = self.rollups.roll_hour(self._engine, hour, files)
+            self.done.hours_rolled += 1
+            log.info("rolled up hour=%sT%02d readings=%d", day_of_hour(hour), hour % 24, rows)
+
+    def _roll_days(self) -> None:
+        for day in self.rollups.due_days(self._due(), self._today()):
+            with self._sealing:
+                self.rollups.roll_day(self._engine, day)
+            log.info("rolled up day=%s", day)
+
+    def _compact(self) -> None:
+        for files in tidy.to_compact(self._shelf.files(), self._today(COMPACTED_AFTER_US)):
+            made = tidy.compact(self._folder / "parquet", self._number(), files, self._engine)
+            self._shelf.swap(files, [made])
+            remove_durably(file.path for file in files)
+            self.done.days_compacted += 1
+            log.info(
+                "compacted table=%s day=%s files=%d rows=%d", made.table, made.day, len(files), made.rows
+            )
+
+    def _expire(self) -> None:
+        today, waiting = self._today(), {day_of_hour(hour) for hour in self._due()}
+        old = tidy.expired(self._shelf.files(), self._keep, today, waiting)
+        gone = tidy.expire(self._shelf, old)
+        gone += len(tidy.expire_rollups(self._folder / "rollup", self._keep, today))
+        self.done.files_expired += gone
+        if gone:
+            log.info("let go of %d files older than they are kept", gone)
