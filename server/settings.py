@@ -11,6 +11,7 @@ import msgspec
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from analytics.store.lake_place import LakePlace
 from analytics.wire import ProbePlan
 from server.errors import SettingsError
 
@@ -105,6 +106,11 @@ class Settings(BaseSettings):
     """A cycle waits until no agent came or went for so long."""
     seal_s: float = Field(default=60.0, ge=1, le=3600)
     """How often acknowledged rows become Parquet, besides after each cycle."""
+    lake_catalog: str | None = None
+    """PostgreSQL database of a lake that several servers share, as ``postgres:host=... dbname=... user=...``
+    (docs/lake.md); none = rows are kept in ``data``. Needs pathgrade[lake]."""
+    lake_data: str | None = None
+    """Where the lake's Parquet is: a folder that all its servers mount, or ``s3://BUCKET/PREFIX``."""
     budget_cpu_bp: int = Field(default=80, ge=1, le=10_000)
     """CPU time that active tests may take on each agent, in 1/100 of a percent of one core; the rest of an
     agent takes about 0.1 %. Tests that a cycle has no room for wait for a later one; paths that matter or
@@ -130,6 +136,18 @@ class Settings(BaseSettings):
             raise SettingsError(
                 "; ".join(map(_say, error.errors())),
                 remedy="see pathgrade server run --help; the environment has the same as PATHGRADE_<NAME>",
+            ) from error
+
+    def lake(self) -> LakePlace | None:
+        """Where the lake is; None where none is set. Raises ``SettingsError``."""
+        if self.lake_catalog is None and self.lake_data is None:
+            return None
+        try:
+            return LakePlace.parse(self.lake_catalog or "", self.lake_data or "")
+        except ValueError as error:
+            raise SettingsError(
+                f"the lake: {error}",
+                remedy="set both: --lake-catalog 'postgres:host=... dbname=...' --lake-data /DIR or s3://BUCKET",
             ) from error
 
     def turn_secret(self) -> str | None:
