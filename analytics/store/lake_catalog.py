@@ -18,7 +18,7 @@ from analytics.measurement import FACTS
 from analytics.store.lake_engine import LAKE, attach, first_line, quoted
 from analytics.store.lake_files import DataFiles
 from analytics.store.lake_place import LakePlace
-from analytics.store.lake_tables import DAY, ensure_tables, lacks_tables
+from analytics.store.lake_tables import DAY, ensure_tables, lacks_tables, set_options
 
 log: Final = logging.getLogger(__name__)
 
@@ -97,9 +97,12 @@ class Catalog:
                 attach(self._database, self._place)
             except duckdb.Error as error:
                 raise self._attach_error(doing, error) from error
-            if self._transact(doing, lacks_tables):
+            is_new = self._transact(doing, lacks_tables)
+            if is_new:
                 self._files.make_root()
             self._transact(doing, partial(ensure_tables, self.fence))
+            if is_new:
+                self._transact(doing, set_options)
             self._is_ready = True
 
     def _attach_error(self, doing: str, error: duckdb.Error) -> LakeError:

@@ -53,6 +53,12 @@ def _create(cursor: duckdb.DuckDBPyConnection, table: str, wanted: dict[str, str
     cursor.execute(f"ALTER TABLE {LAKE}.{table} SET SORTED BY ({keys})")
 
 
+def set_options(cursor: duckdb.DuckDBPyConnection) -> None:
+    """Set up a new lake's tables: else few rows are deleted in the catalog only, and their file stays."""
+    for table in _WANTED:
+        cursor.execute(f"CALL {LAKE}.set_option('data_inlining_row_limit', 0, table_name => '{table}')")
+
+
 def _columns(cursor: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
     asked = "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = $1 AND table_name = $2"
     return dict(cursor.execute(asked, [LAKE, table]).fetchall())
