@@ -29,6 +29,10 @@ Cursor = duckdb.DuckDBPyConnection
 T = TypeVar("T")
 
 
+class BetweenError(Exception):
+    """Another server came between."""
+
+
 class Catalog:
     """Attached when first needed, and for good: DuckDB connects anew to a PostgreSQL that comes back."""
 
@@ -59,26 +63,26 @@ class Catalog:
         Raises ``LakeError``.
         """
         self._make_ready(doing)
-        return self._transact(doing, work, pauses_s)
+        return self._persist(doing, partial(self._try, doing, work), pauses_s)
 
-    def _transact(self, doing: str, work: Callable[[Cursor], T], pauses_s: Sequence[float] = PAUSES_S) -> T:
+    def _persist(self, doing: str, attempt: Callable[[], T], pauses_s: Sequence[float] = PAUSES_S) -> T:
         for pause_s in pauses_s:
             try:
-                return self._try(doing, work)
-            except duckdb.TransactionException as error:
-                log.info("lake: %s, once more: %s", doing, first_line(error))
+                return attempt()
+            except BetweenError as error:
+                log.info("lake: %s, once more: %s", doing, error)
             self._pause(pause_s * (0.5 + self._chance()))
         try:
-            return self._try(doing, work)
-        except duckdb.TransactionException as error:
-            raise self.error(doing, first_line(error)) from error
+            return attempt()
+        except BetweenError as error:
+            raise self.error(doing, str(error)) from error
 
     def _try(self, doing: str, work: Callable[[Cursor], T]) -> T:
         try:
             with self._transaction() as cursor:
                 return work(cursor)
-        except duckdb.TransactionException:
-            raise
+        except duckdb.TransactionException as error:
+            raise BetweenError(first_line(error)) from error
         except duckdb.Error as error:
             raise self.error(doing, first_line(error)) from error
 
@@ -93,25 +97,27 @@ class Catalog:
         with self._attaching:
             if self._is_ready:
                 return
-            try:
-                attach(self._database, self._place)
-            except duckdb.Error as error:
-                raise self._attach_error(doing, error) from error
-            is_new = self._transact(doing, lacks_tables)
+            self._persist(doing, partial(self._attach, doing))
+            is_new = self._persist(doing, partial(self._try, doing, lacks_tables))
             if is_new:
                 self._files.make_root()
-            self._transact(doing, partial(ensure_tables, self.fence))
+            self._persist(doing, partial(self._try, doing, partial(ensure_tables, self.fence)))
             if is_new:
-                self._transact(doing, set_options)
+                self._persist(doing, partial(self._try, doing, set_options))
             self._is_ready = True
 
-    def _attach_error(self, doing: str, error: duckdb.Error) -> LakeError:
-        if "DATA_PATH" in str(error):
-            return LakeSetupError(
-                f"{self._place}: {first_line(error)}",
-                remedy="give all servers of a lake the same lake_data; another lake needs another database",
-            )
-        return self.error(doing, first_line(error))
+    def _attach(self, doing: str) -> None:
+        try:
+            attach(self._database, self._place)
+        except duckdb.Error as error:
+            if "duplicate key" in str(error):
+                raise BetweenError(first_line(error)) from error  # two servers make one new catalog
+            if "DATA_PATH" in str(error):
+                raise LakeSetupError(
+                    f"{self._place}: {first_line(error)}",
+                    remedy="give all servers of a lake one lake_data; another lake needs another database",
+                ) from error
+            raise self.error(doing, first_line(error)) from error
 
     def error(self, doing: str, why: str) -> LakeError:
         """Say what failed, at which catalog, and what to try."""

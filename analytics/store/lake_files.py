@@ -14,17 +14,13 @@ from typing import Any, BinaryIO, Final, Protocol
 import pyarrow.fs
 
 from analytics.errors import LakeError
-from analytics.store.files import disk_errors, make_folder, replace_durably
+from analytics.store.files import disk_errors, make_folder, replace_durably, sync_folder
 from analytics.store.lake_place import S3, Bucket, LakePlace
 
 MARK: Final = "pathgrade.lake"
 """In the root of a shared folder: without it, this is only the place where the folder is to be mounted."""
 
 Write = Callable[[BinaryIO], None]
-
-
-def _no_bytes(file: BinaryIO) -> None:
-    """Write nothing."""
 
 
 class DataFiles(Protocol):
@@ -47,7 +43,8 @@ class SharedFolder:
         """As ``DataFiles``, with a mark in it: a folder without one is a mount that is away."""
         with disk_errors("making the lake's folder", self._root):
             make_folder(self._root)
-            replace_durably(self._root / MARK, _no_bytes)
+            (self._root / MARK).touch()  # others may do the same at this moment
+            sync_folder(self._root)
 
     def write(self, name: str, write: Write) -> str:
         """As ``DataFiles``. Raises ``LakeError``, ``StoreFullError`` or ``StoreError``."""

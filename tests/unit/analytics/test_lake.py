@@ -21,7 +21,7 @@ from analytics.errors import LakeError, LakeSetupError
 from analytics.report import build_report
 from analytics.rules.load import load_rules
 from analytics.store import lake as lake_module
-from analytics.store import lake_engine
+from analytics.store import lake_catalog, lake_engine
 from analytics.store.lake_catalog import Catalog
 from analytics.store.lake_files import MARK
 from analytics.store.lake_ledger import NAME
@@ -189,7 +189,7 @@ def test_a_commit_whose_answer_was_lost_is_found_out(
         answer = good(self, doing, work)
         if "_commit" in repr(work) and not lost:
             lost.append(doing)
-            raise duckdb.TransactionException("the connection was lost at the commit")
+            raise lake_catalog.BetweenError("the connection was lost at the commit")
         return answer
 
     with opened(tmp_path, place) as store:
