@@ -527,6 +527,38 @@ def server_run(
 
 
 @server_app.command(
+    "rebuild",
+    epilog=example("pathgrade server rebuild --data /var/lib/pathgrade"),
+)
+def server_rebuild(
+    *,
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", envvar="PATHGRADE_DATA", help="The server's data folder.")
+    ],
+    json: Json = False,
+) -> None:
+    """Make rollups and state.duckdb anew from the measurements, with the server stopped.
+
+    Nothing that was measured is touched. Rollups of days whose measurements are gone already stay as they
+    are. A server makes what it lacks by itself; this is for when you do not trust what it has.
+    """
+    from analytics.store.rebuild import rebuild
+    from server.settings import Settings
+
+    settings = Settings.load(data=data)
+    made = rebuild(data, limits=settings.limits(), keep=settings.keep(), say=_progress)
+    if json:
+        return _print_json(made)
+    left = f"; rollups of {made.kept_hours} hours kept, whose readings are gone" if made.kept_hours else ""
+    return print(f"{made.rows['readings']:,} readings of {made.hours} hours in {made.seconds} s{left}.")
+
+
+def _progress(line: str) -> None:
+    """Say how far something is, beside its output."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@server_app.command(
     "token", epilog=example("pathgrade server token --data /var/lib/pathgrade --seats 10 --expires 7d")
 )
 def server_token(

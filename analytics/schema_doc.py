@@ -9,14 +9,15 @@ from typing import Final
 
 from analytics.export import PATH_COLUMNS
 from analytics.measurement import FACTS, SORT_KEYS, Column, Kind
-from analytics.store.columns import ORIGIN, STORED
+from analytics.rollup import KEYS, Level, Rollup
+from analytics.store.columns import ORIGIN, ROLLUP, STORED
 
 TARGET: Final = Path("docs/schema.md")
 
 _INTRODUCTION: Final = """\
 # Data dictionary
 
-Generated from `analytics/measurement.py` and `analytics/export.py` by `python -m analytics.schema_doc`. Do
+Generated from `analytics/measurement.py`, `rollup.py` and `export.py` by `python -m analytics.schema_doc`. Do
 not edit.
 
 Facts are written once and never changed. They lie in the server's data folder as
@@ -52,6 +53,22 @@ _ORIGIN: Final = """\
 Added by the server. (tenant, sender, boot, batch) names a batch for ever; the server keeps one copy however
 often it is sent.
 """
+_ROLLUP: Final = """\
+`rollup/<table>/date=<day of receipt>/<hour>.parquet` (`day.parquet` of `readings_1d`): five minutes, an hour
+and a day of the readings, made when the hour or the day is over. A file is of what was received in its hour;
+tests that ended earlier and came late are in it with the time in which they ended: **fold rows of one
+key**: counts and sums are added, of the others the least or greatest is taken as the name says, histograms are
+merged. A day is exactly the fold of its hours, and an hour of its five minutes.
+
+`rtt_histogram` is laid out as any histogram, with 64 buckets to a doubling instead of 16: read 64 for 16 and
+6 for 4 in the formula above. Its quantiles are right to 0.8 %.
+
+```sql
+SELECT src, dst, rung, sum(rtt_p50_sum_us) / sum(answered) AS mean_us, min(rtt_min_us) AS least_us
+FROM read_parquet('DATA/rollup/readings_1h/*/*.parquet', hive_partitioning = false)
+GROUP BY ALL ORDER BY ALL;
+```
+"""
 _EXPORT: Final = """\
 ## Exported paths
 
@@ -65,7 +82,10 @@ def schema_text() -> str:
     tables = [_table(name) for name in FACTS]
     export = [(c.name, str(c.type).replace("string", "text"), c.unit, c.description) for c in PATH_COLUMNS]
     origin = _ORIGIN + _grid(_row(column) for column in ORIGIN)
-    return "\n".join([_INTRODUCTION, *tables, origin, _EXPORT + _grid(export)])
+    doc = (Rollup.__doc__ or "").strip()
+    head = f"## {', '.join(Level)}\n\n{doc} Sorted by {', '.join(KEYS)}.\n\n"
+    rollup = head + _ROLLUP + _grid(_row(column) for column in ROLLUP)
+    return "\n".join([_INTRODUCTION, *tables, origin, rollup, _EXPORT + _grid(export)])
 
 
 def _table(name: str) -> str:

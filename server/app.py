@@ -96,7 +96,14 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
         signer = Signer.open(settings.data)
         store = opened.enter_context(
-            contextlib.closing(Store.open(settings.data, storage=_storage(settings)))
+            contextlib.closing(
+                Store.open(
+                    settings.data,
+                    limits=settings.limits(),
+                    keep=settings.keep(),
+                    storage=_storage(settings),
+                )
+            )
         )
         sockets = _listening(settings, opened)
         responders = await stun_responders(settings.stun, Counters())
@@ -132,6 +139,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             keepers = [
                 tasks.create_task(audit.run()),
                 tasks.create_task(_seal(store, cycles, settings.seal_s)),
+                tasks.create_task(_keep_up(store, settings.seal_s)),
             ]
             served = {
                 (listener := http_listener(app)): tasks.create_task(listener.serve([sock]))
@@ -212,6 +220,13 @@ def _seal_once(store: Store) -> None:
     except AnalyticsError as error:
         # Nothing is lost: the rows stay in the spool, and the next seal takes them.
         log.error("not sealed why=%r try=%r", str(error), error.remedy)
+
+
+async def _keep_up(store: Store, period_s: float) -> None:
+    """Roll up, compact, let go of what is old; beside the sealing, as it may take minutes."""
+    while True:
+        await asyncio.sleep(period_s)
+        await asyncio.to_thread(store.upkeep)
 
 
 async def _stop(mesh: asyncio.Task[None], served: dict[Listener, asyncio.Task[None]], keepers: Tasks) -> None:

@@ -12,6 +12,8 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from analytics.store.lake_place import LakePlace
+from analytics.store.query import Limits
+from analytics.store.tidy import Keep
 from analytics.wire import ProbePlan
 from server.errors import SettingsError
 
@@ -111,6 +113,24 @@ class Settings(BaseSettings):
     (docs/lake.md); none = rows are kept in ``data``. Needs pathgrade[lake]."""
     lake_data: str | None = None
     """Where the lake's Parquet is: a folder that all its servers mount, or ``s3://BUCKET/PREFIX``."""
+    keep_readings_days: int = Field(default=30, ge=1, le=36_500)
+    """Days that readings are kept as they came. Of 100 agents that test each other every five minutes a day
+    is 0.1 GB, of 1,000 it is 11 GB. What is usual on a path is looked for in 14 of them."""
+    keep_hops_days: int = Field(default=14, ge=1, le=36_500)
+    """Days that hops are kept; they are the largest table, some ten rows to each reading."""
+    keep_flows_days: int = Field(default=30, ge=1, le=36_500)
+    """Days that passive flows are kept."""
+    keep_5m_days: int = Field(default=90, ge=1, le=36_500)
+    """Days that the readings' rollup by five minutes is kept: about half the size of the readings."""
+    keep_1h_days: int = Field(default=400, ge=1, le=36_500)
+    """Days that the rollup by hour is kept: a year and some, to compare with the last."""
+    keep_1d_days: int = Field(default=1_830, ge=1, le=36_500)
+    """Days that the rollup by day is kept: five years."""
+    memory_mb: int = Field(default=2_048, ge=256, le=10**6)
+    """Memory in MB that each of the server's two databases may take: one answers, one rolls up and compacts.
+    What does not fit is spilled into `tmp` in the data folder."""
+    threads: int = Field(default=2, ge=1, le=256)
+    """Threads of each of the two."""
     budget_cpu_bp: int = Field(default=80, ge=1, le=10_000)
     """CPU time that active tests may take on each agent, in 1/100 of a percent of one core; the rest of an
     agent takes about 0.1 %. Tests that a cycle has no room for wait for a later one; paths that matter or
@@ -149,6 +169,21 @@ class Settings(BaseSettings):
                 f"the lake: {error}",
                 remedy="set both: --lake-catalog 'postgres:host=... dbname=...' --lake-data /DIR or s3://BUCKET",
             ) from error
+
+    def keep(self) -> Keep:
+        """For how long the store keeps what."""
+        return Keep(
+            readings=self.keep_readings_days,
+            hops=self.keep_hops_days,
+            flows=self.keep_flows_days,
+            readings_5m=self.keep_5m_days,
+            readings_1h=self.keep_1h_days,
+            readings_1d=self.keep_1d_days,
+        )
+
+    def limits(self) -> Limits:
+        """What each of the store's databases may take."""
+        return Limits(memory_mb=self.memory_mb, threads=self.threads)
 
     def turn_secret(self) -> str | None:
         """Read coturn's shared secret; None where no TURN server is set. Raises ``SettingsError``."""

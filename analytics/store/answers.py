@@ -10,15 +10,15 @@ import msgspec
 
 from analytics.errors import StoreError
 from analytics.measurement import Flow, Hop, Reading
+from analytics.screen import Screened
 from analytics.store import query, seal
 from analytics.store.facts import Facts
 from analytics.store.query import Engine, UnreadableFactsError
 from analytics.store.shelf import Shelf
+from analytics.store.state import LOOK_BACK_DAYS, State
 from analytics.usage import By, Usage
 from analytics.usual import Past, UsualHop
 
-LOOK_BACK_DAYS: Final = 7
-"""A path's latest reading is looked for in this many days: an older one says nothing about now."""
 _DAY_US: Final = 86_400_000_000
 _EVER: Final = ("0000-00-00", "9999-99-99")
 
@@ -28,24 +28,50 @@ Row = TypeVar("Row", bound=msgspec.Struct)
 class Answers:
     """The reading side of the store. Methods may be called from any thread."""
 
-    def __init__(self, shelf: Shelf, facts: Facts, engine: Engine, clock_us: Callable[[], int]) -> None:
+    def __init__(
+        self, shelf: Shelf, facts: Facts, engine: Engine, state: State, clock_us: Callable[[], int]
+    ) -> None:
         self._shelf = shelf
         self._facts = facts
+        self._state = state
         self._engine = engine
         self._clock_us = clock_us
 
     def readings_latest(self, tenant: str, at_us: int | None = None) -> list[Reading]:
         """Latest reading of every directed path that had arrived by ``at_us`` (now if None), by src, dst."""
-        at_us = self._clock_us() if at_us is None else at_us
+        if at_us is None:
+            at_us = self._clock_us()
+            ready = None if self._facts.is_shared else self._state.latest(tenant, at_us)
+            if ready is not None:
+                return msgspec.convert(ready, list[Reading])
         given = {"tenant": tenant, "at_us": at_us}
         return self._ask(Reading, query.READINGS_LATEST, given, _look_back(at_us), table="readings")
 
-    def past(self, tenant: str, *, since_us: int, at_us: int | None = None) -> list[Past]:
-        """Readings with a round trip, of cycles since then, by path and time."""
+    def past(
+        self,
+        tenant: str,
+        *,
+        since_us: int,
+        at_us: int | None = None,
+        paths: Collection[tuple[str, str]] | None = None,
+    ) -> list[Past]:
+        """Readings with a round trip, of cycles since then, by path and time; of all paths, or of some."""
         at_us = self._clock_us() if at_us is None else at_us
-        given = {"tenant": tenant, "since_us": since_us, "at_us": at_us}
+        given: dict[str, Any] = {"tenant": tenant, "since_us": since_us, "at_us": at_us}
         days = (seal.day_of(since_us), seal.day_of(at_us))
-        return self._ask(Past, query.PAST, given, days, table="readings")
+        if paths is None:
+            return self._ask(Past, query.PAST, given, days, table="readings")
+        given |= {"srcs": [src for src, _ in paths], "dsts": [dst for _, dst in paths]}
+        return self._ask(Past, query.PAST_OF, given, days, table="readings") if paths else []
+
+    def usual_hour(self) -> int:
+        """As of which hour ``usual`` tells; 0 = not yet."""
+        return 0 if self._facts.is_shared else self._state.usual_hour
+
+    def usual(self, tenant: str) -> list[Screened]:
+        """What is usual on each path, as of the last full hour."""
+        rows = [] if self._facts.is_shared else self._state.usual(tenant)
+        return msgspec.convert(rows, list[Screened])
 
     def usual_hops(
         self, tenant: str, paths: Collection[tuple[str, str]], *, since_us: int, until_us: int

@@ -25,6 +25,10 @@ Days = tuple[str, str]
 class Facts(Protocol):
     """Sealed rows. Written by one thread at a time, read by any."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether rows are elsewhere than on the shelf: what is kept ready of its files is not all then."""
+
     def seal(self, segment: int, rows: DayTables, batches: KnownBatches) -> Callable[[], None]:
         """Make a segment's rows durable, once, however often that is repeated.
 
@@ -54,6 +58,7 @@ class Folder:
     def __init__(self, parquet: Path, shelf: Shelf) -> None:
         self._parquet = parquet
         self._shelf = shelf
+        self.is_shared = False
 
     def seal(self, segment: int, rows: DayTables, batches: KnownBatches) -> Callable[[], None]:
         """As ``Facts``."""

@@ -71,6 +71,7 @@ class Lake:
         keep: Keep,
         clock_us: Callable[[], int],
     ) -> None:
+        self.is_shared = True
         self._catalog = catalog
         self._shelf = shelf
         self._ledger = ledger

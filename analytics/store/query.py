@@ -52,11 +52,13 @@ def connect(limits: Limits, temporary: Path, database: str = ":memory:") -> duck
 _OWN: Final = {name: ", ".join(table.__struct_fields__) for name, table in FACTS.items()}
 _STORED: Final = {name: ", ".join(column.name for column in stored) for name, stored in STORED.items()}
 
+LATEST_FIRST: Final = "cycle DESC, ended_us DESC, received_us DESC, batch DESC"
+
 READINGS_LATEST: Final = f"""
     SELECT {_OWN["readings"]} FROM facts
     WHERE tenant = $tenant AND received_us <= $at_us
     QUALIFY row_number() OVER (
-        PARTITION BY src, dst ORDER BY cycle DESC, ended_us DESC, received_us DESC, batch DESC) = 1
+        PARTITION BY src, dst ORDER BY {LATEST_FIRST}) = 1
     ORDER BY src, dst
 """  # noqa: S608  # see above
 
@@ -68,6 +70,11 @@ PAST: Final = """
       AND rtt_min_us IS NOT NULL AND rtt_p50_us IS NOT NULL
     ORDER BY src, dst, at_us
 """
+
+PAST_OF: Final = PAST.replace(
+    "ORDER BY", "AND (src, dst) IN (SELECT unnest($srcs::VARCHAR[]), unnest($dsts::VARCHAR[])) ORDER BY"
+)
+"""Of some paths only."""
 
 USUAL_HOPS: Final = """
     SELECT src, dst, ttl, address, median(rtt_min_us)::BIGINT AS rtt_min_us FROM facts
@@ -143,11 +150,24 @@ class UnreadableFactsError(Exception):
     """DuckDB could not read one of the files. Never leaves the store."""
 
 
+class StoppedError(Exception):
+    """The store is being closed. Never leaves it."""
+
+
 class Engine:
     """One DuckDB in memory; a cursor a question, so that threads do not wait for each other."""
 
     def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
         self._database = database
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Answer nothing more: ``StoppedError`` instead."""
+        self._stopped = True
+
+    def resume(self) -> None:
+        """Answer again."""
+        self._stopped = False
 
     def close(self) -> None:
         """End DuckDB."""
@@ -186,7 +206,7 @@ class Engine:
         shared: Shared | None = None,
     ) -> pa.Table:
         """As ``ask``, as an Arrow table."""
-        asked = f"WITH facts AS NOT MATERIALIZED ({_facts(table, bool(files), shared)}) {question}"
+        asked = f"WITH facts AS NOT MATERIALIZED ({facts(table, bool(files), shared)}) {question}"
         return self.run(asked, files=files, given={**given, **(shared.given if shared else {})}, fresh=fresh)
 
     def run(
@@ -198,6 +218,8 @@ class Engine:
         **registered: pa.Table,
     ) -> pa.Table:
         """Run one statement; ``$files`` are paths, ``registered`` Arrow tables by name. Raises as ``ask``."""
+        if self._stopped:
+            raise StoppedError
         parameters = {**given, "files": [str(file) for file in files]} if files else dict(given)
         with self._database.cursor() as cursor:
             for name, content in registered.items():
@@ -208,8 +230,11 @@ class Engine:
                 raise UnreadableFactsError(str(error)) from error
 
 
-def _facts(table: str, with_files: bool, shared: Shared | None) -> str:
-    """Join all parts by name: a file written before a column was added has its default there."""
+def facts(table: str, with_files: bool, shared: Shared | None = None) -> str:
+    """Select sealed rows (``$files``, shared ones) and ``fresh`` ones, by name.
+
+    A file written before a column was added has its default there.
+    """
     parts = [f"SELECT {_STORED[table]} FROM fresh"]  # noqa: S608  # see above
     if with_files:
         parts.append("SELECT * FROM read_parquet($files, union_by_name = true, hive_partitioning = false)")

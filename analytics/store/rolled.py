@@ -125,7 +125,7 @@ class Rollups:
         """Write a day's file from its hours'. Raises as ``roll_hour``."""
         first = hour_of_day(day, 0)
         hours = [self.path(Level.HOUR, hour) for hour in range(first, first + 24) if hour in self.hours]
-        self._fold(engine, Level.DAY, hours, self._day_path(day))
+        self._fold(engine, Level.DAY, hours, self.day_path(day))
         self.days.add(day)
 
     def forget(self, hours: Iterable[int]) -> list[int]:
@@ -135,7 +135,7 @@ class Rollups:
         self.hours.difference_update(stale)
         self.days -= days
         paths = [self.path(level, hour) for hour in stale for level in (Level.HOUR, Level.FIVE_MINUTES)]
-        paths += [self._day_path(day) for day in days]
+        paths += [self.day_path(day) for day in days]
         remove_durably(path for path in paths if path.exists())
         return stale
 
@@ -167,7 +167,8 @@ class Rollups:
         """Name the file of an hour."""
         return self._folder / level / f"date={day_of_hour(hour)}" / f"{hour % 24:02d}{SUFFIX}"
 
-    def _day_path(self, day: str) -> Path:
+    def day_path(self, day: str) -> Path:
+        """Name the file of a day."""
         return self._folder / Level.DAY / f"date={day}" / f"{_DAY_NAME}{SUFFIX}"
 
     def _fold(self, engine: Engine, level: Level, finer: Sequence[Path], target: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
@@ -33,6 +34,7 @@ class StoreHealth:
     hours_rolled: int
     days_compacted: int
     files_expired: int
+    state_rebuilt: int  # state.duckdb thrown away and made anew
     upkeep_failures: int  # each is in the log
 
 
@@ -55,6 +57,9 @@ class Shelf:
         self.sealed = left.sealed
         self.set_aside = left.files_set_aside
         self.lake_version: int | None = None
+        self.tainted = False
+        """A file that was taken into the state is set aside: what it brought may not be true."""
+        self._taken: set[Path] = set()
 
     def held(self, table: str) -> Held:
         """Take a table's files and rows, each row once."""
@@ -71,10 +76,30 @@ class Shelf:
 
     def swap(self, gone: Iterable[Sealed], new: Iterable[Sealed] = ()) -> None:
         """Read new files from now on, and no longer those that they replace."""
+        old, made = {file.path for file in gone}, {file.path: file for file in new}
         with self.lock:
-            self.sealed.update({file.path: file for file in new})
-            for file in gone:
-                self.sealed.pop(file.path, None)
+            if old and old <= self._taken:
+                self._taken |= made.keys()
+            self._taken -= old
+            self.sealed.update(made)
+            for path in old:
+                self.sealed.pop(path, None)
+
+    def taken_now(self) -> frozenset[Path]:
+        """Name the files whose rows are in the state already."""
+        with self.lock:
+            return frozenset(self._taken)
+
+    def take(self, files: Iterable[Sealed]) -> None:
+        """Note that the rows of files are in the state, of those that are still there."""
+        with self.lock:
+            self._taken.update(file.path for file in files if file.path in self.sealed)
+
+    def take_none(self) -> None:
+        """Note that the state is empty."""
+        with self.lock:
+            self._taken.clear()
+            self.tainted = False
 
     def counts(self) -> dict[str, int]:
         """Rows kept, by table, of all tenants."""
@@ -101,6 +126,8 @@ class Shelf:
                     if self.sealed.pop(path, None) is not None:  # else it was merged away meanwhile
                         put_aside(path, error)
                         self.set_aside += 1
+                        self.tainted |= path in self._taken
+                        self._taken.discard(path)
             except StoreError:
                 with self.lock:
                     if path in self.sealed:  # else it was merged away meanwhile

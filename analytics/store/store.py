@@ -6,6 +6,7 @@ READ FIRST: ``Store.open``, ``append``, ``seal``, ``upkeep``. Below the data fol
     spool/<segment>.spool                             acknowledged, not yet sealed      (spool.py)
     parquet/<table>/date=<day>/<segment>.parquet      the truth                         (seal.py)
     rollup/<level>/date=<day>/<hour>.parquet          readings by 5 min, hour, day      (rolled.py)
+    state.duckdb                                      disposable                        (state.py)
     tmp/                                              what DuckDB spills
 
 Rows of unsealed segments are in memory as well, as Arrow tables over the buffers that came over the wire.
@@ -46,6 +47,7 @@ from analytics.store.known import BatchKey
 from analytics.store.query import Engine, Limits
 from analytics.store.recover import Left, recover
 from analytics.store.shelf import Shelf, StoreHealth
+from analytics.store.state import State
 from analytics.store.tidy import Keep
 from analytics.store.unsealed import Unsealed
 from analytics.store.upkeep import Upkeep
@@ -93,7 +95,7 @@ class Store(Answers):
     ) -> None:
         shelf, engine = Shelf(left), Engine(query.connect(limits, folder / "tmp"))
         opening = Opening(folder=folder, shelf=shelf, engine=engine, keep=keep, clock_us=clock_us)
-        super().__init__(shelf, storage.facts(opening), engine, clock_us)
+        super().__init__(shelf, storage.facts(opening), engine, State(folder, shelf, limits), clock_us)
         self._spool = folder / "spool"
         self._parquet = folder / "parquet"
         self._folder_lock = lock
@@ -104,11 +106,10 @@ class Store(Answers):
         self._next_segment = left.next_segment
         self._lock = self._shelf.lock  # guards what is pending, too
         self._pending: dict[BatchKey, Future[None]] = {}
-        self._upkeep_engine = Engine(query.connect(limits, folder / "tmp"))
         self._upkeep = Upkeep(
             folder,
             self._shelf,
-            self._upkeep_engine,
+            self._state,
             keep=keep,
             clock_us=clock_us,
             number=self._number,
@@ -155,8 +156,8 @@ class Store(Answers):
         self._writer.close()
         with self._segment_lock:
             self._end_segment()
+        self._upkeep.close()
         self._engine.close()
-        self._upkeep_engine.close()
         self._folder_lock.release()
 
     async def append(self, batch: Batch, body: bytes, tenant: str) -> bool:
@@ -198,6 +199,10 @@ class Store(Answers):
         """Roll up, compact and let go of what is due; blocks, maybe for minutes. What fails is logged."""
         self._upkeep.run()
         self._facts.upkeep()
+
+    def rebuild(self, say: Callable[[str], None]) -> tuple[int, int]:
+        """Make rollups and ``state.duckdb`` anew; returns hours made, and hours whose readings are gone."""
+        return self._upkeep.rebuild(say)
 
     def _submit(self, key: BatchKey, batch: Batch, body: bytes, received_us: int) -> Future[None]:
         """Queue a new batch for the writer; ``_lock`` is held."""
@@ -293,6 +298,7 @@ class Store(Answers):
                 unsealed_bytes=sum(unsealed.size for unsealed in self._shelf.unsealed.values()),
                 hours_rolled=self._upkeep.done.hours_rolled,
                 days_compacted=self._upkeep.done.days_compacted,
+                state_rebuilt=self._state.rebuilt,
                 files_expired=self._upkeep.done.files_expired,
                 upkeep_failures=self._upkeep.done.failures,
             )

@@ -11,16 +11,18 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from analytics.errors import AnalyticsError
 from analytics.store import seal, tidy
 from analytics.store.files import remove_durably
-from analytics.store.query import Engine, UnreadableFactsError
+from analytics.store.query import StoppedError, UnreadableFactsError
 from analytics.store.rolled import Rollups, day_of_hour
 from analytics.store.seal import HOUR_US, UnreadableError
 from analytics.store.shelf import Shelf
+from analytics.store.state import State
 from analytics.store.tidy import Keep
 
 log: Final = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class Upkeep:
         self,
         folder: Path,
         shelf: Shelf,
-        engine: Engine,
+        state: State,
         *,
         keep: Keep,
         clock_us: Callable[[], int],
@@ -60,18 +62,56 @@ class Upkeep:
         self.done = Done()
         self._folder = folder
         self._shelf = shelf
-        self._engine = engine
+        self._state = state
         self._keep = keep
         self._clock_us = clock_us
         self._number = number
         self._sealing = sealing
         self._running = threading.Lock()
+        self._steps: tuple[Callable[[], None], ...] = (
+            self._refresh,
+            self._roll_hours,
+            self._roll_days,
+            self._tell_usual,
+            self._compact,
+            self._expire,
+            self._refresh,
+        )
 
     def run(self) -> None:
         """Do what is due; never raises for a fault of the disk or of a file."""
         with self._running:
-            for step in (self._roll_hours, self._roll_days, self._compact, self._expire):
+            try:
+                for step in self._steps:
+                    self._try(step)
+            except StoppedError:
+                log.info("upkeep stopped; the rest is done when the store is opened again")
+
+    def rebuild(self, say: Callable[[str], None]) -> tuple[int, int]:
+        """Throw away what can be made again, and make it; ``say`` is told what is done."""
+        with self._running:
+            files = [file for file in self._shelf.files() if file.table == "readings"]
+            told = {hour for file in files for hour in range(file.hours[0], file.hours[1] + 1)}
+            self.rollups.forget(told)
+            self._state.begin_anew()
+            due = self._due()
+            for at, hour in enumerate(due, start=1):
+                self._try(partial(self._roll_hour, hour))
+                say(f"hour {at} of {len(due)}: {day_of_hour(hour)}T{hour % 24:02d}")
+            for step, what in (
+                (self._roll_days, "days"),
+                (self._refresh, "latest"),
+                (self._tell_usual, "usual"),
+            ):
                 self._try(step)
+                say(what)
+            return len(self.rollups.hours & told), len(self.rollups.hours - told)
+
+    def close(self) -> None:
+        """Wait for the piece of work that is under way, and leave the rest."""
+        self._state.engine.stop()
+        with self._running:
+            self._state.close()
 
     def forget(self, hours: set[int]) -> None:
         """Before rows of these hours are sealed: rollups that lack them go."""
@@ -89,7 +129,8 @@ class Upkeep:
 
     def _failed(self, step: Callable[[], None], error: Exception) -> None:
         self.done.failures += 1
-        log.error("upkeep failed step=%s why=%r", getattr(step, "__name__", "").strip("_"), str(error))
+        named = step.func if isinstance(step, partial) else step
+        log.error("upkeep failed step=%s why=%r", named.__name__.strip("_"), str(error))
 
     def _set_damaged_aside(self) -> None:
         self.rollups.set_damaged_aside()
@@ -108,27 +149,36 @@ class Upkeep:
 
     def _roll_hours(self) -> None:
         for hour in self._due():
-            with self._sealing:
-                files = [file for file in self._shelf.files() if file.table == "readings"]
-                rows = self.rollups.roll_hour(self._engine, hour, files)
-            self.done.hours_rolled += 1
-            log.info("rolled up hour=%sT%02d readings=%d", day_of_hour(hour), hour % 24, rows)
+            self._roll_hour(hour)
+
+    def _roll_hour(self, hour: int) -> None:
+        with self._sealing:
+            files = [file for file in self._shelf.files() if file.table == "readings"]
+            rows = self.rollups.roll_hour(self._state.engine, hour, files)
+        self.done.hours_rolled += 1
+        log.info("rolled up hour=%sT%02d readings=%d", day_of_hour(hour), hour % 24, rows)
 
     def _roll_days(self) -> None:
         for day in self.rollups.due_days(self._due(), self._today()):
             with self._sealing:
-                self.rollups.roll_day(self._engine, day)
+                self.rollups.roll_day(self._state.engine, day)
             log.info("rolled up day=%s", day)
 
     def _compact(self) -> None:
         for files in tidy.to_compact(self._shelf.files(), self._today(COMPACTED_AFTER_US)):
-            made = tidy.compact(self._folder / "parquet", self._number(), files, self._engine)
+            made = tidy.compact(self._folder / "parquet", self._number(), files, self._state.engine)
             self._shelf.swap(files, [made])
             remove_durably(file.path for file in files)
             self.done.days_compacted += 1
             log.info(
                 "compacted table=%s day=%s files=%d rows=%d", made.table, made.day, len(files), made.rows
             )
+
+    def _refresh(self) -> None:
+        self._state.refresh(self._clock_us())
+
+    def _tell_usual(self) -> None:
+        self._state.tell_usual(self.rollups)
 
     def _expire(self) -> None:
         today, waiting = self._today(), {day_of_hour(hour) for hour in self._due()}

@@ -214,7 +214,12 @@ def test_a_day_that_is_over_becomes_one_sorted_file(tmp_path: Path) -> None:
             put(
                 store,
                 body("pacs", n, readings=[reading(dst=f"d{9 - n}", test=f"t{n}")], hops=[hop(1, "", n)]),
-                body("home", n, readings=[reading("home")], flows=[flow("home", srtt_histogram=(40, n + 1))]),
+                body(
+                    "home",
+                    n,
+                    readings=[reading("home")],
+                    flows=[flow("home", window_us=n, srtt_histogram=(40, 1))],
+                ),
             )
             store.seal()
         before = (store.counts(), store.readings_latest("default"), store.flows("default"))
