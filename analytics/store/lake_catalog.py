@@ -29,8 +29,16 @@ Cursor = duckdb.DuckDBPyConnection
 T = TypeVar("T")
 
 
+_BETWEEN: Final = ("duplicate key", "could not serialize access")
+"""How PostgreSQL says that another one was quicker, where DuckLake passes that on as it is."""
+
+
 class BetweenError(Exception):
     """Another server came between."""
+
+
+def _is_between(error: duckdb.Error) -> bool:
+    return isinstance(error, duckdb.TransactionException) or any(told in str(error) for told in _BETWEEN)
 
 
 class Catalog:
@@ -81,9 +89,9 @@ class Catalog:
         try:
             with self._transaction() as cursor:
                 return work(cursor)
-        except duckdb.TransactionException as error:
-            raise BetweenError(first_line(error)) from error
         except duckdb.Error as error:
+            if _is_between(error):
+                raise BetweenError(first_line(error)) from error
             raise self.error(doing, first_line(error)) from error
 
     @contextmanager
@@ -110,8 +118,8 @@ class Catalog:
         try:
             attach(self._database, self._place)
         except duckdb.Error as error:
-            if "duplicate key" in str(error):
-                raise BetweenError(first_line(error)) from error  # two servers make one new catalog
+            if _is_between(error):
+                raise BetweenError(first_line(error)) from error
             if "DATA_PATH" in str(error):
                 raise LakeSetupError(
                     f"{self._place}: {first_line(error)}",

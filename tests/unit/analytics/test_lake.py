@@ -233,7 +233,7 @@ def test_a_catalog_that_is_away_is_one_clear_error_and_is_caught_up_with(
 
 
 def test_servers_that_write_at_once_lose_nothing_and_double_nothing(
-    tmp_path: Path, place: LakePlace, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, place: LakePlace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(lake_module, "UPKEEP_EVERY_US", 0)
     failed: list[BaseException] = []
@@ -256,6 +256,7 @@ def test_servers_that_write_at_once_lose_nothing_and_double_nothing(
     for server in servers:
         server.join(60)
     assert failed == []
+    assert "started without the lake" not in caplog.text
     with opened(tmp_path / "pacs", place) as store:
         assert told_by(store) == sorted(f"{name}.{number}" for name in names for number in range(4))
         assert store.counts()["flows"] == 12
