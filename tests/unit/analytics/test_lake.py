@@ -260,6 +260,17 @@ def test_servers_that_write_at_once_lose_nothing_and_double_nothing(
     with opened(tmp_path / "pacs", place) as store:
         assert told_by(store) == sorted(f"{name}.{number}" for name in names for number in range(4))
         assert store.counts()["flows"] == 12
+    assert read_along(place) == [("2026-11-23", 12)]
+
+
+def read_along(place: LakePlace) -> list[tuple[str, int]]:
+    """As docs/lake.md shows it to analysts."""
+    with duckdb.connect() as reader:
+        lake_engine.load_extensions(reader, place)
+        reader.execute(
+            f"ATTACH 'ducklake:postgres:{place.catalog}' AS lake (METADATA_SCHEMA 'pathgrade', READ_ONLY)"
+        )
+        return reader.execute("SELECT day, count(*) FROM lake.flows GROUP BY ALL ORDER BY ALL").fetchall()
 
 
 def test_a_copied_data_folder_is_refused_before_it_writes(tmp_path: Path, place: LakePlace) -> None:
