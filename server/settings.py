@@ -102,21 +102,21 @@ class Settings(BaseSettings):
     """File with coturn's static-auth-secret."""
     profiles: Path | None = None
     """Rules file of profiles of your own, beside the built-in ones or in their place (docs/grades.md)."""
+    lake_catalog: str | None = None
+    """PostgreSQL database of a lake that several servers share, as ``postgres:host=... dbname=... user=...``
+    (docs/lake.md); none = rows are kept in ``data``. Needs pathgrade[lake]."""
+    lake_data: str | None = None
+    """Where the lake's Parquet is: a folder that all its servers mount, or ``s3://BUCKET/PREFIX``."""
     cycle_s: int = Field(default=300, ge=10, le=86_400)
     """From the start of one cycle to the start of the next."""
     settle_s: float = Field(default=2.0, ge=0, le=60)
     """A cycle waits until no agent came or went for so long."""
     seal_s: float = Field(default=60.0, ge=1, le=3600)
     """How often acknowledged rows become Parquet, besides after each cycle."""
-    lake_catalog: str | None = None
-    """PostgreSQL database of a lake that several servers share, as ``postgres:host=... dbname=... user=...``
-    (docs/lake.md); none = rows are kept in ``data``. Needs pathgrade[lake]."""
-    lake_data: str | None = None
-    """Where the lake's Parquet is: a folder that all its servers mount, or ``s3://BUCKET/PREFIX``."""
-    keep_readings_days: int = Field(default=30, ge=1, le=36_500)
+    keep_readings_days: int = Field(default=30, ge=8, le=36_500)
     """Days that readings are kept as they came. Of 100 agents that test each other every five minutes a day
-    is 0.1 GB, of 1,000 it is 11 GB. What is usual on a path is looked for in 14 of them."""
-    keep_hops_days: int = Field(default=14, ge=1, le=36_500)
+    is 0.1 GB, of 1,000 it is 11 GB. What is usual on a path is looked for in 14 of them, the latest in 7."""
+    keep_hops_days: int = Field(default=14, ge=8, le=36_500)
     """Days that hops are kept; they are the largest table, some ten rows to each reading."""
     keep_flows_days: int = Field(default=30, ge=1, le=36_500)
     """Days that passive flows are kept."""

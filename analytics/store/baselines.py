@@ -1,9 +1,9 @@
 """What is usual on every path, from rollups: once an hour, a span of paths at a time.
 
 The same question as ``analytics/baseline.py`` asks of single tests, of all paths at once: the median of two
-weeks of tests, of the same hour of the week where that is known, and how far they lie from it; of the
-rung that is used now, since it was last another. Days that are over are asked as one row each, the day that runs by
-its hours; the values are histograms', so right to 0.8 %.
+weeks of tests, of the same hour of the week where that is known, and how far they lie from it; of the rung
+that is used now, since it was last another. Days that are over are asked as one row each, the day that runs
+by its hours; the values are histograms', so right to 0.8 %.
 
 Who looks for a change uses it as a screen (``analytics/screen.py``): a path that may be slower is looked at
 again, test by test.

@@ -11,7 +11,7 @@ import msgspec
 
 from analytics.errors import StoreError
 from analytics.store.query import Limits
-from analytics.store.store import Store
+from analytics.store.store import Store, now_us
 from analytics.store.tidy import Keep
 
 
@@ -29,7 +29,12 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rebuild(
-    folder: Path, *, limits: Limits, keep: Keep, say: Callable[[str], None] = lambda _: None
+    folder: Path,
+    *,
+    limits: Limits,
+    keep: Keep,
+    say: Callable[[str], None] = lambda _: None,
+    clock_us: Callable[[], int] = now_us,
 ) -> Rebuilt:
     """Make rollups and state anew; ``say`` is told how far it is.
 
@@ -40,7 +45,7 @@ def rebuild(
         raise StoreError(
             f"rebuilding {folder}: no data of a server", remedy="name the server's --data folder"
         )
-    with closing(Store.open(folder, limits=limits, keep=keep)) as store:
+    with closing(Store.open(folder, clock_us=clock_us, limits=limits, keep=keep)) as store:
         store.seal()
         hours, kept = store.rebuild(say)
         health = store.health()

@@ -64,7 +64,7 @@ def _finished(folder: Path, spooled: set[int], left: Left) -> list[Footer]:
         except UnreadableError as error:
             put_aside(path, error)
             left.files_set_aside += 1
-    replaced = {(f.file.path.parent, number) for f in footers for number in f.replaces}
+    replaced = {(f.file.path.parent, number) for f in footers for number in f.file.replaces}
     for footer in footers:
         if (footer.file.path.parent, footer.file.segment) in replaced:
             footer.file.path.unlink()

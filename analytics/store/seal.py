@@ -55,6 +55,8 @@ class Sealed:
     rows: int
     hours: tuple[int, int] = (0, 0)
     """First and last hour of receipt, in hours since 1970."""
+    replaces: frozenset[int] = frozenset()
+    """Segments of the same table and day whose rows are in here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,6 @@ class Footer:
 
     file: Sealed
     batches: KnownBatches
-    replaces: frozenset[int]  # segments of the same table and day whose rows are in here
 
 
 class UnreadableError(Exception):
@@ -149,7 +150,7 @@ def read_footer(path: Path) -> Footer:
     if told.get("format") != FORMAT_VERSION or told.get("table") != table:
         raise UnreadableError(f"another kind: format {told.get('format')}, table {told.get('table')}")
     _check_types(schema, table)
-    return Footer(Sealed(path, table, day, int(path.stem), rows, hours), batches, replaces)
+    return Footer(Sealed(path, table, day, int(path.stem), rows, hours, replaces), batches)
 
 
 def _hours(told: pq.FileMetaData, day: str) -> tuple[int, int]:

@@ -2,7 +2,8 @@
 
 Two tables: the latest reading of each path, and what is usual on it (``baselines.py``). The first is brought
 up to date by the files sealed since; ``Shelf`` knows which files are in it. Whoever asks reads the rest
-beside it: taking a reading twice changes nothing, so an answer is right at every moment, also while this is behind.
+beside it: taking a reading twice changes nothing, so an answer is right at every moment, also while this is
+behind.
 
 A file that is damaged, foreign, of another version, or that names files which are gone is thrown away.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -182,11 +183,11 @@ class State:
         self.usual_hour = max(
             (row["hour"] for row in engine.run("SELECT hour FROM usual_until").to_pylist()), default=0
         )
-        names = {row["file"] for row in engine.run("SELECT file FROM taken").to_pylist()}
-        files = {str(file.path.relative_to(self._folder)): file for file in self._shelf.files()}
-        if lacking := names - files.keys():
-            return f"made from {len(lacking)} files that are gone"
-        self._shelf.take(files[name] for name in names)
+        names = {self._folder / row["file"] for row in engine.run("SELECT file FROM taken").to_pylist()}
+        taken, gone = still_taken(names, self._shelf.files())
+        if gone:
+            return f"made from {len(gone)} files that are gone"
+        self._shelf.take(taken)
         self._noted = self._shelf.taken_now()
         return ""
 
@@ -208,3 +209,17 @@ class State:
         for statement in _TABLES:
             engine.run(statement)
         return engine
+
+
+def still_taken(names: set[Path], files: Iterable[Sealed]) -> tuple[list[Sealed], set[Path]]:
+    """Say which files are taken, given what was when this was last noted, and which of those nobody knows of.
+
+    What was merged since is taken where all of its parts were; else it is to be taken again.
+    """
+    taken, gone = [], set(names)
+    for file in files:
+        parts = {file.path.with_name(f"{number:010d}{seal.SUFFIX}") for number in file.replaces}
+        if file.path in names or (parts and parts <= names):
+            taken.append(file)
+        gone -= {file.path} | parts
+    return taken, gone

@@ -60,7 +60,8 @@ UNSEALED_BYTES_MOST: Final = 512 * 1024 * 1024
 """In memory. Reached only where sealing fails for long; then batches are refused until it works again."""
 
 
-def _now_us() -> int:
+def now_us() -> int:
+    """Microseconds since 1970, by the host's clock."""
     return time.time_ns() // 1_000
 
 
@@ -122,7 +123,7 @@ class Store(Answers):
         cls,
         folder: Path,
         *,
-        clock_us: Callable[[], int] = _now_us,
+        clock_us: Callable[[], int] = now_us,
         limits: Limits = _LIMITS,
         keep: Keep = _KEEP,
         storage: Storage = EMBEDDED,

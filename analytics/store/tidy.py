@@ -33,7 +33,10 @@ _ROWS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """For how many days of receipt each table is kept. The newest day of a table is always kept."""
+    """For how many days of receipt each table is kept. The newest day of a table is always kept.
+
+    Readings and hops are asked for up to 7 days back for what is shown now, so keep more than that.
+    """
 
     readings: int = 30
     hops: int = 14

@@ -12,9 +12,12 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
+from analytics.errors import StoreError, StoreLockedError
 from analytics.measurement import Reading, Rung
 from analytics.rollup import Level, Rollup, merge, of_reading
 from analytics.store import seal
+from analytics.store.query import Limits
+from analytics.store.rebuild import rebuild
 from analytics.store.store import Store
 from analytics.store.tidy import Keep
 from tests.unit.analytics.facts import AT_US, body, flow, hop, put, reading
@@ -261,3 +264,37 @@ def test_whole_days_are_let_go_of_after_they_are_kept_and_never_the_newest(tmp_p
         assert {level: len(rolled(tmp_path, level)) for level in Level} == dict.fromkeys(Level, 1)
     (left,) = sealed_files(tmp_path, "hops")
     assert left.startswith(f"date={seal.day_of(AT_US + 9 * DAY_US)}/")
+
+
+# --- rebuild ------------------------------------------------------------------------------------------------
+
+
+def test_rebuilding_gives_the_same_and_keeps_what_cannot_be_made(tmp_path: Path) -> None:
+    clock = Clock()
+    with opened(tmp_path, clock, Keep(readings=8)) as store:
+        put(store, body("pacs", 1, readings=[reading(test="old")]))
+        store.seal()
+        clock.now_us += 8 * DAY_US
+        put(store, body("pacs", 2, readings=[reading(dst="home", test="new")]))
+        store.seal()
+        clock.now_us += DAY_US
+        store.upkeep()
+        assert store.counts()["readings"] == 1
+        put(store, body("pacs", 3, readings=[reading(dst="clinic", test="spooled")]))
+        latest = store.readings_latest("default")
+    whole = {level: rolled(tmp_path, level) for level in Level}
+    said: list[str] = []
+    made = rebuild(tmp_path, limits=Limits(), keep=Keep(), say=said.append, clock_us=clock)
+    assert (made.hours, made.kept_hours, made.rows["readings"]) == (1, 1, 2)
+    assert said[0].startswith("hour 1 of 1: ")
+    assert {level: rolled(tmp_path, level) for level in Level} == whole
+    with opened(tmp_path, clock) as store:
+        assert store.readings_latest("default") == latest
+        with pytest.raises(StoreLockedError, match="in use by process"):
+            rebuild(tmp_path, limits=Limits(), keep=Keep())
+
+
+def test_rebuilding_nothing_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no data of a server"):
+        rebuild(tmp_path / "nowhere", limits=Limits(), keep=Keep())
+    assert not (tmp_path / "nowhere").exists()
