@@ -18,9 +18,9 @@ AGENTS_PORT: Final = 8440
 STUN_PORT: Final = 3478
 TURN_PORT: Final = 3478
 TURN_NICE: Final = -10
-READY_S: Final = 30.0
-ENROLLED_S: Final = 60.0  # the first agent on a machine compiles the eBPF programs
-TOKEN_S: Final = 20
+READY_S: Final = 60.0
+ENROLLED_S: Final = 120.0  # the first agent on a machine compiles the eBPF programs
+TOKEN_S: Final = 60
 AGENT_CACHE: Final = Path("/var/cache/pathgrade/ebpf")  # compiled programs, shared by all agents and kept
 
 

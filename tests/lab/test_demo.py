@@ -57,7 +57,7 @@ def pathgrade(lab, *arguments):
         [str(PATHGRADE), *arguments, "--url", lab.url],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -150,7 +150,7 @@ def test_the_command_and_the_page_say_the_same_as_the_api(lab, report):
     assert {
         (row["src"], row["dst"]) for row in msgspec.json.decode(pathgrade(lab, "paths", "--json"))["paths"]
     } == {(row["src"], row["dst"]) for row in report["paths"]}
-    page = urlopen(lab.url, timeout=30).read().decode()
+    page = urlopen(lab.url, timeout=120).read().decode()
     assert report["verdict"]["headline"] in re.sub(r"\s+", " ", page)
 
 
@@ -166,7 +166,7 @@ def test_the_export_has_the_rows_of_the_page(lab, report, tmp_path):
 
 
 def test_every_test_is_in_the_audit(lab):
-    with urlopen(f"{lab.url}/v1/audit?limit=1000", timeout=30) as answer:
+    with urlopen(f"{lab.url}/v1/audit?limit=1000", timeout=120) as answer:
         rows = msgspec.json.decode(answer.read())
     actions = [row["action"] for row in rows]
     assert actions.count("enrol") == 6
@@ -190,7 +190,7 @@ def end_and_look(process, name, signum, wait):
         wait(process, said)
         held = state.read(name)
         process.send_signal(signum)
-        said.append(process.communicate(timeout=60)[0])
+        said.append(process.communicate(timeout=120)[0])
     finally:
         process.kill()
         process.wait()
@@ -237,7 +237,7 @@ def test_without_root_it_says_what_to_do():
         ["setpriv", "--reuid", "65534", "--clear-groups", str(SCRIPTS / "demo"), "--once"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 77

@@ -303,7 +303,7 @@ async def test_the_end_of_the_runner_tells_both_ends(world: World) -> None:
     a, b = world.come("a", "s1"), world.come("b", "s2")
     world.now_s += 3
     runner = asyncio.create_task(world.cycles.run())
-    order = await asyncio.wait_for(a.outgoing.get(), 5)
+    order = await asyncio.wait_for(a.outgoing.get(), 30)
     assert isinstance(order, wire.TestOrder)
     runner.cancel()
     with pytest.raises(asyncio.CancelledError):
