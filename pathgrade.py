@@ -58,9 +58,11 @@ server_app = typer.Typer(help="The server: collects, grades and shows.", no_args
 agent_app = typer.Typer(help="The agent: measures, on each host.", no_args_is_help=True)
 export_app = typer.Typer(help="Files for other tools.", no_args_is_help=True)
 mesh_app = typer.Typer(help="Tests now, and which paths matter. On the server's host.", no_args_is_help=True)
+services_app = typer.Typer(invoke_without_command=True)
 flows_app = typer.Typer(invoke_without_command=True)
 peers_app = typer.Typer(invoke_without_command=True)
 app.add_typer(flows_app, name="flows")
+app.add_typer(services_app, name="services")
 agent_app.add_typer(peers_app, name="peers")
 app.add_typer(server_app, name="server")
 app.add_typer(agent_app, name="agent")
@@ -457,6 +459,50 @@ def mesh_mark(
     else:
         marked = client.mark(Mark(agent=agent, peer=peer, important=not remove))
     return _print_json(marked) if json else _show(terminal.marks(marked))
+
+
+@services_app.callback(
+    epilog=example("pathgrade services", "pathgrade services tag pacs 8042 DICOMweb --for pacs")
+)
+def services(context: typer.Context, *, url: Url = DEFAULT_URL, json: Json = False) -> None:
+    """List services: what listens where, and the profile that its users' paths are graded by.
+
+    Agents offer them when they enrol. The sessions of a service count when its paths are graded.
+    """
+    from server.pages import terminal
+
+    if context.invoked_subcommand:
+        return None
+    found = _client(url).services()
+    return _print_json(found) if json else _show(terminal.services(found, _width()))
+
+
+@services_app.command(
+    "tag",
+    epilog=example(
+        "pathgrade services tag pacs 8042 DICOMweb --for pacs", "pathgrade services tag pacs 8042 --remove"
+    ),
+)
+def services_tag(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="On whose host it listens.")],
+    port: Annotated[int, typer.Argument(metavar="PORT", min=1, max=65535, help="TCP port.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What people call it.")] = "",
+    *,
+    profile: Annotated[
+        str, typer.Option("--for", metavar="PROFILE", help="Application profile of its users.")
+    ] = "generic",
+    remove: Annotated[bool, typer.Option("--remove", help="Take the tag off.")] = False,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Say what listens on a port of an agent's host. On the server's host."""
+    from server.api.services import ServiceTag
+    from server.pages import terminal
+
+    if remove == bool(name):
+        raise typer.BadParameter("give the service a NAME, or --remove", param_hint="NAME")
+    found = _client(url).tag(ServiceTag(agent=agent, port=port, name=name, profile=profile))
+    return _print_json(found) if json else _show(terminal.services(found, _width()))
 
 
 @server_app.command("run", epilog=example("pathgrade server run --data /var/lib/pathgrade"))

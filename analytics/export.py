@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from analytics.errors import ExportError
+from analytics.fused import Fused
 from analytics.measurement import LegKind
 from analytics.report import PathRow, Report
 from analytics.store.files import replace_durably
@@ -48,6 +49,25 @@ def _of_leg(kind: LegKind) -> ExportColumn:
     name = f"leg_{kind.value.replace('-', '_')}_us"
     description = f"share of rtt_min_us in the leg {kind.value}; null = no such leg, or nobody answered there"
     return ExportColumn(name, pa.int64(), "us", description, value)
+
+
+def _of_fused(name: str, type_: pa.DataType, description: str, of: Callable[[Fused], Any]) -> ExportColumn:
+    def value(report: Report, row: PathRow) -> Any:
+        return None if row.fused is None else of(row.fused) or None
+
+    return ExportColumn(name, type_, "", description, value)
+
+
+def _letter_active(fused: Fused) -> str:
+    return fused.active.letter.value
+
+
+def _passive(fused: Fused) -> str:
+    return ",".join(fused.passive)
+
+
+def _held_up_by(fused: Fused) -> str | None:
+    return None if fused.held_up is None else f"{fused.held_up.what} of {fused.held_up.whose}"
 
 
 _INT, _STR = pa.int64(), pa.string()
@@ -91,6 +111,13 @@ PATH_COLUMNS: Final[tuple[ExportColumn, ...]] = (
     _of_row("connect_us", _INT, "us", "from the first check to the DTLS session"),
     *(_of_leg(kind) for kind in LegKind),
     _of_row("error", _STR, "", "why there is no measurement"),
+    _of_fused(
+        "letter_active", _STR, "letter by the probes alone; null = nothing else counts", _letter_active
+    ),
+    _of_fused("passive", _STR, "numbers that applications' own sessions gave, by commas", _passive),
+    _of_fused("apart", _STR, "why probes and application are on different paths", lambda fused: fused.apart),
+    _of_fused("held_up_by", _STR, "what sessions waited for that is not the network", _held_up_by),
+    _of_fused("congestion", _STR, "congestion control of the end that sends", lambda fused: fused.congestion),
 )
 
 PATH_SCHEMA: Final = pa.schema(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from analytics.grade import grade, measured_at_us
+from analytics.fused import Fused
+from analytics.fusion import NOTHING_SEEN, Passive, judge
+from analytics.grade import measured_at_us
 from analytics.kinds.table import kind_of
 from analytics.legs import legs
 from analytics.measurement import Grade, Hop, Leg, Letter, Reading
@@ -27,8 +29,12 @@ def path_rows(
     at_us: int,
     rules: Rules,
     usual: Usual = NOTHING_KNOWN,
+    passive: Passive = NOTHING_SEEN,
 ) -> list[PathRow]:
-    """Grade every directed path and split it into legs, worst first; ``usual`` is what is known of each."""
+    """Grade every directed path and split it into legs, worst first.
+
+    ``usual`` is what is known of each path, ``passive`` what applications' sessions on it said.
+    """
     latest = by_pair(readings, members)
     sites = {member.name: member.site for member in members}
     traces: dict[Pair, list[Hop]] = {}  # (test, who traced) -> hops
@@ -42,8 +48,8 @@ def path_rows(
         back = _same_test(reading, latest.get((dst, src)))
         near, far = traces.get((reading.test, src), []), traces.get((reading.test, dst), [])
         split = legs(reading, near, far, src_site=sites[src], dst_site=sites[dst])
-        graded = grade(reading, back, profile, rules, at_us)
-        row = _row(reading, back, graded, split, sites=(sites[src], sites[dst]), at_us=at_us)
+        graded, fused = judge(reading, back, profile, rules, at_us=at_us, passive=passive)
+        row = _row(reading, back, graded, fused, split, sites=(sites[src], sites[dst]), at_us=at_us)
         rows.append(with_usual(row, usual, Ends(reading, back, near, far)))
     return sorted(rows, key=_worst_first(better=-1 if kind_of(wanted).higher_is_better else 1))
 
@@ -76,6 +82,7 @@ def _row(
     reading: Reading,
     back: Reading | None,
     graded: Grade,
+    fused: Fused | None,
     split: list[Leg],
     *,
     sites: Pair,
@@ -107,6 +114,7 @@ def _row(
         connect_us=reading.connect_us,
         error=reading.error,
         legs=split,
+        fused=fused,
     )
 
 

@@ -2,10 +2,10 @@
 
 A fleet of 1,000 agents has a million directed paths, each with thousands of tests in two weeks: nobody goes
 through all of them whenever a test ends. ``Screened`` rows are made once an hour from rollups, and a path is
-*suspected* where its last test could be part of a change: slower than on the calmest of its days by what is
-material (``analytics/detect.py``: no change is called of less), over another rung, or of a path that has no
-row yet. Only those are looked at closely, the slowest first, as far as ``MOST_PAST`` readings go; a path on
-which a change is on stays suspected until it is over.
+*suspected* where its last test could be part of a change: slower than usual, and than on the calmest of its
+days, by what is material (``analytics/detect.py``: no change is called of less), over another rung, or of a
+path that has no row yet. Only those are looked at closely, the slowest first, as far as ``MOST_PAST``
+readings go; a path on which a change is on stays suspected until it is over.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Screened(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     spread_us: int
     n: int
     of_hour: bool
-    floor_us: int  # mean of the calmest day
+    floor_us: int  # the least of what is usual, and of the mean of the calmest day
 
 
 def known_of(rows: Iterable[Screened]) -> dict[Pair, Known]:

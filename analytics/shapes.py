@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from analytics.fused import Fused
 from analytics.measurement import Flow, Grade, Hop, Leg, LegKind, Reading, Rung
 from analytics.wire import NatReport
 
@@ -25,6 +26,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     label: str = ""  # "the radiologist"; empty = the name
     online: bool = True
     services: list[Service] = []
+    addresses: list[str] = []  # of its interfaces, as it said; empty = offline, or an agent of before
     nat: NatReport | None = None  # what is in front of it, as it found out; None = offline, or not known yet
 
 
@@ -70,6 +72,7 @@ class PathRow(msgspec.Struct, frozen=True, kw_only=True):
     slower_since_us: int | None = None  # of a change that is on
     added: AddedLeg | None = None  # None: no change, or nobody can tell
     added_why: str = ""  # why nobody can tell
+    fused: Fused | None = None  # what applications' own sessions said; None = nothing
 
     @property
     def worse_loss_bp(self) -> int:

@@ -132,8 +132,8 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
 
         cycles.planner.history = _history(store)
-        desk = Desk(state, hub, cycles, audit)
-        apps = (agent_app(*doors), report_app(core, version=release, mesh=desk))
+        desk = Desk(state, hub, cycles, audit, rules)
+        apps = (agent_app(*doors), report_app(core, version=release, mesh=desk, services=desk))
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [

@@ -6,7 +6,7 @@ needs from the store and the hub at once, and computes on that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import permutations
 from typing import Final
 
@@ -18,11 +18,13 @@ from analytics.report import Member, PathDetail, PathRow, Report, Service, build
 from analytics.rules.load import Rules
 from analytics.store.store import Store
 from analytics.usage import By
+from analytics.wire import ServiceOffer
 from server.api.core import OWN_PROCESS, AuditRow, Status
 from server.clock import now_us
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
 from server.hub import Connection, Hub
+from server.sessions import Sessions
 from server.state import Agent, State
 from server.usual import UsualCache
 
@@ -54,6 +56,7 @@ class Core:
         self._cycles = cycles
         self._rules = rules
         self._usual = UsualCache(store, period_us=period_us)
+        self._sessions = Sessions(store, rules, DEFAULT_TENANT)
         self._clock = clock
         self._started_us = clock()
 
@@ -85,22 +88,28 @@ class Core:
     def members(self) -> list[Member]:
         """As ``ReportCore``."""
         online = {connection.agent.name: connection for connection in self._hub.connections()}
-        return [_member(agent, online.get(agent.name)) for agent in self._state.agents()]
+        tagged = self._state.services()
+        return [
+            _member(agent, tagged.get(agent.name, ()), online.get(agent.name))
+            for agent in self._state.agents()
+        ]
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
         """As ``ReportCore``."""
         readings = self._store.readings_latest(DEFAULT_TENANT, at_us)
         hops = self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings], at_us)
-        moment_us = self._clock() if at_us is None else at_us
+        moment_us, now = self._clock() if at_us is None else at_us, at_us is None
+        members = self.members()
         made = build_report(
             tenant=DEFAULT_TENANT,
             profile=profile,
             readings=readings,
             hops=hops,
-            members=self.members(),
+            members=members,
             at_us=moment_us,
             rules=self._rules_now(),
-            usual=self._usual.of(DEFAULT_TENANT, readings, moment_us, now=at_us is None),
+            usual=self._usual.of(DEFAULT_TENANT, readings, moment_us, now=now),
+            passive=self._sessions.of(profile, members, readings, moment_us, now=now),
         )
         return made if at_us is not None else self._with_budget(made)
 
@@ -110,7 +119,7 @@ class Core:
         readings = [r for r in latest if {r.src, r.dst} == {src, dst}]
         if not readings:
             return None
-        at_us = self._clock()
+        at_us, members = self._clock(), self.members()
         made = build_detail(
             src,
             dst,
@@ -122,10 +131,11 @@ class Core:
                 for end in (src, dst)
                 for flow in self.flows(agent=end, but=OWN_PROCESS, limit=FLOWS_OF_END)
             ],
-            members=self.members(),
+            members=members,
             at_us=at_us,
             rules=self._rules_now(),
             usual=self._usual.of(DEFAULT_TENANT, latest, at_us, now=True),
+            passive=self._sessions.of(profile, members, latest, at_us, now=True),
         )
         if made is None:
             return None
@@ -191,16 +201,22 @@ class Core:
         return [agent.name for agent in agents if agent.name not in apart]
 
 
-def _member(agent: Agent, connection: Connection | None) -> Member:
-    services = [
+def services_of(agent: Agent, tagged: Iterable[ServiceOffer]) -> list[Service]:
+    """What an agent offers and what was tagged on its host; a tag stands in place of an offer of its port."""
+    by_port = {offer.port: offer for offer in (*agent.services, *tagged)}
+    return [
         Service(name=offer.name, profile=offer.profile, agent=agent.name, port=offer.port)
-        for offer in agent.services
+        for offer in by_port.values()
     ]
+
+
+def _member(agent: Agent, tagged: Iterable[ServiceOffer], connection: Connection | None) -> Member:
     return Member(
         name=agent.name,
         site=agent.site,
         label=agent.label,
         online=connection is not None,
-        services=services,
+        services=services_of(agent, tagged),
+        addresses=connection.hello.addresses if connection else [],
         nat=connection.nat if connection else None,
     )

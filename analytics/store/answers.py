@@ -114,6 +114,27 @@ class Answers:
         given |= {"process": process, "remote": remote, "but": but, "limit": limit}
         return self._ask(Flow, query.FLOWS, given, days, table="flows")
 
+    def flows_of_services(
+        self,
+        tenant: str,
+        ports: Collection[int],
+        *,
+        since_us: int,
+        until_us: int,
+        agent: str | None = None,
+        limit: int = 20_000,
+    ) -> list[Flow]:
+        """Passive flows with a service on one of these ports, of windows in that time, newest first.
+
+        ``agent`` keeps what one agent saw, at either end.
+        """
+        if not ports:
+            return []
+        given = {"tenant": tenant, "ports": sorted(ports), "since_us": since_us, "until_us": until_us}
+        given |= {"agent": agent, "limit": limit}
+        days = (seal.day_of(max(0, since_us - _DAY_US)), _EVER[1])  # a day for clocks that are ahead
+        return self._ask(Flow, query.FLOWS_OF_SERVICES, given, days, table="flows")
+
     def usage(
         self,
         tenant: str,

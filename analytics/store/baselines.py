@@ -1,4 +1,4 @@
-"""What is usual on every path, from rollups: once an hour, a span of paths at a time.
+"""What is usual on every path, from rollups: a span of paths at a time.
 
 The same question as ``analytics/baseline.py`` asks of single tests, of all paths at once: the median of two
 weeks of tests, of the same hour of the week where that is known, and how far they lie from it; of the rung
@@ -23,6 +23,7 @@ from analytics.store.rolled import Rollups, day_of_hour
 from analytics.store.seal import HOUR_US, hour_of_day
 
 HOURS_OF_WEEK: Final = 168
+YOUNG_DAYS: Final = 3
 PIECE_ROWS: Final = 200_000
 """Rows of rollups at once: each is unfolded into its buckets."""
 
@@ -82,21 +83,25 @@ _BOTH: Final = f"""
     CREATE OR REPLACE TABLE usual AS
     SELECT {_PATH}, rung,
         coalesce(h.rtt_us, a.rtt_us) AS rtt_us, coalesce(h.spread_us, a.spread_us) AS spread_us,
-        coalesce(h.n, a.n) AS n, h.n IS NOT NULL AS of_hour, a.floor_us AS floor_us
+        coalesce(h.n, a.n) AS n, h.n IS NOT NULL AS of_hour,
+        least(a.floor_us, a.rtt_us, h.rtt_us) * 99 // 100 AS floor_us  -- buckets are right to 0.8 %
     FROM usual_all a LEFT JOIN usual_hour h USING ({_PATH}, rung) ORDER BY {_PATH}
 """  # noqa: S608  # see above
 
 
-def tell_usual(engine: Engine, rollups: Rollups, hour: int) -> None:
-    """Make the table ``usual`` anew, as of the beginning of an hour. Raises ``UnreadableFactsError``."""
+def tell_usual(engine: Engine, rollups: Rollups, hour: int, told_day: str) -> str:
+    """Make the table ``usual`` anew, as of the beginning of an hour. Raises ``UnreadableFactsError``.
+
+    What two weeks say is asked when another day is rolled up than ``told_day``, which is returned; of a young
+    fleet each hour.
+    """
     until_us = hour * HOUR_US
     given = {"since_us": until_us - KEPT_US}
-    _fill(
-        engine,
-        "usual_all",
-        blocks(rollups, hour),
-        {**given, "least_n": LEAST_N, "least_span_us": LEAST_SPAN_US},
-    )
+    days = frozenset(rollups.days)
+    newest = max(days, default="")
+    if newest != told_day or len(days) < YOUNG_DAYS:
+        of_all = {**given, "least_n": LEAST_N, "least_span_us": LEAST_SPAN_US}
+        _fill(engine, "usual_all", blocks(rollups, hour), of_all)
     # Not all of one week: both, or what there is of both is more than an hour apart.
     same = [one for one in (hour - HOURS_OF_WEEK, hour - 2 * HOURS_OF_WEEK) if one in rollups.hours]
     _fill(
@@ -106,12 +111,16 @@ def tell_usual(engine: Engine, rollups: Rollups, hour: int) -> None:
         {**given, "least_n": LEAST_OF_HOUR, "least_span_us": HOUR_US + 1},
     )
     engine.run(_BOTH)
-    engine.run("CREATE OR REPLACE TABLE usual_until AS SELECT $hour::BIGINT AS hour", given={"hour": hour})
+    engine.run(
+        "CREATE OR REPLACE TABLE usual_until AS SELECT $hour::BIGINT AS hour, $day AS day",
+        given={"hour": hour, "day": newest},
+    )
+    return newest
 
 
 def blocks(rollups: Rollups, hour: int) -> list[Path]:
     """Choose the files of the two weeks before an hour: of whole days where there are, else of hours."""
-    hours = [one for one in sorted(rollups.hours) if hour - KEPT_US // HOUR_US <= one < hour]
+    hours = [one for one in sorted(frozenset(rollups.hours)) if hour - KEPT_US // HOUR_US <= one < hour]
     days = sorted({day_of_hour(one) for one in hours} & rollups.days)
     whole = {one for day in days for one in range(hour_of_day(day, 0), hour_of_day(day, 24))}
     fine = [rollups.path(Level.HOUR, one) for one in hours if one not in whole]

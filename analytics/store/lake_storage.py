@@ -34,8 +34,8 @@ class LakeStorage:
     def facts(self, opening: Opening) -> Facts:
         """As ``Storage``. Raises ``LakeSetupError``; the catalog may be away."""
         database = opening.engine.database
-        load_extensions(database, self._place)
         bucket = Bucket.from_environment(self._environment) if self._place.is_s3 else None
+        load_extensions(database, self._place)
         if bucket is not None:
             give_key(database, self._place, bucket)
         ledger, files = Ledger.open(opening.folder), data_files(self._place, bucket)

@@ -100,6 +100,14 @@ FLOWS: Final = f"""
     LIMIT $limit
 """  # noqa: S608  # see above
 
+FLOWS_OF_SERVICES: Final = f"""
+    SELECT {_OWN["flows"]} FROM facts
+    WHERE tenant = $tenant AND window_us >= $since_us AND window_us <= $until_us
+      AND list_contains($ports, service_port) AND ($agent IS NULL OR agent = $agent)
+    ORDER BY window_us DESC, agent, process, remote_address, service_port
+    LIMIT $limit
+"""  # noqa: S608  # see above
+
 
 _MOST_SUM: Final = 2**62
 """As the bound of a column: no sum of what a faulty sender says may leave 63 bits."""

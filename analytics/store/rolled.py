@@ -102,7 +102,7 @@ class Rollups:
 
     def due_days(self, waiting: Iterable[int], today: str) -> list[str]:
         """List the days that are over, all of whose hours are rolled up, and not the day itself."""
-        told = {day_of_hour(hour) for hour in self.hours} - {day_of_hour(hour) for hour in waiting}
+        told = {day_of_hour(hour) for hour in frozenset(self.hours)} - {day_of_hour(hour) for hour in waiting}
         return sorted(day for day in told - self.days if day < today)
 
     def roll_hour(self, engine: Engine, hour: int, files: Sequence[Sealed]) -> int:

@@ -33,7 +33,7 @@ FILE_NAME: Final = "state.duckdb"
 LOOK_BACK_DAYS: Final = 7
 """A path's latest reading is looked for in this many days: an older one says nothing about now."""
 _DAY_US: Final = 86_400_000_000
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 # Only names of columns, which are constants, are put into the text; values are parameters.
 _COLUMNS: Final = ", ".join(column.name for column in STORED["readings"])
@@ -46,7 +46,7 @@ _TABLES: Final = (
     "CREATE TABLE taken (file VARCHAR)",
     """CREATE TABLE usual (tenant VARCHAR, src VARCHAR, dst VARCHAR, rung VARCHAR, rtt_us BIGINT,
         spread_us BIGINT, n BIGINT, of_hour BOOLEAN, floor_us BIGINT)""",
-    "CREATE TABLE usual_until (hour BIGINT)",
+    "CREATE TABLE usual_until (hour BIGINT, day VARCHAR)",
     f"CREATE TABLE version AS SELECT '{VERSION}' AS version",
 )
 _TAKE: Final = f"""
@@ -77,6 +77,7 @@ class State:
         self._noted: frozenset[Path] = frozenset()
         self.usual_hour = 0
         """Changes when ``usual`` does."""
+        self._usual_day = ""
         self.engine = self._opened()
 
     def close(self) -> None:
@@ -113,7 +114,7 @@ class State:
         """Tell what is usual, once for each hour that was rolled up. Raises ``UnreadableFactsError``."""
         hour = max(rollups.hours, default=-1) + 1
         if hour > self.usual_hour:
-            tell_usual(self.engine, rollups, hour)
+            self._usual_day = tell_usual(self.engine, rollups, hour, self._usual_day)
             self.usual_hour = hour
 
     def refresh(self, at_us: int) -> None:
@@ -180,9 +181,8 @@ class State:
         (version,) = engine.run("SELECT version FROM version").to_pylist() or [{"version": "none"}]
         if version["version"] != VERSION:
             return f"version {version['version']}, not {VERSION}"
-        self.usual_hour = max(
-            (row["hour"] for row in engine.run("SELECT hour FROM usual_until").to_pylist()), default=0
-        )
+        for row in engine.run("SELECT hour, day FROM usual_until").to_pylist():
+            self.usual_hour, self._usual_day = row["hour"], row["day"]
         names = {self._folder / row["file"] for row in engine.run("SELECT file FROM taken").to_pylist()}
         taken, gone = still_taken(names, self._shelf.files())
         if gone:
@@ -201,7 +201,7 @@ class State:
             self.rebuilt += 1
         self._shelf.take_none()
         self._noted = frozenset()
-        self.usual_hour = 0
+        self.usual_hour, self._usual_day = 0, ""
         self._broken = ""
         for path in (self._path, self._path.with_name(f"{FILE_NAME}.wal")):
             path.unlink(missing_ok=True)

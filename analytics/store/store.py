@@ -114,7 +114,6 @@ class Store(Answers):
             keep=keep,
             clock_us=clock_us,
             number=self._number,
-            sealing=self._seal_lock,
         )
         self._writer: GroupCommit[_Pending] = GroupCommit(self._commit)
 
@@ -276,11 +275,11 @@ class Store(Answers):
 
     def _seal_one(self, number: int, unsealed: Unsealed) -> None:
         """Write a segment's files; swap them for its rows in memory; only then remove the segment."""
-        self._upkeep.forget(unsealed.hours)
-        show = self._facts.seal(number, unsealed.tables, unsealed.batches)
-        with self._lock:
-            show()
-            del self._shelf.unsealed[number]
+        with self._upkeep.sealing(unsealed.hours):
+            show = self._facts.seal(number, unsealed.tables, unsealed.batches)
+            with self._lock:
+                show()
+                del self._shelf.unsealed[number]
         path = spool.segment_path(self._spool, number)
         if unsealed.damaged:
             log.warning("spool segment %s was damaged; kept as %s", path, set_aside(path).name)

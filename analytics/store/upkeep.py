@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Final
 from analytics.errors import AnalyticsError
 from analytics.store import seal, tidy
 from analytics.store.files import remove_durably
+from analytics.store.hours import Hours
 from analytics.store.query import StoppedError, UnreadableFactsError
 from analytics.store.rolled import Rollups, day_of_hour
 from analytics.store.seal import HOUR_US, UnreadableError
@@ -55,9 +57,8 @@ class Upkeep:
         keep: Keep,
         clock_us: Callable[[], int],
         number: Callable[[], int],
-        sealing: threading.Lock,
     ) -> None:
-        """``number`` gives a new file its number; ``sealing`` is held while nothing may be sealed."""
+        """``number`` gives a new file its number."""
         self.rollups = Rollups(folder / "rollup")
         self.done = Done()
         self._folder = folder
@@ -66,7 +67,7 @@ class Upkeep:
         self._keep = keep
         self._clock_us = clock_us
         self._number = number
-        self._sealing = sealing
+        self._hours = Hours()
         self._running = threading.Lock()
         self._steps: tuple[Callable[[], None], ...] = (
             self._refresh,
@@ -113,10 +114,13 @@ class Upkeep:
         with self._running:
             self._state.close()
 
-    def forget(self, hours: set[int]) -> None:
-        """Before rows of these hours are sealed: rollups that lack them go."""
-        if stale := self.rollups.forget(hours):
-            log.warning("readings of %d hours came after those were rolled up; rolled up again", len(stale))
+    @contextmanager
+    def sealing(self, hours: set[int]) -> Iterator[None]:
+        """Seal rows of these hours: rollups that lack them go first."""
+        with self._hours.sealing(hours):
+            if stale := self.rollups.forget(hours):
+                log.warning("rows of %d hours came after those were rolled up: done again", len(stale))
+            yield
 
     def _try(self, step: Callable[[], None]) -> None:
         try:
@@ -152,7 +156,7 @@ class Upkeep:
             self._roll_hour(hour)
 
     def _roll_hour(self, hour: int) -> None:
-        with self._sealing:
+        with self._hours.rolling((hour,)):
             files = [file for file in self._shelf.files() if file.table == "readings"]
             rows = self.rollups.roll_hour(self._state.engine, hour, files)
         self.done.hours_rolled += 1
@@ -160,7 +164,8 @@ class Upkeep:
 
     def _roll_days(self) -> None:
         for day in self.rollups.due_days(self._due(), self._today()):
-            with self._sealing:
+            first = seal.hour_of_day(day, 0)
+            with self._hours.rolling(range(first, first + 24)):
                 self.rollups.roll_day(self._state.engine, day)
             log.info("rolled up day=%s", day)
 

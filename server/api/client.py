@@ -14,10 +14,11 @@ import msgspec
 from analytics.errors import ExportError
 from analytics.measurement import Flow
 from analytics.passive import Applications
-from analytics.report import PathDetail, Report
+from analytics.report import PathDetail, Report, Service
 from server.api.core import Status
 from server.api.mesh import Mark, MeshAsk, MeshRun
 from server.api.problem import Problem
+from server.api.services import ServiceTag
 from server.errors import RefusedError, ServerAwayError
 
 TIMEOUT_S: Final = 30.0
@@ -68,6 +69,14 @@ class Client:
     def mark(self, mark: Mark) -> list[Mark]:
         """Mark or unmark; gives what is marked then."""
         return self._post("mesh/marks", mark, list[Mark])
+
+    def services(self) -> list[Service]:
+        """What agents offer and what was tagged."""
+        return self._get("services", list[Service])
+
+    def tag(self, tag: ServiceTag) -> list[Service]:
+        """Tag a port, or take its tag off; gives what there is then."""
+        return self._post("services", tag, list[Service])
 
     def export(self, out: Path, **asked: Parameter) -> int:
         """Write the export of all paths to ``out``, whole or not at all; gives its bytes."""

@@ -17,11 +17,12 @@ from rich.text import Text
 
 from analytics.measurement import Flow, Rung
 from analytics.passive import Application, Applications
-from analytics.report import PathDetail, PathRow, Report, Verdict
+from analytics.report import PathDetail, PathRow, Report, Service, Verdict
 from analytics.usage import By
 from server.api.core import Status
 from server.api.mesh import Mark, MeshResult, MeshRun
 from server.pages import text
+from server.pages.fusion_words import told_by
 from server.pages.tables import LETTER_STYLE, Column, cell, draw, plain, plain_value
 from server.pages.views import HopGroup, HopLine, PathLine, Side, path_view, report_view
 
@@ -125,6 +126,21 @@ def marks(found: Sequence[Mark]) -> RenderableType:
     return Group(*(Text(f"{one.agent} → {one.peer or 'everyone'}, both ways") for one in map(plain, found)))
 
 
+def services(found: Sequence[Service], width: int) -> RenderableType:
+    """List what is offered and tagged."""
+    if not found:
+        return Text("No service is known: agents offer them, and pathgrade services tag names others.", "dim")
+    return draw(SERVICE_COLUMNS, [plain(service) for service in found], width)
+
+
+SERVICE_COLUMNS: Final[tuple[Column[Service], ...]] = (
+    Column("service", lambda service: service.name, side="left"),
+    Column("agent", lambda service: service.agent, side="left"),
+    Column("port", lambda service: str(service.port)),
+    Column("profile", lambda service: service.profile, side="left"),
+)
+
+
 def _failed_then_slowest(result: MeshResult) -> tuple[bool, int, str, str]:
     return (result.rung is not Rung.NONE, -(result.rtt_p50_us or 0), result.src, result.dst)
 
@@ -171,6 +187,7 @@ PATH_COLUMNS: Final[tuple[Column[PathLine], ...]] = (
         lambda line: text.capacity(line.row.capacity_kbps, line.row.capacity_trust),
         from_width=96,
     ),
+    Column("told by", lambda line: told_by(line.row), from_width=170, side="left"),
     Column("most of the time", _largest_leg, from_width=118, side="left"),
     Column("age", lambda line: text.age_of(line.row), from_width=104),
 )
@@ -300,6 +317,8 @@ def _path_foot(side: Side, seen: Sequence[Flow]) -> Iterator[RenderableType]:
         yield Text(f"Not seen from {row.src}, told by {row.dst}: {side.elsewhere}.")
     if side.way:
         yield Text(" ".join(side.way))
+    if side.sessions:
+        yield Text(" ".join(side.sessions))
     for flow in seen[:FLOWS_BESIDE_HOPS]:
         yield Text(
             f"The application's own socket on {flow.agent}: {_owner(flow)} srtt {text.ms(flow.srtt_us)},"

@@ -28,6 +28,10 @@ STUDIES = st.builds(
     setup_round_trips=st.integers(1, 5),
     setup_us=st.just(20_000),
     server_us_per_image=st.just(1_000),
+    connections=st.integers(1, 6),
+    one_answer=st.booleans(),
+    nagle=st.booleans(),
+    setup_stalls=st.integers(0, 2),
 )
 
 

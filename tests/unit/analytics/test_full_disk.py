@@ -42,7 +42,7 @@ LEFT = int(sys.argv[2])
 with opened() as store:
     for n in range(3):
         put(store, body("pacs", n,
-            readings=[reading(dst=f"d{i}", test=f"{n}.{i}", cycle=n, error=f"{n}{i}" * 99) for i in range(99)],
+            readings=[reading(dst=f"d{i}", test=f"{n}.{i}", cycle=n, error=f"{n}{i}" * 99) for i in range(9)],
             flows=[flow(window_us=n * 1000 + i, process=f"{n}-{i}" * 5) for i in range(300)]))
         store.seal()
     before = rows(store)

@@ -7,11 +7,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from analytics.store.store import Store
+from tests.unit.analytics.facts import body, put, reading
 from tests.unit.web.fleet import DETAIL, HEADLINE, FixtureCore, serve
 
 ROOT = Path(__file__).parents[3]
@@ -23,6 +26,8 @@ COMMANDS = [
     ["flows"],
     ["flows", "show"],
     ["apps"],
+    ["services"],
+    ["services", "tag"],
     ["mesh"],
     ["mesh", "run"],
     ["mesh", "mark"],
@@ -30,6 +35,7 @@ COMMANDS = [
     ["export", "paths"],
     ["server"],
     ["server", "run"],
+    ["server", "rebuild"],
     ["server", "token"],
     ["agent"],
     ["agent", "run"],
@@ -221,6 +227,20 @@ def test_each_mistake_is_one_clear_error(url: str, arguments: list[str], code: i
     assert "Traceback" not in done.stderr
     for line, start in zip(done.stderr.splitlines(), said, strict=False):
         assert line.startswith(start), done.stderr
+
+
+def test_a_rebuild_says_what_it_made_and_refuses_beside_a_server(tmp_path: Path) -> None:
+    with closing(Store.open(tmp_path)) as store:
+        put(store, body("pacs", 1, readings=[reading()]))
+        beside = pathgrade("server", "rebuild", "--data", str(tmp_path))
+    assert beside.returncode == 74
+    assert beside.stderr.startswith(f"error: {tmp_path} is in use by process {os.getpid()}\n")
+    assert "  try: stop that server" in beside.stderr
+    done = pathgrade("server", "rebuild", "--data", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"] == {"readings": 1, "hops": 0, "flows": 0}
+    assert "latest\n" in done.stderr
+    assert pathgrade("server", "rebuild", "--data", str(tmp_path)).stdout.startswith("1 readings of ")
 
 
 def test_something_else_at_the_url() -> None:
