@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,10 +12,11 @@ from analytics.fetches import ALIKE
 from analytics.grade import FAILED, STALE, UNREACHABLE
 from analytics.kinds.table import kind_of
 from analytics.letters import APART
+from analytics.limit_words import LIMITS
 from analytics.passive import HOURS, MOST_GROUPS
 from analytics.predict import LOSS_MATTERS, MODEL_ERROR_LOSSY_PERCENT, MODEL_ERROR_PERCENT
 from analytics.rules.load import Exchange, Judged, Profile, Rules, limits_of, load_rules
-from analytics.words import percent, rate, span
+from analytics.words import percent, span
 
 TARGET: Final = Path("docs/grades.md")
 
@@ -74,7 +75,7 @@ def _limits(rule: Judged) -> str:
 
 
 def _limits_row(key: str, limits: Sequence[int]) -> str:
-    name, written = _LIMIT[key]
+    name, written = LIMITS[key]
     sign, beyond = ("<=", "more") if key.startswith("most_") else (">=", "less")
     return f"| {name} | {' | '.join(f'{sign} {written(limit)}' for limit in limits)} | {beyond} |\n"
 
@@ -149,19 +150,6 @@ letter is by the probes alone.
 """
 
 
-_LIMIT: Final[dict[str, tuple[str, Callable[[int], str]]]] = {
-    "most_ms": ("time to open", lambda ms: span(1_000 * ms)),
-    "most_us": ("answer, 95th percentile", span),
-    "most_rtt_p95_us": ("round trip, 95th percentile", span),
-    "most_loss_bp": ("loss, the worse direction", lambda bp: percent(bp / 10_000)),
-    "most_rtt_p50_us": ("round trip, median", span),
-    "most_retransmit_bp": ("segments sent again", lambda bp: percent(bp / 10_000)),
-    "least_r": ("R", str),
-    "least_kbps": ("rate, the lesser direction", rate),
-    "least_score": ("QoO", str),
-}
-"""Key of a threshold -> its name, and how it is written."""
-
 _STUDY: Final = f"""\
 ## How the time to open is predicted
 
@@ -214,6 +202,16 @@ _LEGS: Final = """\
 A leg is named as the place where time is added only if it makes up at least half of the least round trip,
 it and the legs next to it were measured, and latency is what the outcome waits for (not capacity, not
 loss). Otherwise the verdict says what it does know, and no more.
+
+`pathgrade explain SRC DST` tells every step to a letter: the test, each input with its samples and interval,
+the thresholds, the outcome at best and at worst, what is usual, and why a leg is named or none.
+
+## Shared causes
+
+One finding explains many bad paths by what they share: an agent's host, a site's uplink, the relay, the way
+between two sites, or a region. A site says its region before the last dot of its name: `east.clinic-3` is in
+`east`, `hospital` in none. Confidence is the odds against the other parts that would explain most of the
+same paths; where one agent is all of its site, only hops can tell its host from the uplink.
 """
 
 

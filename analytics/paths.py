@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
+
 from analytics.fused import Fused
 from analytics.fusion import NOTHING_SEEN, Passive, judge
 from analytics.grade import measured_at_us
@@ -15,6 +17,8 @@ from analytics.rules.load import Rules
 from analytics.shapes import Member, PathRow
 from analytics.slower import Ends, with_usual
 from analytics.usual import NOTHING_KNOWN, Pair, Usual
+from analytics.usual_outcome import usual_outcome
+from analytics.watched import with_watch
 
 WORST_FIRST: Final = (Letter.UNREACHABLE, Letter.F, Letter.D, Letter.C, Letter.B, Letter.A, Letter.UNKNOWN)
 """Order of the ranked list; what is not known comes last, however bad it may be."""
@@ -50,7 +54,12 @@ def path_rows(
         split = legs(reading, near, far, src_site=sites[src], dst_site=sites[dst])
         graded, fused = judge(reading, back, profile, rules, at_us=at_us, passive=passive)
         row = _row(reading, back, graded, fused, split, sites=(sites[src], sites[dst]), at_us=at_us)
-        rows.append(with_usual(row, usual, Ends(reading, back, near, far)))
+        row = with_watch(row, usual.watched)
+        row = with_usual(row, usual, Ends(reading, back, near, far))
+        if row.slower_since_us is not None:
+            before = usual_outcome((src, dst), usual, wanted, rules.samples)
+            row = msgspec.structs.replace(row, usual_outcome=before)
+        rows.append(row)
     return sorted(rows, key=_worst_first(better=-1 if kind_of(wanted).higher_is_better else 1))
 
 

@@ -52,13 +52,14 @@ def build_report(
     )
     measured = {(row.src, row.dst) for row in paths}
     names = sorted(member.name for member in members)
+    shared = findings(paths, members)
     return Report(
         tenant=tenant,
         profile=profile,
         at_us=at_us,
         rules_version=rules.version,
-        verdict=with_ends(verdict(profile, members, paths, rules), paths),
-        findings=findings(paths, members),
+        verdict=with_ends(verdict(profile, members, paths, rules, shared), paths),
+        findings=shared,
         paths=paths,
         members=sorted(members, key=lambda member: member.name),
         missing=[pair for pair in permutations(names, 2) if pair not in measured],

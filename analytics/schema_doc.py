@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
 from analytics.export import PATH_COLUMNS
+from analytics.exports import FINDING_SCHEMA, GRADE_SCHEMA
 from analytics.measurement import FACTS, SORT_KEYS, Column, Kind
 from analytics.rollup import KEYS, Level, Rollup
 from analytics.store.columns import ORIGIN, ROLLUP, STORED
@@ -17,8 +20,8 @@ TARGET: Final = Path("docs/schema.md")
 _INTRODUCTION: Final = """\
 # Data dictionary
 
-Generated from `analytics/measurement.py`, `rollup.py` and `export.py` by `python -m analytics.schema_doc`. Do
-not edit.
+Generated from `analytics/measurement.py`, `rollup.py`, `export.py` and `exports.py` by `python -m
+analytics.schema_doc`. Do not edit.
 
 Facts are written once and never changed. They lie in the server's data folder as
 `parquet/<table>/date=<day of receipt, UTC>/<segment>.parquet`, and anything that reads Parquet may read them
@@ -72,8 +75,29 @@ GROUP BY ALL ORDER BY ALL;
 _EXPORT: Final = """\
 ## Exported paths
 
-`pathgrade export paths`: the latest of every directed path with its grade, as the page shows it. The measured
-legs of a row sum to its `rtt_min_us`.
+`pathgrade export paths`: the latest of every directed path with its grade, as the page shows it; with
+`--since` a row for each test in that time, graded as of its end. The measured legs of a row sum to its
+`rtt_min_us`.
+"""
+_FACTS: Final = """\
+## Exports
+
+`pathgrade export paths`, `hops`, `flows`, `grades` or `findings` writes Parquet, CSV or Arrow (the IPC file
+format), in bounded memory on both sides; [analysts.md](analysts.md) shows how to ask them. `hops` and `flows`
+have the columns of the tables above, without those of the batch. Without `--since` they and `grades` go a
+day back. CSV has no lists: numbers are separated by blanks, texts by semicolons. Every field of Parquet and
+Arrow carries its description and unit.
+"""
+_GRADES: Final = """\
+## Exported grades
+
+`pathgrade export grades`: a row for each direction of each test and each profile, graded anew by the rules of
+today as of the end of the test.
+"""
+_FINDINGS: Final = """\
+## Exported findings
+
+`pathgrade export findings`: the causes that bad paths share, now or at `--until`.
 """
 
 
@@ -85,7 +109,14 @@ def schema_text() -> str:
     doc = (Rollup.__doc__ or "").strip()
     head = f"## {', '.join(Level)}\n\n{doc} Sorted by {', '.join(KEYS)}.\n\n"
     rollup = head + _ROLLUP + _grid(_row(column) for column in ROLLUP)
-    return "\n".join([_INTRODUCTION, *tables, origin, rollup, _EXPORT + _grid(export)])
+    more = [_GRADES + _grid(_fields(GRADE_SCHEMA)), _FINDINGS + _grid(_fields(FINDING_SCHEMA))]
+    return "\n".join([_INTRODUCTION, *tables, origin, rollup, _FACTS, _EXPORT + _grid(export), *more])
+
+
+def _fields(schema: pa.Schema) -> Iterable[Sequence[str]]:
+    for field in schema:
+        kind = str(field.type).replace("string", "text").replace("list<item: text>", "list of text")
+        yield field.name, kind, field.metadata[b"unit"].decode(), field.metadata[b"description"].decode()
 
 
 def _table(name: str) -> str:

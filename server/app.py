@@ -34,15 +34,17 @@ from server import enrolment, ingest, signalling
 from server.agent_app import agent_app
 from server.audit import Audit
 from server.core import Core
-from server.cycles import Cycles, Plan
+from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
 from server.desk import Desk
 from server.grants import Signer
 from server.history import History, remembered
 from server.hub import Hub
 from server.ingest import Ingest
+from server.lately import Lately
 from server.listeners import Listener, given_socket, http_listener, stun_responders, tcp_socket
 from server.pages.app import report_app
+from server.running import Plan
 from server.schedule import Pair
 from server.settings import Address, Settings
 from server.signalling import Signalling
@@ -114,6 +116,8 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         audit = Audit(state)
         cycles = Cycles(hub, audit, _plan(settings, stun, relays), signer=signer)
         rules = _rules(settings)
+        lately = Lately(rules)
+        cycles.on_start = lately.began
         release = version("pathgrade")
         core = Core(
             version=release,
@@ -122,11 +126,12 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             hub=hub,
             cycles=cycles,
             rules=rules,
+            lately=lately,
             period_us=settings.cycle_s * 1_000_000,
         )
         doors = (
             enrolment.router(state, signer.public_key),
-            ingest.router(Ingest(state, store)),
+            ingest.router(Ingest(state, store, heard=lately.take)),
             signalling.router(Signalling(state, hub, cycles, signer, version=release)),
         )
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
@@ -190,6 +195,7 @@ def _plan(settings: Settings, stun: tuple[Address, ...], relays: Relays) -> Plan
         budget_bytes_per_hour=settings.budget_bytes_per_hour,
         jitter_s=settings.jitter_s,
         tests_at_once=settings.tests_at_once,
+        watch_s=settings.watch_s,
     )
 
 

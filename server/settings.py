@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     """Where the lake's Parquet is: a folder that all its servers mount, or ``s3://BUCKET/PREFIX``."""
     cycle_s: int = Field(default=300, ge=10, le=86_400)
     """From the start of one cycle to the start of the next."""
+    watch_s: int = Field(default=30, ge=0, le=300)
+    """From one light test to the next of paths that are marked or that changed, between their turns in
+    cycles, as far as a quarter of the budget allows; 0 = none."""
     settle_s: float = Field(default=2.0, ge=0, le=60)
     """A cycle waits until no agent came or went for so long."""
     seal_s: float = Field(default=60.0, ge=1, le=3600)

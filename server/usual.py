@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 
 from analytics.baseline import LEAST_SPAN_US
 from analytics.measurement import Reading
 from analytics.screen import Screened, affordable, known_of, suspects
 from analytics.store.store import Store
-from analytics.usual import NOTHING_KNOWN, Known, Pair, Usual, since_us, usual_hops_of, usual_of
+from analytics.usual import (
+    NOTHING_KNOWN,
+    Known,
+    Pair,
+    Usual,
+    calm_of,
+    since_us,
+    usual_hops_of,
+    usual_of,
+)
+
+CALM_PATHS: Final = 50
+"""Of those that are slower, for which it is told what the outcome usually is: those since the latest."""
+CALM_TESTS: Final = 36
+"""Tests before the change that tell it: three hours of the default cycle."""
 
 
 class UsualCache:
@@ -74,4 +90,12 @@ class UsualCache:
         hops = self._store.usual_hops(
             tenant, sorted(both), since_us=max(0, until_us - LEAST_SPAN_US), until_us=until_us
         )
-        return Usual(known.paths, usual_hops_of(hops))
+        told = sorted(slower, key=slower.__getitem__, reverse=True)[:CALM_PATHS]
+        before = self._store.readings_before(
+            tenant,
+            {pair for src, dst in told for pair in ((src, dst), (dst, src))},
+            since_us=max(0, until_us - LEAST_SPAN_US),
+            until_us=until_us,
+            most=CALM_TESTS,
+        )
+        return replace(known, hops=usual_hops_of(hops), calm=calm_of(before))

@@ -14,7 +14,7 @@ from analytics.screen import Screened
 from analytics.store import query, seal
 from analytics.store.facts import Facts
 from analytics.store.query import Engine, UnreadableFactsError
-from analytics.store.shelf import Shelf
+from analytics.store.shelf import Held, Shelf
 from analytics.store.state import LOOK_BACK_DAYS, State
 from analytics.usage import By, Usage
 from analytics.usual import Past, UsualHop
@@ -83,6 +83,21 @@ class Answers:
         given = {"tenant": tenant, "since_us": since_us, "until_us": until_us, "paths": named}
         days = (seal.day_of(since_us), seal.day_of(until_us))
         return self._ask(UsualHop, query.USUAL_HOPS, given, days, table="hops")
+
+    def readings_before(
+        self, tenant: str, paths: Collection[tuple[str, str]], *, since_us: int, until_us: int, most: int
+    ) -> list[Reading]:
+        """The last ``most`` readings of each path in cycles of that time, by path and time."""
+        if not paths:
+            return []
+        named = [f"{src} {dst}" for src, dst in paths]  # no name has a space
+        given = {"tenant": tenant, "since_us": since_us, "until_us": until_us, "paths": named, "most": most}
+        days = (seal.day_of(since_us), seal.day_of(until_us))
+        return self._ask(Reading, query.READINGS_BEFORE, given, days, table="readings")
+
+    def held(self, table: str) -> Held:
+        """A table's sealed files and the rows not sealed yet, each row once."""
+        return self._shelf.held(table)
 
     def hops_of(self, tenant: str, tests: list[str], at_us: int | None = None) -> list[Hop]:
         """Hops that both ends of the named tests saw, by test, src, ttl.

@@ -1,6 +1,6 @@
 """Who is at which hour: an hour is not rolled up while rows of it are being sealed, and the other way round.
 
-Both take seconds to minutes, of different hours but for a clock that was turned back: so neither waits
+Both take seconds to minutes and are of different hours, but for a clock turned back: so neither waits
 for the other otherwise.
 """
 

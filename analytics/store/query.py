@@ -68,8 +68,21 @@ PAST: Final = """
     FROM facts
     WHERE tenant = $tenant AND cycle >= $since_us // 1000000 AND received_us <= $at_us
       AND rtt_min_us IS NOT NULL AND rtt_p50_us IS NOT NULL
+    QUALIFY rtt_n > 20
+        OR row_number() OVER (PARTITION BY src, dst, at_us // 300000000 ORDER BY rtt_n DESC) = 1
     ORDER BY src, dst, at_us
 """
+"""A path's light tests between cycles (``server.budget.WATCH_PROBES``) count as one in five minutes, and not
+where there is a deeper one: what is usual must not be what was watched."""
+
+READINGS_BEFORE: Final = f"""
+    SELECT {_OWN["readings"]} FROM facts
+    WHERE tenant = $tenant AND cycle >= $since_us // 1000000 AND cycle < $until_us // 1000000
+      AND list_contains($paths, src || ' ' || dst)
+    QUALIFY row_number() OVER (
+        PARTITION BY src, dst ORDER BY cycle DESC, ended_us DESC, received_us DESC, batch DESC) <= $most
+    ORDER BY src, dst, cycle, ended_us
+"""  # noqa: S608  # see above
 
 PAST_OF: Final = PAST.replace(
     "ORDER BY", "AND (src, dst) IN (SELECT unnest($srcs::VARCHAR[]), unnest($dsts::VARCHAR[])) ORDER BY"
@@ -229,13 +242,13 @@ class Engine:
         if self._stopped:
             raise StoppedError
         parameters = {**given, "files": [str(file) for file in files]} if files else dict(given)
-        with self._database.cursor() as cursor:
-            for name, content in registered.items():
-                cursor.register(name, content)
-            try:
+        try:
+            with self._database.cursor() as cursor:
+                for name, content in registered.items():
+                    cursor.register(name, content)
                 return cursor.execute(statement, parameters).to_arrow_table()
-            except (duckdb.Error, pa.ArrowException) as error:
-                raise UnreadableFactsError(str(error)) from error
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise UnreadableFactsError(str(error)) from error
 
 
 def facts(table: str, with_files: bool, shared: Shared | None = None) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,8 @@ import duckdb
 from analytics.store import query, seal
 from analytics.store.baselines import tell_usual
 from analytics.store.columns import SCHEMAS, STORED
-from analytics.store.query import LATEST_FIRST, Engine, Limits, UnreadableFactsError
+from analytics.store.ordered import Span, spans
+from analytics.store.query import LATEST_FIRST, Engine, Limits, StoppedError, UnreadableFactsError
 from analytics.store.rolled import Rollups
 from analytics.store.seal import Sealed
 from analytics.store.shelf import Shelf
@@ -34,6 +35,7 @@ LOOK_BACK_DAYS: Final = 7
 """A path's latest reading is looked for in this many days: an older one says nothing about now."""
 _DAY_US: Final = 86_400_000_000
 _FORMAT: Final = 2
+_NONE_YET: Final = "none yet"
 
 # Only names of columns, which are constants, are put into the text; values are parameters.
 _COLUMNS: Final = ", ".join(column.name for column in STORED["readings"])
@@ -49,14 +51,20 @@ _TABLES: Final = (
     "CREATE TABLE usual_until (hour BIGINT, day VARCHAR)",
     f"CREATE TABLE version AS SELECT '{VERSION}' AS version",
 )
+_NEWEST: Final = f"QUALIFY row_number() OVER (PARTITION BY tenant, src, dst ORDER BY {LATEST_FIRST}) = 1"
+_COME: Final = f"""
+    INSERT INTO coming WITH facts AS NOT MATERIALIZED ({{}})
+    SELECT {_COLUMNS} FROM facts WHERE received_us >= $since_us AND {{}} {_NEWEST}
+"""  # noqa: S608  # see above
+_IN_SPAN: Final = "tenant = $tenant AND src BETWEEN $first AND $last"
 _TAKE: Final = f"""
     CREATE OR REPLACE TABLE latest AS
-    WITH facts AS NOT MATERIALIZED ({{}}),
-    every AS (
-        SELECT {_COLUMNS} FROM facts UNION ALL BY NAME SELECT {_COLUMNS} FROM latest)
-    SELECT {_COLUMNS} FROM every WHERE received_us >= $since_us
-    QUALIFY row_number() OVER (PARTITION BY tenant, src, dst ORDER BY {LATEST_FIRST}) = 1
+    SELECT {_COLUMNS} FROM (SELECT {_COLUMNS} FROM coming UNION ALL BY NAME SELECT {_COLUMNS} FROM latest)
+    WHERE received_us >= $since_us {_NEWEST}
 """  # noqa: S608  # see above
+_OWNERS: Final = "SELECT tenant, src AS owner, count(*) AS n FROM facts GROUP BY ALL ORDER BY ALL"
+TAKEN_AT_ONCE: Final = 1_000_000
+"""Rows of files that are taken in one piece: some 500 MB."""
 _USUAL: Final = """SELECT src, dst, rung, rtt_us, spread_us, n, of_hour, floor_us FROM usual
     WHERE tenant = $tenant ORDER BY src, dst"""
 _RESTING: Final = f" UNION ALL BY NAME SELECT {_COLUMNS} FROM latest WHERE received_us >= $since_us"  # noqa: S608  # see above
@@ -98,6 +106,8 @@ class State:
         given = {"tenant": tenant, "at_us": at_us, "since_us": since_us - since_us % _DAY_US}
         try:
             return self.engine.run(question, files=rest, given=given, fresh=held.fresh).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
+        except StoppedError:
+            return None
         except UnreadableFactsError as error:
             self._broken = str(error) if not rest else self._broken  # else it may be one of the files
             return None
@@ -138,14 +148,29 @@ class State:
 
     def _take(self, files: Sequence[Sealed], at_us: int) -> None:
         since_us = max(0, at_us - LOOK_BACK_DAYS * _DAY_US)
-        statement = _TAKE.format(query.facts("readings", with_files=True))
-        paths = [file.path for file in files]
         given = {"since_us": since_us - since_us % _DAY_US}
+        paths, rows = [file.path for file in files], sum(file.rows for file in files)
         try:
-            self.engine.run(statement, files=paths, given=given, fresh=SCHEMAS["readings"].empty_table())
+            self.engine.run(f"CREATE OR REPLACE TABLE coming ({_MADE})")
+            if rows <= TAKEN_AT_ONCE:
+                self._come(paths, "true", given)
+            else:
+                for span in self._spans(paths):
+                    self._come(paths, _IN_SPAN, {**given, **span._asdict()})
+            self.engine.run(_TAKE, given=given)
+            self.engine.run("DROP TABLE coming")
         except UnreadableFactsError as error:
             self._broken = str(error)
             raise
+
+    def _come(self, paths: Sequence[Path], which: str, given: Mapping[str, Any]) -> None:
+        statement = _COME.format(query.facts("readings", with_files=True), which)
+        self.engine.run(statement, files=paths, given=given, fresh=SCHEMAS["readings"].empty_table())
+
+    def _spans(self, paths: Sequence[Path]) -> list[Span]:
+        empty = SCHEMAS["readings"].empty_table()
+        counted = self.engine.table("readings", _OWNERS, files=paths, fresh=empty, given={})
+        return list(spans(counted.to_pylist(), TAKEN_AT_ONCE))
 
     def _note_taken(self) -> None:
         """After the rows: a crash in between has them taken again, which changes nothing."""
@@ -175,7 +200,7 @@ class State:
             row["name"] for row in engine.run("SELECT table_name AS name FROM duckdb_tables()").to_pylist()
         }
         if not tables:
-            return "none yet"
+            return _NONE_YET
         if "version" not in tables:
             return "not of this program"
         (version,) = engine.run("SELECT version FROM version").to_pylist() or [{"version": "none"}]
@@ -196,16 +221,23 @@ class State:
         self.engine = self._made_anew(why)
 
     def _made_anew(self, why: str) -> Engine:
-        if self._path.exists() and why != "none yet":
+        if self._path.exists() and why != _NONE_YET:
             log.warning("%s is made anew: %s", self._path, why)
             self.rebuilt += 1
         self._shelf.take_none()
         self._noted = frozenset()
         self.usual_hour, self._usual_day = 0, ""
         self._broken = ""
-        for path in (self._path, self._path.with_name(f"{FILE_NAME}.wal")):
-            path.unlink(missing_ok=True)
-        engine = Engine(query.connect(self._limits, self._folder / "tmp", str(self._path)))
+        try:
+            for path in (self._path, self._path.with_name(f"{FILE_NAME}.wal")):
+                path.unlink(missing_ok=True)
+            return self._begun(str(self._path))
+        except (OSError, duckdb.Error, UnreadableFactsError) as error:
+            log.error("%s cannot be written; kept in memory until the next start: %s", self._path, error)
+            return self._begun(":memory:")
+
+    def _begun(self, database: str) -> Engine:
+        engine = Engine(query.connect(self._limits, self._folder / "tmp", database))
         for statement in _TABLES:
             engine.run(statement)
         return engine

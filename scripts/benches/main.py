@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from benches import accuracy, crash, detect, legs, machine, mesh, net, pacs, passive
+from benches import accuracy, crash, detect, legs, machine, mesh, net, pacs, passive, tomography
 from benches.bench import Bench, Report
 from benches.errors import BenchError, NeedsError
 from benches.figures import missed, notes, table
@@ -32,6 +32,7 @@ BENCHES: Final = {
         detect.BENCH,
         crash.BENCH,
         pacs.BENCH,
+        tomography.BENCH,
     )
 }
 EXIT_MISSED: Final = 1

@@ -14,6 +14,7 @@ import pytest
 from analytics.baseline import Sample, baseline
 from analytics.measurement import Reading, Rung
 from analytics.screen import Screened, affordable, suspects
+from analytics.store import state
 from analytics.store.state import FILE_NAME
 from analytics.store.store import Store
 from server.usual import UsualCache
@@ -46,7 +47,11 @@ def at(moment_us: int, rtt_us: int, src: str = "a", dst: str = "b", rung: Rung =
     )
 
 
-def test_the_latest_is_right_at_every_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1_000_000, 3])
+def test_the_latest_is_right_at_every_step(
+    tmp_path: Path, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "TAKEN_AT_ONCE", at_once)
     chance, clock = random.Random(3), Clock()
     rows: list[Reading] = []
     with opened(tmp_path, clock) as store:
