@@ -13,6 +13,7 @@ import msgspec
 
 from analytics import detect
 from analytics.added import Place
+from analytics.fused import Fused
 from analytics.grade import FAILED, STALE, UNREACHABLE
 from analytics.inputs import INPUTS, Input
 from analytics.kinds.table import kind_of
@@ -120,6 +121,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     hops: list[HopSeen]
     added: AddedLeg | None
     added_why: str  # why no leg is named
+    fused: Fused | None = None  # what applications' own sessions said
     findings: list[Finding]  # that the path belongs to
 
 
@@ -169,6 +171,7 @@ def explain(
         ],
         added=row.added,
         added_why=_why_silent(row),
+        fused=row.fused,
         findings=[finding for finding in report.findings if (src, dst) in finding.explains],
     )
 

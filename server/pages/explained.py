@@ -13,6 +13,7 @@ from analytics.limit_words import LIMITS
 from analytics.measurement import LegKind
 from analytics.rules.load import BUILT_IN
 from server.pages import text
+from server.pages.fusion_words import fused_notes
 
 Line = tuple[str, str]
 """What, and what is known of it."""
@@ -34,6 +35,7 @@ def sections(told: Explanation) -> list[Section]:
         Section("What it measured", "", [_input(one) for one in told.inputs]),
         Section("What the letters ask for", told.grade.rule if told.inputs else "", list(_thresholds(told))),
         Section("The letter", told.grade.rule, list(_letter(told))),
+        Section("What its sessions said", told.fused.rule if told.fused else "", list(_sessions(told))),
         Section("What is usual", "", list(_baseline(told.baseline, told.grade.unit))),
         Section("Whether it became slower", told.detector.rule, list(_detector(told.detector))),
         Section("Where the time is", "", list(_legs(told))),
@@ -61,6 +63,11 @@ def _test(told: Explanation) -> Iterator[Line]:
     yield "other end", "told of the same test" if test.both_ends else "has not told of this test"
     if test.error:
         yield "broke off", test.error
+
+
+def _sessions(told: Explanation) -> Iterator[Line]:
+    for sentence in fused_notes(told.fused) if told.fused else ():
+        yield "sessions", sentence
 
 
 def _bp(value: float) -> str:

@@ -20,9 +20,11 @@ _ORIGINS: Final = {Origin.ACTIVE: "by probes", Origin.PASSIVE: "by sessions"}
 
 def fusion_notes(row: PathRow) -> list[str]:
     """Say what counts of probes and sessions, and what follows; empty where no session said anything."""
-    fused = row.fused
-    if fused is None:
-        return []
+    return fused_notes(row.fused) if row.fused is not None else []
+
+
+def fused_notes(fused: Fused) -> list[str]:
+    """The same of what was fused."""
     return [sentence for say in _SENTENCES if (sentence := say(fused))]
 
 
