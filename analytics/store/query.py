@@ -214,13 +214,13 @@ class Engine:
         if self._stopped:
             raise StoppedError
         parameters = {**given, "files": [str(file) for file in files]} if files else dict(given)
-        with self._database.cursor() as cursor:
-            for name, content in registered.items():
-                cursor.register(name, content)
-            try:
+        try:
+            with self._database.cursor() as cursor:
+                for name, content in registered.items():
+                    cursor.register(name, content)
                 return cursor.execute(statement, parameters).to_arrow_table()
-            except (duckdb.Error, pa.ArrowException) as error:
-                raise UnreadableFactsError(str(error)) from error
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise UnreadableFactsError(str(error)) from error
 
 
 def facts(table: str, *, with_files: bool) -> str:

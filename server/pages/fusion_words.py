@@ -20,11 +20,11 @@ _ORIGINS: Final = {Origin.ACTIVE: "by probes", Origin.PASSIVE: "by sessions"}
 
 def fusion_notes(row: PathRow) -> list[str]:
     """Say what counts of probes and sessions, and what follows; empty where no session said anything."""
-    return fused_notes(row.fused) if row.fused is not None else []
+    return [] if row.fused is None else fused_in_words(row.fused)
 
 
-def fused_notes(fused: Fused) -> list[str]:
-    """The same of what was fused."""
+def fused_in_words(fused: Fused) -> list[str]:
+    """Say the same of what was fused alone."""
     return [sentence for say in _SENTENCES if (sentence := say(fused))]
 
 

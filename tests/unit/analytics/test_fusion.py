@@ -455,7 +455,7 @@ def test_a_letter_that_holds_for_probes_does_not_hold_sessions_back() -> None:
         rows = path_rows("pacs", readings, hops, MEMBERS, at_us=AT_US, rules=RULES, usual=usual, passive=seen)
         return rows[0]
 
-    alone, both = row(NOTHING_SEEN), row(passive(*(sent(n, segments_retransmitted=4) for n in range(6))))
+    alone, both = row(NOTHING_SEEN), row(passive(*(sent(n) for n in range(6))))
     assert (alone.grade.letter, alone.letter_since_us) == (Letter.A, AT_US - 9 * S)
     assert both.fused.passive == ["round trip", "loss"]
     assert both.grade.letter is both.fused.active.letter is Letter.B

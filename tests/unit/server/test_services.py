@@ -207,7 +207,7 @@ def test_sessions_of_a_tagged_service_count_in_the_report(with_server: Run) -> N
             assert [number["origin"] for number in told["numbers"]] == ["passive", "passive", "active"]
             derivation = core.explain("a", "b", "pacs")
             assert derivation.fused == row.fused
-            (section,) = [one for one in sections(derivation) if one.title == "What its sessions said"]
+            (section,) = [one for one in sections(derivation) if one.title == "What the sessions said"]
             assert section.rule == "fusion.passive.v1"
             assert section.lines[0][1].startswith("Sessions of DICOMweb, last ")
             page = (await site.report.get("/paths/a/b?profile=pacs")).text
