@@ -136,6 +136,14 @@ def test_what_waits_for_the_budget_is_said() -> None:
     assert "budget" not in drawn(terminal.status(CORE.status(), made.verdict))
 
 
+def test_the_status_names_troubles_of_the_store_only() -> None:
+    troubled = {"torn_tails": 3, "upkeep_failures": 2, "files_set_aside": 1}
+    status, verdict = CORE.status(), CORE.report("pacs").verdict
+    told = drawn(terminal.status(msgspec.structs.replace(status, store=troubled), verdict))
+    assert "1 files set aside, 2 failed steps of the upkeep; see the server's log" in told
+    assert "see the server's log" not in drawn(terminal.status(status, verdict))
+
+
 def test_a_watched_path_says_since_when_and_what_is_not_watched_is_said() -> None:
     made = CORE.detail("pacs", "radiologist", "pacs")
     assert made is not None
