@@ -7,6 +7,7 @@ needs from the store and the hub at once, and computes on that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from itertools import permutations
 from typing import Final
 
@@ -91,6 +92,7 @@ class Core:
             paths_watched=2 * len(self._cycles.planner.watching.pairs),
             paths_not_watched=2 * len(self._cycles.planner.watching.left_out),
             rows=self._store.counts(),
+            store=asdict(self._store.health()),
         )
 
     def profiles(self) -> list[str]:

@@ -50,7 +50,7 @@ def _number(number: Number) -> str:
 
 
 def _active(fused: Fused) -> str:
-    return f"By the probes alone it is {fused.active.letter}: {fused.active.reason}." if fused.passive else ""
+    return f"By the probes alone it is {fused.active.letter}: {fused.active.reason}."
 
 
 def _apart(fused: Fused) -> str:
