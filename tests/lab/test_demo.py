@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -17,6 +18,8 @@ from lab.processes import start_time
 from lab.report import Reader
 from lab.scenario import FOLDER
 from lab.terminal import Steps
+
+from server import sessions
 
 pytestmark = pytest.mark.lab
 
@@ -151,6 +154,22 @@ def test_bytes_of_a_fetch_are_counted_at_both_ends(demo_lab):
         if row["process"] == "Orthanc" and row["service_port"] == 8042
     )
     assert sent == pytest.approx(at_home, rel=0.001)
+
+
+@pytest.mark.parametrize("agent", ["home", "radiologist"])
+def test_a_fetch_from_the_pacs_counts_beside_the_probes(demo_lab, agent):
+    """Its own kernel's numbers are of the same path, and the answer says whose each one is."""
+    lab, fetched = demo_lab
+    outcome.wait_for_flows(lab, outcome.claims_of(lab, fetched))
+    time.sleep(sessions.TOLD_FOR_US / 1e6)  # a report of just before may be told again
+    rows = {(row["src"], row["dst"]): row for row in Reader(lab.url).report("pacs")["paths"]}
+    fused = rows["pacs", agent]["fused"]
+    assert fused["services"] == ["PACS"]
+    assert fused["apart"] == ""
+    assert fused["congestion"] == Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    assert {number["origin"] for number in fused["numbers"]} <= {"active", "passive"}
+    assert rows["office-1", "office-2"]["fused"] is None
+    assert "Sessions of PACS" in pathgrade(lab, "hops", "pacs", agent, "--profile", "pacs")
 
 
 def test_every_agent_sees_its_own_namespace_only(lab):

@@ -1,4 +1,4 @@
-"""A test on demand, as a person asks for it, while the server's own cycle runs."""
+"""What people ask for: a test on demand while the server's own cycle runs, and a pair that is marked."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lab import net, product
+from lab import cables, net, product
 from lab.network import open_lab
 from lab.product import pathgrade
 from lab.report import Reader
@@ -24,6 +24,8 @@ CYCLES_PLAN = (
 PARTS = ("server", "east-1", "open-1")
 ANSWER_S = 3.0
 RUNS = 5
+PAIR = ("east-1", "open-1")
+ASKED_S, AT_MOST_S = 60, 150  # what scripts/bench detect judges; and what a busy machine may take
 TRIES = 3  # of a run, where the machine is shown to have been late
 LATE_S = 0.25
 
@@ -104,3 +106,32 @@ def test_all_pairs_are_tested_and_the_cycle_goes_on_to_its_end(lab):
     assert (
         tested["east-1", "open-1"]["capacity_kbps"] is not None
     )  # the cycle's own test, in full, came again
+
+
+def test_a_marked_pair_shows_another_letter_soon_after_its_leg_became_slower(lab):
+    asked(lab, "mark", "east-1", "open-1")
+    reader = Reader(lab.url)
+
+    def row():
+        return next(row for row in reader.report("generic")["paths"] if (row["src"], row["dst"]) == PAIR)
+
+    lab.parts.wait_until(lambda: row()["watched"], what="the pair is watched", at_most_s=60, look_every_s=0.2)
+    before = row()
+    assert before["grade"]["letter"] == "A"
+    began_s, began_us = time.monotonic(), time.time_ns() // 1000
+    cables.change(lab.folder, "east-uplink", {"up.delay_us": 100_000})
+    lab.parts.wait_until(
+        lambda: row()["grade"]["letter"] != "A",
+        what="the letter changes",
+        at_most_s=AT_MOST_S,
+        look_every_s=0.2,
+    )
+    took_s = time.monotonic() - began_s
+    print(f"\n90 ms more: another letter after {took_s:.1f} s; {ASKED_S} s asked")  # noqa: T201  # as above
+    after = row()
+    assert 110_000 <= after["rtt_p50_us"] <= 120_000
+    assert began_us < after["letter_since_us"] < time.time_ns() // 1000
+    assert after["capacity_kbps"] is not None  # of the test in full, although the latest ones were light
+    assert after["legs"]
+    status = reader.status()
+    assert (status["paths_watched"], status["paths_not_watched"]) == (2, 0)

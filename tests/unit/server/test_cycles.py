@@ -10,8 +10,9 @@ from analytics import wire
 from analytics.measurement import Rung
 from analytics.wire import Abandon, FromServer, Hello, MeshSwitch, ProbePlan, Signal
 from server.audit import Audit
-from server.cycles import Cycles, Plan
+from server.cycles import Cycles
 from server.hub import MOST_WAITING, REPLACED, TOO_SLOW, Connection, Hub
+from server.running import Plan
 from server.state import Agent
 from server.turn import Relays
 
