@@ -88,7 +88,7 @@ def doubts_of_a_late_machine(lab, dst):
 
 
 def test_the_verdict_names_the_hotel_and_its_uplink(lab, truth, report):
-    """A machine that was too busy to time a train leaves a capacity that carries no letter; it is no network."""
+    """A machine that was too busy to time a train leaves a capacity that carries no letter."""
     assert check.check_verdict(truth, report, "pacs") == []
     assert report["verdict"]["cannot"] == ["radiologist"]
     unknown = [name for name in report["verdict"]["unknown"] if doubts_of_a_late_machine(lab, name)]
