@@ -26,6 +26,7 @@ pytestmark = pytest.mark.lab
 SCENARIO = FOLDER / "radiologist.toml"
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 NAME = f"d{os.getpid()}"
+LATE_US = 5_000  # of a timer; on an idle machine it is a tenth of a millisecond
 PATHGRADE = Path(sys.executable).with_name("pathgrade")
 
 
@@ -76,10 +77,23 @@ def test_legs_agree_with_the_truth(truth, report):
     assert check.check_legs(truth, report["paths"]) == []
 
 
-def test_the_verdict_names_the_hotel_and_its_uplink(truth, report):
+def doubts_of_a_late_machine(lab, dst):
+    """What a reading doubts of its own capacity, where its ends' timers were late; empty if they were not."""
+    ends = [
+        Reader(lab.url).detail(*pair, "pacs")["forward_reading"] for pair in (("pacs", dst), (dst, "pacs"))
+    ]
+    late_us = max(end["timer_late_p99_us"] or 0 for end in ends)
+    print(f"pacs -> {dst}: {ends[0]['capacity_why']}; timers {late_us / 1e3:.1f} ms late")  # noqa: T201  # why it is not known
+    return ends[0]["capacity_why"] if late_us > LATE_US else ""
+
+
+def test_the_verdict_names_the_hotel_and_its_uplink(lab, truth, report):
+    """A machine that was too busy to time a train leaves a capacity that carries no letter."""
     assert check.check_verdict(truth, report, "pacs") == []
     assert report["verdict"]["cannot"] == ["radiologist"]
-    assert len(report["verdict"]["can"]) == 4
+    unknown = [name for name in report["verdict"]["unknown"] if doubts_of_a_late_machine(lab, name)]
+    assert len(report["verdict"]["can"]) + len(unknown) == 4
+    assert report["verdict"]["can"]
 
 
 def test_only_the_clinic_is_relayed(report):
