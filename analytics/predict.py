@@ -17,7 +17,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from analytics.rules.load import Study
 from analytics.tcp_rates import Sender, cubic_window
@@ -54,13 +55,14 @@ class PathState:
 def study_us(study: Study, path: PathState, sender: Sender) -> int:
     """Microseconds from the click to the last byte of the last image."""
     line = _Line.of(path, sender)
-    segments = math.ceil(study.image_bytes / SEGMENT_BYTES)
+    segments = segments_of(study)
+    each_s = line.rtt_s + study.server_us_per_image / 1e6
     took_s = study.setup_round_trips * line.rtt_s + study.setup_us / 1e6
-    sent = 0
-    for _ in range(study.images):
-        took_s += line.rtt_s + study.server_us_per_image / 1e6 + line.transfer_s(segments, sent)
-        sent += segments
-    return round(1e6 * max(took_s, line.rtt_s + line.serialise_s(sent)))
+    for run in runs(study):
+        free, held = run.split(line.limited_from(segments))
+        took_s += free * (each_s + line.transfer_s(segments, run, limited=False))
+        took_s += held * (each_s + line.transfer_s(segments, run, limited=True))
+    return round(1e6 * max(took_s, line.rtt_s + line.serialise_s(study.images * segments)))
 
 
 def study_limit(study: Study, path: PathState) -> Limit:
@@ -77,6 +79,48 @@ def study_limit(study: Study, path: PathState) -> Limit:
         return Limit.LOSS
     latency_gone_us = took_us(replace(path, rtt_us=0))
     return Limit.LATENCY if latency_gone_us < took_us(replace(path, capacity_kbps=None)) else Limit.CAPACITY
+
+
+class Run(NamedTuple):
+    """Images in a row that are sent alike: the connection has opened its window as far as they need it."""
+
+    first: int  # number of its first image, from 0
+    images: int
+    windows: tuple[int, ...]  # segments of each flight that fills the window
+    rest: int  # segments of the last flight
+
+    def split(self, limited_from: float) -> tuple[int, int]:
+        """How many of its images come before that one, and how many do not."""
+        free = int(min(self.images, max(0, limited_from - self.first)))
+        return free, self.images - free
+
+
+def segments_of(study: Study) -> int:
+    """Segments of one image."""
+    return math.ceil(study.image_bytes / SEGMENT_BYTES)
+
+
+@lru_cache(maxsize=64)
+def runs(study: Study) -> tuple[Run, ...]:
+    """The images of a study by their flights in slow start, which no path changes."""
+    segments, found, sent = segments_of(study), list[Run](), 0
+    for number in range(study.images):
+        windows, rest = _flights(segments, INITIAL_WINDOW + sent)
+        if found and (found[-1].windows, found[-1].rest) == (windows, rest):
+            found[-1] = found[-1]._replace(images=found[-1].images + 1)
+        else:
+            found.append(Run(number, 1, windows, rest))
+        sent += segments
+    return tuple(found)
+
+
+def _flights(segments: int, window: int) -> tuple[tuple[int, ...], int]:
+    windows, left, window = list[int](), segments, min(window, RECEIVE_WINDOW)
+    while left > window:
+        windows.append(window)
+        left -= window
+        window = min(2 * window, RECEIVE_WINDOW)
+    return tuple(windows), left
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +141,18 @@ class _Line:
             return cls(rtt_s, loss, rate * (1 - loss), math.inf, rtt_s / (STARTUP_GAIN - 1))
         return cls(rtt_s, loss, rate, _loss_window(loss, rtt_s), 0.0)
 
-    def transfer_s(self, segments: int, sent_before: int) -> float:
-        """Seconds from the first to the last segment of one image on a connection that sent some before."""
-        took_s = self._slow_start_s(segments, INITIAL_WINDOW + sent_before)
+    def limited_from(self, segments: int) -> float:
+        """Number of the first image in which a loss is to be expected by then: after 1/p segments."""
+        return math.floor(1 / (self.loss * segments)) if self.loss else math.inf
+
+    def transfer_s(self, segments: int, run: Run, *, limited: bool) -> float:
+        """Seconds from the first to the last segment of one image of a run."""
+        took_s = self._slow_start_s(run)
         if segments > INITIAL_WINDOW:
             took_s = max(took_s, self.least_s)
         if not self.loss:
             return took_s
-        if self.loss * (sent_before + segments) > 1:
+        if limited:
             took_s = max(took_s, self._loss_limited_s(segments))
         return took_s + self._repair_s(segments)
 
@@ -112,13 +160,11 @@ class _Line:
         """Seconds that the narrowest link needs for so many segments."""
         return segments / self.segments_per_s
 
-    def _slow_start_s(self, segments: float, window: float) -> float:
-        took_s, left, window = 0.0, segments, min(window, RECEIVE_WINDOW)
-        while left > window:
+    def _slow_start_s(self, run: Run) -> float:
+        took_s = 0.0
+        for window in run.windows:
             took_s += max(self.rtt_s, self.serialise_s(window))
-            left -= window
-            window = min(2 * window, RECEIVE_WINDOW)
-        return took_s + self.serialise_s(left)
+        return took_s + self.serialise_s(run.rest)
 
     def _loss_limited_s(self, segments: float) -> float:
         """Whole windows cost a round trip each; the last one only its serialisation."""
