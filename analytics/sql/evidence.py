@@ -1,7 +1,8 @@
 """As ``analytics/evidence.py``, over columns: a path's own reading is ``a_*``, the other direction's ``b_*``.
 
 What comes of it, for every kind: ``p50_*``, ``m95_*`` (the median where as many samples are asked for as for a
-95th percentile), ``p95_*``, ``p99_*`` with ``_value``, ``_low`` and ``_high`` in us, NULL with too few samples;
+95th percentile), ``p95_*``, ``p99_*`` with ``_value``, ``_low`` and ``_high`` in us; ``_value`` is NULL with too few samples, and then
+the other two mean nothing;
 ``a_loss_*``, ``b_loss_*``, ``w_loss_*`` (own, other, worse direction) as shares; ``*_lost`` and ``*_sent``.
 """
 
@@ -74,10 +75,10 @@ def _raw(samples: Samples) -> Layer:
 def _estimates() -> Layer:
     found = {}
     for name in _PERCENTILES:
-        value, known = f"{name}_value_raw", f"{name}_value_raw IS NOT NULL"
+        value = f"{name}_value_raw"
         found[f"{name}_value"] = value
-        found[f"{name}_low"] = case((known, f"least({value}, coalesce({name}_low_raw, {value}))"))
-        found[f"{name}_high"] = case((known, f"greatest({value}, coalesce({name}_high_raw, {value}))"))
+        found[f"{name}_low"] = f"least({value}, {name}_low_raw)"  # NULL is left out
+        found[f"{name}_high"] = f"greatest({value}, {name}_high_raw)"
     return found
 
 

@@ -17,7 +17,6 @@ from analytics.rules.load import (
     CallProfile,
     InteractionProfile,
     ObjectiveProfile,
-    Profile,
     ResponseProfile,
     Rules,
     StudyProfile,
@@ -25,16 +24,19 @@ from analytics.rules.load import (
 from analytics.sql.call import call_layers
 from analytics.sql.evidence import evidence_layers
 from analytics.sql.kinds import SqlKind, interaction_layers, objective_layers, response_layers
-from analytics.sql.study import study_layers
+from analytics.sql.study import clean_layers, lossy_layers
 from analytics.sql.text import CODES, case, merged, text, with_layers
 
 KINDS: Final[dict[type, SqlKind]] = {
-    StudyProfile: study_layers,
+    StudyProfile: lossy_layers,
     ResponseProfile: response_layers,
     InteractionProfile: interaction_layers,
     CallProfile: call_layers,
     ObjectiveProfile: objective_layers,
 }
+
+CLEAN: Final[dict[type, SqlKind]] = {**KINDS, StudyProfile: clean_layers}
+"""For paths that lost nothing on the way there."""
 
 OWN: Final = (
     *("cycle", "started_us", "ended_us", "rung", "error", "sent", "received", "rtt_n"),
@@ -83,19 +85,22 @@ def grades_sql(
     ``none_rule`` is the rule of a path that no number means anything for; else a grade's rule is its profile's.
     Raises ``RulesError`` for an unknown profile.
     """
-    kinds = [_layers(prefix(profiles, name), rules.profile(name), rules) for name in profiles]
-    layers, last = with_layers(pairs, [*evidence_layers(rules, at_us), *merged(*kinds)])
     columns = ", ".join([*keep, "none_rule", *_grade_columns(profiles)])
-    return f"WITH {layers}\nSELECT {columns} FROM {last}"  # noqa: S608  # made from rules, which are checked
+    halves = []
+    for name, kinds, which in (("clean", CLEAN, "<="), ("lossy", KINDS, ">")):
+        stacks = [
+            kinds[type(rules.profile(profile))](prefix(profiles, profile), rules.profile(profile), rules.samples)
+            for profile in profiles
+        ]
+        source = f"(SELECT * FROM {pairs} WHERE a_sent - a_received {which} 0) AS {name}"
+        layers, last = with_layers(source, [*evidence_layers(rules, at_us), *merged(*stacks)])
+        halves.append(f"(WITH {layers}\nSELECT {columns} FROM {last})")
+    return "\nUNION ALL\n".join(halves)
 
 
 def letter_sql(code: str) -> str:
     """Write a letter's code as the letter."""
     return case(*((f"{code} = {at}", text(letter.value)) for at, letter in enumerate(CODES)), other="NULL")
-
-
-def _layers(p: str, profile: Profile, rules: Rules) -> list[dict[str, str]]:
-    return [dict(layer) for layer in KINDS[type(profile)](p, profile, rules.samples)]
 
 
 def _grade_columns(profiles: Sequence[str]) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """The study as layers of SQL: as ``analytics/kinds/study.py`` over the model of ``analytics/predict.py``.
 
 Which flights an image is sent in, no path changes: ``predict.runs`` unrolls them once, and the engine computes one
-sum a run of images.
+sum a run of images. Most paths lose nothing: for those the model is short (``clean_layers``), and of the two senders
+CUBIC is never the slower one. Both forms give the same to the last bit.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class _Path(NamedTuple):
     kbps: str  # NULL = no limit
 
 
-def study_layers(p: str, profile: StudyProfile, samples: Samples) -> list[Layer]:
+def lossy_layers(p: str, profile: StudyProfile, samples: Samples) -> list[Layer]:
     """As ``kinds/study.py``: the central time, and the least and most of either sender."""
     usual = profile.study.sender or Sender.CUBIC
     senders = list(Sender) if profile.study.sender is None else [profile.study.sender]
@@ -48,22 +49,59 @@ def study_layers(p: str, profile: StudyProfile, samples: Samples) -> list[Layer]
         def of(name: str) -> str:
             return case((at_least, f"{name}_value"), other=f"{name}_{part}")
 
-        return _Path(of("p50"), of(f"{p}loss"), case((at_least, NULL), other=measured))
+        return _Path(of("p50"), of("a_loss"), case((at_least, NULL), other=measured))
 
-    central = _Path("p50_value", f"{p}loss_value", measured)
-    times = {f"{p}central": (central, usual)}
-    times |= {f"{p}low_{sender}": (corner("low"), sender) for sender in senders}
-    times |= {f"{p}high_{sender}": (corner("high"), sender) for sender in senders}
+    times = {f"{p}central": (_Path("p50_value", "a_loss_value", measured), usual)}
+    for sender in senders:
+        times |= {f"{p}{part}_{sender}": (corner(part), sender) for part in ("low", "high")}
     stacks = [_time_layers(name, profile.study, path, sender) for name, (path, sender) in times.items()]
+    corners = {
+        part: _most(choose, [f"{p}{part}_{sender}" for sender in senders])
+        for part, choose in (("low", "least"), ("high", "greatest"))
+    }
     return [
         _inputs(p, samples),
         *merged(*stacks),
-        _corners(p, senders),
-        {f"{p}best_ms": rounded(f"{p}best_real"), f"{p}worst_ms": rounded(f"{p}worst_real")},
-        _outcomes(p, usual),
+        {f"{p}unlimited": f"{p}low_{usual}", **{f"{p}corner_{part}": told for part, told in corners.items()}},
+        *_graded(p, profile),
+    ]
+
+
+def clean_layers(p: str, profile: StudyProfile, samples: Samples) -> list[Layer]:
+    """The same where nothing was lost on the way there."""
+    usual = profile.study.sender or Sender.CUBIC
+    slower = profile.study.sender or Sender.BBR
+    rate, runs = f"{p}rate", predict.runs(profile.study)
+    times = {"central": ("value", usual), "corner_low": ("low", usual), "corner_high": ("high", slower)}
+    stacks = [_clean_layers(p, f"{p}{name}", profile.study, f"p50_{part}", sender) for name, (part, sender) in times.items()]
+    unlimited = _clean_layers(p, f"{p}unlimited", profile.study, "p50_value", usual, limited=False)
+    windows = {window for run in runs for window in (*run.windows, run.rest)} | {profile.study.images * predict.segments_of(profile.study)}
+    return [
+        _inputs(p, samples),
+        {rate: _rate(f"{p}capacity")},
+        {f"{p}flight_{window}": f"{real(window)} / {rate}" for window in sorted(windows)},
+        *merged(*stacks, unlimited),
+        *_graded(p, profile),
+    ]
+
+
+def _graded(p: str, profile: StudyProfile) -> list[Layer]:
+    """From the times at the centre and the corners, and that without a limit, to the grade."""
+    lossy = f"a_loss_value > {real(LOSS_MATTERS)}"
+    error = case((lossy, real(1 + MODEL_ERROR_LOSSY_PERCENT / 100)), other=real(1 + MODEL_ERROR_PERCENT / 100))
+    return [
+        {
+            f"{p}best_real": f"{as_real(f'{p}corner_low')} / {error}",
+            f"{p}worst_real": f"{as_real(f'{p}corner_high')} * {error}",
+        },
+        _outcomes(p),
         {f"{p}{name}": within(f"{p}{ms}", profile.most_ms) for name, ms in _LETTERS.items()},
         judged(p, missing="p50_value IS NULL", unsupported=_unsupported(p)),
     ]
+
+
+def _most(choose: str, columns: list[str]) -> str:
+    return f"{choose}({', '.join(columns)})" if len(columns) > 1 else columns[0]
 
 
 _LETTERS: Final = {"best": "low", "middle": "central", "worst": "most"}
@@ -71,39 +109,25 @@ _LETTERS: Final = {"best": "low", "middle": "central", "worst": "most"}
 
 def _inputs(p: str, samples: Samples) -> Layer:
     """As ``_study_inputs``: no loss in enough probes counts as none."""
-    lost = "a_lost > 0"
     trust = f"a_capacity_trust = '{CapacityTrust.AT_LEAST.value}'"
     known = f"a_capacity_trust <> '{CapacityTrust.NONE.value}' AND a_capacity_kbps IS NOT NULL"
     missing = f"NOT ({known}) OR (a_lost = 0 AND a_sent < {samples.loss_n})"
     return {
-        **{f"{p}loss_{part}": case((lost, f"a_loss_{part}"), other=real(0)) for part in ("value", "low", "high")},
         f"{p}capacity": case((known, "a_capacity_kbps")),
         f"{p}missing": missing,
         f"{p}trust_at_least": f"{trust} AND NOT ({missing})",
     }
 
 
-def _corners(p: str, senders: list[Sender]) -> Layer:
-    lossy = f"{p}loss_value > {real(LOSS_MATTERS)}"
-    error = case(
-        (lossy, real(1 + MODEL_ERROR_LOSSY_PERCENT / 100)), other=real(1 + MODEL_ERROR_PERCENT / 100)
-    )
-    best = ", ".join(f"{p}low_{sender}" for sender in senders)
-    worst = ", ".join(f"{p}high_{sender}" for sender in senders)
-    return {
-        f"{p}best_real": f"{as_real(f'least({best})')} / {error}" if len(senders) > 1 else f"{as_real(best)} / {error}",
-        f"{p}worst_real": f"{as_real(f'greatest({worst})')} * {error}" if len(senders) > 1 else f"{as_real(worst)} * {error}",
-    }
-
-
-def _outcomes(p: str, usual: Sender) -> Layer:
+def _outcomes(p: str) -> Layer:
     """As ``_study_at_least``, ``_study_at_most`` and ``_study_between``."""
     missing, at_least, central = f"{p}missing", f"{p}trust_at_least", f"{p}central"
+    best, worst = rounded(f"{p}best_real"), rounded(f"{p}worst_real")
     return {
         f"{p}value": case((missing, NULL), other=central),
-        f"{p}low": case((missing, central), (at_least, f"{p}low_{usual}"), other=f"{p}best_ms"),
-        f"{p}high": case((missing, NULL), (at_least, central), other=f"{p}worst_ms"),
-        f"{p}most": case((f"{missing} OR {at_least}", central), other=f"{p}worst_ms"),
+        f"{p}low": case((missing, central), (at_least, f"{p}unlimited"), other=best),
+        f"{p}high": case((missing, NULL), (at_least, central), other=worst),
+        f"{p}most": case((f"{missing} OR {at_least}", central), other=worst),
     }
 
 
@@ -127,7 +151,7 @@ def _time_layers(name: str, study: Study, path: _Path, sender: Sender) -> list[L
     sent = study.images * segments
     return [
         {rtt: f"{path.rtt_us} / {real(1e6)}", loss: f"least({path.loss}, {real(MOST_LOSS)})", f"{q}kbps": path.kbps},
-        {rate: _rate(q, sender), f"{q}window": _window(q, sender), f"{q}from": _limited_from(q, segments)},
+        {rate: _rate(f"{q}kbps", share=f"(1 - {loss})" if sender is Sender.BBR else ""), f"{q}window": _window(q, sender), f"{q}from": _limited_from(q, segments)},
         {f"{q}flight": f"least({real(segments)}, {rate} * {rtt}, {q}window)", f"{q}held": f"least({q}window, {real(segments)})"},
         {
             **{f"{q}slow_{at}": _slow_start(q, run, segments, sender) for at, run in enumerate(runs)},
@@ -136,18 +160,38 @@ def _time_layers(name: str, study: Study, path: _Path, sender: Sender) -> list[L
         },
         transfers,
         {f"{q}took_s": _took(q, study, runs)},
-        {f"{q}us": f"{real(1e6)} * greatest({q}took_s, {rtt} + {real(sent)} / {rate})"},
-        {f"{q}whole_us": rounded(f"{q}us")},
-        {f"{q}ms": f"{as_real(f'{q}whole_us')} / 1000"},
-        {name: rounded(f"{q}ms")},
+        *_in_ms(name, f"greatest({q}took_s, {rtt} + {real(sent)} / {rate})"),
     ]
 
 
-def _rate(q: str, sender: Sender) -> str:
-    """Segments a second."""
-    rate = f"greatest(1, {q}kbps) * {real(1e3)} / {WIRE_BITS}"
-    delivered = f"({rate}) * (1 - {q}loss)" if sender is Sender.BBR else rate
-    return case((f"{q}kbps IS NULL", _ENDLESS), other=delivered)
+def _clean_layers(p: str, name: str, study: Study, rtt_us: str, sender: Sender, *, limited: bool = True) -> list[Layer]:
+    """The time without loss; how long a flight takes is the same for all (``flight_*``)."""
+    q, rtt, segments = f"{name}_", f"{name}_rtt_s", predict.segments_of(study)
+    each = f"{rtt} + {real(study.server_us_per_image / 1e6)}"
+    took = [f"{study.setup_round_trips} * {rtt}", real(study.setup_us / 1e6)]
+    slow = {}
+    for at, run in enumerate(predict.runs(study)):
+        flights = [f"greatest({rtt}, {p}flight_{window})" if limited else rtt for window in run.windows]
+        slow[f"{q}slow_{at}"] = _at_least(rtt, " + ".join([*flights, *([f"{p}flight_{run.rest}"] * limited)]) or real(0), segments, sender)
+        took.append(f"{real(run.images)} * ({each} + {q}slow_{at})")
+    whole = f"greatest({q}took_s, {rtt} + {p}flight_{study.images * segments})" if limited else f"greatest({q}took_s, {rtt})"
+    return [{rtt: f"{rtt_us} / {real(1e6)}"}, slow, {f"{q}took_s": " + ".join(took)}, *_in_ms(name, whole)]
+
+
+def _in_ms(name: str, took_s: str) -> list[Layer]:
+    """Round to microseconds, then to milliseconds, as Python does."""
+    return [
+        {f"{name}_us": f"{real(1e6)} * {took_s}"},
+        {f"{name}_whole_us": rounded(f"{name}_us")},
+        {f"{name}_ms": f"{as_real(f'{name}_whole_us')} / 1000"},
+        {name: rounded(f"{name}_ms")},
+    ]
+
+
+def _rate(kbps: str, *, share: str = "") -> str:
+    """Segments a second; ``share`` of them arrives."""
+    rate = f"greatest(1, {kbps}) * {real(1e3)} / {WIRE_BITS}"
+    return case((f"{kbps} IS NULL", _ENDLESS), other=f"({rate}) * {share}" if share else rate)
 
 
 def _window(q: str, sender: Sender) -> str:
@@ -166,10 +210,14 @@ def _limited_from(q: str, segments: int) -> str:
 
 def _slow_start(q: str, run: Run, segments: int, sender: Sender) -> str:
     flights = [f"greatest({q}rtt_s, {real(window)} / {q}rate)" for window in run.windows]
-    took = " + ".join([*flights, f"{real(run.rest)} / {q}rate"])
+    return _at_least(f"{q}rtt_s", " + ".join([*flights, f"{real(run.rest)} / {q}rate"]), segments, sender)
+
+
+def _at_least(rtt_s: str, took_s: str, segments: int, sender: Sender) -> str:
+    """BBR's start-up takes its share of a round trip, of a transfer longer than the initial window."""
     if segments <= INITIAL_WINDOW or sender is not Sender.BBR:
-        return took
-    return f"greatest({took}, {q}rtt_s / {real(STARTUP_GAIN - 1)})"
+        return took_s
+    return f"greatest({took_s}, {rtt_s} / {real(STARTUP_GAIN - 1)})"
 
 
 def _loss_limited(q: str, segments: int) -> str:

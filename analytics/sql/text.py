@@ -19,6 +19,7 @@ Layer = Mapping[str, str]
 CODES: Final[tuple[Letter, ...]] = (*LETTERS, Letter.UNREACHABLE, Letter.UNKNOWN)
 """Letter of each code."""
 WORST, UNREACHABLE, UNKNOWN = len(LETTERS) - 1, CODES.index(Letter.UNREACHABLE), CODES.index(Letter.UNKNOWN)
+_NO_FRACTION: Final = "6.755399441055744e15"
 NULL: Final = "CAST(NULL AS BIGINT)"
 
 
@@ -45,10 +46,11 @@ def case(*branches: tuple[str, str], other: str = NULL) -> str:
 
 
 def rounded(column: str) -> str:
-    """Round a double half to even, as Python does; ``column`` stands there five times."""
-    rest = f"({column} - floor({column}))"
-    up = f"{rest} > 5e-1 OR ({rest} = 5e-1 AND floor({column}) % 2 <> 0)"
-    return f"CAST(floor({column}) + CASE WHEN {up} THEN 1 ELSE 0 END AS BIGINT)"
+    """Round a double below 2^51 half to even, as Python does, and neither engine's own ``round``.
+
+    The sum with 1.5 x 2^52 has no bits left for a fraction, so IEEE addition rounds it; the difference is exact.
+    """
+    return f"CAST({column} + {_NO_FRACTION} - {_NO_FRACTION} AS BIGINT)"
 
 
 def within(value: str, limits: Sequence[int]) -> str:
