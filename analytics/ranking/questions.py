@@ -28,7 +28,9 @@ _KEPT_TEXT: Final = ", ".join(f"{_NARROW.get(column, column)} AS {column}" for c
 _FACTS: Final = "read_parquet($files, union_by_name = true, hive_partitioning = false)"
 _CHOSEN: Final = "tenant = $tenant AND received_us <= $at_us"
 _LATEST_FIRST: Final = ", ".join(f"{column} DESC" for column in LATEST_KEY)
-_TYPES: Final = {column.name: "BIGINT" if column.kind == "int" else "VARCHAR" for column in STORED["readings"]}
+_TYPES: Final = {
+    column.name: "BIGINT" if column.kind == "int" else "VARCHAR" for column in STORED["readings"]
+}
 _WORDS: Final = (*Rung, *CapacityTrust)
 
 PATH: Final = ("ended_or_begun_us", "a_rtt_p50_us", "a_rtt_p95_us", "a_lost", "a_sent")

@@ -117,7 +117,12 @@ class Ranking:
         names = self._fleet.sites
         return [
             SitePair(
-                src_site=names[src], dst_site=names[dst], paths=paths, cannot=cannot, unknown=unknown, rtt_p50_us=rtt
+                src_site=names[src],
+                dst_site=names[dst],
+                paths=paths,
+                cannot=cannot,
+                unknown=unknown,
+                rtt_p50_us=rtt,
             )
             for src, dst, paths, cannot, unknown, rtt in rows
         ]

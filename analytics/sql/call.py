@@ -74,7 +74,9 @@ def _rating_layers(q: str, part: str, codec: Codec) -> list[Layer]:
             f"{q}idte": f"({_bend(f'({real(constant.echo_noise)} - {q}re)', 100)} - 1) * (1 - exp(-{t}))",
             f"{q}is": f"{real(constant.loudness)} + {q}ist + {real(constant.quantising)}",
         },
-        {f"{q}r": f"{real(constant.ro)} - {q}is - ({q}idte + {q}idle + {q}idd) - {q}ie + {real(_TALK.advantage)}"},
+        {
+            f"{q}r": f"{real(constant.ro)} - {q}is - ({q}idte + {q}idle + {q}idd) - {q}ie + {real(_TALK.advantage)}"
+        },
     ]
 
 

@@ -89,7 +89,9 @@ def grades_sql(
     halves = []
     for name, kinds, which in (("clean", CLEAN, "<="), ("lossy", KINDS, ">")):
         stacks = [
-            kinds[type(rules.profile(profile))](prefix(profiles, profile), rules.profile(profile), rules.samples)
+            kinds[type(rules.profile(profile))](
+                prefix(profiles, profile), rules.profile(profile), rules.samples
+            )
             for profile in profiles
         ]
         source = f"(SELECT * FROM {pairs} WHERE a_sent - a_received {which} 0) AS {name}"

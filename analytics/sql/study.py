@@ -73,9 +73,14 @@ def clean_layers(p: str, profile: StudyProfile, samples: Samples) -> list[Layer]
     slower = profile.study.sender or Sender.BBR
     rate, runs = f"{p}rate", predict.runs(profile.study)
     times = {"central": ("value", usual), "corner_low": ("low", usual), "corner_high": ("high", slower)}
-    stacks = [_clean_layers(p, f"{p}{name}", profile.study, f"p50_{part}", sender) for name, (part, sender) in times.items()]
+    stacks = [
+        _clean_layers(p, f"{p}{name}", profile.study, f"p50_{part}", sender)
+        for name, (part, sender) in times.items()
+    ]
     unlimited = _clean_layers(p, f"{p}unlimited", profile.study, "p50_value", usual, limited=False)
-    windows = {window for run in runs for window in (*run.windows, run.rest)} | {profile.study.images * predict.segments_of(profile.study)}
+    windows = {window for run in runs for window in (*run.windows, run.rest)} | {
+        profile.study.images * predict.segments_of(profile.study)
+    }
     return [
         _inputs(p, samples),
         {rate: _rate(f"{p}capacity")},
@@ -88,7 +93,9 @@ def clean_layers(p: str, profile: StudyProfile, samples: Samples) -> list[Layer]
 def _graded(p: str, profile: StudyProfile) -> list[Layer]:
     """From the times at the centre and the corners, and that without a limit, to the grade."""
     lossy = f"a_loss_value > {real(LOSS_MATTERS)}"
-    error = case((lossy, real(1 + MODEL_ERROR_LOSSY_PERCENT / 100)), other=real(1 + MODEL_ERROR_PERCENT / 100))
+    error = case(
+        (lossy, real(1 + MODEL_ERROR_LOSSY_PERCENT / 100)), other=real(1 + MODEL_ERROR_PERCENT / 100)
+    )
     return [
         {
             f"{p}best_real": f"{as_real(f'{p}corner_low')} / {error}",
@@ -132,11 +139,15 @@ def _outcomes(p: str) -> Layer:
 
 
 def _unsupported(p: str) -> str:
-    return "(" + case(
-        (f"{p}missing", f"{p}middle < {CANNOT}"),
-        (f"{p}trust_at_least", f"{p}worst >= {CANNOT} AND {p}best <> {p}worst"),
-        other=f"{p}worst - {p}best >= {APART}",
-    ) + ")"
+    return (
+        "("
+        + case(
+            (f"{p}missing", f"{p}middle < {CANNOT}"),
+            (f"{p}trust_at_least", f"{p}worst >= {CANNOT} AND {p}best <> {p}worst"),
+            other=f"{p}worst - {p}best >= {APART}",
+        )
+        + ")"
+    )
 
 
 def _time_layers(name: str, study: Study, path: _Path, sender: Sender) -> list[Layer]:
@@ -150,13 +161,26 @@ def _time_layers(name: str, study: Study, path: _Path, sender: Sender) -> list[L
         transfers[f"{q}held_{at}"] = f"greatest({q}slow_{at}, {q}limited_s) + {q}repair_s"
     sent = study.images * segments
     return [
-        {rtt: f"{path.rtt_us} / {real(1e6)}", loss: f"least({path.loss}, {real(MOST_LOSS)})", f"{q}kbps": path.kbps},
-        {rate: _rate(f"{q}kbps", share=f"(1 - {loss})" if sender is Sender.BBR else ""), f"{q}window": _window(q, sender), f"{q}from": _limited_from(q, segments)},
-        {f"{q}flight": f"least({real(segments)}, {rate} * {rtt}, {q}window)", f"{q}held": f"least({q}window, {real(segments)})"},
+        {
+            rtt: f"{path.rtt_us} / {real(1e6)}",
+            loss: f"least({path.loss}, {real(MOST_LOSS)})",
+            f"{q}kbps": path.kbps,
+        },
+        {
+            rate: _rate(f"{q}kbps", share=f"(1 - {loss})" if sender is Sender.BBR else ""),
+            f"{q}window": _window(q, sender),
+            f"{q}from": _limited_from(q, segments),
+        },
+        {
+            f"{q}flight": f"least({real(segments)}, {rate} * {rtt}, {q}window)",
+            f"{q}held": f"least({q}window, {real(segments)})",
+        },
         {
             **{f"{q}slow_{at}": _slow_start(q, run, segments, sender) for at, run in enumerate(runs)},
             f"{q}limited_s": _loss_limited(q, segments),
-            f"{q}repair_s": case((f"{loss} = 0", real(0)), other=f"{rtt} * (1 - power(1 - {loss}, {q}flight))"),
+            f"{q}repair_s": case(
+                (f"{loss} = 0", real(0)), other=f"{rtt} * (1 - power(1 - {loss}, {q}flight))"
+            ),
         },
         transfers,
         {f"{q}took_s": _took(q, study, runs)},
@@ -164,7 +188,9 @@ def _time_layers(name: str, study: Study, path: _Path, sender: Sender) -> list[L
     ]
 
 
-def _clean_layers(p: str, name: str, study: Study, rtt_us: str, sender: Sender, *, limited: bool = True) -> list[Layer]:
+def _clean_layers(
+    p: str, name: str, study: Study, rtt_us: str, sender: Sender, *, limited: bool = True
+) -> list[Layer]:
     """The time without loss; how long a flight takes is the same for all (``flight_*``)."""
     q, rtt, segments = f"{name}_", f"{name}_rtt_s", predict.segments_of(study)
     each = f"{rtt} + {real(study.server_us_per_image / 1e6)}"
@@ -172,9 +198,15 @@ def _clean_layers(p: str, name: str, study: Study, rtt_us: str, sender: Sender, 
     slow = {}
     for at, run in enumerate(predict.runs(study)):
         flights = [f"greatest({rtt}, {p}flight_{window})" if limited else rtt for window in run.windows]
-        slow[f"{q}slow_{at}"] = _at_least(rtt, " + ".join([*flights, *([f"{p}flight_{run.rest}"] * limited)]) or real(0), segments, sender)
+        slow[f"{q}slow_{at}"] = _at_least(
+            rtt, " + ".join([*flights, *([f"{p}flight_{run.rest}"] * limited)]) or real(0), segments, sender
+        )
         took.append(f"{real(run.images)} * ({each} + {q}slow_{at})")
-    whole = f"greatest({q}took_s, {rtt} + {p}flight_{study.images * segments})" if limited else f"greatest({q}took_s, {rtt})"
+    whole = (
+        f"greatest({q}took_s, {rtt} + {p}flight_{study.images * segments})"
+        if limited
+        else f"greatest({q}took_s, {rtt})"
+    )
     return [{rtt: f"{rtt_us} / {real(1e6)}"}, slow, {f"{q}took_s": " + ".join(took)}, *_in_ms(name, whole)]
 
 

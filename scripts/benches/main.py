@@ -17,13 +17,14 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from benches import accuracy, detect, legs, machine, mesh, net, passive
+from benches import accuracy, detect, legs, machine, mesh, net, passive, rank
 from benches.bench import Bench, Report
 from benches.errors import BenchError, NeedsError
 from benches.figures import missed, notes, table
 
 BENCHES: Final = {
-    bench.name: bench for bench in (passive.BENCH, accuracy.BENCH, mesh.BENCH, legs.BENCH, detect.BENCH)
+    bench.name: bench
+    for bench in (passive.BENCH, accuracy.BENCH, mesh.BENCH, legs.BENCH, detect.BENCH, rank.BENCH)
 }
 EXIT_MISSED: Final = 1
 LEAST_AGENTS: Final = 3

@@ -88,7 +88,9 @@ def rows(agents: int, cycle: int) -> pa.Table:
     """All readings of one cycle, in the order of src and dst."""
     columns = ", ".join(f"{_value(column)} AS {column.name}" for column in STORED["readings"])
     with duckdb.connect(":memory:", config={"threads": 2}) as database:
-        answer = database.execute(f"SELECT {columns} FROM ({_DRAWN} ORDER BY a, b)", {"agents": agents, "cycle": cycle})
+        answer = database.execute(
+            f"SELECT {columns} FROM ({_DRAWN} ORDER BY a, b)", {"agents": agents, "cycle": cycle}
+        )
         return answer.to_arrow_table().cast(SCHEMAS["readings"])
 
 
