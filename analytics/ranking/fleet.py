@@ -1,7 +1,7 @@
 """What the ranking answers, and how a fleet's paths are numbered. Pure.
 
-A directed path has a position in the fleet's matrix: ``source x agents + destination``, both by name. So the other
-direction, an agent's row and the whole matrix are arithmetic.
+A directed path has a position in the fleet's matrix: ``source x agents + destination``, both by name. So
+the other direction, an agent's row and the whole matrix are arithmetic.
 """
 
 from __future__ import annotations

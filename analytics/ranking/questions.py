@@ -1,4 +1,5 @@
-"""The text of what the ranking has DuckDB do. Names are constants, numbers are the fleet's; the rest is parameters."""
+"""The text of what the ranking has DuckDB do. Names are constants, numbers are the fleet's; the rest is
+parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from analytics.letters import CANNOT
 from analytics.measurement import CapacityTrust, Rung
 from analytics.ranking.fleet import Fleet
 from analytics.rules.load import Rules
-from analytics.sql.grades import BACK, GRADE, LATEST_KEY, OWN, grades_sql, prefix
+from analytics.sql.grades import BACK, GRADE, LATEST_KEY, OWN, grades_sql
 from analytics.sql.text import UNKNOWN, as_real, case, rounded, text
 from analytics.store.columns import STORED
 

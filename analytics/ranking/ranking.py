@@ -1,10 +1,12 @@
 """The ranking of a large fleet: every path graded for every profile, kept in an engine, asked by pages.
 
-READ FIRST: ``Ranking.rebuild``, ``refresh``, ``worst``. A report of a million paths as Python rows takes minutes; here
-facts stay columns from the Parquet file to the answer. ``rebuild`` reads all facts of a time, ``refresh`` only those
-that came since. Both grade with ``analytics/sql``, so a letter is that of ``analytics/grade.py``.
+READ FIRST: ``Ranking.rebuild``, ``refresh``, ``worst``. A report of a million paths as Python rows takes
+minutes; here facts stay columns from the Parquet file to the answer. ``rebuild`` reads all facts of a
+time, ``refresh`` only those that came since. Both grade with ``analytics/sql``, so a letter is that of
+``analytics/grade.py``.
 
-One DuckDB in memory, made of facts alone. Methods may be called from any thread; a refresh is seen at once or not.
+One DuckDB in memory, made of facts alone. Methods may be called from any thread; a refresh is seen at
+once or not.
 """
 
 from __future__ import annotations

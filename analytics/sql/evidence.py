@@ -1,9 +1,9 @@
 """As ``analytics/evidence.py``, over columns: a path's own reading is ``a_*``, the other direction's ``b_*``.
 
-What comes of it, for every kind: ``p50_*``, ``m95_*`` (the median where as many samples are asked for as for a
-95th percentile), ``p95_*``, ``p99_*`` with ``_value``, ``_low`` and ``_high`` in us; ``_value`` is NULL with too few samples, and then
-the other two mean nothing;
-``a_loss_*``, ``b_loss_*``, ``w_loss_*`` (own, other, worse direction) as shares; ``*_lost`` and ``*_sent``.
+What comes of it, for every kind: ``p50_*``, ``m95_*`` (the median where as many samples are asked for as
+for a 95th percentile), ``p95_*``, ``p99_*`` with ``_value``, ``_low`` and ``_high`` in us; ``_value`` is
+NULL with too few samples, and then the other two mean nothing; ``a_loss_*``, ``b_loss_*``, ``w_loss_*``
+(own, other, worse direction) as shares; ``*_lost`` and ``*_sent``.
 """
 
 from __future__ import annotations

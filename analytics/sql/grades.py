@@ -3,9 +3,9 @@
 READ FIRST: ``grades_sql``. The text is made from the same rules as the Python: thresholds, samples needed and
 models have one definition. DuckDB and Spark SQL read it alike.
 
-Rounding is where an engine's own ``pow`` or ``log`` could show: an outcome that lies within the last bits of a half
-may be rounded to its other side. Thresholds and everything else are integers, or doubles of IEEE operations in
-Python's own order.
+Rounding is where an engine's own ``pow`` or ``log`` could show: an outcome that lies within the last bits
+of a half may be rounded to its other side. Thresholds and everything else are integers, or doubles of
+IEEE operations in Python's own order.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The kinds of profiles as layers of SQL; each beside its Python in ``analytics/kinds/``.
 
-A kind's last layers give its ``best``, ``letter`` and ``worst`` code, its outcome and both bounds, and what keeps
-it from a letter; ``judged`` makes a grade of them, the same way for all. Columns begin with the profile's prefix.
+A kind's last layers give its ``best``, ``letter`` and ``worst`` code, its outcome and both bounds, and
+what keeps it from a letter; ``judged`` makes a grade of them, the same way for all. Columns begin with
+the profile's prefix.
 """
 
 from __future__ import annotations

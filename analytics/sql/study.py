@@ -1,8 +1,9 @@
 """The study as layers of SQL: as ``analytics/kinds/study.py`` over the model of ``analytics/predict.py``.
 
-Which flights an image is sent in, no path changes: ``predict.runs`` unrolls them once, and the engine computes one
-sum a run of images. Most paths lose nothing: for those the model is short (``clean_layers``), and of the two senders
-CUBIC is never the slower one. Both forms give the same to the last bit.
+Which flights an image is sent in, no path changes: ``predict.runs`` unrolls them once, and the engine
+computes one sum a run of images. Most paths lose nothing: for those the model is short
+(``clean_layers``), and of the two senders CUBIC is never the slower one. Both forms give the same to the
+last bit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Small pieces of SQL that DuckDB and Spark SQL read alike, and compute alike to the last bit.
 
-Numbers with a fraction are written with an exponent: that is a double everywhere, where ``0.05`` is a decimal.
-Letters are codes, so that they can be compared and packed: 0 for A ... 4 for F, 5 for X, 6 for ``?``.
-Expressions are text; whoever puts them together does so from rules and constants, never from outside bytes.
+Numbers with a fraction are written with an exponent: that is a double everywhere, where ``0.05`` is a
+decimal. Letters are codes, so that they can be compared and packed: 0 for A ... 4 for F, 5 for X, 6 for
+``?``. Expressions are text; whoever puts them together does so from rules and constants, never from
+outside bytes.
 """
 
 from __future__ import annotations

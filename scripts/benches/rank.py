@@ -1,12 +1,12 @@
 """READ FIRST: how long it takes to rank every path of a thousand agents, beside pandas, polars and SQLite.
 
-20 million readings (1,000 agents, a day thinned to 20 cycles) are sealed as the store seals them. Then the product's
-own ranking (``analytics/ranking``), in a process of its own: all of it from the files (latest, what is usual, letters,
-the worst hundred, pairs of sites); one more cycle of 999,000 readings taken in; the questions of the pages. Letters are
-those of the full models (``analytics/sql``).
+20 million readings (1,000 agents, a day thinned to 20 cycles) are sealed as the store seals them. Then
+the product's own ranking (``analytics/ranking``), in a process of its own: all of it from the files
+(latest, what is usual, letters, the worst hundred, pairs of sites); one more cycle of 999,000 readings
+taken in; the questions of the pages. Letters are those of the full models (``analytics/sql``).
 
-The peers are asked the same question over fewer rows and for one profile, ``generic``, as is the product there: every
-letter is compared. Memory is the greatest of the process, Python and engine together.
+The peers are asked the same question over fewer rows and for one profile, ``generic``, as is the product
+there: every letter is compared. Memory is the greatest of the process, Python and engine together.
 """
 
 from __future__ import annotations

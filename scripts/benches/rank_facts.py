@@ -1,7 +1,7 @@
 """Readings of a large fleet, written as the store seals them: what ``scripts/bench rank`` ranks.
 
-Round trips are lognormal between sites and have a tail within a test; one path in ten loses packets; one test in a
-thousand failed. The same seed gives the same files.
+Round trips are lognormal between sites and have a tail within a test; one path in ten loses packets; one
+test in a thousand failed. The same seed gives the same files.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The same question put to pandas, polars and SQLite; a process each; prints JSON.
 
-``python -m benches.rank_peers TOOL AGENTS FILE ...``. The question: of each directed path the latest reading, the
-median of its medians, and the letter of the profile ``generic`` by both directions; then the worst hundred, and
-counts by pair of sites. What a tool reads Parquet with is its own; SQLite cannot, and is given the rows.
+``python -m benches.rank_peers TOOL AGENTS FILE ...``. The question: of each directed path the latest
+reading, the median of its medians, and the letter of the profile ``generic`` by both directions; then the
+worst hundred, and counts by pair of sites. What a tool reads Parquet with is its own; SQLite cannot, and
+is given the rows.
 """
 
 from __future__ import annotations
