@@ -17,14 +17,22 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from benches import accuracy, detect, legs, machine, mesh, net, passive, rank
+from benches import accuracy, detect, ingest, legs, machine, mesh, net, passive, rank
 from benches.bench import Bench, Report
 from benches.errors import BenchError, NeedsError
 from benches.figures import missed, notes, table
 
 BENCHES: Final = {
     bench.name: bench
-    for bench in (passive.BENCH, accuracy.BENCH, mesh.BENCH, legs.BENCH, detect.BENCH, rank.BENCH)
+    for bench in (
+        passive.BENCH,
+        accuracy.BENCH,
+        mesh.BENCH,
+        legs.BENCH,
+        detect.BENCH,
+        rank.BENCH,
+        ingest.BENCH,
+    )
 }
 EXIT_MISSED: Final = 1
 LEAST_AGENTS: Final = 3
