@@ -1,5 +1,7 @@
-"""The text of what the ranking has DuckDB do. Names are constants, numbers are the fleet's; the rest is
-parameters."""
+"""The text of what the ranking has DuckDB do.
+
+Names are constants, numbers are the fleet's; the rest is parameters.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,8 @@ ARRIVED: Final = f"""
 
 LATEST_WITH_ARRIVED: Final = """
     INSERT INTO arrived
-    SELECT * FROM latest ANTI JOIN arrived ON arrived.position = latest.position AND arrived.cycle > latest.cycle;
+    SELECT * FROM latest ANTI JOIN arrived
+        ON arrived.position = latest.position AND arrived.cycle > latest.cycle;
     DROP TABLE latest;
     ALTER TABLE arrived RENAME TO latest;
 """
@@ -120,7 +123,8 @@ def paths(rules: Rules, profiles: Sequence[str], fleet: Fleet, at_us: int) -> st
         FROM latest AS a LEFT JOIN latest AS b
             ON b.position = (a.position % {size}) * {size} + a.position // {size} AND b.test = a.test
         WHERE a.position % {size} <> a.position // {size})
-    SELECT *, {_site(fleet, f"position // {size}")} AS src_site, {_site(fleet, f"position % {size}")} AS dst_site
+    SELECT *, {_site(fleet, f"position // {size}")} AS src_site,
+        {_site(fleet, f"position % {size}")} AS dst_site
     FROM ({grades})
     """  # noqa: S608  # see above
 
@@ -148,7 +152,7 @@ def _site(fleet: Fleet, number: str) -> str:
 
 
 def worst(p: str, *, better: int, where: str) -> str:
-    """The first ``$limit`` paths in the order of ``paths._worst_first``; ``better`` is -1 where a higher outcome is."""
+    """The first ``$limit`` paths in the order of a report; ``better`` is -1 where a higher outcome is."""
     known = f"coalesce(nullif({p}outcome, 0), {p}outcome_low, 0)"
     order = ", ".join(
         (
@@ -181,7 +185,8 @@ def sites(p: str, where: str) -> str:
     """Counts by pair of sites."""
     cannot = f"{p}letter >= {CANNOT} AND {p}letter <> {UNKNOWN}"
     return f"""
-    SELECT src_site, dst_site, count(*), count_if({cannot}), count_if({p}letter = {UNKNOWN}), quantile_disc(a_rtt_p50_us, 0.5)
+    SELECT src_site, dst_site, count(*), count_if({cannot}), count_if({p}letter = {UNKNOWN}),
+        quantile_disc(a_rtt_p50_us, 0.5)
     FROM paths WHERE {where} GROUP BY src_site, dst_site ORDER BY src_site, dst_site
     """  # noqa: S608  # see above
 

@@ -69,7 +69,7 @@ class Ranking:
         """End DuckDB."""
         self._database.close()
 
-    # --- facts in ---------------------------------------------------------------------------------------------
+    # --- facts in -----------------------------------------------------------------------------------------
 
     def rebuild(self, files: Sequence[Path], *, at_us: int) -> int:
         """Rank by all readings in these files that had arrived by a moment; returns how many paths there are.
@@ -99,7 +99,7 @@ class Ranking:
         cursor.execute(questions.paths(self._rules, self._profiles, self._fleet, at_us))
         return cursor.execute("SELECT count(*) FROM paths").fetchall()[0][0]  # type: ignore[no-any-return]  # a count
 
-    # --- answers ----------------------------------------------------------------------------------------------
+    # --- answers ------------------------------------------------------------------------------------------
 
     def worst(self, profile: str, limit: int = WORST) -> list[RankedPath]:
         """The worst paths for a profile, in the order of a report. Raises ``RulesError``."""

@@ -75,7 +75,8 @@ def _rating_layers(q: str, part: str, codec: Codec) -> list[Layer]:
             f"{q}is": f"{real(constant.loudness)} + {q}ist + {real(constant.quantising)}",
         },
         {
-            f"{q}r": f"{real(constant.ro)} - {q}is - ({q}idte + {q}idle + {q}idd) - {q}ie + {real(_TALK.advantage)}"
+            f"{q}r": f"{real(constant.ro)} - {q}is - ({q}idte + {q}idle + {q}idd) - {q}ie"
+            f" + {real(_TALK.advantage)}"
         },
     ]
 

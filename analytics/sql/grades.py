@@ -82,7 +82,7 @@ def grades_sql(
 ) -> str:
     """Grade every row of ``pairs``: one row each, four columns a profile (``prefix``), and ``none_rule``.
 
-    ``none_rule`` is the rule of a path that no number means anything for; else a grade's rule is its profile's.
+    ``none_rule`` is the rule of a path that no number means anything for; else a rule is its profile's.
     Raises ``RulesError`` for an unknown profile.
     """
     columns = ", ".join([*keep, "none_rule", *_grade_columns(profiles)])
@@ -94,7 +94,7 @@ def grades_sql(
             )
             for profile in profiles
         ]
-        source = f"(SELECT * FROM {pairs} WHERE a_sent - a_received {which} 0) AS {name}"
+        source = f"(SELECT * FROM {pairs} WHERE a_sent - a_received {which} 0) AS {name}"  # noqa: S608  # made from checked rules
         layers, last = with_layers(source, [*evidence_layers(rules, at_us), *merged(*stacks)])
         halves.append(f"(WITH {layers}\nSELECT {columns} FROM {last})")
     return "\nUNION ALL\n".join(halves)

@@ -157,7 +157,7 @@ def _time_layers(name: str, study: Study, path: _Path, sender: Sender) -> list[L
     rtt, rate, loss = f"{q}rtt_s", f"{q}rate", f"{q}loss"
     runs = predict.runs(study)
     transfers = {}
-    for at, run in enumerate(runs):
+    for at in range(len(runs)):
         transfers[f"{q}free_{at}"] = f"{q}slow_{at} + {q}repair_s"
         transfers[f"{q}held_{at}"] = f"greatest({q}slow_{at}, {q}limited_s) + {q}repair_s"
     sent = study.images * segments

@@ -49,7 +49,7 @@ def case(*branches: tuple[str, str], other: str = NULL) -> str:
 def rounded(column: str) -> str:
     """Round a double below 2^51 half to even, as Python does, and neither engine's own ``round``.
 
-    The sum with 1.5 x 2^52 has no bits left for a fraction, so IEEE addition rounds it; the difference is exact.
+    The sum with 1.5 x 2^52 has no bits left for a fraction: IEEE addition rounds it. Taking it off is exact.
     """
     return f"CAST({column} + {_NO_FRACTION} - {_NO_FRACTION} AS BIGINT)"
 
@@ -69,7 +69,7 @@ def with_layers(source: str, layers: Sequence[Layer]) -> tuple[str, str]:
     parts, name = [], source
     for number, layer in enumerate(layers):
         columns = "".join(f",\n        {expression} AS {column}" for column, expression in layer.items())
-        parts.append(f"layer_{number} AS (SELECT *{columns}\n    FROM {name})")
+        parts.append(f"layer_{number} AS (SELECT *{columns}\n    FROM {name})")  # noqa: S608  # see above
         name = f"layer_{number}"
     return ",\n".join(parts), name
 

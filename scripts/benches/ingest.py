@@ -1,10 +1,10 @@
 """READ FIRST: how many rows a second become durable, beside an fsync for each batch, SQLite and DuckDB.
 
-A cycle of a thousand agents: 1,000 batches of 999 readings, from 50 senders at once, each of which waits for its
-answer before it sends the next. The product's own way: the batch is decoded and every value checked in a thread
-(``check_batch``), appended to the store (``Store.append``), and answered when it is on the disk. The network is left
-out. The peers are given the same batches, checked the same way, by as many senders; all of them answer when the rows
-are durable.
+A cycle of a thousand agents: 1,000 batches of 999 readings, from 50 senders at once, each of which waits
+for its answer before it sends the next. The product's own way: the batch is decoded and every value
+checked in a thread (``check_batch``), appended to the store (``Store.append``), and answered when it is
+on the disk. The network is left out. The peers are given the same batches, checked the same way, by as
+many senders; all of them answer when the rows are durable.
 """
 
 from __future__ import annotations
@@ -211,19 +211,19 @@ FIGURES: Final = (
 def measure(quick: bool, folder: Path, say: Say) -> Report:
     """The product and the peers in turn, round after round: what drifts is the same for all."""
     batches, rounds = (QUICK_BATCHES, 1) if quick else (BATCHES, ROUNDS)
+    counts = {name: min(batches, PEER_BATCHES.get(name, batches)) for name in (COLUMN, *PEERS)}
     say("Making batches ...")
     told = bodies(SENDERS)
     found: dict[str, list[Rate]] = {COLUMN: [], **{name: [] for name in PEERS}}
     for turn in range(rounds):
         say(f"Round {turn + 1} of {rounds} ...")
         for name, keeper in {COLUMN: to_store, **PEERS}.items():
-            count = min(batches, PEER_BATCHES.get(name, batches))
-            found[name].append(_one(keeper, folder / f"{name}-{turn}", told, count))
+            found[name].append(_one(keeper, folder / f"{name}-{turn}", told, counts[name]))
     cells = {name: _cells(rates, found[COLUMN]) for name, rates in found.items()}
     size = len(told[0][0])
     details = [
-        f"{SENDERS} senders, batches of {ROWS} readings ({size / ROWS:,.0f} bytes a row as sent); the median of {rounds}.",
-        f"Batches: {batches} for pathgrade, {', '.join(f'{n} for {name}' for name, n in PEER_BATCHES.items())}.",
+        f"{SENDERS} senders, {ROWS} readings a batch ({size / ROWS:.0f} bytes a row), median of {rounds}.",
+        f"Batches: {', '.join(f'{name} {count}' for name, count in counts.items())}.",
     ]
     return Report(
         cells, details, {"rounds": {name: [r._asdict() for r in rates] for name, rates in found.items()}}

@@ -85,7 +85,7 @@ def measure(quick: bool, folder: Path, say: Say) -> Report:
     for tool in PEERS:
         told = _json(["benches.rank_peers", tool, size.agents, *some])
         cells[tool] = _peer(told, like)
-        cells[COLUMN]["different"] = int(cells[COLUMN]["different"] or 0) + int(cells[tool]["different"])  # type: ignore[arg-type, call-overload]  # counts
+        cells[COLUMN]["different"] = int(cells[COLUMN]["different"] or 0) + int(cells[tool]["different"])  # type: ignore[arg-type]  # counts
     readings = len(files) * size.agents * (size.agents - 1)
     details = [
         f"{readings:,} readings in {len(files)} files of {size.agents:,} agents; {rank_facts.SITES} sites.",

@@ -59,7 +59,8 @@ _DRAWN: Final = """
     SELECT *, CASE WHEN pair % 10 = 0 THEN own % 7 ELSE 0 END AS lost,
         (2000 * exp(4 * (pair % 1000003) / 1000003.0) * (1 + own / 20000.0))::BIGINT AS base
     FROM (
-        SELECT a, b, cycle, hash(a // 40 * 1000 + b // 40, 7) % 1000000007 + hash(least(a, b), greatest(a, b)) % 997 AS pair,
+        SELECT a, b, cycle, hash(a // 40 * 1000 + b // 40, 7) % 1000000007
+                + hash(least(a, b), greatest(a, b)) % 997 AS pair,
             (hash(a, b, cycle) % 5000)::BIGINT AS own
         FROM range($agents) AS x(a), range($agents) AS y(b), (SELECT $cycle::BIGINT AS cycle) WHERE a <> b)
 """

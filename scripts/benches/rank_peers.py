@@ -38,7 +38,7 @@ LETTERS: Final = "ABCDFX?"
 
 
 def with_pandas(files: list[Path], agents: int) -> dict[str, Any]:
-    """pandas over Arrow's Parquet reader."""
+    """Ask pandas, over Arrow's Parquet reader."""
     import numpy as np  # noqa: PLC0415  # each process loads its own tool
     import pandas as pd  # noqa: PLC0415  # see above
 
@@ -102,7 +102,7 @@ def with_pandas(files: list[Path], agents: int) -> dict[str, Any]:
 
 
 def with_polars(files: list[Path], agents: int) -> dict[str, Any]:
-    """polars, lazily: it chooses the columns and the order itself."""
+    """Ask polars, lazily: it chooses the columns and the order itself."""
     import polars as pl  # noqa: PLC0415  # each process loads its own tool
 
     began = time.perf_counter()
@@ -216,7 +216,8 @@ def with_sqlite(files: list[Path], agents: int) -> dict[str, Any]:
         "SELECT * FROM paths ORDER BY rank DESC, outcome DESC, rtt_p50_us DESC LIMIT 100"
     ).fetchall()
     database.execute(
-        "SELECT src_site, dst_site, count(*), sum(letter BETWEEN 3 AND 5), avg(rtt_p50_us) FROM paths GROUP BY 1, 2"
+        "SELECT src_site, dst_site, count(*), sum(letter BETWEEN 3 AND 5), avg(rtt_p50_us) "
+        "FROM paths GROUP BY 1, 2"
     ).fetchall()
     seconds = time.perf_counter() - loaded
     told = _told(seconds, agents, database.execute("SELECT src, dst, letter FROM paths"))
@@ -240,7 +241,8 @@ def _sqlite_script(agents: int) -> str:
             count(*) OVER (PARTITION BY src, dst) AS n FROM facts)
         WHERE at IN ((n + 1) / 2, n / 2 + 1) GROUP BY src, dst;
     CREATE TABLE latest AS SELECT * FROM (SELECT *, row_number() OVER (
-        PARTITION BY src, dst ORDER BY {", ".join(f"{name} DESC" for name in NEWEST)}) AS age FROM facts) WHERE age = 1;
+        PARTITION BY src, dst ORDER BY {", ".join(f"{name} DESC" for name in NEWEST)}) AS age FROM facts)
+        WHERE age = 1;
     CREATE UNIQUE INDEX latest_of ON latest (src, dst);
     CREATE TABLE paths AS
     WITH ends AS (
@@ -250,10 +252,12 @@ def _sqlite_script(agents: int) -> str:
             CASE WHEN b.sent > 0 THEN max(0, b.sent - b.received) * 1.0 / b.sent ELSE 0 END AS share_b
         FROM latest AS a LEFT JOIN latest AS b ON b.src = a.dst AND b.dst = a.src AND b.test = a.test),
     worse AS (
-        SELECT *, min(value, p90) AS low, max(value, p99) AS high, (sent_b > 0 AND (sent = 0 OR share_b > share)) AS of_b
+        SELECT *, min(value, p90) AS low, max(value, p99) AS high,
+            (sent_b > 0 AND (sent = 0 OR share_b > share)) AS of_b
         FROM ends),
     counts AS (
-        SELECT *, CASE WHEN of_b THEN sent_b ELSE sent END * 1.0 AS n, CASE WHEN of_b THEN share_b ELSE share END AS p
+        SELECT *, CASE WHEN of_b THEN sent_b ELSE sent END * 1.0 AS n,
+            CASE WHEN of_b THEN share_b ELSE share END AS p
         FROM worse),
     wilson AS (
         SELECT *, (p + {Z2!r} / (2 * n)) / (1 + {Z2!r} / n) AS centre,
@@ -270,7 +274,8 @@ def _sqlite_script(agents: int) -> str:
             WHEN rung = '{Rung.NONE.value}' THEN {UNREACHABLE}
             WHEN value IS NULL OR (sent_b = 0 AND best < 3) OR worst - best >= 2 THEN {UNKNOWN}
             ELSE middle END AS letter FROM ranks)
-    SELECT src, dst, letter, CASE letter WHEN {UNKNOWN} THEN -1 ELSE letter END AS rank, value AS outcome, rtt_p50_us,
+    SELECT src, dst, letter, CASE letter WHEN {UNKNOWN} THEN -1 ELSE letter END AS rank, value AS outcome,
+        rtt_p50_us,
         usual, CAST(substr(src, 7) AS INTEGER) * {rank_facts.SITES} / {agents} AS src_site,
         CAST(substr(dst, 7) AS INTEGER) * {rank_facts.SITES} / {agents} AS dst_site
     FROM letters LEFT JOIN usual USING (src, dst);

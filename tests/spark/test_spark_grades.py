@@ -1,5 +1,4 @@
-"""Spark SQL gives every grade that DuckDB gives: the same text over the same Parquet files, as the store
-sealed them."""
+"""Spark SQL gives every grade that DuckDB gives: the same text over the same files of the store."""
 
 from __future__ import annotations
 
@@ -68,7 +67,9 @@ def test_every_grade_is_the_same_in_both_engines(spark: SparkSession, files: lis
     latest, pairs = latest_sql("facts", at_us=AT_US), pairs_sql("latest")
     graded = grades_sql(RULES, NAMES, pairs="pairs", at_us=AT_US)
     with duckdb.connect() as database:
-        database.execute(f"CREATE VIEW facts AS SELECT * FROM read_parquet({files}, hive_partitioning = false)")
+        database.execute(
+            f"CREATE VIEW facts AS SELECT * FROM read_parquet({files}, hive_partitioning = false)"
+        )
         database.execute(f"CREATE VIEW latest AS {latest}")
         database.execute(f"CREATE TABLE pairs AS {pairs}")
         by_duckdb = rows(database.execute(graded).fetchall())

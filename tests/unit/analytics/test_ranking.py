@@ -162,7 +162,7 @@ def test_a_profile_for_some_sites_ranks_only_their_paths(sealer: Sealer) -> None
 
 
 def test_what_is_usual_is_the_median_of_medians(sealer: Sealer, ranking: Ranking) -> None:
-    base = [r for r in cycle(random.Random(5)) if r.rtt_p50_us is not None][0]
+    base = next(r for r in cycle(random.Random(5)) if r.rtt_p50_us is not None)
     files = [
         file
         for before_s, rtt_us in ((900, 10), (600, 21), (300, 1_000), (0, 20))
