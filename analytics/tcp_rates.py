@@ -33,8 +33,13 @@ def cubic_window(loss: float, rtt_s: float, *, c: float = CUBIC_C) -> float:
 
     Where the Reno-friendly region (section 5.1) gives more, that counts.
     """
+    return max(reno_window(loss), cubic_region(loss, rtt_s, c=c))
+
+
+def cubic_region(loss: float, rtt_s: float, *, c: float = CUBIC_C) -> float:
+    """Mean window in segments of CUBIC outside its Reno-friendly region (RFC 9438 section 5, equation 5)."""
     factor = math.pow(c * (3 + CUBIC_BETA) / (4 * (1 - CUBIC_BETA)), 0.25)
-    return max(reno_window(loss), factor * math.pow(rtt_s / loss, 0.75))
+    return factor * math.pow(rtt_s / loss, 0.75)
 
 
 def tfrc_bytes_per_s(

@@ -16,10 +16,11 @@ from analytics.predict import (
     MODEL_ERROR_PERCENT,
     Limit,
     PathState,
+    first_image_us,
     study_limit,
     study_us,
 )
-from analytics.rules.load import Samples, StudyProfile
+from analytics.rules.load import Samples, Study, StudyProfile
 from analytics.shapes import PathRow
 from analytics.tcp_rates import Sender
 
@@ -82,7 +83,7 @@ def _study_at_most(profile: StudyProfile, inputs: _StudyInputs) -> Found:
     if rank(worst) >= CANNOT and best is not worst:
         told = f"the capacity is known only as at least {words.rate(inputs.capacity_kbps or 0)}"
         return Found(Letter.UNKNOWN, told, low=least_ms, high=most_ms)
-    reason = f"{_takes(profile, most_ms)} at most ({_inputs_in_words(inputs)})"
+    reason = f"{_takes(profile, most_ms)} at most ({_inputs_in_words(profile, inputs)})"
     return Found(worst, reason, most_ms, least_ms, most_ms)
 
 
@@ -95,9 +96,9 @@ def _study_between(profile: StudyProfile, inputs: _StudyInputs) -> Found:
         why = (
             "depending on the sender's TCP" if profile.study.sender is None else "as far as the samples tell"
         )
-        told = f"{between}, {why}: {_inputs_in_words(inputs)}"
+        told = f"{between}, {why}: {_inputs_in_words(profile, inputs)}"
         return Found(Letter.UNKNOWN, told, low=best_ms, high=worst_ms)
-    reason = f"{_takes(profile, central_ms)} ({_inputs_in_words(inputs)})"
+    reason = f"{_takes(profile, central_ms)} ({_inputs_in_words(profile, inputs)})"
     return Found(letter_within(central_ms, profile.most_ms), reason, central_ms, best_ms, worst_ms)
 
 
@@ -119,18 +120,26 @@ def _study_ms(
     sender: Sender | None = None,
 ) -> int:
     """The time with this sender; else with the profile's, else with the one that most hosts have."""
-    sends = sender or profile.study.sender or Sender.CUBIC
+    sends = sender or _sender(profile)
     return round(study_us(profile.study, PathState(rtt_us, loss, capacity_kbps), sends) / 1000)
+
+
+def _sender(profile: StudyProfile) -> Sender:
+    return profile.study.sender or Sender.CUBIC
 
 
 def _takes(profile: StudyProfile, outcome_ms: int) -> str:
     return profile.words.outcome.format(outcome=words.span(1000 * outcome_ms))
 
 
-def _inputs_in_words(inputs: _StudyInputs) -> str:
+def _inputs_in_words(profile: StudyProfile, inputs: _StudyInputs) -> str:
+    """Say what the time was predicted from, how the images come, and when the first is there."""
     capacity = words.rate(inputs.capacity_kbps or 0)
     loss = evidence.loss_in_words(inputs.count)
-    return f"{words.ms(round(inputs.rtt.value))} ms round trip, {capacity}, {loss}"
+    path = PathState(inputs.rtt.value, inputs.loss.value, inputs.capacity_kbps)
+    first = words.span(first_image_us(profile.study, path, _sender(profile)))
+    told = f"{words.ms(round(inputs.rtt.value))} ms round trip, {capacity}, {loss}"
+    return f"{told}; {profile.study.said}, first image after {first}"
 
 
 def limits(row: PathRow, profile: StudyProfile) -> list[Limit]:
@@ -148,7 +157,7 @@ def limits(row: PathRow, profile: StudyProfile) -> list[Limit]:
 
 
 def _still_slow(path: PathState, profile: StudyProfile) -> bool:
-    return study_us(profile.study, path, profile.study.sender or Sender.CUBIC) > 1000 * profile.most_ms[2]
+    return study_us(profile.study, path, _sender(profile)) > 1000 * profile.most_ms[2]
 
 
 def _notes(profile: StudyProfile) -> str:
@@ -156,8 +165,16 @@ def _notes(profile: StudyProfile) -> str:
     megabytes = study.images * study.image_bytes / 1e6
     return (
         f"The study: {study.images} images of {study.image_bytes:,} bytes ({megabytes:.0f} MB), "
-        f"one after the other on one connection.\n"
+        f"over {study.said}, {_order(study)}.\n"
     )
+
+
+def _order(study: Study) -> str:
+    if study.one_answer:
+        return "in one answer"
+    if study.connections == 1:
+        return "one after the other on one connection"
+    return f"{study.connections} at a time, each on its own connection"
 
 
 STUDY: Final[Kind[StudyProfile]] = Kind(
@@ -165,6 +182,8 @@ STUDY: Final[Kind[StudyProfile]] = Kind(
     limits=limits,
     unit="ms",
     written=lambda ms: words.span(1000 * ms),
+    steps=lambda profile: profile.most_ms,
+    inputs=("rtt_p50", "loss", "capacity"),
     both_ways=False,
     notes=_notes,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ from analytics.measurement import Letter
 from analytics.tcp_rates import Sender
 
 BUILT_IN: Final = Path(__file__).with_name("profiles.toml")
+
+DEFAULT_PROTOCOL: Final = "c_get"
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
@@ -30,12 +32,23 @@ class Samples(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     loss_n: Positive
 
 
-class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is fetched to open a study, one image after the other (DIMSE)."""
+class Exchange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a protocol makes of a study: round trips, waits, connections. The defaults are DIMSE's."""
 
+    said: str = "C-GET"
+    setup_round_trips: Positive = 3
+    connections: Positive = 1  # an image each at a time
+    one_answer: bool = False  # all images in one answer; else an answer is an image
+    nagle: bool = False  # both ends hold short segments back (RFC 896), as DCMTK does unless told otherwise
+    setup_stalls: NotNegative = 0  # short writes that wait so before the first image and after the last
+
+
+class Study(Exchange, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is fetched to open a study, and how: what it does not say of the exchange, its protocol says."""
+
+    protocol: str = DEFAULT_PROTOCOL  # one of the table [protocols]
     images: Positive
     image_bytes: Positive
-    setup_round_trips: Positive
     setup_us: Positive
     server_us_per_image: Positive
     sender: Sender | None = None  # congestion control of the end that sends; None = not known
@@ -122,6 +135,28 @@ class ApplicationsRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     held_up_least_us: Positive
 
 
+class FusionRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How what applications' own sessions saw counts beside the probes (``analytics/fusion.py``)."""
+
+    rule: str
+    apart_rule: str
+    learnt_rule: str
+    title: str
+    about: str
+    within_s: Positive
+    least_segments: Positive
+    queue_percent: Annotated[int, msgspec.Meta(ge=101)]
+    filled_percent: Annotated[int, msgspec.Meta(ge=1, le=100)]
+    apart_us: Positive
+    apart_percent: Positive
+    held_percent: Annotated[int, msgspec.Meta(ge=1, le=100)]
+    held_least_us: Positive
+    transfer_bytes: Positive
+    fetch_least_images: Positive
+    fetch_most_idle_us: Positive
+    fetch_within_s: Positive
+
+
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that turns facts into letters."""
 
@@ -129,6 +164,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     stale_after_s: Positive
     samples: Samples
     applications: ApplicationsRule
+    protocols: dict[str, Exchange]
+    fusion: FusionRule
     profiles: dict[str, Profile]
 
     def profile(self, name: str) -> Profile:
@@ -141,9 +178,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class OwnProfiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rules file of a fleet's own: profiles beside the built-in ones, or in their place."""
+    """A rules file of a fleet's own: profiles and protocols beside the built-in ones, or in their place."""
 
     version: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
+    protocols: dict[str, Exchange] = {}
     profiles: dict[str, Profile]
 
 
@@ -155,24 +193,57 @@ def load_rules(path: Path = BUILT_IN, own: Path | None = None) -> Rules:
 
     The version of the two together names both. Raises ``RulesError`` with the file and the line or key.
     """
-    rules = _read(path, Rules)
+    rules = _read(path, Rules, {})
     _check(path, {"applications": rules.applications, **_named(rules.profiles)})
     if own is None:
         return rules
-    added = _read(own, OwnProfiles)
+    added = _read(own, OwnProfiles, rules.protocols)
     _check(own, _named(added.profiles))
     return msgspec.structs.replace(
-        rules, version=f"{rules.version}+{added.version}", profiles={**rules.profiles, **added.profiles}
+        rules,
+        version=f"{rules.version}+{added.version}",
+        protocols={**rules.protocols, **added.protocols},
+        profiles={**rules.profiles, **added.profiles},
     )
 
 
-def _read(path: Path, kind: type[T]) -> T:
+def _read(path: Path, kind: type[T], protocols: Mapping[str, Exchange]) -> T:
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=kind)
+        told = msgspec.toml.decode(path.read_bytes())
+        known = {name: msgspec.to_builtins(exchange) for name, exchange in protocols.items()}
+        return msgspec.convert(_with_protocols(told, known), type=kind)
     except OSError as error:
         raise RulesError(f"reading {path}: {error.strerror}", remedy="name a file that exists") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RulesError(f"{path}: {error}", remedy="docs/grades.md describes every key") from error
+
+
+def _with_protocols(told: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Give every study what its protocol says and the study itself does not. Raises ``DecodeError``."""
+    protocols = {**known, **_table(told, "protocols")}
+    profiles = {
+        name: _with_protocol(name, profile, protocols) for name, profile in _table(told, "profiles").items()
+    }
+    return {**told, "profiles": profiles} if "profiles" in told else told
+
+
+def _table(told: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Find a table; what is none is for the types to refuse."""
+    found = told.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _with_protocol(name: str, profile: Any, protocols: Mapping[str, Any]) -> Any:
+    study = _table(profile, "study") if isinstance(profile, dict) else {}
+    if not study:
+        return profile
+    protocol = study.get("protocol", DEFAULT_PROTOCOL)
+    if protocol not in protocols:
+        known = ", ".join(protocols)
+        raise msgspec.ValidationError(
+            f"no protocol is called {protocol!r} (known: {known}) - at `$.profiles.{name}.study.protocol`"
+        )
+    return {**profile, "study": {**protocols[protocol], **study}}
 
 
 def _named(profiles: Mapping[str, Profile]) -> dict[str, Judged]:

@@ -61,7 +61,7 @@ def _finished(folder: Path, spooled: set[int], left: Left) -> list[Footer]:
         except UnreadableError as error:
             put_aside(path, error)
             left.files_set_aside += 1
-    replaced = {(f.file.path.parent, number) for f in footers for number in f.replaces}
+    replaced = {(f.file.path.parent, number) for f in footers for number in f.file.replaces}
     for footer in footers:
         if (footer.file.path.parent, footer.file.segment) in replaced:
             footer.file.path.unlink()
@@ -82,7 +82,7 @@ def _segment(path: Path, left: Left) -> Unsealed:
         key = BatchKey(frame.tenant, batch.agent, batch.boot, batch.batch)
         if key not in left.known:
             tables = tables_of(batch, tenant=frame.tenant, received_us=frame.received_us)
-            unsealed.add(tables, seal.day_of(frame.received_us), key)
+            unsealed.add(tables, frame.received_us, key)
             left.known.add(key)
     return unsealed
 

@@ -31,6 +31,7 @@ class Bench(NamedTuple):
     needs: Callable[[], None]  # raises NeedsError
     measure: Callable[[bool, Path, Say], Report]  # (quick, a folder for scratch, progress); raises BenchError
     resized: Callable[[int], Bench] | None = None  # (--agents N) -> the same bench of so many agents
+    chosen: Callable[[str], Bench] | None = None  # (--cells WORDS) -> the same bench of these cells only
 
 
 def nothing_needed() -> None:

@@ -75,6 +75,11 @@ class Chain:
         """Address of the right host."""
         return _address(len(self.nodes) - 2, 2)
 
+    @property
+    def a_network(self) -> str:
+        """Network of the left host."""
+        return _network(0)
+
     def state(self, link: int = 1) -> cables.CableState:
         """Ask a cable what went through it. Raises ``PartError``."""
         try:

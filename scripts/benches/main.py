@@ -17,7 +17,20 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from benches import accuracy, detect, ingest, legs, machine, mesh, net, passive, rank
+from benches import (
+    accuracy,
+    crash,
+    detect,
+    ingest,
+    legs,
+    machine,
+    mesh,
+    net,
+    pacs,
+    passive,
+    rank,
+    tomography,
+)
 from benches.bench import Bench, Report
 from benches.errors import BenchError, NeedsError
 from benches.figures import missed, notes, table
@@ -32,6 +45,9 @@ BENCHES: Final = {
         detect.BENCH,
         rank.BENCH,
         ingest.BENCH,
+        crash.BENCH,
+        pacs.BENCH,
+        tomography.BENCH,
     )
 }
 EXIT_MISSED: Final = 1
@@ -41,6 +57,7 @@ EXAMPLES: Final = """examples:
   scripts/bench passive                     the table; exit 1 if a target is missed
   scripts/bench passive --json bench.json   and all figures as JSON, for a comparison later
   scripts/bench mesh --agents 30            a smaller fleet than the hundred
+  scripts/bench pacs --cells "0 % loss"     only the links that lose nothing
   scripts/bench accuracy --quick            does it all work here? times mean nothing, only counts are judged
 """
 
@@ -90,6 +107,8 @@ def _add(parser: argparse.ArgumentParser, bench: Bench) -> None:
     parser.add_argument("--quick", action="store_true", help="small loads; judge only what is counted")
     if bench.resized:
         parser.add_argument("--agents", type=int, metavar="N", help="so many agents (at least 3)")
+    if bench.chosen:
+        parser.add_argument("--cells", metavar="WORDS", help='only cells with these words, as "20 ms, 100"')
 
 
 def _run(bench: Bench, given: argparse.Namespace) -> list[str]:
@@ -100,6 +119,8 @@ def _run(bench: Bench, given: argparse.Namespace) -> list[str]:
         )
     if bench.resized and given.agents:
         bench = bench.resized(max(LEAST_AGENTS, given.agents))
+    if bench.chosen and given.cells:
+        bench = bench.chosen(given.cells)
     bench.needs()
     net.sweep()
     began, told = time.monotonic(), machine.describe()

@@ -20,9 +20,9 @@ from lab.tcp_info import Sample
 DICOM_PORT: Final = 4242
 WEB_PORT: Final = 8042
 PLUGIN: Final = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-READY_S: Final = 20.0
-STORE_S: Final = 60.0
-FETCH_S: Final = 60.0
+READY_S: Final = 60.0
+STORE_S: Final = 120.0
+FETCH_S: Final = 180.0
 PORTS: Final = {FetchTool.GETSCU: DICOM_PORT, FetchTool.CURL: WEB_PORT}
 
 

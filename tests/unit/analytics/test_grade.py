@@ -53,7 +53,8 @@ def test_letters_of_clean_paths(rtt_us: int, kbps: int, letter: str) -> None:
 
 def test_the_reason_names_what_went_in() -> None:
     assert pacs(rtt_us=260_000, capacity_kbps=25_000).reason == (
-        "a 50 MB CT takes about 46 s (260 ms round trip, 25 Mbit/s, none of 300 packets lost)"
+        "a 50 MB CT takes about 46 s (260 ms round trip, 25 Mbit/s, none of 300 packets lost; "
+        "C-GET, first image after 2.4 s)"
     )
 
 
@@ -61,8 +62,8 @@ def test_a_loss_on_a_long_path_depends_on_a_tcp_we_do_not_know() -> None:
     found = pacs(rtt_us=40_000, received=299)
     assert (found.letter, found.outcome) == ("?", None)
     assert found.reason == (
-        "between 6.9 s and 3 min, depending on the sender's TCP: "
-        "40 ms round trip, 100 Mbit/s, 1 of 300 packets lost"
+        "between 6.9 s and 4 min, depending on the sender's TCP: "
+        "40 ms round trip, 100 Mbit/s, 1 of 300 packets lost; C-GET, first image after 390 ms"
     )
 
 

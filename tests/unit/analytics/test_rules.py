@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analytics.errors import RulesError
-from analytics.rules.load import BUILT_IN, load_rules
+from analytics.rules.load import BUILT_IN, StudyProfile, load_rules
 
 
 def test_the_built_in_rules_hold() -> None:
@@ -26,6 +26,7 @@ def test_the_built_in_rules_hold() -> None:
         ("rtt_p50_n = 10", "rtt_p50_n = 0", "rtt_p50_n"),
         ("retransmit_bp = [100, 200", "retransmit_bp = [200, 200", "applications.most_retransmit_bp"),
         ("rtt_p50_us = [50000, 100000", "rtt_p50_us = [50000, 50000", "applications.most_rtt_p50_us"),
+        ("queue_percent = 125", "queue_percent = 100", "queue_percent"),
         ("held_up_percent = 50", "held_up_percent = 101", "held_up_percent"),
         ("least_r = [80, 70", "least_r = [70, 80", r"profiles\.video\.least_r: .* does not fall"),
         ('letter = "B"', 'letter = "E"', "loss_caps"),
@@ -89,3 +90,27 @@ def test_a_mistake_in_a_fleets_own_profiles_is_named_with_its_file(tmp_path: Pat
 def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RulesError, match="No such file"):
         load_rules(tmp_path / "none.toml")
+
+
+def test_a_study_takes_from_its_protocol_what_it_does_not_say(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN.replace("setup_round_trips = 3", 'protocol = "wado_instances"'))
+    profile = load_rules(own=path).profile("mammography")
+    assert isinstance(profile, StudyProfile)
+    assert (profile.study.connections, profile.study.setup_round_trips) == (6, 1)
+
+
+def test_a_fleets_own_protocol_serves_its_own_profiles(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    own = '[protocols.archive]\nsaid = "our archive"\nconnections = 2\n'
+    path.write_text(OWN.replace("setup_round_trips = 3", 'protocol = "archive"') + own)
+    profile = load_rules(own=path).profile("mammography")
+    assert isinstance(profile, StudyProfile)
+    assert (profile.study.said, profile.study.connections) == ("our archive", 2)
+
+
+def test_a_protocol_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN.replace("setup_round_trips = 3", 'protocol = "pigeon"'))
+    with pytest.raises(RulesError, match=r"no protocol is called 'pigeon'.*mammography\.study\.protocol"):
+        load_rules(own=path)

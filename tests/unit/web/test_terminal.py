@@ -6,9 +6,10 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
+from analytics.fused import Fused, Number, Origin
 from analytics.measurement import Rung
 from analytics.passive import Applications
-from analytics.report import Report
+from analytics.report import Report, Service
 from analytics.usage import By
 from server.api.mesh import MeshResult, MeshRun
 from server.pages import terminal
@@ -105,6 +106,23 @@ def test_what_other_hosts_say_reaches_the_terminal_as_text_only(draw) -> None:  
         for char in shown
         if not char.isprintable() and char not in "\n\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
     ] == []
+
+
+def test_services_and_what_their_sessions_say_are_harmless() -> None:
+    named = Service(name=EVIL, profile="pacs", agent="a", port=4242)
+    assert SHOWN in drawn(terminal.services([named], 120))
+    assert "No service is known" in drawn(terminal.services([], 120))
+    detail = CORE.detail(MEMBERS[5].name, MEMBERS[4].name, "pacs")
+    assert detail is not None
+    grade = detail.forward.grade
+    number = Number(name="loss", value=120, unit="bp", origin=Origin.PASSIVE, n=3_000)
+    fused = Fused(services=[EVIL], active=grade, numbers=[number], until_us=1, apart=EVIL, rule="r")
+    seen = msgspec.structs.replace(detail, forward=msgspec.structs.replace(detail.forward, fused=fused))
+    said = drawn(terminal.hops(seen, "pacs"))
+    assert SHOWN in said
+    assert EVIL not in said
+    assert "loss 1.2 % (by sessions, n 3,000)" in said
+    assert f"By the probes alone it is {grade.letter}" in said
 
 
 def test_what_waits_for_the_budget_is_said() -> None:
