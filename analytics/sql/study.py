@@ -43,19 +43,13 @@ Round = tuple[tuple[int, ...], int, int]
 
 def lossy_layers(p: str, profile: StudyProfile, samples: Samples) -> list[Layer]:
     """Left to Python, unless no number means anything."""
-    graded = judged(p, missing="TRUE")
-    left = f"CASE WHEN none_rule IS NULL THEN CAST({LEFT} AS TINYINT) ELSE {p}letter_without END"
-    without = {f"{p}letter_without": graded.pop(f"{p}letter")}
+    own = judged(p, missing="TRUE")
+    left = case(("none_rule IS NULL", str(LEFT)), other=own[f"{p}letter"])
+    nothing = {f"{p}{name}": NULL for name in ("value", "low", "high")}
     return [
-        {f"{p}best": "0", f"{p}middle": "0", f"{p}worst": "0"},
-        _nothing(p),
-        without,
-        {**graded, f"{p}letter": left},
+        {**nothing, **{f"{p}{name}": "0" for name in ("best", "middle", "worst")}},
+        {**own, f"{p}letter": f"CAST({left} AS TINYINT)"},
     ]
-
-
-def _nothing(p: str) -> Layer:
-    return {f"{p}{name}": NULL for name in ("value", "low", "high")}
 
 
 def clean_layers(p: str, profile: StudyProfile, samples: Samples) -> list[Layer]:

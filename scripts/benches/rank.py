@@ -79,7 +79,8 @@ def measure(quick: bool, folder: Path, say: Say) -> Report:
     files = make(folder, size)
     say(f"{sum(file.stat().st_size for file in files) / 1e6:,.0f} MB of Parquet. Ranking all of it ...")
     one = product([SHOWN], size, files, folder)
-    every = product([name for name in load_rules().profiles if name != LEFT_TO_PYTHON], size, files, folder)
+    profiles = [name for name in load_rules().profiles if name != LEFT_TO_PYTHON]
+    every = product(profiles, size, files, folder)
     say("The same question to pandas, polars and SQLite ...")
     some = files[-PEERS_CYCLES:]
     like = product([PEERS_PROFILE], size, some, folder)
@@ -92,7 +93,7 @@ def measure(quick: bool, folder: Path, say: Say) -> Report:
     details = [
         f"{readings:,} readings in {len(files)} files of {size.agents:,} agents; {rank_facts.SITES} sites.",
         "SQLite cannot read Parquet: filling it is not counted.",
-        f"{LEFT_TO_PYTHON} is not in here: where packets are lost Python grades it, some thousand paths a second.",
+        f"{LEFT_TO_PYTHON} is not in here: where packets are lost, Python grades it, a path at a time.",
     ]
     return Report(cells, details, {"one": _short(one), "all": _short(every), "like": _short(like)})
 
