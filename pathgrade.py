@@ -647,6 +647,13 @@ def server_run(
     cycle: Annotated[
         int | None, typer.Option(metavar="SECONDS", help="From one cycle to the next. [default: 300]")
     ] = None,
+    lake_catalog: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="PostgreSQL of a lake, as 'postgres:host=... dbname=...'."),
+    ] = None,
+    lake_data: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The lake's Parquet: a folder, or s3://BUCKET/PREFIX.")
+    ] = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
@@ -666,6 +673,8 @@ def server_run(
             turn_secret_file=turn_secret_file,
             profiles=profiles,
             cycle_s=cycle,
+            lake_catalog=lake_catalog,
+            lake_data=lake_data,
         )
     )
 

@@ -195,10 +195,11 @@ def _loss(told: Told) -> str:
     row = told.row
     if kind_of(told.profile).both_ways and (row.loss_back_bp or 0) > (row.loss_bp or 0):
         return f"{words.percent(row.worse_loss_bp / _BP)} of the packets from {told.towards} are lost"
-    return f"{words.percent((row.loss_bp or 0) / _BP)} of the packets to {told.towards} are lost"
+    since = "" if row.lossy_since_us is None else f", since {words.since(row.lossy_since_us, row.at_us)}"
+    return f"{words.percent((row.loss_bp or 0) / _BP)} of the packets to {told.towards} are lost{since}"
 
 
-CAUSES: Final[dict[Limit, tuple[Clause[Told]]]] = {
+CAUSES: Final[dict[Limit, tuple[Clause[Told], ...]]] = {
     Limit.LATENCY: (Clause(_latency),),
     Limit.CAPACITY: (Clause(_capacity),),
     Limit.LOSS: (Clause(_loss),),

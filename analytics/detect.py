@@ -23,7 +23,7 @@ THRESHOLD: Final = 12.0  # h
 CLIP: Final = 4.0
 PER_TEST: Final = 3
 """A test has hundreds of round trips over seconds: it counts as three of the samples k and h are made for."""
-LOOK_US: Final = 10_000_000
+LOOK_US: Final = 15_000_000
 """Apart of those samples. Tests that follow each other faster see the same moment, and count as less."""
 MATERIAL_SHARE: Final = 0.2
 MATERIAL_US: Final = 5_000

@@ -13,6 +13,7 @@ import msgspec
 
 from analytics import detect
 from analytics.added import Place
+from analytics.fused import Fused
 from analytics.grade import FAILED, STALE, UNREACHABLE
 from analytics.inputs import INPUTS, Input
 from analytics.kinds.table import kind_of
@@ -120,6 +121,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     hops: list[HopSeen]
     added: AddedLeg | None
     added_why: str  # why no leg is named
+    fused: Fused | None  # what applications' own sessions said; their numbers count before the probes'
+    watched: bool  # tested between cycles: the letter is that of many tests, and holds
+    letter_since_us: int | None  # of a watched path
+    lossy_since_us: int | None
     findings: list[Finding]  # that the path belongs to
 
 
@@ -169,6 +174,10 @@ def explain(
         ],
         added=row.added,
         added_why=_why_silent(row),
+        fused=row.fused,
+        watched=row.watched,
+        letter_since_us=row.letter_since_us,
+        lossy_since_us=row.lossy_since_us,
         findings=[finding for finding in report.findings if (src, dst) in finding.explains],
     )
 

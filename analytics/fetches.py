@@ -96,11 +96,14 @@ class Waits:
     least_rtt_us: int
     most_rtt_us: int
 
-    def at(self, rtt_us: int | None) -> Calibration | None:
-        """What it takes over a path of this round trip; None where no fetch was over one like it."""
+    def at(self, rtt_us: int | None, *, nagle: bool = False) -> Calibration | None:
+        """What it takes over a path of this round trip; None where no fetch was over one like it.
+
+        ``nagle``: the prediction has the round trips of held back segments already.
+        """
         if rtt_us is None or not self.least_rtt_us / ALIKE <= rtt_us <= self.most_rtt_us * ALIKE:
             return None
-        more_us = self.round_trips * rtt_us
+        more_us = 0 if nagle else self.round_trips * rtt_us
         return replace(
             self.own,
             server_us_per_image=self.own.server_us_per_image + more_us,

@@ -111,6 +111,7 @@ class _Mixed:
     reading: Reading
     back: Reading | None
     numbers: list[Number]
+    learnt: Calibration | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +150,19 @@ class _Path:
         """Whose round trips count: the sender's; the other end's where the sender's host tells none."""
         return self.there if self.there.rtt_min_us is not None else self.back
 
-    @property
-    def learnt(self) -> Calibration | None:
+    def learnt(self, profile: Profile) -> Calibration | None:
         """What an image takes the server over a path like this one."""
         used_us = self.rtt.rtt_min_us
-        if self.waits is None:
+        if self.waits is None or not isinstance(profile, StudyProfile):
             return None
-        return self.waits.at(self.reading.rtt_min_us if used_us is None else used_us)
+        rtt_us = self.reading.rtt_min_us if used_us is None else used_us
+        return self.waits.at(rtt_us)
 
     def as_served(self, profile: Profile) -> Profile:
         """The profile with the sender's congestion control and the PACS's own time as they were seen."""
         if not isinstance(profile, StudyProfile):
             return profile
-        study = study_with(profile.study, self.learnt)
+        study = study_with(profile.study, self.learnt(profile))
         if self.there.sender is not None:
             study = msgspec.structs.replace(study, sender=self.there.sender)
         return profile if study is profile.study else msgspec.structs.replace(profile, study=study)
@@ -201,11 +202,11 @@ class _Path:
             back = msgspec.structs.replace(back, **of_back)
         for change in changes:
             reading = msgspec.structs.replace(reading, **change)
-        return _Mixed(reading, back, mixing.numbers(reading, passive))
+        return _Mixed(reading, back, mixing.numbers(reading, passive), self.learnt(profile))
 
     def told(self, mixed: _Mixed, services: list[str]) -> Fused:
         """Keep what was mixed, and what the sessions say beside it."""
-        rule, learnt, apart = self.rules.fusion, self.learnt, self.apart()
+        rule, learnt, apart = self.rules.fusion, mixed.learnt, self.apart()
         return Fused(
             services=services,
             active=self.active,

@@ -27,10 +27,10 @@ Longer round trip, more loss or less capacity never makes the result smaller. Pu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -42,7 +42,7 @@ WIRE_BITS: Final = 1500 * 8
 INITIAL_WINDOW: Final = 10  # segments (RFC 6928)
 RECEIVE_WINDOW: Final = (4 << 20) // SEGMENT_BYTES  # segments: what Linux grants without tuning
 STARTUP_GAIN: Final = 2.885  # of BBR v1; a short transfer still takes its share of a round trip
-MEAN_OF_DOUBLING: Final = math.log(2)  # mean window of a round trip in slow start, of that at its end
+LN_2: Final = math.log(2)  # mean window of a round trip in slow start, of that at its end
 WINDOWS_THAT_FILL: Final = 2  # so many times what is on the path must a window be that losses shake
 ROUNDED_DOWN: Final = 0.5  # segments
 DELAYED_ACK_S: Final = 0.04  # TCP_DELACK_MIN of Linux; RFC 1122 allows 0.5 s
@@ -73,25 +73,11 @@ class PathState:
 def study_us(study: Study, path: PathState, sender: Sender) -> int:
     """Microseconds from the click to the last byte of the last image."""
     line = _Line.of(path, sender)
-    answer, took_s, sent = Answer.of(study), _setup_s(study, line), 0
-    for abreast in rounds_of(study):
-        took_s += answer.took_s(line.shared(abreast), sent)
-        sent += answer.segments
-    return round(1e6 * max(took_s, line.rtt_s + line.serialise_s(every_segment(study))))
-
-
-def rounds_of(study: Study) -> Iterator[int]:
-    """Answers that come side by side, one round after the other."""
-    answers = 1 if study.one_answer else study.images
-    while answers:
-        abreast = min(answers, study.connections)
-        yield abreast
-        answers -= abreast
-
-
-def every_segment(study: Study) -> int:
-    """Segments of all images."""
-    return math.ceil(study.image_bytes / SEGMENT_BYTES) * study.images
+    took_s = study.setup_round_trips * line.rtt_s + study.setup_us / 1e6
+    took_s += study.setup_stalls * (line.rtt_s + DELAYED_ACK_S)
+    for run in runs(study):
+        took_s += _run_s(study, run, line)
+    return round(1e6 * max(took_s, line.rtt_s + line.serialise_s(study.images * image_segments(study))))
 
 
 def first_image_us(study: Study, path: PathState, sender: Sender) -> int:
@@ -115,37 +101,54 @@ def study_limit(study: Study, path: PathState) -> Limit:
     return Limit.LATENCY if latency_gone_us < took_us(replace(path, capacity_kbps=None)) else Limit.CAPACITY
 
 
-def _setup_s(study: Study, line: _Line) -> float:
-    stalls_s = study.setup_stalls * (line.rtt_s + DELAYED_ACK_S)
-    return study.setup_round_trips * line.rtt_s + stalls_s + study.setup_us / 1e6
+class Run(NamedTuple):
+    """Answers in a row on one connection that are sent alike: its window is open as far as they need it."""
+
+    first: int  # number of its first answer on this connection, from 0
+    answers: int
+    windows: tuple[int, ...]  # segments of each flight that fills the window
+    rest: int  # segments of the last flight
+    abreast: int  # connections that run side by side
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one request brings, and what it costs beside its transfer."""
-
-    segments: int
-    server_s: float
-    nagle: bool
-
-    @classmethod
-    def of(cls, study: Study) -> Answer:
-        """An image, or all of them."""
-        images = study.images if study.one_answer else 1
-        segments = math.ceil(images * study.image_bytes / SEGMENT_BYTES)
-        return cls(segments, images * study.server_us_per_image / 1e6, study.nagle)
-
-    def took_s(self, line: _Line, sent_before: int) -> float:
-        """Seconds on a connection that sent some before."""
-        transfer_s = line.transfer_s(self.segments, sent_before)
-        if not self.nagle:
-            return line.rtt_s + self.server_s + transfer_s
-        return 2 * line.rtt_s + DELAYED_ACK_S + self.server_s + max(line.rtt_s, transfer_s)
+def image_segments(study: Study) -> int:
+    """Segments of one image."""
+    return math.ceil(study.image_bytes / SEGMENT_BYTES)
 
 
-def flights(segments: int, sent_before: int) -> tuple[tuple[int, ...], int]:
-    """Flights that fill the window of slow start without loss, and the last one: no path changes them."""
-    windows, left, window = list[int](), segments, min(INITIAL_WINDOW + sent_before, RECEIVE_WINDOW)
+def answer_segments(study: Study) -> int:
+    """Segments of one answer: an image, or all of them."""
+    return math.ceil(images_an_answer(study) * study.image_bytes / SEGMENT_BYTES)
+
+
+def images_an_answer(study: Study) -> int:
+    """One, or all."""
+    return study.images if study.one_answer else 1
+
+
+@lru_cache(maxsize=256)
+def runs(study: Study) -> tuple[Run, ...]:
+    """What the busiest connection carries, by its flights in slow start, which no path changes."""
+    segments, found, sent = answer_segments(study), list[Run](), 0
+    for number, abreast in enumerate(_rounds(study)):
+        run = Run(number, 1, *_flights(segments, INITIAL_WINDOW + sent), abreast)
+        if found and found[-1][2:] == run[2:]:
+            found[-1] = found[-1]._replace(answers=found[-1].answers + 1)
+        else:
+            found.append(run)
+        sent += segments
+    return tuple(found)
+
+
+def _rounds(study: Study) -> list[int]:
+    """How many connections are busy while the first answers come, while the second, ..."""
+    answers = study.images // images_an_answer(study)
+    full, left = divmod(answers, study.connections)
+    return [study.connections] * full + ([left] if left else [])
+
+
+def _flights(segments: int, window: int) -> tuple[tuple[int, ...], int]:
+    windows, left, window = list[int](), segments, min(window, RECEIVE_WINDOW)
     while left > window:
         windows.append(window)
         left -= window
@@ -153,66 +156,79 @@ def flights(segments: int, sent_before: int) -> tuple[tuple[int, ...], int]:
     return tuple(windows), left
 
 
+def _run_s(study: Study, run: Run, line: _Line) -> float:
+    """Seconds of one run: asking, serving, the transfers, and what Nagle's algorithm adds."""
+    each_s = line.rtt_s + images_an_answer(study) * study.server_us_per_image / 1e6
+    transfers_s = line.transfers_s(run, answer_segments(study))
+    if not study.nagle:
+        return run.answers * each_s + transfers_s
+    held_s = each_s + (line.rtt_s + DELAYED_ACK_S)
+    return run.answers * held_s + max(run.answers * line.rtt_s, transfers_s)
+
+
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A path as one connection sees it: seconds and segments."""
+    """A path as TCP sees it: seconds and segments."""
 
     rtt_s: float
     loss: float
     segments_per_s: float
     sender: Sender
+    last_window: float  # of CUBIC, that the loss leaves in the end; infinite without loss, and for BBR
 
     @classmethod
     def of(cls, path: PathState, sender: Sender) -> _Line:
-        loss = min(path.loss, MOST_LOSS)
+        rtt_s, loss = path.rtt_us / 1e6, min(path.loss, MOST_LOSS)
         rate = math.inf if path.capacity_kbps is None else max(1, path.capacity_kbps) * 1e3 / WIRE_BITS
         if sender is Sender.BBR:
-            rate *= 1 - loss
-        return cls(path.rtt_us / 1e6, loss, rate, sender)
-
-    def shared(self, connections: int) -> _Line:
-        """One of so many that run side by side."""
-        return replace(self, segments_per_s=self.segments_per_s / connections)
+            return cls(rtt_s, loss, rate * (1 - loss), sender, math.inf)
+        return cls(rtt_s, loss, rate, sender, _loss_window(loss, rtt_s) if loss else math.inf)
 
     def serialise_s(self, segments: float) -> float:
         """Seconds that the narrowest link needs for so many segments."""
         return segments / self.segments_per_s
 
-    def transfer_s(self, segments: int, sent_before: int) -> float:
-        """Seconds from the first to the last segment of one answer on a connection that sent some before."""
-        took_s = self._slow_start_s(segments, INITIAL_WINDOW + sent_before)
-        if self.sender is Sender.BBR and segments > INITIAL_WINDOW:
-            took_s = max(took_s, self.rtt_s / (STARTUP_GAIN - 1))
+    def transfers_s(self, run: Run, segments: int) -> float:
+        """Seconds from the first to the last segment of an answer, over all answers of a run."""
+        took_s = run.answers * self._slow_start_s(run, segments)
         if not self.loss:
             return took_s
         if self.sender is Sender.CUBIC:
-            took_s = max(took_s, self._loss_limited_s(segments, sent_before))
-        return took_s + self._repair_s(segments)
+            took_s = max(took_s, self._loss_limited_s(run, segments))
+        return took_s + run.answers * self._repair_s(run, segments)
 
-    def _slow_start_s(self, segments: float, window: float) -> float:
-        took_s, left, window = 0.0, segments, min(window, RECEIVE_WINDOW)
-        while left > window:
-            took_s += max(self.rtt_s, self.serialise_s(window))
-            left -= window
-            window = min(self._grown(window), RECEIVE_WINDOW)
-        return took_s + self.serialise_s(left)
+    def _slow_start_s(self, run: Run, segments: int) -> float:
+        took_s = 0.0
+        for window in run.windows:
+            took_s += max(self.rtt_s, self.serialise_s(window * run.abreast))
+        took_s += self.serialise_s(run.rest * run.abreast)
+        if self.sender is Sender.CUBIC or segments <= INITIAL_WINDOW:
+            return took_s
+        return max(took_s, self.rtt_s / (STARTUP_GAIN - 1)) + self._sent_again_s(run)
 
-    def _grown(self, window: float) -> float:
-        """The next window of slow start. What a loss does to CUBIC's is not in here."""
-        if self.sender is Sender.CUBIC:
-            return 2 * window
-        return window * (1 + math.pow(1 - self.loss, window))
+    def _sent_again_s(self, run: Run) -> float:
+        """A round trip for each window that BBR sends again before it grows; the last ones grow no more."""
+        again = 0.0
+        for window in growing(run):
+            again += 1 - math.pow(1 - self.loss, window)
+        return self.rtt_s * again
 
-    def _loss_limited_s(self, segments: int, sent_before: int) -> float:
-        """Serialisation, and what windows keep it waiting beyond the round trip that the request has paid."""
-        waits_s = _LossWindow.of(self).waits_s(sent_before, sent_before + segments)
-        return self.serialise_s(segments) + max(0.0, waits_s - self.rtt_s)
+    def _loss_limited_s(self, run: Run, segments: int) -> float:
+        """Serialisation, and what windows keep it waiting beyond the round trips that requests have paid."""
+        start, end = run.first * segments, (run.first + run.answers) * segments
+        waits_s = _LossWindow.of(self, run.abreast).waits_s(start, end)
+        return self.serialise_s((end - start) * run.abreast) + max(0.0, waits_s - run.answers * self.rtt_s)
 
-    def _repair_s(self, segments: float) -> float:
+    def _repair_s(self, run: Run, segments: int) -> float:
         """A loss in the last flight costs a round trip more, as often as there is one."""
-        window = math.inf if self.sender is Sender.BBR else _loss_window(self.loss, self.rtt_s)
-        flight = min(segments, self.segments_per_s * self.rtt_s, window) if self.rtt_s else 0.0
+        on_the_way = self.segments_per_s * self.rtt_s / run.abreast if self.rtt_s else 0.0
+        flight = min(segments, on_the_way, self.last_window)
         return self.rtt_s * (1 - math.pow(1 - self.loss, flight))
+
+
+def growing(run: Run) -> list[int]:
+    """The windows of a run that are followed by a larger one."""
+    return [window for window in run.windows if window < RECEIVE_WINDOW]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,69 +239,60 @@ class _LossWindow:
     w^2 = last^2 + (first^2 - last^2) exp(-2 (1 - beta) p s).
     """
 
-    line: _Line
+    rtt_s: float
+    half_s: float  # half of what the narrowest link needs for a segment, when all connections are busy
+    filling: float  # window from which on nothing waits
     last: float
     begins: float  # s at the first loss
+    excess: float  # of the window's square at the first loss over its last
+    decay: float  # of the excess, per segment
 
     @classmethod
-    def of(cls, line: _Line) -> _LossWindow:
-        return cls(line, _loss_window(line.loss, line.rtt_s), 1 / line.loss)
+    def of(cls, line: _Line, abreast: int) -> _LossWindow:
+        begins, last = 1 / line.loss, line.last_window
+        first = LN_2 * (INITIAL_WINDOW + begins)
+        return cls(
+            rtt_s=line.rtt_s,
+            half_s=abreast / line.segments_per_s / WINDOWS_THAT_FILL,
+            filling=WINDOWS_THAT_FILL * line.segments_per_s * line.rtt_s / abreast if line.rtt_s else 0.0,
+            last=last,
+            begins=begins,
+            excess=max(0.0, first * first - last * last),
+            decay=2 * (1 - CUBIC_BETA) * line.loss,
+        )
 
-    def waits_s(self, start: float, end: float) -> float:
+    def waits_s(self, start: int, end: int) -> float:
         """Seconds that segments start..end wait for windows that do not fill the path.
 
         The integral of (R/w - 1/2C)+. With 1/C it would be for a window that never varies and whose
         serialisation all passes within the round trip. Losses come at random, and a window goes out in
         bursts: on average only one of twice the path keeps it full.
         """
-        doubling_end = min(end, self.begins)
-        waited_s = self._doubling_s(start, doubling_end) if start < doubling_end else 0.0
-        start = max(start, self.begins)
-        return waited_s + (self._falling_s(start - self.begins, end - self.begins) if start < end else 0.0)
+        waited_s = self._doubling_s(min(start, self.begins), min(end, self.begins))
+        if end <= self.begins:
+            return waited_s
+        return waited_s + self._falling_s(max(0.0, start - self.begins), end - self.begins)
 
     def _doubling_s(self, start: float, end: float) -> float:
-        full = self._filling / MEAN_OF_DOUBLING - INITIAL_WINDOW  # s at which the window fills the path
-        end = min(end, full)
-        if end <= start:
-            return 0.0
-        doublings = math.log2((INITIAL_WINDOW + end) / (INITIAL_WINDOW + start))
-        return self.line.rtt_s * doublings - self.line.serialise_s(end - start) / WINDOWS_THAT_FILL
+        end = max(start, min(end, self.filling / LN_2 - INITIAL_WINDOW))
+        rounds = math.log((INITIAL_WINDOW + end) / (INITIAL_WINDOW + start)) / LN_2
+        return self.rtt_s * rounds - (end - start) * self.half_s
 
     def _falling_s(self, start: float, end: float) -> float:
-        start = max(start, self._still_full)
-        if end <= start:
-            return 0.0
-        rounds = self._rounds(end) - self._rounds(start)
-        return self.line.rtt_s * rounds - self.line.serialise_s(end - start) / WINDOWS_THAT_FILL
+        start = min(max(start, self._still_full()), end)
+        return self.rtt_s * (self._rounds(end) - self._rounds(start)) - (end - start) * self.half_s
 
-    @property
-    def _filling(self) -> float:
-        """Segments of a window from which on nothing waits."""
-        return WINDOWS_THAT_FILL * self.line.segments_per_s * self.line.rtt_s if self.line.rtt_s else 0.0
-
-    @property
-    def _excess(self) -> float:
-        """Of the window's square at the first loss over its last."""
-        first = MEAN_OF_DOUBLING * (INITIAL_WINDOW + self.begins)
-        return max(0.0, first**2 - self.last**2)
-
-    @property
-    def _decay(self) -> float:
-        """Of the excess, per segment."""
-        return 2 * (1 - CUBIC_BETA) * self.line.loss
-
-    @property
     def _still_full(self) -> float:
         """Segments after the first loss until which the window fills the path."""
-        over = self._filling**2 - self.last**2
+        over = self.filling * self.filling - self.last * self.last
         if over <= 0:
             return math.inf
-        return math.log(self._excess / over) / self._decay if over < self._excess else 0.0
+        return math.log(self.excess / over) / self.decay if over < self.excess else 0.0
 
     def _rounds(self, sent: float) -> float:
         """Integral of 1/w over segments after the first loss, up to a constant."""
-        window = math.sqrt(self.last**2 + self._excess * math.exp(-self._decay * sent))
-        return (sent + 2 / self._decay * math.log(self.last + window)) / self.last
+        window = math.sqrt(self.last * self.last + self.excess * math.exp(-self.decay * sent))
+        return (sent + 2 / self.decay * math.log(self.last + window)) / self.last
 
 
 def _loss_window(loss: float, rtt_s: float) -> float:

@@ -82,7 +82,7 @@ NOTHING_KNOWN: Final = Usual()
 def with_watched(usual: Usual, watched: Mapping[Pair, Watched]) -> Usual:
     """Add what is known of watched paths: they are called slower by their light tests already."""
     paths = {pair: _sooner(known, watched.get(pair)) for pair, known in usual.paths.items()}
-    return Usual(paths, usual.hops, watched)
+    return replace(usual, paths=paths, watched=watched)
 
 
 def _sooner(known: Known, watched: Watched | None) -> Known:

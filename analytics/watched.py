@@ -78,11 +78,13 @@ class _Direction:
         assert found is not None  # judged before it is told
         return found
 
-    def judge(self, reading: Reading, other: Reading, rules: Rules, at_us: int) -> None:
-        if reading.rung is Rung.NONE:
-            self.failed = reading
+    def note(self, told: Reading) -> None:
+        if told.rung is Rung.NONE:
+            self.failed = told
         else:
-            self.through = reading
+            self.through = told
+
+    def judge(self, reading: Reading, other: Reading, rules: Rules, at_us: int) -> None:
         for profile in rules.profiles:
             letter = self._letter(grade(reading, other, profile, rules, at_us), at_us)
             if letter is None:
@@ -167,14 +169,16 @@ class PairWatch:
         failed = any(end.rung is Rung.NONE for end in self._tests[-1].ends)
         return failed or any(min(end.rtt_n for end in test.ends) >= ROUND_TRIPS for test in self._tests)
 
-    def _together(self) -> Both:
-        since = [one.loss.since_us for one in self._directions if one.loss.since_us is not None]
-        return together(self._tests, loss_since_us=max(since, default=None))
-
     def _judge(self, rules: Rules) -> None:
-        there, back, at_us = self._together()
-        self._directions[0].judge(there, back, rules, at_us)
-        self._directions[1].judge(back, there, rules, at_us)
+        """Tell all that was lost; judge a gap in one test only once loss is called, or seen in another."""
+        since = [one.loss.since_us for one in self._directions if one.loss.since_us is not None]
+        since_us = max(since, default=None)
+        told = together(self._tests, loss_since_us=since_us)
+        judged = together(self._tests, trimmed=True) if since_us is None else told
+        for direction, reading in zip(self._directions, told.ends, strict=True):
+            direction.note(reading)
+        self._directions[0].judge(judged.there, judged.back, rules, told.at_us)
+        self._directions[1].judge(judged.back, judged.there, rules, told.at_us)
 
 
 def _is_another_path(before: deque[Both], now: Both) -> bool:

@@ -63,8 +63,11 @@ class Both(NamedTuple):
         return self.there, self.back
 
 
-def together(tests: Sequence[Both], *, loss_since_us: int | None = None) -> Both:
-    """Put tests of one pair together that ended without an error, the newest last."""
+def together(tests: Sequence[Both], *, loss_since_us: int | None = None, trimmed: bool = False) -> Both:
+    """Put tests of one pair together that ended without an error, the newest last.
+
+    ``trimmed``: the test that lost most counts as one packet more than the next: a gap is no loss rate.
+    """
     at_us = tests[-1].at_us
     traced = next((test for test in reversed(tests) if _is_traced(test, at_us)), None)
     there, back = (
@@ -73,6 +76,7 @@ def together(tests: Sequence[Both], *, loss_since_us: int | None = None) -> Both
             at_us,
             traced.ends[side] if traced else None,
             loss_since_us,
+            trimmed=trimmed,
         )
         for side in (0, 1)
     )
@@ -88,7 +92,12 @@ Timed = tuple[int, Reading]
 
 
 def _together(
-    told: Sequence[Timed], now_us: int, traced: Reading | None, loss_since_us: int | None
+    told: Sequence[Timed],
+    now_us: int,
+    traced: Reading | None,
+    loss_since_us: int | None,
+    *,
+    trimmed: bool,
 ) -> Reading:
     """One direction."""
     newest = told[-1][1]
@@ -102,7 +111,7 @@ def _together(
         newest,
         **_round_trips(trips),
         sent=sum(end.sent for end in counted),
-        received=sum(min(end.received, end.sent) for end in counted),
+        received=sum(end.sent for end in counted) - _lost(counted, trimmed=trimmed),
         **(_taken(_OF_CAPACITY, measured[-1]) if measured else {}),
         **(_taken(_OF_TRACE, traced) if traced else {}),
     )
@@ -118,6 +127,13 @@ def _newest(ends: Sequence[Timed], since_us: int, needed: int, field: str) -> li
         found.append(end)
         so_far += getattr(end, field)
     return found
+
+
+def _lost(ends: Sequence[Reading], *, trimmed: bool) -> int:
+    most, *others = sorted((max(0, end.sent - end.received) for end in ends), reverse=True)
+    if trimmed:
+        most = min(most, 1 + (others[0] if others else 0))
+    return most + sum(others)
 
 
 def _taken(fields: Iterable[str], end: Reading) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -25,8 +26,9 @@ from typing import Final
 
 import msgspec
 
-from analytics.errors import AnalyticsError
+from analytics.errors import AnalyticsError, LakeError
 from analytics.rules.load import Rules, load_rules
+from analytics.store.facts import EMBEDDED, Storage
 from analytics.store.store import Store
 from server import enrolment, ingest, signalling
 from server.agent_app import agent_app
@@ -36,13 +38,14 @@ from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
 from server.desk import Desk
 from server.grants import Signer
-from server.history import remembered
+from server.history import History, remembered
 from server.hub import Hub
 from server.ingest import Ingest
 from server.lately import Lately
 from server.listeners import Listener, given_socket, http_listener, stun_responders, tcp_socket
 from server.pages.app import report_app
 from server.running import Plan
+from server.schedule import Pair
 from server.settings import Address, Settings
 from server.signalling import Signalling
 from server.state import State
@@ -95,7 +98,14 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
         signer = Signer.open(settings.data)
         store = opened.enter_context(
-            contextlib.closing(Store.open(settings.data, limits=settings.limits(), keep=settings.keep()))
+            contextlib.closing(
+                Store.open(
+                    settings.data,
+                    limits=settings.limits(),
+                    keep=settings.keep(),
+                    storage=_storage(settings),
+                )
+            )
         )
         sockets = _listening(settings, opened)
         responders = await stun_responders(settings.stun, Counters())
@@ -126,7 +136,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         )
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
 
-        cycles.planner.history = remembered(store.readings_latest(DEFAULT_TENANT))
+        cycles.planner.history = _history(store)
         desk = Desk(state, hub, cycles, audit, rules)
         apps = (agent_app(*doors), report_app(core, version=release, mesh=desk, services=desk))
 
@@ -153,6 +163,24 @@ def _listening(settings: Settings, opened: AsyncExitStack) -> tuple[socket.socke
     if settings.report_fd is not None:
         return agents, opened.enter_context(given_socket(settings.report_fd))
     return agents, opened.enter_context(tcp_socket(settings.report, "the report"))
+
+
+def _storage(settings: Settings) -> Storage:
+    place = settings.lake()
+    if place is None:
+        return EMBEDDED
+    from analytics.store.lake_storage import LakeStorage  # noqa: PLC0415  # only who has a lake loads it
+
+    return LakeStorage(place, os.environ)
+
+
+def _history(store: Store) -> dict[Pair, History]:
+    """Recall what was tested; without the lake, start as if nothing had been."""
+    try:
+        return remembered(store.readings_latest(DEFAULT_TENANT))
+    except LakeError as error:
+        log.warning("earlier tests are not known why=%r", str(error))
+        return {}
 
 
 def _plan(settings: Settings, stun: tuple[Address, ...], relays: Relays) -> Plan:

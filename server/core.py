@@ -7,6 +7,7 @@ needs from the store and the hub at once, and computes on that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from itertools import permutations
 from typing import Final
 
@@ -91,6 +92,7 @@ class Core:
             paths_watched=2 * len(self._cycles.planner.watching.pairs),
             paths_not_watched=2 * len(self._cycles.planner.watching.left_out),
             rows=self._store.counts(),
+            store=asdict(self._store.health()),
         )
 
     def profiles(self) -> list[str]:
@@ -161,15 +163,17 @@ class Core:
     def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
         """As ``ReportCore``."""
         made = self.report(profile, at_us)
-        readings = self._store.readings_latest(DEFAULT_TENANT, made.at_us)
-        tests = [reading.test for reading in readings if {reading.src, reading.dst} == {src, dst}]
+        latest = self._store.readings_latest(DEFAULT_TENANT, at_us)
+        watched = self._lately.told(self._clock()) if at_us is None else {}
+        readings = [r for r in with_latest_tests(latest, watched) if {r.src, r.dst} == {src, dst}]
+        usual = self._usual.of(DEFAULT_TENANT, latest, made.at_us, now=at_us is None)
         return explain(
             src,
             dst,
             report=made,
             readings=readings,
-            hops=self._store.hops_of(DEFAULT_TENANT, tests, made.at_us),
-            usual=self._usual.of(DEFAULT_TENANT, readings, made.at_us, now=at_us is None),
+            hops=self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings], at_us),
+            usual=with_watched(usual, watched),
             rules=self._rules_now(),
         )
 

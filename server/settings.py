@@ -11,6 +11,7 @@ import msgspec
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from analytics.store.lake_place import LakePlace
 from analytics.store.query import Limits
 from analytics.store.tidy import Keep
 from analytics.wire import ProbePlan
@@ -101,6 +102,11 @@ class Settings(BaseSettings):
     """File with coturn's static-auth-secret."""
     profiles: Path | None = None
     """Rules file of profiles of your own, beside the built-in ones or in their place (docs/grades.md)."""
+    lake_catalog: str | None = None
+    """PostgreSQL database of a lake that several servers share, as ``postgres:host=... dbname=... user=...``
+    (docs/lake.md); none = rows are kept in ``data``. Needs pathgrade[lake]."""
+    lake_data: str | None = None
+    """Where the lake's Parquet is: a folder that all its servers mount, or ``s3://BUCKET/PREFIX``."""
     cycle_s: int = Field(default=300, ge=10, le=86_400)
     """From the start of one cycle to the start of the next."""
     watch_s: int = Field(default=30, ge=0, le=300)
@@ -153,6 +159,18 @@ class Settings(BaseSettings):
             raise SettingsError(
                 "; ".join(map(_say, error.errors())),
                 remedy="see pathgrade server run --help; the environment has the same as PATHGRADE_<NAME>",
+            ) from error
+
+    def lake(self) -> LakePlace | None:
+        """Where the lake is; None where none is set. Raises ``SettingsError``."""
+        if self.lake_catalog is None and self.lake_data is None:
+            return None
+        try:
+            return LakePlace.parse(self.lake_catalog or "", self.lake_data or "")
+        except ValueError as error:
+            raise SettingsError(
+                f"the lake: {error}",
+                remedy="set both: --lake-catalog 'postgres:host=... dbname=...' --lake-data /DIR or s3://BUCKET",
             ) from error
 
     def keep(self) -> Keep:

@@ -1,16 +1,15 @@
 """The study as layers of SQL: as ``analytics/kinds/study.py`` over the model of ``analytics/predict.py``.
 
-Most paths lose nothing. Without loss the flights of an image are the same on every path: ``predict.flights``
-unrolls them once, and the engine adds the images up in Python's order, so both agree to the last bit. Of the
-two senders CUBIC is then never the slower one.
+Most paths lose nothing. Without loss the flights of an answer are the same on every path: ``predict.runs``
+unrolls them once, and the engine computes a sum for each run, in Python's order: both agree to the last bit. Of
+the two senders CUBIC is then never the slower one.
 
-With loss every image of a study finds another window, and the time is a sum of integrals over a hundred of
-them. That is not done in SQL: those paths are marked as left to Python (``LEFT``), which grades them.
+With loss there is more to it (windows that fall, BBR's that are sent again). That is not done in SQL yet:
+those paths are marked as left to Python (``LEFT``), which grades them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from analytics.letters import APART, CANNOT
@@ -23,10 +22,11 @@ from analytics.predict import (
     MODEL_ERROR_PERCENT,
     STARTUP_GAIN,
     WIRE_BITS,
-    Answer,
-    every_segment,
-    flights,
-    rounds_of,
+    Run,
+    answer_segments,
+    image_segments,
+    images_an_answer,
+    runs,
 )
 from analytics.rules.load import Samples, Study, StudyProfile
 from analytics.sql.kinds import judged
@@ -34,11 +34,6 @@ from analytics.sql.text import LEFT, NULL, Layer, as_real, case, merged, real, r
 from analytics.tcp_rates import Sender
 
 _ENDLESS: Final = "CAST('Infinity' AS DOUBLE)"
-_AT_ONCE: Final = 100
-"""Images that are added up in one expression: engines bound how deep one may be."""
-
-Round = tuple[tuple[int, ...], int, int]
-"""Flights that fill the window, the last one, and how many connections run side by side."""
 
 
 def lossy_layers(p: str, profile: StudyProfile, samples: Samples) -> list[Layer]:
@@ -127,81 +122,58 @@ def _unsupported(p: str) -> str:
     )
 
 
-def _rounds(study: Study) -> list[Round]:
-    """What is sent, round after round, on each connection."""
-    segments = Answer.of(study).segments
-    return [
-        (*flights(segments, number * segments), abreast) for number, abreast in enumerate(rounds_of(study))
-    ]
+def _every_segment(study: Study) -> int:
+    return study.images * image_segments(study)
 
 
 def _serialised(p: str, study: Study) -> Layer:
     """How long each flight takes on the narrowest link: the same for all of a path's times."""
-    parts = {(size, abreast) for sizes, rest, abreast in _rounds(study) for size in (*sizes, rest)}
-    parts.add((every_segment(study), 1))
+    sizes = {size * run.abreast for run in runs(study) for size in (*run.windows, run.rest)}
     return {
-        _flight(p, size, abreast): f"{real(size)} / ({p}rate / {abreast})" for size, abreast in sorted(parts)
+        f"{p}flight_{size}": f"{real(size)} / {p}rate" for size in sorted(sizes | {_every_segment(study)})
     }
-
-
-def _flight(p: str, size: int, abreast: int) -> str:
-    return f"{p}flight_{size}_{abreast}"
 
 
 def _time_layers(
     p: str, name: str, study: Study, rtt_us: str, sender: Sender, *, limited: bool = True
 ) -> list[Layer]:
     """As ``predict.study_us`` without loss, in ms; not ``limited``: as if the path had no capacity."""
-    rounds, q, rtt = _rounds(study), f"{name}_", f"{name}_rtt_s"
-    kinds = list(dict.fromkeys(rounds))
+    q, rtt, all_runs = f"{name}_", f"{name}_rtt_s", runs(study)
+    setup = f"{study.setup_round_trips} * {rtt} + {real(study.setup_us / 1e6)}"
     stalls = f"{study.setup_stalls} * ({rtt} + {real(DELAYED_ACK_S)})"
-    setup = f"{study.setup_round_trips} * {rtt} + {stalls} + {real(study.setup_us / 1e6)}"
-    every = f"{rtt} + {_flight(p, every_segment(study), 1)}" if limited else rtt
-    *sums, last = _sums(q, [f"{q}answer_{kinds.index(one)}" for one in rounds])
+    took = " + ".join([setup, stalls, *(f"{q}run_{at}" for at in range(len(all_runs)))])
+    every = f"{rtt} + {p}flight_{_every_segment(study)}" if limited else rtt
     return [
         {rtt: f"{rtt_us} / {real(1e6)}"},
         {
-            f"{q}transfer_{at}": _transfer(p, rtt, one, Answer.of(study), sender, limited=limited)
-            for at, one in enumerate(kinds)
+            f"{q}slow_{at}": _slow_start(p, rtt, run, study, sender, limited=limited)
+            for at, run in enumerate(all_runs)
         },
-        {
-            f"{q}sum": setup,
-            **{f"{q}answer_{at}": _answer(rtt, f"{q}transfer_{at}", study) for at in range(len(kinds))},
-        },
-        *sums,
-        last,
-        *_in_ms(name, f"greatest({next(iter(last))}, {every})"),
+        {f"{q}run_{at}": _run(rtt, f"{q}slow_{at}", run, study) for at, run in enumerate(all_runs)},
+        {f"{q}took_s": took},
+        *_in_ms(name, f"greatest({q}took_s, {every})"),
     ]
 
 
-def _sums(q: str, answers: list[str]) -> Iterator[Layer]:
-    """One answer after the other, as Python adds them."""
-    before = f"{q}sum"
-    for at in range(0, len(answers), _AT_ONCE):
-        after = f"{q}sum_{at}"
-        yield {after: " + ".join([before, *answers[at : at + _AT_ONCE]])}
-        before = after
-
-
-def _transfer(p: str, rtt: str, one: Round, answer: Answer, sender: Sender, *, limited: bool) -> str:
-    """As ``_Line.transfer_s``: BBR's start-up takes its share of a round trip."""
-    sizes, rest, abreast = one
+def _slow_start(p: str, rtt: str, run: Run, study: Study, sender: Sender, *, limited: bool) -> str:
+    """As ``_Line._slow_start_s``: BBR's start-up takes its share of a round trip."""
     if limited:
-        parts = [f"greatest({rtt}, {_flight(p, size, abreast)})" for size in sizes]
-        took = " + ".join([*parts, _flight(p, rest, abreast)])
+        parts = [f"greatest({rtt}, {p}flight_{size * run.abreast})" for size in run.windows]
+        took = " + ".join([*parts, f"{p}flight_{run.rest * run.abreast}"])
     else:
-        took = " + ".join([rtt for _ in sizes] or [real(0)])
-    if sender is Sender.BBR and answer.segments > INITIAL_WINDOW:
+        took = " + ".join([rtt for _ in run.windows] or [real(0)])
+    if sender is Sender.BBR and answer_segments(study) > INITIAL_WINDOW:
         return f"greatest({took}, {rtt} / {real(STARTUP_GAIN - 1)})"
     return took
 
 
-def _answer(rtt: str, transfer: str, study: Study) -> str:
-    """As ``Answer.took_s``."""
-    server = real(Answer.of(study).server_s)
+def _run(rtt: str, slow: str, run: Run, study: Study) -> str:
+    """As ``predict._run_s``."""
+    each = f"{rtt} + {real(images_an_answer(study) * study.server_us_per_image / 1e6)}"
     if not study.nagle:
-        return f"{rtt} + {server} + {transfer}"
-    return f"2 * {rtt} + {real(DELAYED_ACK_S)} + {server} + greatest({rtt}, {transfer})"
+        return f"{run.answers} * ({each}) + {run.answers} * ({slow})"
+    held = f"{each} + ({rtt} + {real(DELAYED_ACK_S)})"
+    return f"{run.answers} * ({held}) + greatest({run.answers} * {rtt}, {run.answers} * ({slow}))"
 
 
 def _in_ms(name: str, took_s: str) -> list[Layer]:

@@ -12,6 +12,7 @@ from analytics.errors import StoreError
 from analytics.measurement import Flow, Hop, Reading
 from analytics.screen import Screened
 from analytics.store import query, seal
+from analytics.store.facts import Facts
 from analytics.store.query import Engine, UnreadableFactsError
 from analytics.store.shelf import Held, Shelf
 from analytics.store.state import LOOK_BACK_DAYS, State
@@ -27,8 +28,11 @@ Row = TypeVar("Row", bound=msgspec.Struct)
 class Answers:
     """The reading side of the store. Methods may be called from any thread."""
 
-    def __init__(self, shelf: Shelf, engine: Engine, state: State, clock_us: Callable[[], int]) -> None:
+    def __init__(
+        self, shelf: Shelf, facts: Facts, engine: Engine, state: State, clock_us: Callable[[], int]
+    ) -> None:
         self._shelf = shelf
+        self._facts = facts
         self._state = state
         self._engine = engine
         self._clock_us = clock_us
@@ -37,7 +41,8 @@ class Answers:
         """Latest reading of every directed path that had arrived by ``at_us`` (now if None), by src, dst."""
         if at_us is None:
             at_us = self._clock_us()
-            if (ready := self._state.latest(tenant, at_us)) is not None:
+            ready = None if self._facts.is_shared else self._state.latest(tenant, at_us)
+            if ready is not None:
                 return msgspec.convert(ready, list[Reading])
         given = {"tenant": tenant, "at_us": at_us}
         return self._ask(Reading, query.READINGS_LATEST, given, _look_back(at_us), table="readings")
@@ -61,11 +66,12 @@ class Answers:
 
     def usual_hour(self) -> int:
         """As of which hour ``usual`` tells; 0 = not yet."""
-        return self._state.usual_hour
+        return 0 if self._facts.is_shared else self._state.usual_hour
 
     def usual(self, tenant: str) -> list[Screened]:
         """What is usual on each path, as of the last full hour."""
-        return msgspec.convert(self._state.usual(tenant), list[Screened])
+        rows = [] if self._facts.is_shared else self._state.usual(tenant)
+        return msgspec.convert(rows, list[Screened])
 
     def usual_hops(
         self, tenant: str, paths: Collection[tuple[str, str]], *, since_us: int, until_us: int
@@ -163,7 +169,8 @@ class Answers:
 
     def counts(self) -> dict[str, int]:
         """Rows kept, by table, of all tenants."""
-        return self._shelf.counts()
+        shared = self._facts.counts()
+        return {table: rows + shared.get(table, 0) for table, rows in self._shelf.counts().items()}
 
     def _ask(
         self, row: type[Row], question: str, given: dict[str, Any], days: tuple[str, str], *, table: str
@@ -175,8 +182,8 @@ class Answers:
         if rows is None:
             try:
                 rows = self._answer(table, question, given, days)
-            except UnreadableFactsError:
-                self._shelf.set_damaged_aside(table)
+            except UnreadableFactsError as error:
+                self._facts.unreadable(table, error)
                 rows = self._answer_at_last(table, question, given, days)
         return msgspec.convert(rows, list[row])  # type: ignore[valid-type]  # a type made at run time
 
@@ -185,7 +192,8 @@ class Answers:
     ) -> list[dict[str, Any]]:
         held = self._shelf.held(table)
         chosen = [file.path for file in held.files if days[0] <= file.day <= days[1]]
-        return self._engine.ask(table, question, files=chosen, fresh=held.fresh, given=given)
+        shared = self._facts.shared(table, days, held)
+        return self._engine.ask(table, question, files=chosen, shared=shared, fresh=held.fresh, given=given)
 
     def _answer_at_last(
         self, table: str, question: str, given: dict[str, Any], days: tuple[str, str]

@@ -89,14 +89,17 @@ _BOTH: Final = f"""
 """  # noqa: S608  # see above
 
 
-def tell_usual(engine: Engine, rollups: Rollups, hour: int, told: int) -> None:
+def tell_usual(engine: Engine, rollups: Rollups, hour: int, told_day: str) -> str:
     """Make the table ``usual`` anew, as of the beginning of an hour. Raises ``UnreadableFactsError``.
 
-    ``told`` is the hour it is of. What two weeks say is asked once a day, but of a young fleet each hour.
+    What two weeks say is asked when another day is rolled up than ``told_day``, which is returned; of a young
+    fleet each hour.
     """
     until_us = hour * HOUR_US
     given = {"since_us": until_us - KEPT_US}
-    if day_of_hour(told) != day_of_hour(hour) or len(rollups.days) < YOUNG_DAYS:
+    days = frozenset(rollups.days)
+    newest = max(days, default="")
+    if newest != told_day or len(days) < YOUNG_DAYS:
         of_all = {**given, "least_n": LEAST_N, "least_span_us": LEAST_SPAN_US}
         _fill(engine, "usual_all", blocks(rollups, hour), of_all)
     # Not all of one week: both, or what there is of both is more than an hour apart.
@@ -108,7 +111,11 @@ def tell_usual(engine: Engine, rollups: Rollups, hour: int, told: int) -> None:
         {**given, "least_n": LEAST_OF_HOUR, "least_span_us": HOUR_US + 1},
     )
     engine.run(_BOTH)
-    engine.run("CREATE OR REPLACE TABLE usual_until AS SELECT $hour::BIGINT AS hour", given={"hour": hour})
+    engine.run(
+        "CREATE OR REPLACE TABLE usual_until AS SELECT $hour::BIGINT AS hour, $day AS day",
+        given={"hour": hour, "day": newest},
+    )
+    return newest
 
 
 def blocks(rollups: Rollups, hour: int) -> list[Path]:

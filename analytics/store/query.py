@@ -159,6 +159,14 @@ def usage_question(by: By) -> str:
     """  # noqa: S608  # see above
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Sealed rows that are not in the folder's files: a relation, and values of its parameters."""
+
+    relation: str
+    given: dict[str, Any]
+
+
 class UnreadableFactsError(Exception):
     """DuckDB could not read one of the files. Never leaves the store."""
 
@@ -186,21 +194,41 @@ class Engine:
         """End DuckDB."""
         self._database.close()
 
+    @property
+    def database(self) -> duckdb.DuckDBPyConnection:
+        """For who attaches more to it."""
+        return self._database
+
     def ask(
-        self, table: str, question: str, *, files: Sequence[Path], fresh: pa.Table, given: Mapping[str, Any]
+        self,
+        table: str,
+        question: str,
+        *,
+        files: Sequence[Path],
+        fresh: pa.Table,
+        given: Mapping[str, Any],
+        shared: Shared | None = None,
     ) -> list[dict[str, Any]]:
-        """Answer a question over ``facts``: the table's files and fresh rows together, as rows.
+        """Answer a question over ``facts``: the table's files, shared and fresh rows together, as rows.
 
         Raises ``UnreadableFactsError`` where a file fails.
         """
-        return self.table(table, question, files=files, fresh=fresh, given=given).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
+        answer = self.table(table, question, files=files, fresh=fresh, given=given, shared=shared)
+        return answer.to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
 
     def table(
-        self, table: str, question: str, *, files: Sequence[Path], fresh: pa.Table, given: Mapping[str, Any]
+        self,
+        table: str,
+        question: str,
+        *,
+        files: Sequence[Path],
+        fresh: pa.Table,
+        given: Mapping[str, Any],
+        shared: Shared | None = None,
     ) -> pa.Table:
         """As ``ask``, as an Arrow table."""
-        asked = f"WITH facts AS NOT MATERIALIZED ({facts(table, with_files=bool(files))}) {question}"
-        return self.run(asked, files=files, given=given, fresh=fresh)
+        asked = f"WITH facts AS NOT MATERIALIZED ({facts(table, bool(files), shared)}) {question}"
+        return self.run(asked, files=files, given={**given, **(shared.given if shared else {})}, fresh=fresh)
 
     def run(
         self,
@@ -214,26 +242,28 @@ class Engine:
         if self._stopped:
             raise StoppedError
         parameters = {**given, "files": [str(file) for file in files]} if files else dict(given)
-        with self._database.cursor() as cursor:
-            for name, content in registered.items():
-                cursor.register(name, content)
-            try:
+        try:
+            with self._database.cursor() as cursor:
+                for name, content in registered.items():
+                    cursor.register(name, content)
                 return cursor.execute(statement, parameters).to_arrow_table()
-            except (duckdb.Error, pa.ArrowException) as error:
-                raise UnreadableFactsError(str(error)) from error
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise UnreadableFactsError(str(error)) from error
 
 
-def facts(table: str, *, with_files: bool) -> str:
-    """Select sealed rows (``$files``) and ``fresh`` ones, by name.
+def facts(table: str, with_files: bool, shared: Shared | None = None) -> str:
+    """Select sealed rows (``$files``, shared ones) and ``fresh`` ones, by name.
 
     A file written before a column was added has its default there.
     """
-    fresh = f"SELECT {_STORED[table]} FROM fresh"  # noqa: S608  # see above
-    if not with_files:
-        return fresh
-    sealed = "SELECT * FROM read_parquet($files, union_by_name = true, hive_partitioning = false)"
-    both = f"{fresh} UNION ALL BY NAME {sealed}"
-    return f"SELECT {_CURRENT[table]} FROM ({both})"  # noqa: S608  # see above
+    parts = [f"SELECT {_STORED[table]} FROM fresh"]  # noqa: S608  # see above
+    if with_files:
+        parts.append("SELECT * FROM read_parquet($files, union_by_name = true, hive_partitioning = false)")
+    if shared:
+        parts.append(shared.relation)
+    if len(parts) == 1:
+        return parts[0]
+    return f"SELECT {_CURRENT[table]} FROM ({' UNION ALL BY NAME '.join(parts)})"  # noqa: S608  # see above
 
 
 def _current(table: str) -> str:

@@ -32,9 +32,12 @@ class Left:
     files_set_aside: int = 0
 
 
-def recover(spool_folder: Path, parquet_folder: Path) -> Left:
-    """Read a data folder. Raises ``OSError``, or ``StoreError`` for a spool of another version."""
-    left = Left()
+def recover(spool_folder: Path, parquet_folder: Path, known: KnownBatches) -> Left:
+    """Read a data folder, beside the batches ``known`` from elsewhere.
+
+    Raises ``OSError``, or ``StoreError`` for a spool of another version.
+    """
+    left = Left(known=known)
     segments = {int(path.stem): path for path in sorted(spool_folder.glob(f"*{spool.SUFFIX}"))}
     for footer in _finished(parquet_folder, set(segments), left):
         left.sealed[footer.file.path] = footer.file

@@ -44,6 +44,7 @@ class Held:
 
     files: tuple[Sealed, ...]
     fresh: pa.Table  # rows not sealed yet
+    lake_version: int | None = None  # snapshot of the lake without those; None = no lake, or not seen yet
 
 
 class Shelf:
@@ -55,6 +56,7 @@ class Shelf:
         self.unsealed = left.unsealed
         self.sealed = left.sealed
         self.set_aside = left.files_set_aside
+        self.lake_version: int | None = None
         self.tainted = False
         """A file that was taken into the state is set aside: what it brought may not be true."""
         self._taken: set[Path] = set()
@@ -64,7 +66,8 @@ class Shelf:
         with self.lock:
             files = tuple(file for file in self.sealed.values() if file.table == table)
             parts = [part for unsealed in self.unsealed.values() for part in unsealed.parts(table)]
-        return Held(files, pa.concat_tables(parts) if parts else SCHEMAS[table].empty_table())
+            version = self.lake_version
+        return Held(files, pa.concat_tables(parts) if parts else SCHEMAS[table].empty_table(), version)
 
     def files(self) -> list[Sealed]:
         """List all sealed files."""

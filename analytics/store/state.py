@@ -22,7 +22,7 @@ import duckdb
 from analytics.store import query, seal
 from analytics.store.baselines import tell_usual
 from analytics.store.columns import SCHEMAS, STORED
-from analytics.store.query import LATEST_FIRST, Engine, Limits, UnreadableFactsError
+from analytics.store.query import LATEST_FIRST, Engine, Limits, StoppedError, UnreadableFactsError
 from analytics.store.rolled import Rollups
 from analytics.store.seal import Sealed
 from analytics.store.shelf import Shelf
@@ -33,7 +33,8 @@ FILE_NAME: Final = "state.duckdb"
 LOOK_BACK_DAYS: Final = 7
 """A path's latest reading is looked for in this many days: an older one says nothing about now."""
 _DAY_US: Final = 86_400_000_000
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+_NONE_YET: Final = "none yet"
 
 # Only names of columns, which are constants, are put into the text; values are parameters.
 _COLUMNS: Final = ", ".join(column.name for column in STORED["readings"])
@@ -46,7 +47,7 @@ _TABLES: Final = (
     "CREATE TABLE taken (file VARCHAR)",
     """CREATE TABLE usual (tenant VARCHAR, src VARCHAR, dst VARCHAR, rung VARCHAR, rtt_us BIGINT,
         spread_us BIGINT, n BIGINT, of_hour BOOLEAN, floor_us BIGINT)""",
-    "CREATE TABLE usual_until (hour BIGINT)",
+    "CREATE TABLE usual_until (hour BIGINT, day VARCHAR)",
     f"CREATE TABLE version AS SELECT '{VERSION}' AS version",
 )
 _TAKE: Final = f"""
@@ -77,6 +78,7 @@ class State:
         self._noted: frozenset[Path] = frozenset()
         self.usual_hour = 0
         """Changes when ``usual`` does."""
+        self._usual_day = ""
         self.engine = self._opened()
 
     def close(self) -> None:
@@ -97,6 +99,8 @@ class State:
         given = {"tenant": tenant, "at_us": at_us, "since_us": since_us - since_us % _DAY_US}
         try:
             return self.engine.run(question, files=rest, given=given, fresh=held.fresh).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
+        except StoppedError:
+            return None
         except UnreadableFactsError as error:
             self._broken = str(error) if not rest else self._broken  # else it may be one of the files
             return None
@@ -113,7 +117,7 @@ class State:
         """Tell what is usual, once for each hour that was rolled up. Raises ``UnreadableFactsError``."""
         hour = max(rollups.hours, default=-1) + 1
         if hour > self.usual_hour:
-            tell_usual(self.engine, rollups, hour, self.usual_hour)
+            self._usual_day = tell_usual(self.engine, rollups, hour, self._usual_day)
             self.usual_hour = hour
 
     def refresh(self, at_us: int) -> None:
@@ -174,15 +178,14 @@ class State:
             row["name"] for row in engine.run("SELECT table_name AS name FROM duckdb_tables()").to_pylist()
         }
         if not tables:
-            return "none yet"
+            return _NONE_YET
         if "version" not in tables:
             return "not of this program"
         (version,) = engine.run("SELECT version FROM version").to_pylist() or [{"version": "none"}]
         if version["version"] != VERSION:
             return f"version {version['version']}, not {VERSION}"
-        self.usual_hour = max(
-            (row["hour"] for row in engine.run("SELECT hour FROM usual_until").to_pylist()), default=0
-        )
+        for row in engine.run("SELECT hour, day FROM usual_until").to_pylist():
+            self.usual_hour, self._usual_day = row["hour"], row["day"]
         names = {self._folder / row["file"] for row in engine.run("SELECT file FROM taken").to_pylist()}
         taken, gone = still_taken(names, self._shelf.files())
         if gone:
@@ -196,16 +199,23 @@ class State:
         self.engine = self._made_anew(why)
 
     def _made_anew(self, why: str) -> Engine:
-        if self._path.exists() and why != "none yet":
+        if self._path.exists() and why != _NONE_YET:
             log.warning("%s is made anew: %s", self._path, why)
             self.rebuilt += 1
         self._shelf.take_none()
         self._noted = frozenset()
-        self.usual_hour = 0
+        self.usual_hour, self._usual_day = 0, ""
         self._broken = ""
-        for path in (self._path, self._path.with_name(f"{FILE_NAME}.wal")):
-            path.unlink(missing_ok=True)
-        engine = Engine(query.connect(self._limits, self._folder / "tmp", str(self._path)))
+        try:
+            for path in (self._path, self._path.with_name(f"{FILE_NAME}.wal")):
+                path.unlink(missing_ok=True)
+            return self._begun(str(self._path))
+        except (OSError, duckdb.Error, UnreadableFactsError) as error:
+            log.error("%s cannot be written; kept in memory until the next start: %s", self._path, error)
+            return self._begun(":memory:")
+
+    def _begun(self, database: str) -> Engine:
+        engine = Engine(query.connect(self._limits, self._folder / "tmp", database))
         for statement in _TABLES:
             engine.run(statement)
         return engine

@@ -30,10 +30,11 @@ import pyarrow as pa
 
 from analytics.batch import Batch
 from analytics.errors import StoreBusyError, StoreError
-from analytics.store import query, seal, spool, tidy
+from analytics.store import query, spool, tidy
 from analytics.store.answers import Answers
 from analytics.store.columns import tables_of
 from analytics.store.commit import GroupCommit
+from analytics.store.facts import EMBEDDED, Opening, Storage
 from analytics.store.files import (
     FolderLock,
     disk_error,
@@ -91,10 +92,11 @@ class Store(Answers):
         *,
         limits: Limits,
         keep: Keep,
+        storage: Storage,
     ) -> None:
-        shelf = Shelf(left)
-        engine = Engine(query.connect(limits, folder / "tmp"))
-        super().__init__(shelf, engine, State(folder, shelf, limits), clock_us)
+        shelf, engine = Shelf(left), Engine(query.connect(limits, folder / "tmp"))
+        opening = Opening(folder=folder, shelf=shelf, engine=engine, keep=keep, clock_us=clock_us)
+        super().__init__(shelf, storage.facts(opening), engine, State(folder, shelf, limits), clock_us)
         self._spool = folder / "spool"
         self._parquet = folder / "parquet"
         self._folder_lock = lock
@@ -123,10 +125,12 @@ class Store(Answers):
         clock_us: Callable[[], int] = now_us,
         limits: Limits = _LIMITS,
         keep: Keep = _KEEP,
+        storage: Storage = EMBEDDED,
     ) -> Store:
         """Open a data folder, made if it is not there, and take up what an earlier process left.
 
-        Raises ``StoreLockedError``, or ``StoreError`` where the folder cannot be used.
+        ``storage`` is where sealed rows go. Raises ``StoreLockedError``, or ``StoreError`` where the folder
+        or the storage cannot be used.
         """
         with disk_errors("opening the data folder", folder):
             make_folder(folder / "spool")
@@ -135,11 +139,17 @@ class Store(Answers):
         try:
             with disk_errors("reading the data folder", folder):
                 shutil.rmtree(folder / "tmp", ignore_errors=True)  # what a killed process spilled
-                left = recover(folder / "spool", folder / "parquet")
-            return cls(folder, lock, left, clock_us, limits=limits, keep=keep)
+                left = recover(folder / "spool", folder / "parquet", storage.known(folder))
+            store = cls(folder, lock, left, clock_us, limits=limits, keep=keep, storage=storage)
         except BaseException:
             lock.release()
             raise
+        try:
+            storage.started(store.seal)
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     def close(self) -> None:
         """Write what is queued, and give the folder back."""
@@ -183,10 +193,12 @@ class Store(Answers):
                 for number, unsealed in waiting:
                     self._seal_one(number, unsealed)
                 tidy.merge_small(self._parquet, self._shelf, self._number)
+            self._facts.look()
 
     def upkeep(self) -> None:
         """Roll up, compact and let go of what is due; blocks, maybe for minutes. What fails is logged."""
         self._upkeep.run()
+        self._facts.upkeep()
 
     def rebuild(self, say: Callable[[str], None]) -> tuple[int, int]:
         """Make rollups and ``state.duckdb`` anew; returns hours made, and hours whose readings are gone."""
@@ -264,9 +276,9 @@ class Store(Answers):
     def _seal_one(self, number: int, unsealed: Unsealed) -> None:
         """Write a segment's files; swap them for its rows in memory; only then remove the segment."""
         with self._upkeep.sealing(unsealed.hours):
-            sealed = seal.seal_segment(self._parquet, number, unsealed.tables, unsealed.batches)
+            show = self._facts.seal(number, unsealed.tables, unsealed.batches)
             with self._lock:
-                self._shelf.sealed.update({file.path: file for file in sealed})
+                show()
                 del self._shelf.unsealed[number]
         path = spool.segment_path(self._spool, number)
         if unsealed.damaged:

@@ -34,6 +34,7 @@ UPLOAD_S: Final = 2.0
 BUSY: Final = 0.2
 BUSY_MOST_S: Final = 9.0  # a full test
 PLANS: Final = depths(ProbePlan())
+SETTLED_S: Final = 600.0  # from then on a letter is that of many tests, and not of the first
 PROFILE: Final = "generic"
 JITTER_MS: Final = {"10": 0.05, "25": 0.1, "50": 0.2, "75": 0.4, "90": 0.6, "95": 0.8, "99": 1.5}
 START_US: Final = 1_795_000_000 * US
@@ -219,6 +220,7 @@ def letters(draw: random.Random, known: Rules, hours: float) -> int:
         for reading in _readings(test, number):
             watch.take(reading, known, at_us)
         told = watch.told(at_us).get(("a", "b"))
-        if told is not None and (held := told.held.get(PROFILE)) is not None:
+        held = told.held.get(PROFILE) if told else None
+        if held is not None and test.ended_s > SETTLED_S:
             shown.append(held.letter)
     return sum(one is not other for one, other in pairwise(shown))

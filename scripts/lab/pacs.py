@@ -102,14 +102,14 @@ def fetch(lab: Lab, study: Study, order: Fetch) -> Fetched:
     into.mkdir()
     port = PORTS[order.tool]
     client, server = lab.plan.namespace(order.agent), lab.plan.namespace(pacs.agent)
-    watch = tcp_info.Watch({"client": client, "server": server}, port)
-    seconds = lab.parts.run(
-        f"fetch-{order.agent}-{order.tool}",
-        COMMANDS[order.tool](pacs.public_address, study, order.images, into),
-        namespace=client,
-        at_most_s=FETCH_S,
-        watch=watch.look,
-    )
+    with tcp_info.Watch({"client": client, "server": server}, port) as watch:
+        seconds = lab.parts.run(
+            f"fetch-{order.agent}-{order.tool}",
+            COMMANDS[order.tool](pacs.public_address, study, order.images, into),
+            namespace=client,
+            at_most_s=FETCH_S,
+            watch=watch.look,
+        )
     images = _count_images(into, order.tool)
     shutil.rmtree(into)
     seen = watch.samples

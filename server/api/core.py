@@ -42,6 +42,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     paths_watched: int = 0  # directed paths that are tested between cycles, too
     paths_not_watched: int = 0  # marked or changed, but the agents' budgets have no room to watch them
     rows: dict[str, int] = {}  # fact table -> rows kept
+    store: dict[str, int] = {}  # what happened to the store since it was opened: ``StoreHealth``
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
+from analytics.errors import LakeError
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
@@ -19,6 +20,7 @@ from server.api.problem import Problem, ProblemError, problem_response
 from server.api.services import ServiceDoor
 from server.pages import render
 from server.pages import routes as pages
+from server.problems import problem_of
 
 COMPRESS_FROM: Final = 1_000
 """Bytes of an answer below which compression saves nothing. Pages carry no secret that it could leak."""
@@ -87,8 +89,14 @@ async def _on_fault(request: Request, error: Exception) -> Response:
     return answer(request, Problem(status=500, title="The server could not make this", remedy=remedy))
 
 
+async def _on_lake(request: Request, error: Exception) -> Response:
+    assert isinstance(error, LakeError)
+    return answer(request, problem_of(error))
+
+
 _HANDLERS: Final = {
     ProblemError: _on_problem,
+    LakeError: _on_lake,
     HTTPException: _on_http,
     RequestValidationError: _on_invalid,
     Exception: _on_fault,

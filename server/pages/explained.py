@@ -13,6 +13,7 @@ from analytics.limit_words import LIMITS
 from analytics.measurement import LegKind
 from analytics.rules.load import BUILT_IN
 from server.pages import text
+from server.pages.fusion_words import fused_in_words
 
 Line = tuple[str, str]
 """What, and what is known of it."""
@@ -32,6 +33,7 @@ def sections(told: Explanation) -> list[Section]:
     made = (
         Section("The test that counts", "", list(_test(told))),
         Section("What it measured", "", [_input(one) for one in told.inputs]),
+        Section("What the sessions said", told.fused.rule if told.fused else "", list(_fused(told))),
         Section("What the letters ask for", told.grade.rule if told.inputs else "", list(_thresholds(told))),
         Section("The letter", told.grade.rule, list(_letter(told))),
         Section("What is usual", "", list(_baseline(told.baseline, told.grade.unit))),
@@ -96,6 +98,12 @@ def _of_input(one: Input) -> Iterator[str]:
     yield f"told by {one.told_by}" if one.told_by else ""
 
 
+def _fused(told: Explanation) -> Iterator[Line]:
+    """What applications' own sessions measured counts before the probes' numbers."""
+    if told.fused is not None:
+        yield from (("", sentence) for sentence in fused_in_words(told.fused))
+
+
 def _thresholds(told: Explanation) -> Iterator[Line]:
     for one in told.thresholds:
         name, written = LIMITS[one.key]
@@ -113,6 +121,10 @@ def _letter(told: Explanation) -> Iterator[Line]:
     yield from (_corner(corner, grade.unit) for corner in told.corners if corner.outcome is not None)
     yield f"{grade.letter.value}: {text.LETTER_MEANING[grade.letter]}", grade.reason
     yield "confidence", _CONFIDENCE[told.confidence]
+    if told.letter_since_us is not None:
+        yield "held", f"since {text.clock(told.letter_since_us)}, over the tests between cycles"
+    if told.lossy_since_us is not None:
+        yield "loses", f"packets since {text.clock(told.lossy_since_us)}"
 
 
 _CONFIDENCE: Final = {

@@ -20,9 +20,11 @@ _ORIGINS: Final = {Origin.ACTIVE: "by probes", Origin.PASSIVE: "by sessions"}
 
 def fusion_notes(row: PathRow) -> list[str]:
     """Say what counts of probes and sessions, and what follows; empty where no session said anything."""
-    fused = row.fused
-    if fused is None:
-        return []
+    return [] if row.fused is None else fused_in_words(row.fused)
+
+
+def fused_in_words(fused: Fused) -> list[str]:
+    """Say the same of what was fused alone."""
     return [sentence for say in _SENTENCES if (sentence := say(fused))]
 
 
@@ -48,7 +50,7 @@ def _number(number: Number) -> str:
 
 
 def _active(fused: Fused) -> str:
-    return f"By the probes alone it is {fused.active.letter}: {fused.active.reason}." if fused.passive else ""
+    return f"By the probes alone it is {fused.active.letter}: {fused.active.reason}."
 
 
 def _apart(fused: Fused) -> str:

@@ -42,12 +42,26 @@ def status(now: Status, verdict: Verdict) -> RenderableType:
         *([("budget", _put_off(now))] if now.paths_put_off else []),
         *([("watch", _watch(now))] if now.paths_watched or now.paths_not_watched else []),
         ("rows", ", ".join(f"{count:,} {name}" for name, count in now.rows.items()) or "none"),
+        *([("store", f"{troubles}; see the server's log")] if (troubles := _troubles(now)) else []),
         ("server", f"pathgrade {now.version}, up since {text.clock(now.started_us)}"),
     ]
     grid = Table.grid(padding=(0, 2))
     for name, value in lines:
         grid.add_row(Text(name, "dim"), Text(value))
     return Group(_verdict(verdict), "", grid)
+
+
+_TROUBLES: Final = {
+    "damaged_segments": "damaged spool segments",
+    "files_set_aside": "files set aside",
+    "upkeep_failures": "failed steps of the upkeep",
+}
+"""What of the store's health somebody should look at."""
+
+
+def _troubles(now: Status) -> str:
+    told = ((now.store.get(name, 0), words) for name, words in _TROUBLES.items())
+    return ", ".join(f"{count} {words}" for count, words in told if count)
 
 
 def report(made: Report, width: int) -> RenderableType:

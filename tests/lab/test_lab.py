@@ -14,6 +14,7 @@ from lab.check import plausible_loss
 from lab.errors import CableError, CommandError, NameTakenError
 from lab.network import open_lab
 from lab.processes import listens, start_time
+from lab.tcp_info import Watch
 
 pytestmark = pytest.mark.lab
 
@@ -222,6 +223,19 @@ def test_a_forwarded_port_leads_to_its_host_and_others_do_not(lab):
     assert "Two sites" in got
     with pytest.raises(CommandError):
         run_in(lab, "west-1", "curl", "-s", "--max-time", "1", f"http://{public}:8043/")
+
+
+def test_a_watch_hears_the_last_word_of_every_session(lab):
+    talk = (
+        "import socket; l = socket.create_server(('127.0.0.1', 7999))\n"
+        "for _ in range(3):\n"
+        "    c = socket.create_connection(('127.0.0.1', 7999)); a, _ = l.accept()\n"
+        "    c.sendall(b'x'); a.recv(1); a.close(); c.close()"
+    )
+    with Watch({"server": lab.plan.namespace("server")}, 7999) as watch:
+        run_in(lab, "server", sys.executable, "-c", talk)
+    assert 1 <= len(watch.samples["server"]) <= 6  # the first is waited for; both ends of three
+    assert all(0 < sample.srtt_us < 100_000 for sample in watch.samples["server"])
 
 
 def test_hosts_of_one_site_share_a_lan(lab):

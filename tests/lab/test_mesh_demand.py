@@ -119,17 +119,17 @@ def test_a_marked_pair_shows_another_letter_soon_after_its_leg_became_slower(lab
     before = row()
     assert before["grade"]["letter"] == "A"
     began_s, began_us = time.monotonic(), time.time_ns() // 1000
-    cables.change(lab.folder, "east-uplink", {"up.delay_us": 70_000})
+    cables.change(lab.folder, "east-uplink", {"up.delay_us": 100_000})
     lab.parts.wait_until(
-        lambda: row()["grade"]["letter"] == "B",
+        lambda: row()["grade"]["letter"] != "A",
         what="the letter changes",
         at_most_s=AT_MOST_S,
         look_every_s=0.2,
     )
     took_s = time.monotonic() - began_s
-    print(f"\n60 ms more: another letter after {took_s:.1f} s; {ASKED_S} s asked")  # noqa: T201  # as above
+    print(f"\n90 ms more: another letter after {took_s:.1f} s; {ASKED_S} s asked")  # noqa: T201  # as above
     after = row()
-    assert 80_000 <= after["rtt_p50_us"] <= 90_000
+    assert 110_000 <= after["rtt_p50_us"] <= 120_000
     assert began_us < after["letter_since_us"] < time.time_ns() // 1000
     assert after["capacity_kbps"] is not None  # of the test in full, although the latest ones were light
     assert after["legs"]

@@ -8,11 +8,12 @@ import msgspec
 import pytest
 
 from analytics.explain import Explanation, explain
+from analytics.fused import Fused, Number, Origin
 from analytics.measurement import CapacityTrust, Hop, Letter, Reading, Rung
 from analytics.moments import moment_us
 from analytics.report import build_report
 from analytics.rules.load import load_rules
-from analytics.usual import NOTHING_KNOWN, Usual, calm_of, usual_hops_of, usual_of
+from analytics.usual import NOTHING_KNOWN, Usual, calm_of, usual_hops_of, usual_of, with_watched
 from server.pages.explained import sections
 from tests.unit.analytics.facts import AT_US, CYCLE, MEMBERS, reading
 from tests.unit.analytics.test_usual import DAY, past, usual_hops
@@ -121,7 +122,9 @@ def test_a_path_that_became_slower_tells_what_is_usual_and_who_added_it() -> Non
     back = usual_hops("radiologist", "pacs", ("192.168.7.1", 1_600), ("203.0.113.1", 3_400))
     before = [reading(rtt_us=49_000, cycle=CYCLE - 300 * n, test=f"t{n}") for n in range(1, 13)]
     usual = Usual(
-        usual_of(past(2 * DAY, 260_000, 260_000, 260_000)), usual_hops_of([*there, *back]), calm_of(before)
+        usual_of(past(2 * DAY, 260_000, 260_000, 260_000)),
+        usual_hops_of([*there, *back]),
+        calm=calm_of(before),
     )
     told = explained(*both(**SLOW), hops=SLOW_HOPS, usual=usual)
     assert told.detector.state == "slower"
@@ -137,6 +140,23 @@ def test_a_path_that_became_slower_tells_what_is_usual_and_who_added_it() -> Non
     assert said["The hops behind it"]["radiologist 2"] == (
         "203.0.113.1 least 214 ms, usually 3.4 ms, 6 of 6 answered"
     )
+
+
+def test_what_is_usual_stays_known_of_paths_that_are_watched() -> None:
+    usual = Usual(usual_of(past(2 * DAY, 49_000)), calm=calm_of([reading()]))
+    assert with_watched(usual, {}).calm == usual.calm
+
+
+def test_what_sessions_said_is_a_step_of_its_own() -> None:
+    told = explained(*both(rtt_us=49_000))
+    number = Number(name="round trip", value=51_000, unit="us", origin=Origin.PASSIVE, n=40)
+    fused = Fused(services=["PACS"], active=told.grade, numbers=[number], until_us=AT_US, rule="fusion.v1")
+    said = sections(msgspec.structs.replace(told, fused=fused, letter_since_us=1))
+    (sessions,) = (one for one in said if one.title == "What the sessions said")
+    assert sessions.rule == "fusion.v1"
+    assert "round trip 51 ms (by sessions, n 40)" in sessions.lines[0][1]
+    (letter,) = (one for one in said if one.title == "The letter")
+    assert letter.lines[-1][0] == "held"
 
 
 def test_a_path_that_is_as_usual_says_so() -> None:

@@ -53,7 +53,9 @@ with opened() as store:
     failed = store.health().upkeep_failures
     assert rows(store) == before
     assert not list(data.rglob("*.tmp")), list(data.rglob("*.tmp"))
-with opened() as store:  # and opened while it is still full
+(data / "state.duckdb").unlink()
+fill()
+with opened() as store:  # and opened while it is still full, without its state
     assert rows(store) == before
     store.upkeep()
     assert rows(store) == before

@@ -364,6 +364,9 @@ def test_a_round_trip_that_is_waited_for_between_images_is_not_the_servers_time(
         assert told is not None
         assert told.server_us_per_image == pytest.approx(idle_us, rel=0.1)
         assert told.low <= told.server_us_per_image <= told.high
+    held_back = waits.at(261_000, nagle=True)
+    assert held_back is not None
+    assert held_back.server_us_per_image == waits.own.server_us_per_image
     assert waits.at(500) is waits.at(800_000) is waits.at(None) is None
 
 

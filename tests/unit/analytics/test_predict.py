@@ -94,7 +94,7 @@ def over(protocol: str, images: int = 20) -> Study:
         ("wado_series", 20, 80, 100, 0.0, Sender.CUBIC, 1.46),
         ("wado_instances", 20, 80, 20, 0.0, Sender.CUBIC, 4.61),
         ("c_get_nagle", 10, 80, 100, 0.01, Sender.BBR, 4.45),
-        ("c_get_nagle", 10, 80, 100, 0.01, Sender.CUBIC, 21.0),
+        ("c_get_nagle", 10, 80, 20, 0.01, Sender.CUBIC, 30.8),
         ("wado_series", 10, 80, 100, 0.01, Sender.CUBIC, 21.9),
         ("wado_series", 10, 20, 100, 0.01, Sender.CUBIC, 6.3),  # of 7 fetches the middle
         ("wado_series", 10, 20, 20, 0.01, Sender.CUBIC, 7.8),  # so too

@@ -133,6 +133,12 @@ def test_what_is_usual_is_left_out_where_it_is_not_known_or_no_better() -> None:
         assert "usually" not in told
 
 
+def test_loss_is_said_since_when() -> None:
+    slow = fleet(rtt_us=200_000, received=285, capacity_kbps=500_000)
+    (told,) = judged("pacs", MEMBERS, *slow, lossy_since_us=SINCE_US).details
+    assert told.endswith("5.0 % of the packets to the radiologist are lost, since 19:45 UTC.")
+
+
 def test_a_change_of_an_earlier_day_says_the_day() -> None:
     old = {**SLOWER, "slower_since_us": AT_US - 86_400_000_000}
     (told,) = judged("pacs", MEMBERS, *fleet(rtt_us=400_000, capacity_kbps=500_000), **old).details

@@ -214,3 +214,11 @@ def test_a_profile_that_light_tests_cannot_grade_keeps_its_letter_for_half_an_ho
     story = Story().tell(12).tell(3, every_s=5, **nothing)
     assert story.shown("trading") is Letter.UNREACHABLE
     assert story.tell(2).shown("trading") is Letter.F
+
+
+def test_a_gap_in_one_test_is_told_and_lowers_no_letter() -> None:
+    story = Story().tell(12).tell(1, **{**FULL, "received": 267})
+    assert story.known.reading.sent - story.known.reading.received == 33
+    assert story.tell(6, every_s=10, sent=80, received=80, rtt_n=80).shown() is Letter.A
+    again = Story().tell(12).tell(1, **{**FULL, "received": 267})
+    assert again.tell(5, every_s=10, sent=80, received=70, rtt_n=80).shown() is Letter.D

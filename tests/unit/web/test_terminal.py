@@ -136,6 +136,28 @@ def test_what_waits_for_the_budget_is_said() -> None:
     assert "budget" not in drawn(terminal.status(CORE.status(), made.verdict))
 
 
+def test_the_status_names_troubles_of_the_store_only() -> None:
+    troubled = {"torn_tails": 3, "upkeep_failures": 2, "files_set_aside": 1}
+    status, verdict = CORE.status(), CORE.report("pacs").verdict
+    told = drawn(terminal.status(msgspec.structs.replace(status, store=troubled), verdict))
+    assert "1 files set aside, 2 failed steps of the upkeep; see the server's log" in told
+    assert "see the server's log" not in drawn(terminal.status(status, verdict))
+
+
+def test_a_watched_path_says_since_when_and_what_is_not_watched_is_said() -> None:
+    made = CORE.detail("pacs", "radiologist", "pacs")
+    assert made is not None
+    watched = {"watched": True, "letter_since_us": 1_000_000, "lossy_since_us": 2_000_000}
+    forward = msgspec.structs.replace(made.forward, **watched)
+    shown = drawn(terminal.hops(msgspec.structs.replace(made, forward=forward), "pacs"))
+    letter = forward.grade.letter.value
+    assert f"Tested between cycles, too: {letter} since 1970-01-01 00:00:01 UTC, loses packets since" in shown
+    assert "between cycles" not in drawn(terminal.hops(made, "pacs"))
+    status = msgspec.structs.replace(CORE.status(), paths_watched=4, paths_not_watched=10)
+    said = "4 paths tested between cycles; no room in the budget to watch 10 more"
+    assert said in drawn(terminal.status(status, CORE.report("pacs").verdict))
+
+
 def test_results_on_demand_are_failures_first_then_the_slowest_and_harmless() -> None:
     results = [
         MeshResult(src="a", dst="b", rung=Rung.LAN, rtt_p50_us=200, loss_bp=0),
