@@ -130,7 +130,7 @@ def paths(rules: Rules, profiles: Sequence[str], fleet: Fleet, at_us: int) -> st
 
 
 def left_to_python(p: str, fleet: Fleet) -> str:
-    """Both readings of the paths that SQL leaves to Python: a JSON text for each, NULL where there is none."""
+    """Both readings of the paths that SQL leaves to Python, as JSON; NULL where there is none."""
     size = len(fleet.agents)
     own = ", ".join(f"'{column}', a.{column}" for column in OWN)
     back = ", ".join(f"'{column}', b.{column}" for column in BACK)

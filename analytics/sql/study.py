@@ -1,8 +1,8 @@
 """The study as layers of SQL: as ``analytics/kinds/study.py`` over the model of ``analytics/predict.py``.
 
 Most paths lose nothing. Without loss the flights of an answer are the same on every path: ``predict.runs``
-unrolls them once, and the engine computes a sum for each run, in Python's order: both agree to the last bit. Of
-the two senders CUBIC is then never the slower one.
+unrolls them once, and the engine computes a sum for each run, in Python's order: both agree to the last
+bit. Of the two senders CUBIC is then never the slower one.
 
 With loss there is more to it (windows that fall, BBR's that are sent again). That is not done in SQL yet:
 those paths are marked as left to Python (``LEFT``), which grades them.
