@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +50,27 @@ class Talk:
 def rating(talk: Talk) -> float:
     """The transmission rating factor R; 93.2 with all defaults."""
     noise = _noise(talk)
-    ro = 15 - 1.5 * (talk.slr + noise)
+    ro = _ratio(talk, noise)
     ist = _sidetone(talk)
     impairments = _loudness(talk, noise) + ist + _quantising(talk, ro)
     delay = _talker_echo(talk, noise, ist) + _listener_echo(talk, ro) + _too_late(talk.delay_ms)
     return ro - impairments - delay - effective_impairment(talk) + talk.advantage
+
+
+class ConstantTerms(NamedTuple):
+    """The terms of R that depend on neither delay nor loss."""
+
+    ro: float  # basic signal-to-noise ratio
+    loudness: float  # Iolr
+    quantising: float  # Iq
+    echo_noise: float  # Roe (7-21)
+
+
+def constant_terms(talk: Talk) -> ConstantTerms:
+    """Compute them once, for an engine that rates a million paths."""
+    noise = _noise(talk)
+    ro = _ratio(talk, noise)
+    return ConstantTerms(ro, _loudness(talk, noise), _quantising(talk, ro), _echo_noise(talk, noise))
 
 
 def effective_impairment(talk: Talk) -> float:
@@ -85,6 +102,11 @@ def poor_or_worse(r: float) -> float:
 
 def _normal(x: float) -> float:
     return 0.5 * math.erfc(-x / math.sqrt(2))
+
+
+def _ratio(talk: Talk, noise: float) -> float:
+    """Ro (7-2)."""
+    return 15 - 1.5 * (talk.slr + noise)
 
 
 def _noise(talk: Talk) -> float:
@@ -129,9 +151,13 @@ def _talker_echo(talk: Talk, noise: float, ist: float) -> float:
     terv = talk.telr - 40 * math.log10((1 + t / 10) / (1 + t / 150)) + 6 * math.exp(-0.3 * t * t)
     if talk.stmr < 9:
         terv += ist / 2
-    roe, re = -1.5 * (noise - talk.rlr), 80 + 2.5 * (terv - 14)
+    roe, re = _echo_noise(talk, noise), 80 + 2.5 * (terv - 14)
     idte = ((roe - re) / 2 + math.sqrt((roe - re) ** 2 / 4 + 100) - 1) * (1 - math.exp(-t))
     return math.hypot(idte, ist) if talk.stmr > 20 else idte
+
+
+def _echo_noise(talk: Talk, noise: float) -> float:
+    return -1.5 * (noise - talk.rlr)
 
 
 def _listener_echo(talk: Talk, ro: float) -> float:

@@ -69,7 +69,8 @@ def grade(reading: Reading, back: Reading | None, profile: CallProfile, samples:
 def _missing(reading: Reading, back: Reading | None, samples: Samples) -> Iterator[str]:
     if back is None or not back.sent:
         yield "what is lost on the way back is not known"
-    if evidence.p95_rtt(reading, back, least_n=samples.rtt_p95_n) is None:
+    p50 = evidence.median_rtt(reading, back, least_n=samples.rtt_p50_n)
+    if p50 is None or evidence.p95_rtt(reading, back, least_n=samples.rtt_p95_n) is None:
         yield f"only {reading.rtt_n} round trips measured; {samples.rtt_p95_n} needed"
     if evidence.likely_loss(evidence.worse_loss(reading, back), least_n=samples.loss_n) is None:
         yield f"only {reading.sent} probes; {samples.loss_n} needed to exclude loss"

@@ -17,7 +17,20 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from benches import accuracy, crash, detect, legs, machine, mesh, net, pacs, passive, tomography
+from benches import (
+    accuracy,
+    crash,
+    detect,
+    ingest,
+    legs,
+    machine,
+    mesh,
+    net,
+    pacs,
+    passive,
+    rank,
+    tomography,
+)
 from benches.bench import Bench, Report
 from benches.errors import BenchError, NeedsError
 from benches.figures import missed, notes, table
@@ -30,6 +43,8 @@ BENCHES: Final = {
         mesh.BENCH,
         legs.BENCH,
         detect.BENCH,
+        rank.BENCH,
+        ingest.BENCH,
         crash.BENCH,
         pacs.BENCH,
         tomography.BENCH,

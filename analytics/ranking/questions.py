@@ -1,0 +1,217 @@
+"""The text of what the ranking has DuckDB do.
+
+Names are constants, numbers are the fleet's; the rest is parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from analytics.letters import CANNOT
+from analytics.measurement import CapacityTrust, Rung
+from analytics.ranking.fleet import Fleet
+from analytics.rules.load import Rules
+from analytics.sql.grades import BACK, GRADE, LATEST_KEY, OWN, grades_sql
+from analytics.sql.text import LEFT, UNKNOWN, as_real, case, rounded, text
+from analytics.store.columns import STORED
+
+# Only names of tables and columns, and numbers, are put into the text; the names of agents are quoted.
+
+_KEPT: Final = ("position", "test", *dict.fromkeys((*OWN, *LATEST_KEY)))
+_NARROW: Final = {
+    # What is kept of a million paths is narrow: writing and joining it costs more than grading it.
+    "position": "position",
+    "test": "hash(test)",
+    "rung": "rung::word",
+    "capacity_trust": "capacity_trust::word",
+    **{column: f"{column}::UINTEGER" for column in OWN if column.startswith("rtt_") and column != "rtt_n"},
+}
+_KEPT_TEXT: Final = ", ".join(f"{_NARROW.get(column, column)} AS {column}" for column in _KEPT)
+_FACTS: Final = "read_parquet($files, union_by_name = true, hive_partitioning = false)"
+_CHOSEN: Final = "tenant = $tenant AND received_us <= $at_us"
+_LATEST_FIRST: Final = ", ".join(f"{column} DESC" for column in LATEST_KEY)
+_TYPES: Final = {
+    column.name: "BIGINT" if column.kind == "int" else "VARCHAR" for column in STORED["readings"]
+}
+_WORDS: Final = (*Rung, *CapacityTrust)
+
+PATH: Final = ("ended_or_begun_us", "a_rtt_p50_us", "a_rtt_p95_us", "a_lost", "a_sent")
+"""What of a path is kept beside its grades."""
+NUMBERS: Final = (
+    *("outcome", "outcome_low", "outcome_high"),
+    *("at_us", "rtt_p50_us", "rtt_p95_us", "usual_rtt_us", "loss_bp"),
+)
+"""Columns of a ranked path behind its ends, its letter and its rule."""
+
+
+def start(fleet: Fleet) -> str:
+    """Name the agents as an enumeration: so a name is read from Parquet as its number. Then empty tables."""
+    words = ", ".join(text(word) for word in dict.fromkeys(word.value for word in _WORDS))
+    types = ", ".join(f"{name} {_TYPES[name]}" for name in _KEPT if name != "position")
+    return f"""
+    CREATE TYPE agent AS ENUM ({", ".join(map(text, fleet.agents))});
+    CREATE TYPE word AS ENUM ({words});
+    CREATE MACRO numbered(name) AS enum_code(TRY_CAST(name AS agent))::UINTEGER;
+    CREATE MACRO placed(src, dst) AS numbered(src) * {len(fleet.agents)}::UINTEGER + numbered(dst);
+    CREATE TABLE newest (position UINTEGER, cycle BIGINT, usual_rtt_us BIGINT);
+    CREATE TABLE unnarrowed (position UINTEGER, {types});
+    CREATE TABLE latest AS SELECT {_KEPT_TEXT} FROM unnarrowed;
+    """  # noqa: S608  # see above
+
+
+NEWEST: Final = f"""
+    CREATE OR REPLACE TABLE newest AS
+    SELECT position, cycle, {rounded("middle")} AS usual_rtt_us FROM (
+        SELECT placed(src, dst) AS position, max(cycle) AS cycle,
+            quantile_cont(rtt_p50_us::UINTEGER, 0.5) AS middle
+        FROM {_FACTS} WHERE {_CHOSEN} GROUP BY position)
+    WHERE position IS NOT NULL
+"""  # noqa: S608  # see above
+"""The latest cycle of each path, and the median of its medians."""
+
+FIRST_CYCLE: Final = "SELECT min(cycle) FROM newest"
+
+LATEST_OF_NEWEST: Final = f"""
+    CREATE OR REPLACE TABLE latest AS
+    SELECT {_KEPT_TEXT} FROM (
+        SELECT placed(src, dst) AS position, * FROM {_FACTS}
+        WHERE {_CHOSEN} AND cycle >= $first_cycle) AS facts
+    SEMI JOIN newest USING (position, cycle)
+"""  # noqa: S608  # see above
+
+ARRIVED: Final = f"""
+    CREATE OR REPLACE TABLE arrived AS
+    SELECT {_KEPT_TEXT} FROM (SELECT placed(src, dst) AS position, * FROM {_FACTS} WHERE {_CHOSEN})
+    WHERE position IS NOT NULL
+"""  # noqa: S608  # see above
+
+LATEST_WITH_ARRIVED: Final = """
+    INSERT INTO arrived
+    SELECT * FROM latest ANTI JOIN arrived
+        ON arrived.position = latest.position AND arrived.cycle > latest.cycle;
+    DROP TABLE latest;
+    ALTER TABLE arrived RENAME TO latest;
+"""
+"""Both are kept where the order is not plain: of one cycle, or come late."""
+
+TWICE: Final = """
+    CREATE OR REPLACE TEMPORARY TABLE twice AS
+    SELECT position FROM latest GROUP BY position HAVING count(*) > 1
+"""
+
+ANY_TWICE: Final = "SELECT 1 FROM twice LIMIT 1"
+
+LATEST_ONLY: Final = f"""
+    CREATE OR REPLACE TABLE latest AS
+    SELECT * FROM latest ANTI JOIN twice USING (position) UNION ALL
+    SELECT * FROM (SELECT * FROM latest SEMI JOIN twice USING (position))
+    QUALIFY row_number() OVER (PARTITION BY position ORDER BY {_LATEST_FIRST}) = 1
+"""  # noqa: S608  # see above
+
+
+def paths(rules: Rules, profiles: Sequence[str], fleet: Fleet, at_us: int) -> str:
+    """Grade the latest reading of every path, by position."""
+    size = len(fleet.agents)
+    own = ", ".join(_wide("a", column) for column in OWN)
+    back = ", ".join(_wide("b", column) for column in BACK)
+    grades = grades_sql(rules, profiles, pairs="pairs", at_us=at_us, keep=("position", *PATH))
+    return f"""
+    CREATE OR REPLACE TABLE paths AS
+    WITH pairs AS NOT MATERIALIZED (
+        SELECT a.position AS position, {own}, {back}
+        FROM latest AS a LEFT JOIN latest AS b
+            ON b.position = (a.position % {size}) * {size} + a.position // {size} AND b.test = a.test
+        WHERE a.position % {size} <> a.position // {size})
+    SELECT *, {_site(fleet, f"position // {size}")} AS src_site,
+        {_site(fleet, f"position % {size}")} AS dst_site
+    FROM ({grades})
+    """  # noqa: S608  # see above
+
+
+def left_to_python(p: str, fleet: Fleet) -> str:
+    """Both readings of the paths that SQL leaves to Python, as JSON; NULL where there is none."""
+    size = len(fleet.agents)
+    own = ", ".join(f"'{column}', a.{column}" for column in OWN)
+    back = ", ".join(f"'{column}', b.{column}" for column in BACK)
+    return f"""
+    SELECT a.position, json_object({own}),
+        CASE WHEN b.position IS NULL THEN NULL ELSE json_object({back}) END
+    FROM latest AS a SEMI JOIN (SELECT position FROM paths WHERE {p}letter = {LEFT}) AS l
+        ON l.position = a.position
+    LEFT JOIN latest AS b
+        ON b.position = (a.position % {size}) * {size} + a.position // {size} AND b.test = a.test
+    """  # noqa: S608  # see above
+
+
+def graded_by_python(p: str) -> str:
+    """Put the grades of the table ``regraded`` in their places."""
+    told = ", ".join(f"{p}{column} = regraded.{column}" for column in GRADE)
+    return f"UPDATE paths SET {told} FROM regraded WHERE regraded.position = paths.position"  # noqa: S608  # see above
+
+
+def _wide(side: str, column: str) -> str:
+    """As the grades compute: in 64 bits, with sign."""
+    kept = f"{side}.{column}"
+    wide = f"{kept}::BIGINT" if _NARROW.get(column, "").endswith("::UINTEGER") else kept
+    return f"{wide} AS {side}_{column}"
+
+
+def of_sites(fleet: Fleet, wanted: Sequence[str]) -> str:
+    """Only paths with an end at one of these sites; none named = all."""
+    if not wanted:
+        return "TRUE"
+    listed = ", ".join(str(number) for number, name in enumerate(fleet.sites) if name in wanted) or "NULL"
+    return f"(src_site IN ({listed}) OR dst_site IN ({listed}))"
+
+
+def _site(fleet: Fleet, number: str) -> str:
+    """Number of the site of an agent."""
+    sites = {name: at for at, name in enumerate(fleet.sites)}
+    listed = ", ".join(str(sites[name]) for name in fleet.site_of)
+    return f"([{listed}]::USMALLINT[])[{number} + 1]"
+
+
+def worst(p: str, *, better: int, where: str) -> str:
+    """The first ``$limit`` paths in the order of a report; ``better`` is -1 where a higher outcome is."""
+    known = f"coalesce(nullif({p}outcome, 0), {p}outcome_low, 0)"
+    order = ", ".join(
+        (
+            case((f"{p}letter = {UNKNOWN}", "-1"), other=f"{p}letter") + " DESC",
+            f"{better} * {known} DESC",
+            "coalesce(a_rtt_p50_us, 0) DESC",
+            "position",
+        )
+    )
+    return _ranked(p, f"SELECT * FROM paths WHERE {where} ORDER BY {order} LIMIT $limit", order)  # noqa: S608  # see above
+
+
+def of_agent(p: str, where: str) -> str:
+    """Paths with positions from ``$first`` to ``$last``, in their order."""
+    chosen = f"SELECT * FROM paths WHERE position BETWEEN $first AND $last AND {where}"  # noqa: S608  # see above
+    return _ranked(p, chosen, "position")
+
+
+def _ranked(p: str, chosen: str, order: str) -> str:
+    loss_bp = case(("a_sent > 0", rounded(f"(10000 * a_lost / {as_real('a_sent')})")))
+    grade = ", ".join(f"{p}{column}" for column in GRADE[1:])
+    return f"""
+    SELECT position, {p}letter, none_rule, {grade},
+        ended_or_begun_us, a_rtt_p50_us, a_rtt_p95_us, usual_rtt_us, {loss_bp}
+    FROM ({chosen}) LEFT JOIN newest USING (position) ORDER BY {order}
+    """  # noqa: S608  # see above
+
+
+def sites(p: str, where: str) -> str:
+    """Counts by pair of sites."""
+    cannot = f"{p}letter >= {CANNOT} AND {p}letter <> {UNKNOWN}"
+    return f"""
+    SELECT src_site, dst_site, count(*), count_if({cannot}), count_if({p}letter = {UNKNOWN}),
+        quantile_disc(a_rtt_p50_us, 0.5)
+    FROM paths WHERE {where} GROUP BY src_site, dst_site ORDER BY src_site, dst_site
+    """  # noqa: S608  # see above
+
+
+def matrix(p: str, where: str) -> str:
+    """Codes of the letters, by position."""
+    return f"SELECT position, {p}letter::UTINYINT AS letter FROM paths WHERE {where} ORDER BY position"  # noqa: S608  # see above

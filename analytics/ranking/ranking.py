@@ -1,0 +1,211 @@
+"""The ranking of a large fleet: every path graded for every profile, kept in an engine, asked by pages.
+
+READ FIRST: ``Ranking.rebuild``, ``refresh``, ``worst``. A report of a million paths as Python rows takes
+minutes; here facts stay columns from the Parquet file to the answer. ``rebuild`` reads all facts of a time,
+``refresh`` only those that came since. Both grade with ``analytics/sql``, so a letter is that of
+``analytics/grade.py``; a study over a path that loses packets is graded by that itself, which is slow.
+
+One DuckDB in memory, made of facts alone. Methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analytics.grade import grade
+from analytics.kinds.table import kind_of
+from analytics.measurement import Reading
+from analytics.ranking import questions
+from analytics.ranking.fleet import Fleet, Matrix, RankedPath, SitePair, spread
+from analytics.rules.load import Rules, StudyProfile
+from analytics.sql.grades import prefix
+from analytics.sql.text import CODES
+
+MEMORY_LIMIT: Final = "1500MB"
+"""A rebuild of 20 million readings passes with it; beyond, DuckDB writes to its temporary folder."""
+THREADS: Final = 2
+WORST: Final = 100
+_WRITTEN: Final = bytes(ord(CODES[code].value) if code < len(CODES) else 0 for code in range(256))
+"""Code of a letter -> the byte that it is written with."""
+
+
+class Ranking:
+    """Latest readings, what is usual, and grades, of one tenant."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        rules: Rules,
+        *,
+        tenant: str,
+        profiles: Sequence[str] | None = None,
+        memory_limit: str = MEMORY_LIMIT,
+        threads: int = THREADS,
+        scratch: Path | None = None,
+    ) -> None:
+        """Start empty. ``scratch`` is where DuckDB may write what exceeds the memory limit."""
+        self._fleet = fleet
+        self._rules = rules
+        self._tenant = tenant
+        self._profiles = tuple(rules.profiles if profiles is None else profiles)
+        config: dict[str, Any] = {
+            "threads": threads,
+            "memory_limit": memory_limit,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            **({} if scratch is None else {"temp_directory": str(scratch)}),
+        }
+        self._database = duckdb.connect(":memory:", config=config)
+        self._lock = threading.Lock()  # one rebuild or refresh at a time
+        self._database.execute(questions.start(fleet))
+
+    def close(self) -> None:
+        """End DuckDB."""
+        self._database.close()
+
+    # --- facts in -----------------------------------------------------------------------------------------
+
+    def rebuild(self, files: Sequence[Path], *, at_us: int) -> int:
+        """Rank by all readings in these files that had arrived by a moment; returns how many paths there are.
+
+        What is usual on a path is the median of its readings' medians. Raises ``duckdb.Error`` where a file
+        cannot be read.
+        """
+        with self._lock, self._database.cursor() as cursor:
+            given = {"files": [str(file) for file in files], "tenant": self._tenant, "at_us": at_us}
+            cursor.execute(questions.NEWEST, given)
+            ((first_cycle,),) = cursor.execute(questions.FIRST_CYCLE).fetchall()
+            cursor.execute(questions.LATEST_OF_NEWEST, {**given, "first_cycle": first_cycle or 0})
+            return self._grade(cursor, at_us)
+
+    def refresh(self, files: Sequence[Path], *, at_us: int) -> int:
+        """Take in the readings of new files, and grade all paths anew: their age counts too."""
+        with self._lock, self._database.cursor() as cursor:
+            given = {"files": [str(file) for file in files], "tenant": self._tenant, "at_us": at_us}
+            cursor.execute(questions.ARRIVED, given)
+            cursor.execute(questions.LATEST_WITH_ARRIVED)
+            return self._grade(cursor, at_us)
+
+    def _grade(self, cursor: duckdb.DuckDBPyConnection, at_us: int) -> int:
+        cursor.execute(questions.TWICE)
+        if cursor.execute(questions.ANY_TWICE).fetchone():
+            cursor.execute(questions.LATEST_ONLY)
+        cursor.execute(questions.paths(self._rules, self._profiles, self._fleet, at_us))
+        for profile in self._profiles:
+            if isinstance(self._rules.profile(profile), StudyProfile):
+                self._grade_left(cursor, profile, at_us)
+        return cursor.execute("SELECT count(*) FROM paths").fetchall()[0][0]  # type: ignore[no-any-return]  # a count
+
+    def _grade_left(self, cursor: duckdb.DuckDBPyConnection, profile: str, at_us: int) -> None:
+        """Grade in Python what SQL leaves to it: about 5,000 paths a second."""
+        p = self._prefix(profile)
+        left = cursor.execute(questions.left_to_python(p, self._fleet)).fetchall()
+        if not left:
+            return
+        ends = [(_reading(own), None if back is None else _reading(back)) for _, own, back in left]
+        graded = [grade(own, back, profile, self._rules, at_us) for own, back in ends]
+        columns = {
+            "position": pa.array([position for position, _, _ in left], pa.uint32()),
+            "letter": pa.array([CODES.index(one.letter) for one in graded], pa.int8()),
+            **{
+                name: pa.array([getattr(one, name) for one in graded], pa.int64())
+                for name in ("outcome", "outcome_low", "outcome_high")
+            },
+        }
+        cursor.register("regraded", pa.table(columns))
+        cursor.execute(questions.graded_by_python(p))
+        cursor.unregister("regraded")
+
+    # --- answers ------------------------------------------------------------------------------------------
+
+    def worst(self, profile: str, limit: int = WORST) -> list[RankedPath]:
+        """The worst paths for a profile, in the order of a report. Raises ``RulesError``."""
+        better = -1 if kind_of(self._rules.profile(profile)).higher_is_better else 1
+        question = questions.worst(self._prefix(profile), better=better, where=self._where(profile))
+        return self._ranked(question, {"limit": limit}, profile)
+
+    def of_agent(self, agent: str, profile: str) -> list[RankedPath]:
+        """Paths from one agent, by destination. Raises ``KeyError``, or ``RulesError``."""
+        number, size = self._fleet.numbers[agent], len(self._fleet.agents)
+        given = {"first": number * size, "last": (number + 1) * size - 1}
+        return self._ranked(questions.of_agent(self._prefix(profile), self._where(profile)), given, profile)
+
+    def sites(self, profile: str) -> list[SitePair]:
+        """Counts from each site to each, by name. Raises ``RulesError``."""
+        rows = self._ask(questions.sites(self._prefix(profile), self._where(profile)), {}).fetchall()
+        names = self._fleet.sites
+        return [
+            SitePair(
+                src_site=names[src],
+                dst_site=names[dst],
+                paths=paths,
+                cannot=cannot,
+                unknown=unknown,
+                rtt_p50_us=rtt,
+            )
+            for src, dst, paths, cannot, unknown, rtt in rows
+        ]
+
+    def matrix(self, profile: str) -> Matrix:
+        """Letters of all paths, one byte each. Raises ``RulesError``."""
+        answer = self._ask(questions.matrix(self._prefix(profile), self._where(profile)), {}).to_arrow_table()
+        answer = answer.combine_chunks()
+        positions, letters = (_buffer(answer.column(name)) for name in ("position", "letter"))
+        places = memoryview(positions).cast("I")
+        size = len(self._fleet.agents) ** 2
+        written = bytes(letters).translate(_WRITTEN)
+        return Matrix(self._fleet.agents, spread(written, places, _breaks(answer.column("position")), size))
+
+    def _ranked(self, question: str, given: dict[str, Any], profile: str) -> list[RankedPath]:
+        rule, sites = self._rules.profile(profile).rule, self._fleet.site_of
+        found = []
+        for position, letter, none_rule, *numbers in self._ask(question, given).fetchall():
+            src, dst = divmod(position, len(sites))
+            names = self._fleet.agents[src], self._fleet.agents[dst], sites[src], sites[dst]
+            found.append(RankedPath(*names, CODES[letter], none_rule or rule, *numbers))
+        return found
+
+    def _prefix(self, profile: str) -> str:
+        """Begin of the columns of a profile. Raises ``RulesError``."""
+        self._rules.profile(profile)
+        return prefix(self._profiles, profile)
+
+    def _where(self, profile: str) -> str:
+        """Only the paths that a profile is for."""
+        return questions.of_sites(self._fleet, self._rules.profile(profile).sites)
+
+    def _ask(self, question: str, given: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+        return self._database.cursor().execute(question, given)
+
+
+def _reading(told: str) -> Reading:
+    """A reading with what a grade needs; its names do not matter to a grade."""
+    known = {name: value for name, value in msgspec.json.decode(told).items() if value is not None}
+    names = {"tenant": "t", "test": "t", "src": "a", "dst": "b"}
+    return msgspec.convert(
+        {"cycle": 0, "started_us": 0, "ended_us": 0, "rung": "lan", **names, **known}, Reading
+    )
+
+
+def _buffer(column: pa.ChunkedArray) -> memoryview:
+    """Bytes of a column without nulls."""
+    array = column.combine_chunks()
+    part = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+    width = part.type.bit_width // 8
+    return memoryview(part.buffers()[1])[part.offset * width : (part.offset + len(part)) * width]
+
+
+def _breaks(positions: pa.ChunkedArray) -> list[int]:
+    """Places after which the next position is not the next number."""
+    if len(positions) < 2:
+        return []
+    steps = pc.subtract(positions.slice(1), positions.slice(0, len(positions) - 1))
+    return pc.indices_nonzero(pc.not_equal(steps, 1)).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
