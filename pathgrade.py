@@ -58,9 +58,11 @@ server_app = typer.Typer(help="The server: collects, grades and shows.", no_args
 agent_app = typer.Typer(help="The agent: measures, on each host.", no_args_is_help=True)
 export_app = typer.Typer(help="Files for other tools.", no_args_is_help=True)
 mesh_app = typer.Typer(help="Tests now, and which paths matter. On the server's host.", no_args_is_help=True)
+services_app = typer.Typer(invoke_without_command=True)
 flows_app = typer.Typer(invoke_without_command=True)
 peers_app = typer.Typer(invoke_without_command=True)
 app.add_typer(flows_app, name="flows")
+app.add_typer(services_app, name="services")
 agent_app.add_typer(peers_app, name="peers")
 app.add_typer(server_app, name="server")
 app.add_typer(agent_app, name="agent")
@@ -118,6 +120,10 @@ DEFAULT_URL: Final = "http://127.0.0.1:8080"
 Profile = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Grade for this application profile. [default: the fleet's]"),
+]
+At = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TIME", help="As it was then: 09:45, 2026-11-25T09:45Z, 2h ago as 2h."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -199,6 +205,36 @@ def hops(
     if json:
         return _print_json(detail)
     return _show(terminal.hops(detail, detail.forward.grade.profile))
+
+
+@app.command(
+    epilog=example(
+        "pathgrade explain pacs radiologist",
+        "pathgrade explain pacs radiologist --profile ehr --at 09:45",
+        "pathgrade explain pacs radiologist --json | jq '.inputs[]'",
+    )
+)
+def explain(
+    src: Annotated[str, typer.Argument(metavar="SRC", help="Agent that sends.")],
+    dst: Annotated[str, typer.Argument(metavar="DST", help="Agent that receives.")],
+    *,
+    url: Url = DEFAULT_URL,
+    profile: Profile = None,
+    at: At = None,
+    json: Json = False,
+) -> None:
+    """Tell why a path has its letter: every step, with the rule behind it.
+
+    The test that counts, what it measured and from how many samples, the thresholds, what the samples
+    support at best and at worst, what is usual, which leg added time or why none is named, and the causes
+    that the path shares with others.
+    """
+    from server.pages import terminal
+
+    told = _client(url).explain(src, dst, profile=profile, at_us=_moment(at, "--at"))
+    if json:
+        return _print_json(told)
+    return _show(terminal.explanation(told))
 
 
 def _hops_deep(target: str, chosen: dict[str, bool], flows: int, *, json: bool) -> None:
@@ -377,28 +413,101 @@ def apps(
     return _show(terminal.applications(made, _width()))
 
 
-@export_app.command(
-    "paths",
-    epilog=example(
-        "pathgrade export paths --out paths.parquet",
-        "duckdb -c \"from 'paths.parquet'\"",
+class Format(StrEnum):
+    """Formats of an export: ``analytics.written.FORMATS``."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+    ARROW = "arrow"
+
+
+EXPORTED: Final = {
+    "paths": (
+        "Write paths with grade and legs: the latest test of each, or with --since every test.",
+        "pathgrade export paths --since 7d --out paths.parquet",
     ),
-)
-def export_paths(
-    *,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write: .parquet or .csv.")],
-    url: Url = DEFAULT_URL,
-    profile: Profile = None,
-    json: Json = False,
-) -> None:
-    """Write every directed path to a file, with the same rows as the page."""
+    "hops": (
+        "Write the hops that both ends of each test traced.",
+        "pathgrade export hops --since 24h --agent pacs --out hops.parquet",
+    ),
+    "flows": (
+        "Write the applications' TCP sessions, summed by process, service and 10 s.",
+        "pathgrade export flows --site hospital --out flows.arrow",
+    ),
+    "grades": (
+        "Write the grade of every test for every profile, made anew from the facts.",
+        "pathgrade export grades --since 2026-11-01 --until 2026-12-01 --profile pacs --out grades.parquet",
+    ),
+    "findings": (
+        "Write the shared causes of bad paths, as they are or were at --until.",
+        "pathgrade export findings --until 09:45 --out -",
+    ),
+}
+"""What ``export`` writes: help and an example each."""
+
+
+def _add_export(table: str, help_: str, shown: str) -> None:
+    @export_app.command(table, help=help_, epilog=example(shown))
+    def export(
+        *,
+        out: Annotated[
+            str,
+            typer.Option(
+                metavar="FILE", help="File to write: .parquet, .csv or .arrow; - for standard output."
+            ),
+        ],
+        format: Annotated[  # the name of the option
+            Format | None, typer.Option(help="Instead of what FILE ends in. [default for -: csv]")
+        ] = None,
+        since: Annotated[
+            str | None, typer.Option(metavar="TIME", help="From then on: 7d, 09:45, 2026-11-25.")
+        ] = None,
+        until: Annotated[str | None, typer.Option(metavar="TIME", help="Before then. [default: now]")] = None,
+        agent: Annotated[str | None, typer.Option(metavar="NAME", help="With this agent at an end.")] = None,
+        site: Annotated[str | None, typer.Option(metavar="NAME", help="With this site at an end.")] = None,
+        profile: Profile = None,
+        url: Url = DEFAULT_URL,
+        json: Json = False,
+    ) -> None:
+        kind = _format(out, format)
+        asked = {"format": kind, "profile": profile, "agent": agent, "site": site}
+        spans = {"since_us": _moment(since, "--since"), "until_us": _moment(until, "--until")}
+        _export(table, out, url, {**asked, **spans}, json=json)
+
+
+for _table, (_help, _shown) in EXPORTED.items():
+    _add_export(_table, _help, _shown)
+
+
+def _format(out: str, given: Format | None) -> str:
+    """Choose a format: the one given, else by how the file's name ends."""
+    from analytics.written import ENDINGS
+
+    if given is not None:
+        return given.value
+    if out == "-":
+        return Format.CSV.value
+    ending = Path(out).suffix.lower()
+    if ending and ending not in ENDINGS:
+        raise typer.BadParameter(f"no format is called {ending}: {', '.join(ENDINGS)}", param_hint="--out")
+    return ENDINGS.get(ending, Format.PARQUET.value)
+
+
+def _export(table: str, out: str, url: str, asked: dict[str, Any], *, json: bool) -> None:
+    """Write a file, or to standard output; say where it is and how large."""
     import msgspec
 
-    kind = "csv" if out.suffix.lower() == ".csv" else "parquet"
-    size = _client(url).export(out, profile=profile, format=kind)
+    client = _client(url)
+    if out == "-":
+        if sys.stdout.isatty() and asked["format"] != Format.CSV:
+            raise typer.BadParameter(f"a terminal is no place for {asked['format']}", param_hint="--out")
+        client.export_to(sys.stdout.buffer, table, **asked)
+        return None
+    size = client.export(Path(out), table, **asked)
     if json:
-        return print(msgspec.json.encode({"file": str(out), "format": kind, "bytes": size}).decode())
-    return print(f"{out}: {size:,} bytes of {kind}; columns: docs/schema.md")
+        told = {"file": out, "format": asked["format"], "bytes": size}
+        return print(msgspec.json.encode(told).decode())
+    return print(f"{out}: {size:,} bytes of {asked['format']}; columns: docs/schema.md")
 
 
 @mesh_app.command(
@@ -459,6 +568,50 @@ def mesh_mark(
     return _print_json(marked) if json else _show(terminal.marks(marked))
 
 
+@services_app.callback(
+    epilog=example("pathgrade services", "pathgrade services tag pacs 8042 DICOMweb --for pacs")
+)
+def services(context: typer.Context, *, url: Url = DEFAULT_URL, json: Json = False) -> None:
+    """List services: what listens where, and the profile that its users' paths are graded by.
+
+    Agents offer them when they enrol. The sessions of a service count when its paths are graded.
+    """
+    from server.pages import terminal
+
+    if context.invoked_subcommand:
+        return None
+    found = _client(url).services()
+    return _print_json(found) if json else _show(terminal.services(found, _width()))
+
+
+@services_app.command(
+    "tag",
+    epilog=example(
+        "pathgrade services tag pacs 8042 DICOMweb --for pacs", "pathgrade services tag pacs 8042 --remove"
+    ),
+)
+def services_tag(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="On whose host it listens.")],
+    port: Annotated[int, typer.Argument(metavar="PORT", min=1, max=65535, help="TCP port.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What people call it.")] = "",
+    *,
+    profile: Annotated[
+        str, typer.Option("--for", metavar="PROFILE", help="Application profile of its users.")
+    ] = "generic",
+    remove: Annotated[bool, typer.Option("--remove", help="Take the tag off.")] = False,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Say what listens on a port of an agent's host. On the server's host."""
+    from server.api.services import ServiceTag
+    from server.pages import terminal
+
+    if remove == bool(name):
+        raise typer.BadParameter("give the service a NAME, or --remove", param_hint="NAME")
+    found = _client(url).tag(ServiceTag(agent=agent, port=port, name=name, profile=profile))
+    return _print_json(found) if json else _show(terminal.services(found, _width()))
+
+
 @server_app.command("run", epilog=example("pathgrade server run --data /var/lib/pathgrade"))
 def server_run(
     *,
@@ -494,6 +647,13 @@ def server_run(
     cycle: Annotated[
         int | None, typer.Option(metavar="SECONDS", help="From one cycle to the next. [default: 300]")
     ] = None,
+    lake_catalog: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="PostgreSQL of a lake, as 'postgres:host=... dbname=...'."),
+    ] = None,
+    lake_data: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The lake's Parquet: a folder, or s3://BUCKET/PREFIX.")
+    ] = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
@@ -513,8 +673,42 @@ def server_run(
             turn_secret_file=turn_secret_file,
             profiles=profiles,
             cycle_s=cycle,
+            lake_catalog=lake_catalog,
+            lake_data=lake_data,
         )
     )
+
+
+@server_app.command(
+    "rebuild",
+    epilog=example("pathgrade server rebuild --data /var/lib/pathgrade"),
+)
+def server_rebuild(
+    *,
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", envvar="PATHGRADE_DATA", help="The server's data folder.")
+    ],
+    json: Json = False,
+) -> None:
+    """Make rollups and state.duckdb anew from the measurements, with the server stopped.
+
+    Nothing that was measured is touched. Rollups of days whose measurements are gone already stay as they
+    are. A server makes what it lacks by itself; this is for when you do not trust what it has.
+    """
+    from analytics.store.rebuild import rebuild
+    from server.settings import Settings
+
+    settings = Settings.load(data=data)
+    made = rebuild(data, limits=settings.limits(), keep=settings.keep(), say=_progress)
+    if json:
+        return _print_json(made)
+    left = f"; rollups of {made.kept_hours} hours kept, whose readings are gone" if made.kept_hours else ""
+    return print(f"{made.rows['readings']:,} readings of {made.hours} hours in {made.seconds} s{left}.")
+
+
+def _progress(line: str) -> None:
+    """Say how far something is, beside its output."""
+    print(line, file=sys.stderr, flush=True)
 
 
 @server_app.command(
@@ -703,6 +897,20 @@ def _seconds(text: str) -> int:
     if found is None:
         raise typer.BadParameter(f"{text!r} is not a time such as 30m, 24h or 7d", param_hint="--expires")
     return int(found[1]) * _UNIT_S[found[2]]
+
+
+def _moment(text: str | None, option: str) -> int | None:
+    """Read a moment; None where the option was not given."""
+    import time
+
+    from analytics.moments import EXAMPLES, moment_us
+
+    if text is None:
+        return None
+    found = moment_us(text, time.time_ns() // 1_000)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not a time such as {EXAMPLES}", param_hint=option)
+    return found
 
 
 def _client(url: str) -> Client:

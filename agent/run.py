@@ -29,6 +29,7 @@ from typing import Final
 import msgspec
 
 from agent import folder, health, privileges
+from agent.addresses import own_addresses
 from agent.config import Config
 from agent.control import Control
 from agent.enrol import Credential, enrolled, forget
@@ -174,6 +175,7 @@ class Agent:
         """Add what is of this connection only."""
         return msgspec.structs.replace(
             hello,
+            addresses=own_addresses(),  # they may have changed since it was connected last
             challenge=self._guard.challenge(),
             identity_key=self._identity.public_key,
             binding=self._identity.binding(self._credential.tenant, now_s=int(time.time())),

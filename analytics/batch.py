@@ -151,7 +151,7 @@ def row_fault(name: str, row: msgspec.Struct, agent: str) -> str:
 
 
 def unpack_rows(name: str, block: TableBlock) -> list[Any]:
-    """Rows of a checked table as structs: for tests and small tools; the server wraps the buffers instead."""
+    """Rows of a checked table as structs: for what looks at a few; the store wraps the buffers instead."""
     values = {c.name: unpack(c, block.columns[c.name], block.rows) for c in COLUMNS[name]}
     return [
         msgspec.convert({key: column[i] for key, column in values.items()}, FACTS[name])

@@ -23,6 +23,8 @@ THRESHOLD: Final = 12.0  # h
 CLIP: Final = 4.0
 PER_TEST: Final = 3
 """A test has hundreds of round trips over seconds: it counts as three of the samples k and h are made for."""
+LOOK_US: Final = 15_000_000
+"""Apart of those samples. Tests that follow each other faster see the same moment, and count as less."""
 MATERIAL_SHARE: Final = 0.2
 MATERIAL_US: Final = 5_000
 IN_A_ROW: Final = 3
@@ -47,6 +49,8 @@ class History:
     usual: Baseline | None  # None: too little is known
     change: Change | None  # that is on now
     past: Sequence[Change]  # that are over; ``now_us`` is the slowest test's
+    cusum: float = 0.0  # where the sum stands; a change needs ``THRESHOLD``
+    slower_in_a_row: int = 0  # tests that are materially slower, up to the last one
 
 
 def material_us(usual_us: int) -> int:
@@ -58,18 +62,23 @@ def history(
     samples: Iterable[Sample],
     *,
     usual: Callable[[Sequence[Sample], int], Baseline | None] = baseline,
+    per_test: int = PER_TEST,
 ) -> History:
-    """Go through the tests of one route in order of time. ``usual`` is what tells a baseline."""
-    path = _Path(usual)
+    """Go through the tests of one route in order of time. ``usual`` is what tells a baseline.
+
+    ``per_test`` is how many samples of the CUSUM a test counts as.
+    """
+    path = _Path(usual, per_test)
     for sample in samples:
         path.take(sample)
-    return History(path.usual, path.change, path.past)
+    return History(path.usual, path.change, path.past, path.cusum, path.slower_in_a_row)
 
 
 class _Path:
     """Where the sum stands."""
 
-    def __init__(self, usual: Callable[[Sequence[Sample], int], Baseline | None]) -> None:
+    def __init__(self, usual: Callable[[Sequence[Sample], int], Baseline | None], per_test: int) -> None:
+        self._per_test = per_test
         self.usual: Baseline | None = None
         self.change: Change | None = None
         self.past: list[Change] = []
@@ -77,8 +86,17 @@ class _Path:
         self._quiet: list[Sample] = []  # while nothing was wrong
         self._told_hour = -1
         self._sum = 0.0
+        self._latest_us: int | None = None
         self._slower: list[Sample] = []  # one after the other, up to now
-        self._not_slower = 0
+        self._slower_tests = self._not_slower_tests = 0.0
+
+    @property
+    def cusum(self) -> float:
+        return self._sum
+
+    @property
+    def slower_in_a_row(self) -> int:
+        return 0 if self._not_slower_tests else len(self._slower)
 
     def take(self, sample: Sample) -> None:
         if self.change is None and sample.at_us // HOUR_US != self._told_hour:
@@ -96,18 +114,22 @@ class _Path:
             self._look_for_its_end(sample, self.change)
 
     def _count(self, sample: Sample, usual: Baseline) -> None:
+        samples = self._per_test if self._latest_us is None else (sample.at_us - self._latest_us) / LOOK_US
+        self._latest_us = sample.at_us
         far = (sample.rtt_us - usual.rtt_us) / usual.spread_us
-        self._sum = max(0.0, self._sum + PER_TEST * (min(CLIP, max(-CLIP, far)) - SLACK))
+        step = min(CLIP, max(-CLIP, far)) - SLACK
+        self._sum = max(0.0, self._sum + min(self._per_test, samples) * step)
         if sample.rtt_us - usual.rtt_us > material_us(usual.rtt_us):
             self._slower.append(sample)
-            self._not_slower = 0
+            self._slower_tests += min(1.0, samples)
+            self._not_slower_tests = 0
         else:
-            self._not_slower += 1
+            self._not_slower_tests += min(1.0, samples)
             if self.change is None:
-                self._slower = []
+                self._slower, self._slower_tests = [], 0
 
     def _look_for_a_change(self, sample: Sample, usual: Baseline) -> None:
-        if self._sum < THRESHOLD or len(self._slower) < self._needed(usual):
+        if self._sum < THRESHOLD or self._slower_tests < self._needed(usual):
             if not self._slower:
                 self._quiet.append(sample)
             return
@@ -118,10 +140,10 @@ class _Path:
         return IN_A_ROW_FAR if far else IN_A_ROW
 
     def _look_for_its_end(self, sample: Sample, change: Change) -> None:
-        if self._not_slower < IN_A_ROW:
+        if self._not_slower_tests < IN_A_ROW:
             self.change = Change(change.since_us, change.usual_us, sample.rtt_us)
             return
         worst_us = max(one.rtt_us for one in self._slower)
         self.past.append(Change(change.since_us, change.usual_us, worst_us))
-        self.change, self._sum, self._slower = None, 0.0, []
+        self.change, self._sum, self._slower, self._slower_tests = None, 0.0, [], 0
         self._quiet.append(sample)

@@ -11,7 +11,9 @@
     ├── StoreError             the data folder cannot be read or written
     │   ├── StoreLockedError   another process holds it
     │   ├── StoreFullError     no space left; nothing acknowledged is lost
-    │   └── StoreBusyError     more at once than is taken; come again later
+    │   ├── StoreBusyError     more at once than is taken; come again later
+    │   └── LakeError          the lake's catalog or its data cannot be reached; what was acknowledged is kept
+    │       └── LakeSetupError the lake cannot be used as it is set or installed
     ├── RulesError             a rules file that does not hold
     └── ExportError            the output cannot be written
 """
@@ -76,6 +78,18 @@ class StoreBusyError(StoreError):
     """More is waiting to be written than the store keeps in memory: try again later."""
 
     exit_code = 75
+
+
+class LakeError(StoreError):
+    """The lake (a catalog in PostgreSQL, data in shared storage) cannot be reached."""
+
+    exit_code = 69
+
+
+class LakeSetupError(LakeError):
+    """The lake cannot be used as it is set, or with what is installed."""
+
+    exit_code = 78
 
 
 class RulesError(AnalyticsError):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from analytics.errors import ExportError
+from analytics.fused import Fused
 from analytics.measurement import LegKind
 from analytics.report import PathRow, Report
 from analytics.store.files import replace_durably
+from analytics.written import ENDINGS, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,25 @@ def _of_leg(kind: LegKind) -> ExportColumn:
     name = f"leg_{kind.value.replace('-', '_')}_us"
     description = f"share of rtt_min_us in the leg {kind.value}; null = no such leg, or nobody answered there"
     return ExportColumn(name, pa.int64(), "us", description, value)
+
+
+def _of_fused(name: str, type_: pa.DataType, description: str, of: Callable[[Fused], Any]) -> ExportColumn:
+    def value(report: Report, row: PathRow) -> Any:
+        return None if row.fused is None else of(row.fused) or None
+
+    return ExportColumn(name, type_, "", description, value)
+
+
+def _letter_active(fused: Fused) -> str:
+    return fused.active.letter.value
+
+
+def _passive(fused: Fused) -> str:
+    return ",".join(fused.passive)
+
+
+def _held_up_by(fused: Fused) -> str | None:
+    return None if fused.held_up is None else f"{fused.held_up.what} of {fused.held_up.whose}"
 
 
 _INT, _STR = pa.int64(), pa.string()
@@ -90,7 +108,18 @@ PATH_COLUMNS: Final[tuple[ExportColumn, ...]] = (
     _of_row("stamps", _STR, "", "clock of the round trips: kernel or user"),
     _of_row("connect_us", _INT, "us", "from the first check to the DTLS session"),
     *(_of_leg(kind) for kind in LegKind),
+    _of_row("letter_since_us", _INT, "us since 1970", "since when the letter is so; null = not watched"),
+    _of_row(
+        "lossy_since_us", _INT, "us since 1970", "since when src -> dst loses; null = not, or not watched"
+    ),
     _of_row("error", _STR, "", "why there is no measurement"),
+    _of_fused(
+        "letter_active", _STR, "letter by the probes alone; null = nothing else counts", _letter_active
+    ),
+    _of_fused("passive", _STR, "numbers that applications' own sessions gave, by commas", _passive),
+    _of_fused("apart", _STR, "why probes and application are on different paths", lambda fused: fused.apart),
+    _of_fused("held_up_by", _STR, "what sessions waited for that is not the network", _held_up_by),
+    _of_fused("congestion", _STR, "congestion control of the end that sends", lambda fused: fused.congestion),
 )
 
 PATH_SCHEMA: Final = pa.schema(
@@ -104,13 +133,14 @@ def export_paths(report: Report, out: Path) -> int:
     The name's ending chooses the format: ``.parquet`` or ``.csv``. The file appears whole or not at all.
     Raises ``ExportError``.
     """
-    write = _WRITERS.get(out.suffix)
-    if write is None:
+    format_ = _ENDINGS.get(out.suffix)
+    if format_ is None:
         raise ExportError(
-            f"exporting to {out}: no such format", remedy=f"end the name in {' or '.join(_WRITERS)}"
+            f"exporting to {out}: no such format", remedy=f"end the name in {' or '.join(_ENDINGS)}"
         )
+    pieces = written(PATH_SCHEMA, paths_table(report).to_batches(), format_)
     try:
-        replace_durably(out, partial(write, paths_table(report)))
+        replace_durably(out, lambda file: file.writelines(pieces))
     except OSError as error:
         raise ExportError(
             f"exporting to {out}: {error.strerror or error}",
@@ -119,18 +149,15 @@ def export_paths(report: Report, out: Path) -> int:
     return len(report.paths)
 
 
+_ENDINGS: Final = {ending: format_ for ending, format_ in ENDINGS.items() if format_ != "arrow"}
+
+
 def paths_table(report: Report) -> pa.Table:
     """Lay the rows of a report out as Arrow."""
-    columns = [pa.array([c.value(report, row) for row in report.paths], c.type) for c in PATH_COLUMNS]
+    return rows_table([(report, row) for row in report.paths])
+
+
+def rows_table(rows: Sequence[tuple[Report, PathRow]]) -> pa.Table:
+    """Lay rows out as Arrow, each with the report that it is of."""
+    columns = [pa.array([c.value(report, row) for report, row in rows], c.type) for c in PATH_COLUMNS]
     return pa.Table.from_arrays(columns, schema=PATH_SCHEMA)
-
-
-def _parquet(table: pa.Table, file: BinaryIO) -> None:
-    pq.write_table(table, file, compression="zstd")
-
-
-def _csv(table: pa.Table, file: BinaryIO) -> None:
-    pyarrow.csv.write_csv(table, file)
-
-
-_WRITERS: Final[dict[str, Callable[[pa.Table, BinaryIO], None]]] = {".parquet": _parquet, ".csv": _csv}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+from operator import attrgetter
 from typing import Final
 
 from analytics import words
 from analytics.cause import blamed_leg
-from analytics.letters import CANNOT, rank
-from analytics.measurement import LegKind, Letter
+from analytics.grammar import called
+from analytics.letters import CANNOT, LETTERS
+from analytics.measurement import LegKind, Letter, Rung
 from analytics.shapes import Finding, Member, PathRow
-from analytics.tomography import Bad, Found, Kind, Pair, Part, causes, through
+from analytics.tomography import Bad, Found, Kind, Pair, Part, causes, counted
 
 _SOURCE: Final = frozenset({LegKind.SOURCE_HOST, LegKind.SOURCE_ACCESS})
 _HOST: Final = frozenset({LegKind.SOURCE_HOST, LegKind.DESTINATION_HOST})
@@ -22,16 +27,25 @@ def findings(rows: Sequence[PathRow], members: Sequence[Member]) -> list[Finding
     bad = {Pair(row.src, row.dst): row for row in rows if _is_bad(row)}
     if not bad:
         return []  # most reports: no need to count what every path crosses
-    relayed = frozenset(Pair(row.src, row.dst) for row in rows if row.rung.relayed)
-    crossing = through((Pair(row.src, row.dst) for row in rows), sites, relayed)
+    by_relay = [row for row in rows if row.rung in RELAYED]
+    crossing = counted(
+        Counter(chain(map(_SRC, rows), map(_DST, rows))),
+        Counter(map(_SITES, rows)),
+        Counter(map(_SITES, by_relay)),
+    )
+    relayed = frozenset(map(_ENDS, by_relay))
     told = [Bad(pair, row.slower_since_us or 0, _points_at(row)) for pair, row in bad.items()]
     return [_finding(found, bad, members) for found in causes(told, crossing, sites, relayed)]
 
 
+RELAYED: Final = frozenset(rung for rung in Rung if rung.relayed)
+BAD: Final = frozenset((*LETTERS[CANNOT:], Letter.UNREACHABLE))
+_SRC, _DST = attrgetter("src"), attrgetter("dst")
+_ENDS, _SITES = attrgetter("src", "dst"), attrgetter("src_site", "dst_site")
+
+
 def _is_bad(row: PathRow) -> bool:
-    letter = row.grade.letter
-    cannot = letter is not Letter.UNKNOWN and rank(letter) >= CANNOT
-    return cannot or row.slower_since_us is not None
+    return row.grade.letter in BAD or row.slower_since_us is not None
 
 
 def _points_at(row: PathRow) -> Part | None:
@@ -40,10 +54,17 @@ def _points_at(row: PathRow) -> Part | None:
     if leg is None:
         return None
     if leg.kind is LegKind.TRANSIT:
-        between = " and ".join(sorted((row.src_site, row.dst_site)))
-        return Part(Kind.RELAY, "") if row.rung.relayed else Part(Kind.TRANSIT, between)
+        return _part(Kind.RELAY, "") if row.rung in RELAYED else _way(row.src_site, row.dst_site)
     agent, site = (row.src, row.src_site) if leg.kind in _SOURCE else (row.dst, row.dst_site)
-    return Part(Kind.HOST, agent) if leg.kind in _HOST else Part(Kind.UPLINK, site)
+    return _part(Kind.HOST, agent) if leg.kind in _HOST else _part(Kind.UPLINK, site)
+
+
+def _way(one: str, other: str) -> Part:
+    return _part(Kind.TRANSIT, " and ".join(sorted((one, other))))
+
+
+_part: Final = lru_cache(maxsize=1 << 16)(Part)
+"""Thousands of paths point at the same few."""
 
 
 def _finding(found: Found, bad: dict[Pair, PathRow], members: Sequence[Member]) -> Finding:
@@ -62,11 +83,17 @@ def _finding(found: Found, bad: dict[Pair, PathRow], members: Sequence[Member]) 
     )
 
 
+def cause_name(finding: Finding, members: Sequence[Member]) -> str:
+    """Name the cause within a sentence: 'the hotel's uplink'."""
+    return _called(Part(Kind(finding.kind), finding.where), members)
+
+
 def _called(part: Part, members: Sequence[Member]) -> str:
-    labels = {member.name: member.label for member in members}
+    label = next((member.label for member in members if member.name == part.where), "")
     return {
-        Kind.HOST: f"the host of {labels.get(part.where) or part.where}",
+        Kind.HOST: f"the host of {called(label, part.where)}",
         Kind.UPLINK: f"the {part.where}'s uplink",
+        Kind.REGION: f"the region {part.where}",
         Kind.RELAY: "the relay",
         Kind.TRANSIT: f"the way between {part.where}",
     }[part.kind]

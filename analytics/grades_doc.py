@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from analytics.calibrate import LEAST_FETCHES
+from analytics.fetches import ALIKE
 from analytics.grade import FAILED, STALE, UNREACHABLE
 from analytics.kinds.table import kind_of
 from analytics.letters import APART
+from analytics.limit_words import LIMITS
 from analytics.passive import HOURS, MOST_GROUPS
 from analytics.predict import LOSS_MATTERS, MODEL_ERROR_LOSSY_PERCENT, MODEL_ERROR_PERCENT
 from analytics.rules.load import Exchange, Judged, Profile, Rules, limits_of, load_rules
-from analytics.words import percent, rate, span
+from analytics.words import percent, span
 
 TARGET: Final = Path("docs/grades.md")
 
@@ -21,9 +24,8 @@ TARGET: Final = Path("docs/grades.md")
 def grades_text(rules: Rules) -> str:
     """The document."""
     profiles = [_profile(name, profile) for name, profile in rules.profiles.items()]
-    return "\n".join(
-        [_introduction(rules), *profiles, _applications(rules), _STUDY, _protocols(rules), _LEGS]
-    )
+    parts = [_introduction(rules), *profiles, _fusion(rules), _applications(rules), _STUDY, _protocols(rules)]
+    return "\n".join([*parts, _LEGS])
 
 
 def _introduction(rules: Rules) -> str:
@@ -73,7 +75,7 @@ def _limits(rule: Judged) -> str:
 
 
 def _limits_row(key: str, limits: Sequence[int]) -> str:
-    name, written = _LIMIT[key]
+    name, written = LIMITS[key]
     sign, beyond = ("<=", "more") if key.startswith("most_") else (">=", "less")
     return f"| {name} | {' | '.join(f'{sign} {written(limit)}' for limit in limits)} | {beyond} |\n"
 
@@ -109,18 +111,44 @@ running, "·" = no session). At most the {MOST_GROUPS:,} with the most sessions 
 """
 
 
-_LIMIT: Final[dict[str, tuple[str, Callable[[int], str]]]] = {
-    "most_ms": ("time to open", lambda ms: span(1_000 * ms)),
-    "most_us": ("answer, 95th percentile", span),
-    "most_rtt_p95_us": ("round trip, 95th percentile", span),
-    "most_loss_bp": ("loss, the worse direction", lambda bp: percent(bp / 10_000)),
-    "most_rtt_p50_us": ("round trip, median", span),
-    "most_retransmit_bp": ("segments sent again", lambda bp: percent(bp / 10_000)),
-    "least_r": ("R", str),
-    "least_kbps": ("rate, the lesser direction", rate),
-    "least_score": ("QoO", str),
-}
-"""Key of a threshold -> its name, and how it is written."""
+def _fusion(rules: Rules) -> str:
+    rule, samples = rules.fusion, rules.samples
+    return f"""\
+## {rule.title}
+
+`{rule.rule}`. {rule.about} The numbers are those of the last {span(rule.within_s * 1_000_000)}; the reason
+of the grade, the path's page and `pathgrade paths --json` (`fused`) say who measured each, and what the
+letter is by the probes alone.
+
+- **Whose sessions.** Those between two agents' hosts, with a port that one of them offers as a service of
+  the profile, or that was tagged (`pathgrade services`). An address is an agent's if the mesh reached that
+  agent there, if it is on its interfaces alone and means the same at both ends, or if it is the public side
+  of a NAT with this one agent behind it. Otherwise nothing is said.
+- **Round trip.** The kernel's smoothed round trips of sessions that lasted 0.5 s, as many as the profile
+  needs from probes (a median {samples.rtt_p50_n}, a 95th percentile {samples.rtt_p95_n}). Smoothing hides a
+  tail: no percentile above the 75th is called better than the probes found it.
+- **Loss.** Segments sent again that the peer did not have, of {samples.loss_n} or more, only in windows of
+  10 s whose smoothed round trip was below {rule.queue_percent} % of the least one: above, they are lost to
+  the sender's own queue.
+- **Rate.** The greatest delivery rate, where the application did not limit it: in a window with a queue
+  in which one session kept {rule.filled_percent} % of it up, that is what the path carries; in any other it
+  is a lower bound, used where it is more than the probes found.
+- **The sender's TCP** is that of the sessions, if it is CUBIC or BBR.
+- **Another path** (`{rule.apart_rule}`). Least round trips that differ by more than {span(rule.apart_us)}
+  and {rule.apart_percent} % are of two paths (a proxy, a VPN, several routes): both are told, and only the
+  sessions' numbers count. So they do where the probes cannot connect and the application can.
+- **Not the network.** From {rule.held_percent} % on, of {span(rule.held_least_us)} or more, the end is
+  named that the sending time waited for: the receiver's window (`path.peer-window.v1`), the send buffer
+  (`path.send-buffer.v1`); of sessions seen from open to close with {rule.transfer_bytes // 1_000_000} MB or
+  more, the program that had nothing to send (`path.application.v1`). The letter stays.
+- **What a PACS takes for an image** (`{rule.learnt_rule}`): the time of whole fetches from it with nothing
+  to send, less the handshakes, by image of the profile's size; of {rule.fetch_least_images} images or more,
+  in the last {span(rule.fetch_within_s * 1_000_000)}, the middle of {LEAST_FETCHES} fetches or more. Where
+  it grows with the round trip, as with a viewer that stalls, the round trips are told apart; it counts only
+  for paths whose round trip is within a factor of {ALIKE} of those that were seen. A flow carries no request:
+  a slow viewer counts as a slow PACS, and what a PACS waits for inside an image is not in it.
+"""
+
 
 _STUDY: Final = f"""\
 ## How the time to open is predicted
@@ -136,7 +164,8 @@ formulas, `scripts/bench pacs` compares them with a real Orthanc.
 - **Nagle.** Debian's Orthanc and getscu hold short segments back: an image costs 3 round trips and 40 ms
   instead of 1. `TCP_NODELAY=1` in the environment of both ends it. A profile for such a PACS says
   `c_get_nagle`.
-- **The server's own time** may be learnt per PACS from its own sessions (`analytics/calibrate.py`).
+- **The server's own time** between images is learnt per PACS from its own sessions (above); what it takes
+  inside one is not.
 - **The first image** is said beside the time; it never raises a letter.
 - **Loss.** No loss in 300 probes counts as none; that excludes a loss above 0.9 %, not one of 0.2 %, which
   on a long path would matter to a sender with CUBIC. A loss that was seen counts with its interval.
@@ -173,6 +202,16 @@ _LEGS: Final = """\
 A leg is named as the place where time is added only if it makes up at least half of the least round trip,
 it and the legs next to it were measured, and latency is what the outcome waits for (not capacity, not
 loss). Otherwise the verdict says what it does know, and no more.
+
+`pathgrade explain SRC DST` tells every step to a letter: the test, each input with its samples and interval,
+the thresholds, the outcome at best and at worst, what is usual, and why a leg is named or none.
+
+## Shared causes
+
+One finding explains many bad paths by what they share: an agent's host, a site's uplink, the relay, the way
+between two sites, or a region. A site says its region before the last dot of its name: `east.clinic-3` is in
+`east`, `hospital` in none. Confidence is the odds against the other parts that would explain most of the
+same paths; where one agent is all of its site, only hops can tell its host from the uplink.
 """
 
 

@@ -3,6 +3,9 @@
 Buckets are numbered; 16 to each doubling, so that a value is known within 1/16 (the middle of a bucket is at
 most 3.2 % off). Up to 31 a bucket is one value. A histogram is sparse: ``(bucket, count, bucket, count ..)``,
 buckets rising. The scheme is that of HdrHistogram (Tene), with integers only, so that every engine agrees.
+
+Where more is asked, 64 buckets go to a doubling (``FINE_BITS``): each is at most 1/64 wide, so its middle is
+at most 0.8 % off, and the ratio of neighbours is below 1.02. A column's definition says which of both it has.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Final
 
 SUB_BITS: Final = 4
 _SUBS: Final = 1 << SUB_BITS
+FINE_BITS: Final = 6
 BUCKETS: Final = (63 - SUB_BITS) * _SUBS + _SUBS
 """Buckets for values below 2^63."""
 
@@ -23,26 +27,26 @@ MOST_COUNT: Final = 2**40
 Histogram = tuple[int, ...]
 
 
-def bucket(value: int) -> int:
+def bucket(value: int, sub_bits: int = SUB_BITS) -> int:
     """Number of the bucket that a value >= 0 falls in."""
-    shift = max(0, value.bit_length() - 1 - SUB_BITS)
-    return (shift << SUB_BITS) + (value >> shift)
+    shift = max(0, value.bit_length() - 1 - sub_bits)
+    return (shift << sub_bits) + (value >> shift)
 
 
-def lowest(number: int) -> int:
+def lowest(number: int, sub_bits: int = SUB_BITS) -> int:
     """Least value of a bucket."""
-    shift = max(0, (number >> SUB_BITS) - 1)
-    return (number - (shift << SUB_BITS)) << shift
+    shift = max(0, (number >> sub_bits) - 1)
+    return (number - (shift << sub_bits)) << shift
 
 
-def bounds(number: int) -> tuple[int, int]:
+def bounds(number: int, sub_bits: int = SUB_BITS) -> tuple[int, int]:
     """Least and greatest value of a bucket."""
-    return lowest(number), lowest(number + 1) - 1
+    return lowest(number, sub_bits), lowest(number + 1, sub_bits) - 1
 
 
-def middle(number: int) -> int:
+def middle(number: int, sub_bits: int = SUB_BITS) -> int:
     """Middle of a bucket: what a value in it is taken for."""
-    return sum(bounds(number)) // 2
+    return sum(bounds(number, sub_bits)) // 2
 
 
 def pack(counts: Mapping[int, int]) -> Histogram:

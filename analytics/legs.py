@@ -22,6 +22,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from analytics.measurement import Hop, Leg, LegKind, Reading
@@ -113,6 +114,7 @@ def _has_access(hops: Sequence[Hop]) -> bool:
     return not (provider == 1 or private_to_the_end)
 
 
+@lru_cache(maxsize=1 << 16)  # a fleet meets the same few thousand routers in every test
 def is_private(address: str) -> bool:
     """True for an address that is only valid inside a site or behind a provider's NAT."""
     parsed = ipaddress.ip_address(address)
@@ -125,6 +127,7 @@ def _answered(hops: Sequence[Hop]) -> list[Hop]:
     return sorted(told, key=lambda hop: hop.ttl)
 
 
+@lru_cache(maxsize=1 << 16)
 def _readable(address: str) -> bool:
     try:
         ipaddress.ip_address(address)

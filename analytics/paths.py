@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from analytics.grade import grade, measured_at_us
+import msgspec
+
+from analytics.fused import Fused
+from analytics.fusion import NOTHING_SEEN, Passive, judge
+from analytics.grade import measured_at_us
 from analytics.kinds.table import kind_of
 from analytics.legs import legs
 from analytics.measurement import Grade, Hop, Leg, Letter, Reading
@@ -13,6 +17,8 @@ from analytics.rules.load import Rules
 from analytics.shapes import Member, PathRow
 from analytics.slower import Ends, with_usual
 from analytics.usual import NOTHING_KNOWN, Pair, Usual
+from analytics.usual_outcome import usual_outcome
+from analytics.watched import with_watch
 
 WORST_FIRST: Final = (Letter.UNREACHABLE, Letter.F, Letter.D, Letter.C, Letter.B, Letter.A, Letter.UNKNOWN)
 """Order of the ranked list; what is not known comes last, however bad it may be."""
@@ -27,8 +33,12 @@ def path_rows(
     at_us: int,
     rules: Rules,
     usual: Usual = NOTHING_KNOWN,
+    passive: Passive = NOTHING_SEEN,
 ) -> list[PathRow]:
-    """Grade every directed path and split it into legs, worst first; ``usual`` is what is known of each."""
+    """Grade every directed path and split it into legs, worst first.
+
+    ``usual`` is what is known of each path, ``passive`` what applications' sessions on it said.
+    """
     latest = by_pair(readings, members)
     sites = {member.name: member.site for member in members}
     traces: dict[Pair, list[Hop]] = {}  # (test, who traced) -> hops
@@ -42,9 +52,14 @@ def path_rows(
         back = _same_test(reading, latest.get((dst, src)))
         near, far = traces.get((reading.test, src), []), traces.get((reading.test, dst), [])
         split = legs(reading, near, far, src_site=sites[src], dst_site=sites[dst])
-        graded = grade(reading, back, profile, rules, at_us)
-        row = _row(reading, back, graded, split, sites=(sites[src], sites[dst]), at_us=at_us)
-        rows.append(with_usual(row, usual, Ends(reading, back, near, far)))
+        graded, fused = judge(reading, back, profile, rules, at_us=at_us, passive=passive)
+        row = _row(reading, back, graded, fused, split, sites=(sites[src], sites[dst]), at_us=at_us)
+        row = with_watch(row, usual.watched)
+        row = with_usual(row, usual, Ends(reading, back, near, far))
+        if row.slower_since_us is not None:
+            before = usual_outcome((src, dst), usual, wanted, rules.samples)
+            row = msgspec.structs.replace(row, usual_outcome=before)
+        rows.append(row)
     return sorted(rows, key=_worst_first(better=-1 if kind_of(wanted).higher_is_better else 1))
 
 
@@ -76,6 +91,7 @@ def _row(
     reading: Reading,
     back: Reading | None,
     graded: Grade,
+    fused: Fused | None,
     split: list[Leg],
     *,
     sites: Pair,
@@ -107,6 +123,7 @@ def _row(
         connect_us=reading.connect_us,
         error=reading.error,
         legs=split,
+        fused=fused,
     )
 
 

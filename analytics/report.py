@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import permutations
 
+from analytics.ends import with_ends
 from analytics.findings import findings
+from analytics.fusion import NOTHING_SEEN, Passive
 from analytics.measurement import Flow, Hop, Reading
 from analytics.paths import by_pair, hops_of, path_rows
 from analytics.rules.load import Rules
@@ -39,21 +41,25 @@ def build_report(
     at_us: int,
     rules: Rules,
     usual: Usual = NOTHING_KNOWN,
+    passive: Passive = NOTHING_SEEN,
 ) -> Report:
     """Judge a fleet at a moment, from the latest reading of each directed path and those tests' hops.
 
     Readings of agents that are no longer enrolled are left out. Raises ``RulesError`` for an unknown profile.
     """
-    paths = path_rows(profile, readings, hops, members, at_us=at_us, rules=rules, usual=usual)
+    paths = path_rows(
+        profile, readings, hops, members, at_us=at_us, rules=rules, usual=usual, passive=passive
+    )
     measured = {(row.src, row.dst) for row in paths}
     names = sorted(member.name for member in members)
+    shared = findings(paths, members)
     return Report(
         tenant=tenant,
         profile=profile,
         at_us=at_us,
         rules_version=rules.version,
-        verdict=verdict(profile, members, paths, rules),
-        findings=findings(paths, members),
+        verdict=with_ends(verdict(profile, members, paths, rules, shared), paths),
+        findings=shared,
         paths=paths,
         members=sorted(members, key=lambda member: member.name),
         missing=[pair for pair in permutations(names, 2) if pair not in measured],
@@ -72,6 +78,7 @@ def build_detail(
     at_us: int,
     rules: Rules,
     usual: Usual = NOTHING_KNOWN,
+    passive: Passive = NOTHING_SEEN,
 ) -> PathDetail | None:
     """Tell all of one path; None where the latest readings have none of ``src`` to ``dst``.
 
@@ -82,7 +89,7 @@ def build_detail(
     if forward is None:
         return None
     back = latest.get((dst, src))
-    rows = path_rows(profile, readings, hops, members, at_us=at_us, rules=rules, usual=usual)
+    rows = path_rows(profile, readings, hops, members, at_us=at_us, rules=rules, usual=usual, passive=passive)
     row_of = {(row.src, row.dst): row for row in rows}
     return PathDetail(
         forward=row_of[src, dst],

@@ -7,17 +7,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
 from analytics.export import PATH_COLUMNS
+from analytics.exports import FINDING_SCHEMA, GRADE_SCHEMA
 from analytics.measurement import FACTS, SORT_KEYS, Column, Kind
-from analytics.store.columns import ORIGIN, STORED
+from analytics.rollup import KEYS, Level, Rollup
+from analytics.store.columns import ORIGIN, ROLLUP, STORED
 
 TARGET: Final = Path("docs/schema.md")
 
 _INTRODUCTION: Final = """\
 # Data dictionary
 
-Generated from `analytics/measurement.py` and `analytics/export.py` by `python -m analytics.schema_doc`. Do
-not edit.
+Generated from `analytics/measurement.py`, `rollup.py`, `export.py` and `exports.py` by `python -m
+analytics.schema_doc`. Do not edit.
 
 Facts are written once and never changed. They lie in the server's data folder as
 `parquet/<table>/date=<day of receipt, UTC>/<segment>.parquet`, and anything that reads Parquet may read them
@@ -52,11 +56,48 @@ _ORIGIN: Final = """\
 Added by the server. (tenant, sender, boot, batch) names a batch for ever; the server keeps one copy however
 often it is sent.
 """
+_ROLLUP: Final = """\
+`rollup/<table>/date=<day of receipt>/<hour>.parquet` (`day.parquet` of `readings_1d`): five minutes, an hour
+and a day of the readings, made when the hour or the day is over. A file is of what was received in its hour;
+tests that ended earlier and came late are in it with the time in which they ended: **fold rows of one key**:
+counts and sums are added, of the others the least or greatest is taken as the name says, histograms are
+merged. A day is exactly the fold of its hours, and an hour of its five minutes.
+
+`rtt_histogram` is laid out as any histogram, with 64 buckets to a doubling instead of 16: read 64 for 16 and
+6 for 4 in the formula above. Its quantiles are right to 0.8 %.
+
+```sql
+SELECT src, dst, rung, sum(rtt_p50_sum_us) / sum(answered) AS mean_us, min(rtt_min_us) AS least_us
+FROM read_parquet('DATA/rollup/readings_1h/*/*.parquet', hive_partitioning = false)
+GROUP BY ALL ORDER BY ALL;
+```
+"""
 _EXPORT: Final = """\
 ## Exported paths
 
-`pathgrade export paths`: the latest of every directed path with its grade, as the page shows it. The measured
-legs of a row sum to its `rtt_min_us`.
+`pathgrade export paths`: the latest of every directed path with its grade, as the page shows it; with
+`--since` a row for each test in that time, graded as of its end. The measured legs of a row sum to its
+`rtt_min_us`.
+"""
+_FACTS: Final = """\
+## Exports
+
+`pathgrade export paths`, `hops`, `flows`, `grades` or `findings` writes Parquet, CSV or Arrow (the IPC file
+format), in bounded memory on both sides; [analysts.md](analysts.md) shows how to ask them. `hops` and `flows`
+have the columns of the tables above, without those of the batch. Without `--since` they and `grades` go a
+day back. CSV has no lists: numbers are separated by blanks, texts by semicolons. Every field of Parquet and
+Arrow carries its description and unit.
+"""
+_GRADES: Final = """\
+## Exported grades
+
+`pathgrade export grades`: a row for each direction of each test and each profile, graded anew by the rules of
+today as of the end of the test.
+"""
+_FINDINGS: Final = """\
+## Exported findings
+
+`pathgrade export findings`: the causes that bad paths share, now or at `--until`.
 """
 
 
@@ -65,7 +106,17 @@ def schema_text() -> str:
     tables = [_table(name) for name in FACTS]
     export = [(c.name, str(c.type).replace("string", "text"), c.unit, c.description) for c in PATH_COLUMNS]
     origin = _ORIGIN + _grid(_row(column) for column in ORIGIN)
-    return "\n".join([_INTRODUCTION, *tables, origin, _EXPORT + _grid(export)])
+    doc = (Rollup.__doc__ or "").strip()
+    head = f"## {', '.join(Level)}\n\n{doc} Sorted by {', '.join(KEYS)}.\n\n"
+    rollup = head + _ROLLUP + _grid(_row(column) for column in ROLLUP)
+    more = [_GRADES + _grid(_fields(GRADE_SCHEMA)), _FINDINGS + _grid(_fields(FINDING_SCHEMA))]
+    return "\n".join([_INTRODUCTION, *tables, origin, rollup, _FACTS, _EXPORT + _grid(export), *more])
+
+
+def _fields(schema: pa.Schema) -> Iterable[Sequence[str]]:
+    for field in schema:
+        kind = str(field.type).replace("string", "text").replace("list<item: text>", "list of text")
+        yield field.name, kind, field.metadata[b"unit"].decode(), field.metadata[b"description"].decode()
 
 
 def _table(name: str) -> str:

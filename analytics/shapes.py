@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from analytics.fused import Fused
 from analytics.measurement import Flow, Grade, Hop, Leg, LegKind, Reading, Rung
 from analytics.wire import NatReport
 
@@ -25,6 +26,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     label: str = ""  # "the radiologist"; empty = the name
     online: bool = True
     services: list[Service] = []
+    addresses: list[str] = []  # of its interfaces, as it said; empty = offline, or an agent of before
     nat: NatReport | None = None  # what is in front of it, as it found out; None = offline, or not known yet
 
 
@@ -67,9 +69,16 @@ class PathRow(msgspec.Struct, frozen=True, kw_only=True):
     legs: list[Leg]  # sum of rtt_us == rtt_min_us; empty where there are no hops to tell
     put_off: bool = False  # the latest cycle had no room for it in the agents' budget: hence its age
     usual_rtt_us: int | None = None  # median round trip that is usual; None while too little is known
+    usual_outcome: int | None = (
+        None  # median outcome in the day before the change, in grade.unit; None without
+    )
     slower_since_us: int | None = None  # of a change that is on
     added: AddedLeg | None = None  # None: no change, or nobody can tell
     added_why: str = ""  # why nobody can tell
+    fused: Fused | None = None  # what applications' own sessions said; None = nothing
+    watched: bool = False  # tested between cycles: the letter is that of many tests, and holds
+    letter_since_us: int | None = None  # since when the letter is what it is; None where not watched
+    lossy_since_us: int | None = None  # since when src -> dst loses packets; None: not, or not watched
 
     @property
     def worse_loss_bp(self) -> int:
@@ -102,8 +111,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One cause that bad paths share (``analytics/tomography.py``)."""
 
-    kind: str  # host, uplink, relay, transit
-    where: str  # agent, site, or two sites; empty for the relay
+    kind: str  # host, uplink, region, relay, transit
+    where: str  # agent, site, region, or two sites; empty for the relay
     explains: list[tuple[str, str]]  # directed paths
     bad: int  # paths that are bad altogether
     through: int  # measured paths that cross it

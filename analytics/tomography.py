@@ -1,4 +1,4 @@
-"""One cause behind many bad paths: an agent's host, a site's uplink, the relay, or the way between two sites.
+"""One cause behind many bad paths: a host, a site's uplink, a region, the relay, or the way between two.
 
 Every path crosses a few such parts. A part that is at fault makes nearly all paths through it bad, one that
 is sound few; so each part has a likelihood (``BAD_IF_FAULTY``, ``BAD_IF_SOUND``), and what a path's own hops
@@ -7,17 +7,20 @@ explained by the next. Confidence is the odds against the other parts that would
 paths.
 
 Binary tomography by greedy cover, after Duffield, "Network Tomography of Binary Network Performance
-Characteristics", IEEE Trans. Information Theory 52(12), 2006. Work grows with the bad paths, not with all.
-Pure.
+Characteristics", IEEE Trans. Information Theory 52(12), 2006. All counts of a part are sums over
+agents and over pairs of sites, so a million paths are counted and not looked at one by one. Pure.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 BAD_IF_FAULTY: Final = 0.95
@@ -39,12 +42,13 @@ class Kind(StrEnum):
 
     HOST = "host"
     UPLINK = "uplink"
+    REGION = "region"
     RELAY = "relay"
     TRANSIT = "transit"
 
 
 class Part(NamedTuple):
-    """One thing that paths cross; ``where`` is an agent, a site, or two sites."""
+    """One thing that paths cross; ``where`` is an agent, a site, a region, or two sites."""
 
     kind: Kind
     where: str
@@ -77,68 +81,142 @@ class Found:
     since_us: int
 
 
-def parts_of(pair: Pair, sites: Mapping[str, str], relayed: frozenset[Pair]) -> list[Part]:
+Ends = tuple[str, str]
+"""A directed path: ``Pair``, or a plain tuple."""
+
+
+def region_of(site: str) -> str:
+    """The region that a site's name says: 'east' of 'east.clinic-3'; empty where it says none."""
+    return site.rpartition(".")[0]
+
+
+def parts_of(pair: Ends, sites: Mapping[str, str], relayed: Collection[Ends]) -> list[Part]:
     """The parts that a path crosses."""
-    ends = (sites[pair.src], sites[pair.dst])
-    hosts = [Part(Kind.HOST, pair.src), Part(Kind.HOST, pair.dst)]
-    if ends[0] == ends[1]:
-        return hosts
-    between = Part(Kind.RELAY, "") if pair in relayed else Part(Kind.TRANSIT, " and ".join(sorted(ends)))
-    return [*hosts, Part(Kind.UPLINK, ends[0]), Part(Kind.UPLINK, ends[1]), between]
+    src, dst = pair
+    hosts = [Part(Kind.HOST, src), Part(Kind.HOST, dst)]
+    return [*hosts, *_between(sites[src], sites[dst], relayed=pair in relayed)]
 
 
-def through(measured: Iterable[Pair], sites: Mapping[str, str], relayed: frozenset[Pair]) -> Counter[Part]:
+@lru_cache(maxsize=1 << 16)  # a hundred sites have ten thousand pairs, and each is asked for many times
+def _between(src: str, dst: str, *, relayed: bool) -> tuple[Part, ...]:
+    """The parts between two sites: none within one."""
+    if src == dst:
+        return ()
+    way = Part(Kind.RELAY, "") if relayed else Part(Kind.TRANSIT, " and ".join(sorted((src, dst))))
+    regions = {region_of(src), region_of(dst)}
+    out = [Part(Kind.REGION, region) for region in regions if region] if len(regions) > 1 else []
+    return (Part(Kind.UPLINK, src), Part(Kind.UPLINK, dst), way, *out)
+
+
+def through(measured: Iterable[Ends], sites: Mapping[str, str], relayed: Collection[Ends]) -> Counter[Part]:
     """How many measured paths cross each part."""
-    return Counter(part for pair in measured for part in parts_of(pair, sites, relayed))
+    paths = list(measured)
+    by_relay = [pair for pair in paths if pair in relayed] if relayed else []
+    return counted(
+        Counter(chain.from_iterable(paths)), _site_pairs(paths, sites), _site_pairs(by_relay, sites)
+    )
+
+
+def counted(ends: Counter[str], between: Counter[Ends], relayed: Counter[Ends]) -> Counter[Part]:
+    """How many paths cross each part: from paths by agent, by pair of sites, and those through a relay."""
+    counts = Counter({Part(Kind.HOST, agent): count for agent, count in ends.items()})
+    for (src, dst), count in between.items():
+        by_relay = relayed[src, dst]
+        for is_relayed, of in ((True, by_relay), (False, count - by_relay)):
+            if of:
+                for part in _between(src, dst, relayed=is_relayed):
+                    counts[part] += of
+    return counts
+
+
+def _site_pairs(paths: Sequence[Ends], sites: Mapping[str, str]) -> Counter[Ends]:
+    """How many paths lead from one site to another."""
+    src, dst = (map(sites.__getitem__, map(itemgetter(end), paths)) for end in (0, 1))
+    return Counter(zip(src, dst, strict=True))
 
 
 def causes(
-    bad: Sequence[Bad], crossing: Mapping[Part, int], sites: Mapping[str, str], relayed: frozenset[Pair]
+    bad: Sequence[Bad], crossing: Mapping[Part, int], sites: Mapping[str, str], relayed: Collection[Ends]
 ) -> list[Found]:
     """Explain the bad paths of a cycle by as few parts as the evidence allows, the greatest first.
 
     ``crossing`` is what ``through`` says of all measured paths. A bad path that no part explains is left out.
     """
     left = {one.pair: one for one in bad}
-    crossed = {pair: parts_of(pair, sites, relayed) for pair in left}
+    aimed = {one.pair: one.points_at for one in bad if _aims(one, sites, relayed)}
     found: list[Found] = []
-    while True:
-        by_part: defaultdict[Part, list[Bad]] = defaultdict(list)
-        for pair, one in left.items():
-            for part in crossed[pair]:
-                by_part[part].append(one)
-        odds = {part: _odds(part, own, crossing[part]) for part, own in by_part.items()}
-        best = max(odds, key=lambda part: (odds[part], part), default=None)
-        if best is None or odds[best] < LEAST_ODDS or len(by_part[best]) < LEAST_PATHS:
-            return found
-        explained = by_part[best]
+    while left:
+        counts = through(left, sites, relayed)
+        pointing = Counter(aimed[pair] for pair in left if pair in aimed)
+        silent = _silent(left, sites, relayed) if pointing else counts
+        odds = {
+            part: _odds(bad=count, crossing=crossing[part], pointing=pointing[part], silent=silent[part])
+            for part, count in counts.items()
+        }
+        best = max(odds, key=lambda part: (odds[part], part))
+        if odds[best] < LEAST_ODDS or counts[best] < LEAST_PATHS:
+            break
+        explained = [one for pair, one in left.items() if crosses(best, pair, sites, relayed)]
         found.append(
             Found(
                 part=best,
                 explains=sorted(one.pair for one in explained),
                 through=crossing[best],
-                confidence=_confidence(best, odds, by_part),
+                confidence=_confidence(best, odds, explained, sites, relayed),
                 since_us=min(one.since_us for one in explained),
             )
         )
         for one in explained:
             del left[one.pair]
+    return found
 
 
-def _odds(part: Part, bad: Sequence[Bad], crossing: int) -> float:
-    """Logarithm of the odds that the part is at fault, on equal terms before."""
-    pointing = sum(one.points_at == part for one in bad)
-    elsewhere = sum(one.points_at not in (None, part) for one in bad)
-    return len(bad) * _BAD + max(0, crossing - len(bad)) * _GOOD + (pointing - elsewhere) * _HOPS
+def crosses(part: Part, pair: Ends, sites: Mapping[str, str], relayed: Collection[Ends]) -> bool:
+    """Whether a path crosses a part: as ``parts_of``, without listing them."""
+    src, dst = pair
+    kind, where = part
+    if kind is Kind.HOST:
+        return where in pair
+    here, there = sites[src], sites[dst]
+    if here == there:
+        return False
+    if kind is Kind.UPLINK:
+        return where in (here, there)
+    if kind is Kind.REGION:
+        return (region_of(here) == where) is not (region_of(there) == where)
+    if kind is Kind.RELAY:
+        return pair in relayed
+    return pair not in relayed and where in (f"{here} and {there}", f"{there} and {here}")
 
 
-def _confidence(best: Part, odds: Mapping[Part, float], bad: Mapping[Part, Sequence[Bad]]) -> float:
+def _aims(one: Bad, sites: Mapping[str, str], relayed: Collection[Ends]) -> bool:
+    """Whether a path's hops point at something that it crosses."""
+    return one.points_at is not None and crosses(one.points_at, one.pair, sites, relayed)
+
+
+def _silent(left: Mapping[Pair, Bad], sites: Mapping[str, str], relayed: Collection[Ends]) -> Counter[Part]:
+    """Bad paths by part whose hops point at nothing."""
+    return through((pair for pair, one in left.items() if one.points_at is None), sites, relayed)
+
+
+def _odds(*, bad: int, crossing: int, pointing: int, silent: int) -> float:
+    """Logarithm of the odds that the part is at fault, on equal terms before.
+
+    Of its ``bad`` paths, the hops of ``pointing`` blame it, those of ``silent`` nothing, all others another.
+    """
+    elsewhere = bad - pointing - silent
+    return bad * _BAD + max(0, crossing - bad) * _GOOD + (pointing - elsewhere) * _HOPS
+
+
+def _confidence(
+    best: Part,
+    odds: Mapping[Part, float],
+    explained: Sequence[Bad],
+    sites: Mapping[str, str],
+    relayed: Collection[Ends],
+) -> float:
     """The share of the best among the parts that explain at least half of the same paths."""
-    own = {one.pair for one in bad[best]}
-    rivals = [
-        odds[part]
-        for part, others in bad.items()
-        if part != best and 2 * len(own & {one.pair for one in others}) >= len(own)
-    ]
+    shared = through((one.pair for one in explained), sites, relayed)
+    rivals = [odds[part] for part, count in shared.items() if part != best and 2 * count >= len(explained)]
     against = sum(math.exp(min(0.0, rival - odds[best])) for rival in rivals)
     return min(MOST_CONFIDENT, 1 / (1 + against))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from statistics import median
 from typing import Final, NamedTuple
@@ -13,7 +13,8 @@ import msgspec
 from analytics.added import Place
 from analytics.baseline import KEPT_US, LEAST_SPAN_US, Sample
 from analytics.detect import History, history
-from analytics.measurement import Rung
+from analytics.measurement import Reading, Rung
+from analytics.watched import Watched
 
 SINCE_US: Final = KEPT_US
 """How far back readings are looked at."""
@@ -56,6 +57,8 @@ class Known(NamedTuple):
     )
     one_way_us: int | None = None  # usual least one-way delay; None where the clocks did not tell
     one_way_bound_us: int = 0
+    tests: int = 0  # on this rung, that were looked at
+    since_us: int | None = None  # the first of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class Usual:
 
     paths: Mapping[Pair, Known] = field(default_factory=dict)
     hops: Mapping[Pair, Mapping[Place, int]] = field(default_factory=dict)
+    watched: Mapping[Pair, Watched] = field(default_factory=dict)  # paths that are tested between cycles
+    calm: Mapping[Pair, Sequence[Reading]] = field(default_factory=dict)  # of a day before the change
 
     def slower(self) -> dict[Pair, int]:
         """Paths on which a change is on, and since when."""
@@ -72,6 +77,20 @@ class Usual:
 
 
 NOTHING_KNOWN: Final = Usual()
+
+
+def with_watched(usual: Usual, watched: Mapping[Pair, Watched]) -> Usual:
+    """Add what is known of watched paths: they are called slower by their light tests already."""
+    paths = {pair: _sooner(known, watched.get(pair)) for pair, known in usual.paths.items()}
+    return replace(usual, paths=paths, watched=watched)
+
+
+def _sooner(known: Known, watched: Watched | None) -> Known:
+    past = known.history
+    if watched is None or past.usual is None or past.change is not None:
+        return known
+    change = watched.slower(past.usual)
+    return known if change is None else known._replace(history=replace(past, change=change))
 
 
 def since_us(at_us: int, *, paths: int, period_us: int) -> int | None:
@@ -95,6 +114,14 @@ def usual_hops_of(hops: Iterable[UsualHop]) -> dict[Pair, dict[Place, int]]:
     return found
 
 
+def calm_of(readings: Iterable[Reading]) -> dict[Pair, list[Reading]]:
+    """Readings by path."""
+    found: dict[Pair, list[Reading]] = {}
+    for reading in readings:
+        found.setdefault((reading.src, reading.dst), []).append(reading)
+    return found
+
+
 def _known(own: Sequence[Past]) -> Known:
     """Of the readings since the rung changed last."""
     first = next((at for at in range(len(own) - 1, 0, -1) if own[at - 1].rung is not own[at].rung), 0)
@@ -103,11 +130,13 @@ def _known(own: Sequence[Past]) -> Known:
     until_us = route[-1].at_us + 1 if found.change is None else found.change.since_us
     calm = [one for one in route if until_us - LEAST_SPAN_US <= one.at_us < until_us]
     if found.usual is None or not calm:
-        return Known(found)
+        return Known(found, tests=len(route), since_us=route[0].at_us)
     ways = [one.one_way_min_us for one in calm if one.one_way_min_us is not None]
     return Known(
         found,
         round(median(one.rtt_min_us for one in calm)),
         round(median(ways)) if ways else None,
         max((one.one_way_bound_us for one in calm if one.one_way_bound_us is not None), default=0),
+        tests=len(route),
+        since_us=route[0].at_us,
     )

@@ -1,30 +1,31 @@
-"""The verdict: one sentence on top, one for each who cannot, and one for what is not known.
+"""The verdict: one sentence on top, one for each who cannot or for each cause, and one for what is not known.
 
-A small grammar over letters: A, B and C can; D, F and X cannot; ``?`` and no reading are not known. The words
-of a profile are in ``rules/profiles.toml``; the tests hold every sentence verbatim. Pure.
+READ FIRST: ``verdict``. A, B and C can; D, F and X cannot; ``?`` and no reading are not known. The sentences
+are put together from clauses (``clauses.py``) by a small grammar (``grammar.py``); the words of a profile are
+in ``rules/profiles.toml``; the tests hold every sentence verbatim. Pure.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from analytics import words
-from analytics.cause import blamed_leg
-from analytics.kinds.table import kind_of
-from analytics.measurement import Leg, LegKind, Letter
-from analytics.predict import Limit
+from analytics import clauses, together
+from analytics.clauses import Told, person, service_name
+from analytics.grammar import names, sentence, why
+from analytics.measurement import Letter
 from analytics.rules.load import Profile, Rules
-from analytics.shapes import AddedLeg, Member, PathRow, Service, Verdict
+from analytics.shapes import Finding, Member, PathRow, Service, Verdict
+from analytics.together import Shared
 
 CAN: Final = frozenset({Letter.A, Letter.B, Letter.C})
 PATHS_TOLD: Final = 5
 PEOPLE_TOLD: Final = 20
-NAMES_TOLD: Final = 3
-WHY_MOST: Final = 200
-_BP: Final = 10_000
+REASONS_TOLD: Final = 5
+LIKELY_PERCENT: Final = 50
+"""From this confidence on, those who share a cause are told in one sentence: it names that cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +40,36 @@ class _Case:
     def letter(self) -> Letter:
         return Letter.UNKNOWN if self.row is None else self.row.grade.letter
 
+    @property
+    def pair(self) -> tuple[str, str]:
+        return self.service.agent, self.member.name
 
-def verdict(profile: str, members: Sequence[Member], rows: Sequence[PathRow], rules: Rules) -> Verdict:
-    """Judge a fleet for one profile; ``rows`` worst first. Raises ``RulesError`` for an unknown profile."""
+
+class _Said(NamedTuple):
+    """A sentence, and how many paths or workplaces it is for."""
+
+    sentence: str
+    of: int
+
+
+def verdict(
+    profile: str,
+    members: Sequence[Member],
+    rows: Sequence[PathRow],
+    rules: Rules,
+    findings: Sequence[Finding] = (),
+) -> Verdict:
+    """Judge a fleet for one profile; ``rows`` worst first, ``findings`` the causes that they share.
+
+    Raises ``RulesError`` for an unknown profile.
+    """
     wanted = rules.profile(profile)
     services = [service for member in members for service in member.services if service.profile == profile]
     if len(members) < 2 or not rows:
         return _nothing_yet(members)
     if not services:
-        return _of_paths(wanted, rows)
-    return _of_people(wanted, services, members, rows)
+        return _of_paths(wanted, members, rows, findings)
+    return _of_people(wanted, services, members, rows, findings)
 
 
 def _nothing_yet(members: Sequence[Member]) -> Verdict:
@@ -56,7 +77,7 @@ def _nothing_yet(members: Sequence[Member]) -> Verdict:
         0: "No agent is enrolled yet.",
         1: "One agent is enrolled; a path needs two.",
     }
-    several = f"Nothing is measured yet: {len(members)} agents are enrolled, the first cycle is not done."
+    several = f"Nothing is measured yet: {len(members):,} agents are enrolled, the first cycle is not done."
     return Verdict(
         headline=told.get(len(members), several),
         details=[],
@@ -70,19 +91,25 @@ def _nothing_yet(members: Sequence[Member]) -> Verdict:
 
 
 def _of_people(
-    profile: Profile, services: Sequence[Service], members: Sequence[Member], rows: Sequence[PathRow]
+    profile: Profile,
+    services: Sequence[Service],
+    members: Sequence[Member],
+    rows: Sequence[PathRow],
+    findings: Sequence[Finding],
 ) -> Verdict:
     cases = _cases(services, members, rows)
     by_service = [[case for case in cases if case.service == service] for service in services]
-    able = [profile.words.able.format(service=service.name) for service in services]
+    able = [profile.words.able.format(service=service_name(service)) for service in services]
     headlines = map(_headline, by_service, able)
-    cannot = [case for case in cases if _state(case.letter) == "cannot"]
     unknown = [case for case in cases if _state(case.letter) == "unknown"]
     several = len(services) > 1
-    details = [_cannot_sentence(case, profile, several=several) for case in cannot]
+    said = _cannot_sentences(cases, profile, members, findings, several=several)
     return Verdict(
         headline=" ".join(headlines),
-        details=[*_most(details, PEOPLE_TOLD, "more cannot"), *_unknown_sentences(unknown, members)],
+        details=[
+            *_most(said, PEOPLE_TOLD, lambda left: f"{left:,} more cannot."),
+            *_unknown_sentences(unknown, members),
+        ],
         **_names(cases),
     )
 
@@ -129,7 +156,7 @@ def _headline(cases: Sequence[_Case], able: str) -> str:
     states = [_state(case.letter) for case in cases]
     total, can, unknown = len(states), states.count("can"), states.count("unknown")
     if unknown == total:
-        who = "the one workplace" if total == 1 else f"the {total} workplaces"
+        who = "the one workplace" if total == 1 else f"the {total:,} workplaces"
         return f"Whether {who} can {able} is not known right now."
     verb = "cannot" if total == 1 and not can else "can"
     return f"{_who(total, can, unknown)} {verb} {able} right now{_rest(unknown)}."
@@ -139,28 +166,81 @@ def _who(total: int, can: int, unknown: int) -> str:
     if total == 1:
         return "The one workplace"
     if can == total:
-        return f"All {total} workplaces"
+        return f"All {total:,} workplaces"
     if can == 0 and not unknown:
-        return f"None of the {total} workplaces"
-    return f"{can} of {total} workplaces"
+        return f"None of the {total:,} workplaces"
+    return f"{can:,} of {total:,} workplaces"
 
 
 def _rest(unknown: int) -> str:
     if not unknown:
         return ""
-    return f"; {unknown} {'is' if unknown == 1 else 'are'} not known"
+    return f"; {unknown:,} {'is' if unknown == 1 else 'are'} not known"
 
 
-def _cannot_sentence(case: _Case, profile: Profile, *, several: bool) -> str:
-    """Say 'The radiologist (hotel) cannot read comfortably (D): a 50 MB CT takes about 41 s', and why."""
-    assert case.row is not None  # a case without a row is not known
-    who = words.capital(_person(case.member)) if case.member.label else _person(case.member)
+def _cannot_sentences(
+    cases: Sequence[_Case],
+    profile: Profile,
+    members: Sequence[Member],
+    findings: Sequence[Finding],
+    *,
+    several: bool,
+) -> list[_Said]:
+    """One sentence for each who cannot; one for all whom the same cause, or the same cut, concerns."""
+    shared = _by_pair(findings)
+    cut = _cut_off(cases)
+    groups: dict[Hashable, list[_Case]] = {}
+    for case in cases:
+        if _state(case.letter) == "cannot":
+            groups.setdefault(_group(case, shared, cut), []).append(case)
+    return [_cannot_sentence(own, profile, members, shared, cut, several=several) for own in groups.values()]
+
+
+def _group(case: _Case, shared: Mapping[tuple[str, str], Finding], cut: frozenset[Hashable]) -> Hashable:
+    """Cases with the same key are one sentence."""
     if case.letter is Letter.UNREACHABLE:
-        return f"{who} cannot connect to the {case.service.name}: {_why(case.row)}."
-    cannot = profile.words.cannot_d if case.letter is Letter.D else profile.words.cannot_f
-    at = f" at the {case.service.name}" if several else ""
-    told = [f"{who} {cannot}{at} ({case.letter}): {_outcome(case.row, profile)}."]
-    return " ".join([*told, *_causes(case.row, profile, case.member.label or case.member.name)])
+        keys: tuple[Hashable, ...] = (case.service, (case.service, case.member.site))
+        return next((key for key in keys if key in cut), case.pair)
+    finding = shared.get(case.pair)
+    return case.pair if finding is None else (case.service, case.letter, finding.kind, finding.where)
+
+
+def _cut_off(cases: Sequence[_Case]) -> frozenset[Hashable]:
+    """Services that nobody reaches, and sites from which nobody reaches one; of two workplaces at least."""
+    of: Counter[Hashable] = Counter()
+    gone: Counter[Hashable] = Counter()
+    for case in cases:
+        keys: tuple[Hashable, ...] = (case.service, (case.service, case.member.site))
+        of.update(keys)
+        gone.update(keys if case.letter is Letter.UNREACHABLE else ())
+    return frozenset(key for key, count in gone.items() if count == of[key] and count > 1)
+
+
+def _cannot_sentence(
+    cases: Sequence[_Case],
+    profile: Profile,
+    members: Sequence[Member],
+    shared: Mapping[tuple[str, str], Finding],
+    cut: frozenset[Hashable],
+    *,
+    several: bool,
+) -> _Said:
+    told = [
+        Told(case.row, profile, case.member, case.service, several=several)
+        for case in cases
+        if case.row is not None  # a case without a row is not known
+    ]
+    called = [person(case.member) for case in cases]
+    if len(cases) > 1:
+        several_of = Shared(told, called, shared.get(cases[0].pair), members)
+        everybody = cases[0].service in cut
+        grammar = together.NOBODY if everybody else together.SITE
+        if cases[0].letter is not Letter.UNREACHABLE:
+            grammar = together.SHARED
+        return _Said(sentence(grammar, several_of), len(cases))
+    if cases[0].letter is Letter.UNREACHABLE:
+        return _Said(sentence(clauses.UNREACHABLE, told[0]), 1)
+    return _Said(" ".join([sentence(clauses.CANNOT, told[0]), *clauses.causes(told[0])]), 1)
 
 
 def _unknown_sentences(cases: Sequence[_Case], members: Sequence[Member]) -> list[str]:
@@ -169,38 +249,41 @@ def _unknown_sentences(cases: Sequence[_Case], members: Sequence[Member]) -> lis
     by_reason: dict[str, list[_Case]] = {}
     for case in cases:
         by_reason.setdefault(_unknown_reason(case, online), []).append(case)
-    return [
-        f"Not known for {_list([_person(case.member) for case in own])}: {reason}."
+    said = [
+        _Said(f"Not known for {names([person(case.member) for case in own])}: {reason}.", len(own))
         for reason, own in by_reason.items()
     ]
+    return _most(said, REASONS_TOLD, lambda left: f"Not known for {left:,} more.")
 
 
 def _unknown_reason(case: _Case, online: Mapping[str, bool]) -> str:
-    reason = "not measured yet" if case.row is None else _cut(case.row.grade.reason)
+    reason = "not measured yet" if case.row is None else why(case.row.grade.reason)
     if not online.get(case.service.agent, False):
-        return f"the agent of the {case.service.name} is not connected"
+        return f"the agent of the {service_name(case.service)} is not connected"
     if not case.member.online:
         return f"the agent there is not connected; {reason}"
     return reason
 
 
-def _person(member: Member) -> str:
-    """Say 'the radiologist (hotel)'; the site is left out where the name says it."""
-    called = member.label or member.name
-    return called if member.site in re.findall(r"[\w.-]+", called) else f"{called} ({member.site})"
-
-
 # --- paths --------------------------------------------------------------------------------------------------
 
 
-def _of_paths(profile: Profile, rows: Sequence[PathRow]) -> Verdict:
-    """Without a service nobody in particular is served: count paths, and name the worst."""
+def _of_paths(
+    profile: Profile, members: Sequence[Member], rows: Sequence[PathRow], findings: Sequence[Finding]
+) -> Verdict:
+    """Without a service nobody in particular is served: count paths, and name the causes and the worst."""
     states = [_state(row.grade.letter) for row in rows]
-    bad = [row for row in rows if _state(row.grade.letter) == "cannot"]
-    details = [_path_sentence(row, profile) for row in bad]
+    shared = _by_pair(findings)
+    groups: dict[Hashable, list[PathRow]] = {}
+    for row in rows:
+        if _state(row.grade.letter) == "cannot":
+            pair = (row.src, row.dst)
+            finding = shared.get(pair)
+            groups.setdefault(pair if finding is None else (finding.kind, finding.where, ""), []).append(row)
+    said = [_path_sentence(own, profile, members, shared) for own in groups.values()]
     return Verdict(
         headline=_paths_headline(states, profile.words.paths_able),
-        details=_most(details, PATHS_TOLD, "more paths are not"),
+        details=_most(said, PATHS_TOLD, _more_paths),
         can=[],
         cannot=[],
         unknown=[],
@@ -210,116 +293,61 @@ def _of_paths(profile: Profile, rows: Sequence[PathRow]) -> Verdict:
 def _paths_headline(states: Sequence[str], able: str) -> str:
     """Say '28 of 30 paths are good right now; 1 is not known'."""
     total, can, unknown = len(states), states.count("can"), states.count("unknown")
+    if total == 1:
+        return _one_path_headline(states[0], able)
     if unknown == total:
-        return f"Whether the {total} paths {able} is not known right now."
+        return f"Whether the {total:,} paths {able} is not known right now."
     if can == total:
-        return f"All {total} paths {able} right now."
-    who = f"None of the {total}" if not can and not unknown else f"{can} of {total}"
+        return f"All {total:,} paths {able} right now."
+    who = f"None of the {total:,}" if not can and not unknown else f"{can:,} of {total:,}"
     return f"{who} paths {able} right now{_rest(unknown)}."
 
 
-def _path_sentence(row: PathRow, profile: Profile) -> str:
-    where = f"{row.src} -> {row.dst}"
-    if row.grade.letter is Letter.UNREACHABLE:
-        return f"{where} cannot connect: {_why(row)}."
-    told = [f"{where} ({row.grade.letter}): {_outcome(row, profile)}."]
-    return " ".join([*told, *_causes(row, profile, row.dst)])
-
-
-# --- what is wrong ------------------------------------------------------------------------------------------
-
-
-def _outcome(row: PathRow, profile: Profile) -> str:
-    """'a 50 MB CT takes about 41 s'; with a lower bound only, '41 s or more'."""
-    written = kind_of(profile).written
-    if row.grade.outcome is not None:
-        return profile.words.outcome.format(outcome=written(row.grade.outcome))
-    return profile.words.outcome.format(outcome=f"{written(row.grade.outcome_low or 0)} or more")
-
-
-def _causes(row: PathRow, profile: Profile, towards: str) -> list[str]:
-    return [_CAUSES[limit](row, profile, towards) for limit in kind_of(profile).limits(row, profile)]
-
-
-def _latency(row: PathRow, profile: Profile, towards: str) -> str:
-    """Say '212 of 260 ms is added between the hotel's gateway and its provider'."""
-    if row.added is not None:
-        return _added(row, row.added)
-    total = words.ms(row.rtt_min_us or row.rtt_p50_us or row.rtt_p95_us or 0)
-    leg = blamed_leg(row)
-    if leg is not None:
-        return f"{words.ms(leg.rtt_us)} of {total} ms is added {_place(leg, row)}{_usually(row)}."
-    relay = ", by way of a relay" if row.rung.relayed else ""
-    where = "no single leg explains it" if row.legs else "where it is added is not known"
-    return f"The round trip is {total} ms{relay}{_usually(row)}; {where}."
-
-
-def _added(row: PathRow, leg: AddedLeg) -> str:
-    """Say '211 of 212 ms more than usual (49 ms) are added between the hotel's gateway and its provider'."""
-    ways = {"forward": f", on the way to {row.dst}", "back": f", on the way from {row.dst}"}
-    where = _place(Leg(kind=leg.kind, site=leg.site, rtt_us=leg.added_us), row)
-    usual, since = words.ms(row.usual_rtt_us or 0), words.moment(row.slower_since_us or 0)
-    more = f"{words.ms(leg.added_us)} of {words.ms(leg.of_us)} ms more than usual ({usual} ms)"
-    return f"{more} are added {where}{ways.get(leg.direction, '')}, since {since}."
-
-
-def _usually(row: PathRow) -> str:
-    """Say ' (usually 49 ms; slower since 09:41 UTC)' of one that is slower than usual; else nothing."""
-    if row.usual_rtt_us is None or row.slower_since_us is None:
-        return ""
-    return f" (usually {words.ms(row.usual_rtt_us)} ms; slower since {words.moment(row.slower_since_us)})"
-
-
-def _capacity(row: PathRow, profile: Profile, towards: str) -> str:
-    relay = " through the relay" if row.rung.relayed else ""
-    return f"Only {words.rate(row.capacity_kbps or 0)} get to {towards}{relay}."
-
-
-def _loss(row: PathRow, profile: Profile, towards: str) -> str:
-    if kind_of(profile).both_ways and (row.loss_back_bp or 0) > (row.loss_bp or 0):
-        return f"{words.percent(row.worse_loss_bp / _BP)} of the packets from {towards} are lost."
-    return f"{words.percent((row.loss_bp or 0) / _BP)} of the packets to {towards} are lost."
-
-
-_CAUSES: Final[dict[Limit, Callable[[PathRow, Profile, str], str]]] = {
-    Limit.LATENCY: _latency,
-    Limit.CAPACITY: _capacity,
-    Limit.LOSS: _loss,
-}
-
-
-def _place(leg: Leg, row: PathRow) -> str:
-    """Say where a leg is in words that its owner knows."""
-    relay = "on the way through the relay" if row.rung.relayed else "between the providers"
-    agent = row.src if leg.kind is LegKind.SOURCE_HOST else row.dst
-    host = f"between {agent} and the {leg.site}'s gateway"
-    access = f"between the {leg.site}'s gateway and its provider"
+def _one_path_headline(state: str, able: str) -> str:
+    told = able.removeprefix("are ")
     return {
-        LegKind.SOURCE_HOST: host if len(row.legs) > 1 else f"inside the {leg.site}'s own network",
-        LegKind.SOURCE_ACCESS: access,
-        LegKind.TRANSIT: relay,
-        LegKind.DESTINATION_ACCESS: access,
-        LegKind.DESTINATION_HOST: host,
-    }[leg.kind]
+        "can": f"The one path is {told} right now.",
+        "cannot": f"The one path is not {told} right now.",
+        "unknown": f"Whether the one path is {told} is not known right now.",
+    }[state]
 
 
-def _why(row: PathRow) -> str:
-    return _cut(row.grade.reason.removeprefix("cannot connect: "))
+def _more_paths(left: int) -> str:
+    return "1 more path is not." if left == 1 else f"{left:,} more paths are not."
 
 
-def _cut(reason: str) -> str:
-    reason = reason.rstrip(". ")
-    return reason if len(reason) <= WHY_MOST else f"{reason[: WHY_MOST - 1]}…"
+def _path_sentence(
+    rows: Sequence[PathRow],
+    profile: Profile,
+    members: Sequence[Member],
+    shared: Mapping[tuple[str, str], Finding],
+) -> _Said:
+    told = [Told(row, profile) for row in rows]
+    if len(rows) > 1:
+        finding = shared.get((rows[0].src, rows[0].dst))
+        return _Said(sentence(together.TOGETHER, Shared(told, [], finding, members)), len(rows))
+    if rows[0].grade.letter is Letter.UNREACHABLE:
+        return _Said(sentence(clauses.UNREACHABLE, told[0]), 1)
+    return _Said(" ".join([sentence(clauses.PATH, told[0]), *clauses.causes(told[0])]), 1)
 
 
-def _most(sentences: list[str], most: int, rest: str) -> list[str]:
-    left = len(sentences) - most
-    return sentences if left <= 0 else [*sentences[:most], f"{left} {rest}."]
+# --- both ---------------------------------------------------------------------------------------------------
 
 
-def _list(names: Sequence[str]) -> str:
-    """'a', 'a and b', 'a, b and c', 'a, b, c and 4 more'."""
-    shown = list(names[:NAMES_TOLD])
-    if len(names) > NAMES_TOLD:
-        shown.append(f"{len(names) - NAMES_TOLD} more")
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+def _by_pair(findings: Sequence[Finding]) -> dict[tuple[str, str], Finding]:
+    """The cause that explains each path, where one is likely: what two directions share says little."""
+    likely = (finding for finding in findings if finding.confidence_percent >= LIKELY_PERCENT)
+    return {(src, dst): finding for finding in likely for src, dst in finding.explains if _is_shared(finding)}
+
+
+def _is_shared(finding: Finding) -> bool:
+    """Whether more than the two directions of one pair share it."""
+    return len({frozenset(pair) for pair in finding.explains}) > 1
+
+
+def _most(said: Iterable[_Said], most: int, rest: Callable[[int], str]) -> list[str]:
+    """Keep ``most`` sentences; ``rest`` says how many paths or workplaces the others were for."""
+    all_of_it = list(said)
+    left = sum(one.of for one in all_of_it[most:])
+    kept = [one.sentence for one in all_of_it[:most]]
+    return [*kept, rest(left)] if left else kept

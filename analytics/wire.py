@@ -109,6 +109,9 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, tag="signal"):
     body: SignalBody
 
 
+MAX_ADDRESSES: Final = 64
+"""Of one host that are told: more have hosts of containers, whose addresses nobody outside meets."""
+
 MAX_CPUS: Final = 8192
 """Of the largest Linux kernel (CONFIG_MAXSMP)."""
 
@@ -125,6 +128,9 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     challenge: Annotated[bytes, msgspec.Meta(max_length=NONCE_BYTES)] = b""  # for the server's signed time
     identity_key: PublicKey = b""
     binding: Sealed = b""  # trust.Binding of the agent's certificate, by its identity key
+    addresses: Annotated[
+        list[Annotated[str, msgspec.Meta(max_length=45)]], msgspec.Meta(max_length=MAX_ADDRESSES)
+    ] = []  # of the host's interfaces: sessions of others end there
 
 
 class TestEnded(msgspec.Struct, frozen=True, kw_only=True, tag="test_ended"):

@@ -51,6 +51,13 @@ def moment(at_us: int) -> str:
     return f"{datetime.fromtimestamp(at_us / 1e6, UTC):%H:%M} UTC"
 
 
+def since(at_us: int, now_us: int) -> str:
+    """Write since when: '09:41 UTC' of today, else with the day, '23 Nov 09:41 UTC'."""
+    at, now = (datetime.fromtimestamp(us / 1e6, UTC) for us in (at_us, now_us))
+    day = "" if at.date() == now.date() else f"{at.day} {at:%b} "
+    return f"{day}{moment(at_us)}"
+
+
 def percent(share: float) -> str:
     """Write a share as a percentage: '0.33 %', '1.2 %', '12 %'."""
     value = 100 * share

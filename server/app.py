@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -25,22 +26,26 @@ from typing import Final
 
 import msgspec
 
-from analytics.errors import AnalyticsError
+from analytics.errors import AnalyticsError, LakeError
 from analytics.rules.load import Rules, load_rules
+from analytics.store.facts import EMBEDDED, Storage
 from analytics.store.store import Store
 from server import enrolment, ingest, signalling
 from server.agent_app import agent_app
 from server.audit import Audit
 from server.core import Core
-from server.cycles import Cycles, Plan
+from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
 from server.desk import Desk
 from server.grants import Signer
-from server.history import remembered
+from server.history import History, remembered
 from server.hub import Hub
 from server.ingest import Ingest
+from server.lately import Lately
 from server.listeners import Listener, given_socket, http_listener, stun_responders, tcp_socket
 from server.pages.app import report_app
+from server.running import Plan
+from server.schedule import Pair
 from server.settings import Address, Settings
 from server.signalling import Signalling
 from server.state import State
@@ -92,7 +97,16 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
     async with AsyncExitStack() as opened:
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
         signer = Signer.open(settings.data)
-        store = opened.enter_context(contextlib.closing(Store.open(settings.data)))
+        store = opened.enter_context(
+            contextlib.closing(
+                Store.open(
+                    settings.data,
+                    limits=settings.limits(),
+                    keep=settings.keep(),
+                    storage=_storage(settings),
+                )
+            )
+        )
         sockets = _listening(settings, opened)
         responders = await stun_responders(settings.stun, Counters())
         opened.callback(_close_all, responders)
@@ -102,6 +116,8 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         audit = Audit(state)
         cycles = Cycles(hub, audit, _plan(settings, stun, relays), signer=signer)
         rules = _rules(settings)
+        lately = Lately(rules)
+        cycles.on_start = lately.began
         release = version("pathgrade")
         core = Core(
             version=release,
@@ -110,23 +126,25 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             hub=hub,
             cycles=cycles,
             rules=rules,
+            lately=lately,
             period_us=settings.cycle_s * 1_000_000,
         )
         doors = (
             enrolment.router(state, signer.public_key),
-            ingest.router(Ingest(state, store)),
+            ingest.router(Ingest(state, store, heard=lately.take)),
             signalling.router(Signalling(state, hub, cycles, signer, version=release)),
         )
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
 
-        cycles.planner.history = remembered(store.readings_latest(DEFAULT_TENANT))
-        desk = Desk(state, hub, cycles, audit)
-        apps = (agent_app(*doors), report_app(core, version=release, mesh=desk))
+        cycles.planner.history = _history(store)
+        desk = Desk(state, hub, cycles, audit, rules)
+        apps = (agent_app(*doors), report_app(core, version=release, mesh=desk, services=desk))
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
                 tasks.create_task(audit.run()),
                 tasks.create_task(_seal(store, cycles, settings.seal_s)),
+                tasks.create_task(_keep_up(store, settings.seal_s)),
             ]
             served = {
                 (listener := http_listener(app)): tasks.create_task(listener.serve([sock]))
@@ -147,6 +165,24 @@ def _listening(settings: Settings, opened: AsyncExitStack) -> tuple[socket.socke
     return agents, opened.enter_context(tcp_socket(settings.report, "the report"))
 
 
+def _storage(settings: Settings) -> Storage:
+    place = settings.lake()
+    if place is None:
+        return EMBEDDED
+    from analytics.store.lake_storage import LakeStorage  # noqa: PLC0415  # only who has a lake loads it
+
+    return LakeStorage(place, os.environ)
+
+
+def _history(store: Store) -> dict[Pair, History]:
+    """Recall what was tested; without the lake, start as if nothing had been."""
+    try:
+        return remembered(store.readings_latest(DEFAULT_TENANT))
+    except LakeError as error:
+        log.warning("earlier tests are not known why=%r", str(error))
+        return {}
+
+
 def _plan(settings: Settings, stun: tuple[Address, ...], relays: Relays) -> Plan:
     return Plan(
         period_s=settings.cycle_s,
@@ -159,6 +195,7 @@ def _plan(settings: Settings, stun: tuple[Address, ...], relays: Relays) -> Plan
         budget_bytes_per_hour=settings.budget_bytes_per_hour,
         jitter_s=settings.jitter_s,
         tests_at_once=settings.tests_at_once,
+        watch_s=settings.watch_s,
     )
 
 
@@ -189,6 +226,13 @@ def _seal_once(store: Store) -> None:
     except AnalyticsError as error:
         # Nothing is lost: the rows stay in the spool, and the next seal takes them.
         log.error("not sealed why=%r try=%r", str(error), error.remedy)
+
+
+async def _keep_up(store: Store, period_s: float) -> None:
+    """Roll up, compact, let go of what is old; beside the sealing, as it may take minutes."""
+    while True:
+        await asyncio.sleep(period_s)
+        await asyncio.to_thread(store.upkeep)
 
 
 async def _stop(mesh: asyncio.Task[None], served: dict[Listener, asyncio.Task[None]], keepers: Tasks) -> None:

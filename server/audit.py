@@ -48,6 +48,10 @@ class Audit:
         """Note that somebody on this host said what matters."""
         self._add("mark", "report", subject, f"important={'yes' if important else 'no'}")
 
+    def tag(self, subject: str, *, service: str) -> None:
+        """Note that somebody on this host said what a port serves; empty: nothing."""
+        self._add("tag", "report", subject, f"service={service or 'none'}")
+
     async def run(self) -> None:
         """Write rows until cancelled; what is left then is written before it ends."""
         try:

@@ -3,7 +3,8 @@
 The arithmetic and its measured costs stand in ``docs/design/003-mesh-budget.md``. Each agent has CPU time and
 bytes to spend in a cycle, each site has time on its uplink. They are spent so:
 
-1. Pairs that matter or that changed, in full where that fits, from at most half of it.
+1. Pairs that matter or that changed, in full where that fits, from at most half of it. A quarter is set
+   apart of it at the ends of pairs that are watched between cycles (``watching``).
 2. All others, lightly, the one that has waited longest first, from what is left.
 3. What is still left makes light tests full ones, the longest not fully tested first.
 
@@ -43,6 +44,8 @@ USUAL_HOPS: Final = 10
 
 ATTENTION_SHARE: Final = 0.5
 """Of a budget that pairs which matter or changed may take before the others have had theirs."""
+WATCH_SHARE: Final = 0.25
+"""Of a budget that watched pairs' tests between cycles may take, from the half for attention."""
 UPLINK_SHARE: Final = 0.9
 """Of a cycle's time that tests may fill on a site: they differ in length, and some fail slowly."""
 
@@ -50,6 +53,7 @@ LIGHT_PROBES: Final = 60
 """A 95th percentile needs 59; a path on which even one is lost gets a full test next."""
 QUICK_PROBES: Final = 80
 FLEET_PROBES: Final = 40
+WATCH_PROBES: Final = 20
 QUICK_INTERVAL_US: Final = 10_000
 
 
@@ -78,12 +82,13 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Depths:
-    """The plans of a test: in full, lightly, and on demand for one pair or for a whole fleet."""
+    """The plans of a test: in full, lightly, on demand for one pair or for a whole fleet, between cycles."""
 
     full: ProbePlan
     light: ProbePlan
     quick: ProbePlan
     fleet: ProbePlan
+    watch: ProbePlan
 
 
 def depths(full: ProbePlan) -> Depths:
@@ -104,6 +109,7 @@ def depths(full: ProbePlan) -> Depths:
         light=lighter(LIGHT_PROBES, 1),
         quick=lighter(QUICK_PROBES, 1, mtu_every=0),
         fleet=lighter(FLEET_PROBES, 0, mtu_every=0),
+        watch=lighter(WATCH_PROBES, 0, mtu_every=0),
     )
 
 
@@ -137,6 +143,7 @@ class Fleet:
     history: Mapping[Pair, History] = field(default_factory=dict)
     important: Set[str | Pair] = frozenset()  # agents all of whose pairs matter, and single pairs
     dearness: Mapping[str, float] = field(default_factory=dict)  # CPU of a test there / as estimated
+    watched: Set[Pair] = frozenset()  # tested between cycles (server/watching.py)
 
     def matters(self, pair: Pair) -> bool:
         """Say whether somebody marked this pair, or an end of it."""
@@ -160,6 +167,7 @@ def choose(
     waiting = [pair for pair in _longest_waiting_first(fleet, seed) if pair not in already]
     light, full = cost_of(depths.light), cost_of(depths.full)
     purse = _Purse(fleet, budget)
+    purse.set_apart(fleet.watched, WATCH_SHARE)
     for pair, is_full in already.items():
         purse.spend(pair, full if is_full else light)
     first = [pair for pair in waiting if fleet.matters(pair)]
@@ -223,6 +231,15 @@ class _Purse:
         self._cpu_us = dict.fromkeys(fleet.sites, 0.0)
         self._bytes = dict.fromkeys(fleet.sites, 0)
         self._wall_us = dict.fromkeys(fleet.sites.values(), 0)
+
+    def set_apart(self, pairs: Iterable[Pair], share: float) -> None:
+        """Keep a share of the budget of the pairs' agents and sites for what is not of the cycle."""
+        agents = {agent for pair in pairs for agent in pair if agent in self._fleet.sites}
+        for agent in agents:
+            self._cpu_us[agent] += share * self._budget.cpu_us
+            self._bytes[agent] += round(share * self._budget.bytes)
+        for site in {self._fleet.sites[agent] for agent in agents}:
+            self._wall_us[site] += round(share * self._budget.wall_us)
 
     def pay(self, pair: Pair, cost: Cost) -> bool:
         """Spend a test's cost at both ends; False, and nothing spent, where one of them cannot."""

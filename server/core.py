@@ -6,28 +6,39 @@ needs from the store and the hub at once, and computes on that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from itertools import permutations
 from typing import Final
 
 import msgspec
 
+from analytics.explain import Explanation, explain
+from analytics.exports import EXPORTS, FINDINGS, PATHS, Ask, Batches
 from analytics.measurement import Flow
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
 from analytics.rules.load import Rules
 from analytics.store.store import Store
+from analytics.store.stream import Range
 from analytics.usage import By
-from server.api.core import OWN_PROCESS, AuditRow, Status
+from analytics.usual import with_watched
+from analytics.watched import with_latest_tests
+from analytics.wire import ServiceOffer
+from server.api.core import OWN_PROCESS, AuditRow, ExportRange, Status
 from server.clock import now_us
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
 from server.hub import Connection, Hub
+from server.lately import Lately
+from server.sessions import Sessions
 from server.state import Agent, State
 from server.usual import UsualCache
 
 FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back the passive flows of a page go."""
+EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
+"""How far back an export goes that does not say."""
 FLOWS_OF_END: Final = 1_000
 """Looked through for those between the two ends of a path."""
 
@@ -44,6 +55,7 @@ class Core:
         hub: Hub,
         cycles: Cycles,
         rules: Rules,
+        lately: Lately,
         period_us: int = 300_000_000,
         clock: Callable[[], int] = now_us,
     ) -> None:
@@ -53,7 +65,9 @@ class Core:
         self._hub = hub
         self._cycles = cycles
         self._rules = rules
+        self._lately = lately
         self._usual = UsualCache(store, period_us=period_us)
+        self._sessions = Sessions(store, rules, DEFAULT_TENANT)
         self._clock = clock
         self._started_us = clock()
 
@@ -75,7 +89,10 @@ class Core:
             cycle_s=self._cycles.period_s,
             paths_put_off=2 * self._cycles.planner.put_off(),
             cycles_for_all=self._cycles.planner.cycles_for_all,
+            paths_watched=2 * len(self._cycles.planner.watching.pairs),
+            paths_not_watched=2 * len(self._cycles.planner.watching.left_out),
             rows=self._store.counts(),
+            store=asdict(self._store.health()),
         )
 
     def profiles(self) -> list[str]:
@@ -85,32 +102,41 @@ class Core:
     def members(self) -> list[Member]:
         """As ``ReportCore``."""
         online = {connection.agent.name: connection for connection in self._hub.connections()}
-        return [_member(agent, online.get(agent.name)) for agent in self._state.agents()]
+        tagged = self._state.services()
+        return [
+            _member(agent, tagged.get(agent.name, ()), online.get(agent.name))
+            for agent in self._state.agents()
+        ]
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
         """As ``ReportCore``."""
-        readings = self._store.readings_latest(DEFAULT_TENANT, at_us)
+        latest = self._store.readings_latest(DEFAULT_TENANT, at_us)
+        watched = self._lately.told(self._clock()) if at_us is None else {}
+        readings = with_latest_tests(latest, watched)
         hops = self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings], at_us)
-        moment_us = self._clock() if at_us is None else at_us
+        moment_us, now = self._clock() if at_us is None else at_us, at_us is None
+        members = self.members()
         made = build_report(
             tenant=DEFAULT_TENANT,
             profile=profile,
             readings=readings,
             hops=hops,
-            members=self.members(),
+            members=members,
             at_us=moment_us,
             rules=self._rules_now(),
-            usual=self._usual.of(DEFAULT_TENANT, readings, moment_us, now=at_us is None),
+            usual=with_watched(self._usual.of(DEFAULT_TENANT, latest, moment_us, now=now), watched),
+            passive=self._sessions.of(profile, members, latest, moment_us, now=now),
         )
         return made if at_us is not None else self._with_budget(made)
 
     def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
         """As ``ReportCore``."""
         latest = self._store.readings_latest(DEFAULT_TENANT)
-        readings = [r for r in latest if {r.src, r.dst} == {src, dst}]
+        watched = self._lately.told(self._clock())
+        readings = [r for r in with_latest_tests(latest, watched) if {r.src, r.dst} == {src, dst}]
         if not readings:
             return None
-        at_us = self._clock()
+        at_us, members = self._clock(), self.members()
         made = build_detail(
             src,
             dst,
@@ -122,15 +148,33 @@ class Core:
                 for end in (src, dst)
                 for flow in self.flows(agent=end, but=OWN_PROCESS, limit=FLOWS_OF_END)
             ],
-            members=self.members(),
+            members=members,
             at_us=at_us,
             rules=self._rules_now(),
-            usual=self._usual.of(DEFAULT_TENANT, latest, at_us, now=True),
+            usual=with_watched(self._usual.of(DEFAULT_TENANT, latest, at_us, now=True), watched),
+            passive=self._sessions.of(profile, members, latest, at_us, now=True),
         )
         if made is None:
             return None
         return msgspec.structs.replace(
             made, forward=self._row(made.forward), back=self._row(made.back) if made.back else None
+        )
+
+    def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
+        """As ``ReportCore``."""
+        made = self.report(profile, at_us)
+        latest = self._store.readings_latest(DEFAULT_TENANT, at_us)
+        watched = self._lately.told(self._clock()) if at_us is None else {}
+        readings = [r for r in with_latest_tests(latest, watched) if {r.src, r.dst} == {src, dst}]
+        usual = self._usual.of(DEFAULT_TENANT, latest, made.at_us, now=at_us is None)
+        return explain(
+            src,
+            dst,
+            report=made,
+            readings=readings,
+            hops=self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings], at_us),
+            usual=with_watched(usual, watched),
+            rules=self._rules_now(),
         )
 
     def flows(
@@ -169,6 +213,24 @@ class Core:
         )
         return applications(usages, by=by, at_us=at_us, rules=self._rules, limit=limit)
 
+    def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
+        """As ``ReportCore``."""
+        until_us = self._clock() if chosen.until_us is None else chosen.until_us
+        if table == "findings" or (table == "paths" and chosen.since_us is None):
+            made = self.report(profile, chosen.until_us)
+            return FINDINGS.of(made, chosen.agents) if table == "findings" else PATHS.of(made, chosen.agents)
+        since_us = max(0, until_us - EXPORT_SINCE_US) if chosen.since_us is None else chosen.since_us
+        profiles = [profile] if chosen.profile_named else self.profiles()
+        asked = Ask(
+            of=Range(DEFAULT_TENANT, since_us, until_us, chosen.agents),
+            profile=profile,
+            profiles=profiles,
+            members=self.members(),
+            rules=self._rules,
+        )
+        kind = EXPORTS[table]
+        return Batches(kind.schema, kind.batches(self._store, asked))
+
     def audit(self, limit: int = 200) -> list[AuditRow]:
         """As ``ReportCore``."""
         return self._state.audit(DEFAULT_TENANT, limit)
@@ -191,16 +253,22 @@ class Core:
         return [agent.name for agent in agents if agent.name not in apart]
 
 
-def _member(agent: Agent, connection: Connection | None) -> Member:
-    services = [
+def services_of(agent: Agent, tagged: Iterable[ServiceOffer]) -> list[Service]:
+    """What an agent offers and what was tagged on its host; a tag stands in place of an offer of its port."""
+    by_port = {offer.port: offer for offer in (*agent.services, *tagged)}
+    return [
         Service(name=offer.name, profile=offer.profile, agent=agent.name, port=offer.port)
-        for offer in agent.services
+        for offer in by_port.values()
     ]
+
+
+def _member(agent: Agent, tagged: Iterable[ServiceOffer], connection: Connection | None) -> Member:
     return Member(
         name=agent.name,
         site=agent.site,
         label=agent.label,
         online=connection is not None,
-        services=services,
+        services=services_of(agent, tagged),
+        addresses=connection.hello.addresses if connection else [],
         nat=connection.nat if connection else None,
     )

@@ -2,7 +2,8 @@
 
 ``server.budget`` chooses what a cycle tests. Tests on demand go before those of the cycle: one that is in
 their way is cancelled, and comes again later in the cycle. This module is long because it is one machine of
-states; what can be decided without it is in ``budget``, ``planner``, ``schedule``, ``demand`` and ``ways``.
+states; what can be decided without it is in ``budget``, ``planner``, ``schedule``, ``demand``,
+``watching`` and ``ways``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
@@ -27,8 +27,8 @@ from server.errors import DemandError
 from server.grants import Signer
 from server.hub import Connection, Hub
 from server.planner import Asked, Planner
+from server.running import Plan, Resting, RunningTest
 from server.schedule import Backlog, Pair, cycle_due
-from server.turn import Relays
 from server.ways import Ways
 
 log: Final = logging.getLogger("pathgrade.server.cycles")
@@ -47,42 +47,6 @@ DEMAND_S: Final = 20
 
 SECOND_TURN_S: Final = 5.0
 """An agent whose connection broke is back within a second or two; a pair is not given up for that."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What the operator set about cycles and tests."""
-
-    period_s: float
-    settle_s: float
-    deadline_s: int
-    probe: ProbePlan
-    stun: tuple[tuple[str | None, int], ...]  # host (None = as the agent reaches this server), port
-    relays: Relays
-    budget_cpu_bp: int = 80  # of one core, for each agent
-    budget_bytes_per_hour: int = 36_000_000
-    jitter_s: float = 0.0
-    tests_at_once: int = 200
-
-
-@dataclass(slots=True, kw_only=True)
-class RunningTest:
-    """A test that both ends have been told of."""
-
-    id: str
-    pair: Pair
-    cycle: int
-    probe: ProbePlan
-    sites: frozenset[str]
-    unfinished: set[str]  # the ends that have not said that they are done
-    overdue_s: float
-    on_demand: bool
-    ended: dict[str, TestEnded] = field(default_factory=dict)
-    grant: bytes = b""
-
-    def other(self, agent: str) -> str:
-        """Name the end across from ``agent``."""
-        return self.pair.second if agent == self.pair.first else self.pair.first
 
 
 class Cycles:
@@ -112,14 +76,17 @@ class Cycles:
                 period_s=plan.period_s, cpu_bp=plan.budget_cpu_bp, bytes_per_hour=plan.budget_bytes_per_hour
             ),
             random,
+            period_s=plan.period_s,
+            watch_s=plan.watch_s,
         )
         self._demand = Demand()
         self._urgent = Backlog({})  # pairs on demand
         self._signer = signer
         self._backlog = Backlog({})
         self._ahead: tuple[Asked, list[Choice]] | None = None
-        self._resting: dict[str, float] = {}  # sites that start nothing before a moment, and until when
+        self._resting = Resting(plan.jitter_s, random, clock)
         self._late_s = 0.0  # this cycle's start, by chance
+        self._awaited: frozenset[str] = frozenset()  # sites that tests of watched pairs wait for
         self._members: set[str] = set()  # agents in the plan of this cycle
         self._put_off: dict[Pair, float] = {}  # pairs that wait for a second turn, and until when
         self._tried_twice: set[Pair] = set()
@@ -131,6 +98,7 @@ class Cycles:
         self.cycle: int | None = None
         self.running = False
         self.ended = asyncio.Event()  # set at the end of each cycle, for whoever seals
+        self.on_start: Callable[[str, Pair], None] = lambda test, pair: None  # of a watched pair's test
         self.skipped = 0  # pairs of this cycle that could not be tested: an end was away, or got lost
         hub.on_leaving = self.lost
 
@@ -153,6 +121,7 @@ class Cycles:
         """Do all that is due now."""
         self._expire()
         self._start_urgent()
+        self._start_watched()
         if not self.running and self._due():
             self._begin()
         if self.running:
@@ -182,7 +151,8 @@ class Cycles:
         test.ended[sender] = message
         if not test.unfinished:
             self._drop(test)
-            self.planner.note(test.pair, test.probe, test.ended, self._wall_us())
+            self.planner.note(test.pair, test.probe, test.ended, self._wall_us(), between=test.between)
+            self.planner.watching.heard(test.pair, test.ended, self._clock())
             if test.on_demand:
                 self._demand.end(test.pair, test.ended, self._wall_us())
             log.info("test ended pair=%s,%s rung=%s error=%r", *test.pair, message.rung, message.error)
@@ -234,7 +204,8 @@ class Cycles:
         needed = {sites[agent] for pair in run.waiting for agent in pair if agent in sites}
         for test in [test for test in self._tests.values() if not test.on_demand and test.sites & needed]:
             self._cancel(test, "a test on demand goes first")
-            self._backlog.again(test.pair)
+            if not test.between:
+                self._backlog.again(test.pair)
 
     # --- the cycle ---------------------------------------------------------------------------------------
 
@@ -265,7 +236,7 @@ class Cycles:
         self._started_s = self._clock()
         self._late_s = self._random.uniform(0, self._plan.jitter_s)
         for site in set(sites.values()):
-            self._rest(site)
+            self._resting.rest(site)
         self.cycle = self._wall_us() // 1_000_000
         self.running = True
         self._put_off = {}
@@ -294,7 +265,7 @@ class Cycles:
             self._members |= set(sites)
 
     def _finish_if_done(self) -> None:
-        if self._tests or self._backlog or self._put_off:
+        if any(not test.between for test in self._tests.values()) or self._backlog or self._put_off:
             return
         self.running = False
         self.ended.set()
@@ -307,7 +278,7 @@ class Cycles:
         away = True
         while away:
             away = False
-            busy = self._busy() | self._resting_sites() | self._urgent.sites
+            busy = self._busy() | self._resting.sites() | self._urgent.sites | self._awaited
             for pair in self._backlog.startable(busy, self._room()):
                 ends = self._both(pair)
                 if ends is None:
@@ -324,6 +295,21 @@ class Cycles:
             elif run is not None:
                 self._start(pair, ends, run.plan, on_demand=True)
 
+    def _start_watched(self) -> None:
+        """Start the tests between cycles that are due; the cycle leaves them the sites that they wait for."""
+        self._awaited = frozenset()
+        if not self._on:
+            return
+        watching = self.planner.watching
+        self.planner.look_at_watched(self._hub.mesh_sites(), self._clock())
+        for pair, plan in watching.due(self._clock()):
+            sites, ends = watching.sites_of(pair), self._both(pair)
+            if not self._room() or sites & (self._busy() | self._urgent.sites | self._awaited):
+                self._awaited |= sites
+            elif ends is not None:
+                watching.started(pair, plan, self._clock())
+                self._start(pair, ends, plan, between=True)
+
     def _busy(self) -> frozenset[str]:
         return frozenset[str]().union(*(test.sites for test in self._tests.values()))
 
@@ -335,7 +321,13 @@ class Cycles:
         return None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
 
     def _start(
-        self, pair: Pair, ends: tuple[Connection, Connection], probe: ProbePlan, *, on_demand: bool = False
+        self,
+        pair: Pair,
+        ends: tuple[Connection, Connection],
+        probe: ProbePlan,
+        *,
+        on_demand: bool = False,
+        between: bool = False,
     ) -> None:
         running = self.cycle if self.running else None
         test = RunningTest(
@@ -348,11 +340,19 @@ class Cycles:
             unfinished={*pair},
             overdue_s=self._clock() + self._deadline_s(on_demand=on_demand) + GRACE_S,
             on_demand=on_demand,
+            between=between,
         )
         test.grant = self._grant(test, ends)
         self._tests[test.id] = test
         self._audit.test(*pair, test=test.id, cycle=test.cycle)
-        first = self._ways.first_rung(pair, self._plan.relays.rungs(), self._clock())
+        rungs = self._plan.relays.rungs()
+        first = (
+            self._ways.known_rung(pair, rungs)
+            if between
+            else self._ways.first_rung(pair, rungs, self._clock())
+        )
+        if pair in self.planner.watching.pairs:
+            self.on_start(test.id, pair)
         for me, peer in (ends, ends[::-1]):
             me.say(self._order(test, me, peer, first))
 
@@ -362,7 +362,9 @@ class Cycles:
     def _give_up(self, test: RunningTest, why: str) -> None:
         """End a test that cannot go on: the cycle's gets a second turn, people are told why at once."""
         self._cancel(test, why)
-        if not test.on_demand:
+        if test.between:
+            self.planner.watching.heard(test.pair, {}, self._clock())
+        elif not test.on_demand:
             self._try_later(test.pair)
 
     def _try_later(self, pair: Pair) -> None:
@@ -436,20 +438,8 @@ class Cycles:
     def _drop(self, test: RunningTest) -> None:
         del self._tests[test.id]
         for site in test.sites:
-            self._rest(site)
+            self._resting.rest(site)
         self._wake()
-
-    # --- jitter ------------------------------------------------------------------------------------------
-
-    def _rest(self, site: str) -> None:
-        """Leave a site alone for a moment: tests of many sites must not begin all at once."""
-        if self._plan.jitter_s:
-            self._resting[site] = self._clock() + self._random.uniform(0, self._plan.jitter_s)
-
-    def _resting_sites(self) -> set[str]:
-        now_s = self._clock()
-        self._resting = {site: until_s for site, until_s in self._resting.items() if until_s > now_s}
-        return set(self._resting)
 
     # --- waking ------------------------------------------------------------------------------------------
 
@@ -466,6 +456,6 @@ class Cycles:
 
     def _look_s(self) -> float:
         """Sleep until the first site is ready again, where anything waits for it; the end of a test wakes."""
-        if not self._backlog or not self._room() or not self._resting_sites():
+        if not self._backlog or not self._room() or not self._resting.sites():
             return LOOK_S
-        return min(max(min(self._resting.values()) - self._clock(), LEAST_LOOK_S), LOOK_S)
+        return min(max(self._resting.first_ready_s(), LEAST_LOOK_S), LOOK_S)

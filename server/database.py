@@ -85,6 +85,16 @@ MARKS: Final = sa.Table(
     sa.Column("peer", sa.Text, primary_key=True),  # empty: every path of the agent
 )
 
+SERVICES: Final = sa.Table(
+    "services",  # what people tagged beside what agents offer; a database of before has none
+    METADATA,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.name"), primary_key=True),
+    sa.Column("agent", sa.Text, primary_key=True),
+    sa.Column("port", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("profile", sa.Text, nullable=False),
+)
+
 
 def make_folder(data: Path) -> None:
     """Make the data folder if it is not there; raises ``StateError``."""

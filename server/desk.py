@@ -1,11 +1,19 @@
-"""Where people ask for tests, and say which paths matter: ``server.api.mesh.MeshDoor``."""
+"""Where people ask for tests, and say which paths matter and what a port serves.
+
+It provides ``server.api.mesh.MeshDoor`` and ``server.api.services.ServiceDoor``.
+"""
 
 from __future__ import annotations
 
 from itertools import combinations
 
+from analytics.rules.load import Rules
+from analytics.shapes import Service
+from analytics.wire import ServiceOffer
 from server.api.mesh import Mark, MeshAsk, MeshRun
+from server.api.services import ServiceTag
 from server.audit import Audit
+from server.core import services_of
 from server.cycles import Cycles
 from server.errors import DemandError
 from server.hub import Hub
@@ -16,11 +24,12 @@ from server.state import State
 class Desk:
     """Everything on the event loop, but for the state's small writes."""
 
-    def __init__(self, state: State, hub: Hub, cycles: Cycles, audit: Audit) -> None:
+    def __init__(self, state: State, hub: Hub, cycles: Cycles, audit: Audit, rules: Rules) -> None:
         self._state = state
         self._hub = hub
         self._cycles = cycles
         self._audit = audit
+        self._rules = rules
         self._apply_marks()
 
     def run(self, ask: MeshAsk) -> MeshRun:
@@ -51,6 +60,26 @@ class Desk:
         self._audit.mark(" ".join(filter(None, ends)), important=mark.important)
         self._apply_marks()
         return self.marks()
+
+    def services(self) -> list[Service]:
+        """As ``ServiceDoor``."""
+        tagged = self._state.services()
+        agents = self._state.agents()
+        found = [one for agent in agents for one in services_of(agent, tagged.get(agent.name, ()))]
+        return sorted(found, key=lambda one: (one.agent, one.port))
+
+    def tag(self, tag: ServiceTag) -> list[Service]:
+        """As ``ServiceDoor``."""
+        self._require(
+            tag.agent in {agent.name for agent in self._state.agents()}, f"no agent is called {tag.agent!r}"
+        )
+        known = self._rules.profiles
+        if tag.profile not in known:
+            raise DemandError(f"no profile is called {tag.profile!r}", remedy=f"one of: {', '.join(known)}")
+        offer = ServiceOffer(name=tag.name, profile=tag.profile, port=tag.port) if tag.name else None
+        self._state.tag(tag.agent, tag.port, offer)
+        self._audit.tag(f"{tag.agent} {tag.port}", service=tag.name)
+        return self.services()
 
     def _apply_marks(self) -> None:
         marked = {Pair(agent, peer) if peer else agent for agent, peer in self._state.marks()}

@@ -17,7 +17,7 @@
     │   ├── BodyEncodingError  a Content-Encoding this server does not read
     │   └── BodySlowError      it did not arrive in time
     ├── BusyError              no room for another request right now
-    ├── DemandError            tests on demand that cannot be had now
+    ├── DemandError            tests on demand, a mark or a tag that cannot be had
     └── AskError               a command asked a running server in vain
         ├── ServerAwayError    nobody answers at that URL
         └── RefusedError       it answered with a problem, or with something else
@@ -103,7 +103,7 @@ class BusyError(ServerError):
 
 
 class DemandError(ServerError):
-    """Tests on demand that cannot be had now."""
+    """Tests on demand, a mark or a tag that cannot be had now."""
 
 
 class AskError(ServerError):

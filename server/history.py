@@ -62,6 +62,14 @@ def after(before: History | None, now: Outcome) -> History:
     )
 
 
+def between_cycles(before: History | None, now: Outcome) -> History:
+    """Take a test between cycles into account: it may call for attention, but takes no turn of the pair."""
+    if before is None:
+        return after(None, now)
+    attention = ATTENTION if is_changed(before, now) else before.attention
+    return replace(before, rung=now.rung, rtt_us=now.rtt_us, loss_bp=now.loss_bp, attention=attention)
+
+
 def is_changed(before: History, now: Outcome) -> bool:
     """Say whether a test found something else than the one before it."""
     return before.rung is not now.rung or _moved(before.rtt_us, now.rtt_us) or _lossy(before) != _lossy(now)

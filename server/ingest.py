@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -17,7 +17,8 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from analytics.batch import Batch, TableBlock, check_batch
+from analytics.batch import Batch, TableBlock, check_batch, unpack_rows
+from analytics.measurement import Reading
 from analytics.store.store import Store
 from analytics.wire import BatchReply
 from server.credentials import authenticate
@@ -41,7 +42,10 @@ BODY_S: Final = 30.0
 class Ingest:
     """The way from a request to the store."""
 
-    def __init__(self, state: State, store: Store) -> None:
+    def __init__(
+        self, state: State, store: Store, *, heard: Callable[[list[Reading]], None] = lambda readings: None
+    ) -> None:
+        self._heard = heard  # called with the readings of each new batch, once they are durable
         self._state = state
         self._store = store
         self._in_flight = 0
@@ -64,6 +68,8 @@ class Ingest:
                 new = await self._store.append(batch, body, agent.tenant)
         finally:
             self._in_flight -= 1
+        if new and "readings" in batch.tables:
+            await asyncio.to_thread(lambda: self._heard(unpack_rows("readings", batch.tables["readings"])))
         rows = sum(block.rows for block in batch.tables.values())
         return BatchReply(rows=rows, duplicate=not new)
 

@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 from analytics.measurement import Rung
 from analytics.wire import ProbePlan, TestEnded
 from server.budget import Budget, Choice, Depths, Fleet, choose, cost_of, cycles_to_see_all, learned
-from server.history import History, Outcome, after, worse
+from server.history import History, Outcome, after, between_cycles, worse
 from server.schedule import Pair
+from server.watching import Watching
 
 _SEEDS: Final = 2**32
 
@@ -29,8 +30,11 @@ class Asked(NamedTuple):
 class Planner:
     """Plans cycles, one after the other. For one thread, but for ``choose``."""
 
-    def __init__(self, depths: Depths, budget: Budget, random: Random) -> None:
+    def __init__(
+        self, depths: Depths, budget: Budget, random: Random, *, period_s: float = 300, watch_s: float = 0
+    ) -> None:
         self.depths = depths
+        self.watching = Watching(depths, budget, period_s=period_s, interval_s=watch_s)
         self.important: set[str | Pair] = set()
         self.history: dict[Pair, History] = {}
         self.cycles_for_all = 1
@@ -39,6 +43,8 @@ class Planner:
         self._chosen: dict[Pair, bool] = {}  # of the running or the latest cycle: pair -> in full
         self._sites: dict[str, str] = {}
         self._dearness: dict[str, float] = {}
+        self._changed: set[Pair] = set()  # pairs with attention left
+        self._watched_for: object = None  # what the watched pairs were chosen from
 
     def ask(self, sites: Mapping[str, str], *, joining: bool = False) -> Asked:
         """Collect what the next choice is made from; ``joining``: more for the cycle that runs."""
@@ -47,6 +53,7 @@ class Planner:
             history=self.history.copy(),
             important=frozenset(self.important),
             dearness=self._dearness.copy(),
+            watched=frozenset(self.watching.pairs),
         )
         return Asked(fleet, self._chosen.copy() if joining else {}, self._random.randrange(_SEEDS))
 
@@ -76,10 +83,28 @@ class Planner:
         """Count the pairs that the budget had no room for in this cycle."""
         return max(0, len(self._sites) * (len(self._sites) - 1) // 2 - len(self._chosen))
 
-    def note(self, pair: Pair, plan: ProbePlan, ends: Mapping[str, TestEnded], at_us: int) -> None:
-        """Learn from a test that both ends have ended."""
+    def look_at_watched(self, sites: Mapping[str, str], now_s: float) -> None:
+        """Choose the watched pairs anew if anything that decides on them is different."""
+        fresh = (dict(sites), frozenset(self.important), frozenset(self._changed))
+        if fresh != self._watched_for:
+            self._watched_for = fresh
+            fleet = Fleet(sites=fresh[0], important=fresh[1], dearness=self._dearness.copy())
+            self.watching.choose(fleet, fresh[2], now_s)
+
+    def note(
+        self,
+        pair: Pair,
+        plan: ProbePlan,
+        ends: Mapping[str, TestEnded],
+        at_us: int,
+        *,
+        between: bool = False,
+    ) -> None:
+        """Learn from a test that both ends have ended; ``between`` cycles: it is no turn of the pair."""
         outcomes = [_outcome(ends[agent], at_us, full=plan == self.depths.full) for agent in pair]
-        self.history[pair] = after(self.history.get(pair), worse(*outcomes))
+        step = between_cycles if between else after
+        self.history[pair] = step(self.history.get(pair), worse(*outcomes))
+        (self._changed.add if self.history[pair].attention else self._changed.discard)(pair)
         for agent in pair:
             self._learn(agent, plan, ends[agent])
 

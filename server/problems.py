@@ -7,6 +7,7 @@ from typing import Final
 from analytics.errors import (
     AnalyticsError,
     BatchError,
+    LakeError,
     MessageError,
     SchemaVersionError,
     StoreBusyError,
@@ -43,6 +44,7 @@ PROBLEMS: Final[dict[type[Exception], tuple[int, str]]] = {
     BusyError: (503, "The server is busy"),
     StoreBusyError: (503, "The server is busy"),
     StoreFullError: (507, "The server's disk is full"),
+    LakeError: (503, "The lake cannot be reached"),
     StoreError: (500, "The server cannot store"),
     StateError: (503, "The server cannot write its state"),
 }

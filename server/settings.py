@@ -11,6 +11,9 @@ import msgspec
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from analytics.store.lake_place import LakePlace
+from analytics.store.query import Limits
+from analytics.store.tidy import Keep
 from analytics.wire import ProbePlan
 from server.errors import SettingsError
 
@@ -99,12 +102,38 @@ class Settings(BaseSettings):
     """File with coturn's static-auth-secret."""
     profiles: Path | None = None
     """Rules file of profiles of your own, beside the built-in ones or in their place (docs/grades.md)."""
+    lake_catalog: str | None = None
+    """PostgreSQL database of a lake that several servers share, as ``postgres:host=... dbname=... user=...``
+    (docs/lake.md); none = rows are kept in ``data``. Needs pathgrade[lake]."""
+    lake_data: str | None = None
+    """Where the lake's Parquet is: a folder that all its servers mount, or ``s3://BUCKET/PREFIX``."""
     cycle_s: int = Field(default=300, ge=10, le=86_400)
     """From the start of one cycle to the start of the next."""
+    watch_s: int = Field(default=30, ge=0, le=300)
+    """From one light test to the next of paths that are marked or that changed, between their turns in
+    cycles, as far as a quarter of the budget allows; 0 = none."""
     settle_s: float = Field(default=2.0, ge=0, le=60)
     """A cycle waits until no agent came or went for so long."""
     seal_s: float = Field(default=60.0, ge=1, le=3600)
     """How often acknowledged rows become Parquet, besides after each cycle."""
+    keep_readings_days: int = Field(default=30, ge=8, le=36_500)
+    """Days that readings are kept as they came. Of 100 agents that test each other every five minutes a day
+    is 0.1 GB, of 1,000 it is 11 GB. What is usual on a path is looked for in 14 of them, the latest in 7."""
+    keep_hops_days: int = Field(default=14, ge=8, le=36_500)
+    """Days that hops are kept; they are the largest table, some ten rows to each reading."""
+    keep_flows_days: int = Field(default=30, ge=1, le=36_500)
+    """Days that passive flows are kept."""
+    keep_5m_days: int = Field(default=90, ge=1, le=36_500)
+    """Days that the readings' rollup by five minutes is kept: about half the size of the readings."""
+    keep_1h_days: int = Field(default=400, ge=1, le=36_500)
+    """Days that the rollup by hour is kept: a year and some, to compare with the last."""
+    keep_1d_days: int = Field(default=1_830, ge=1, le=36_500)
+    """Days that the rollup by day is kept: five years."""
+    memory_mb: int = Field(default=2_048, ge=256, le=10**6)
+    """Memory in MB that each of the server's two databases may take: one answers, one rolls up and compacts.
+    What does not fit is spilled into `tmp` in the data folder."""
+    threads: int = Field(default=2, ge=1, le=256)
+    """Threads of each of the two."""
     budget_cpu_bp: int = Field(default=80, ge=1, le=10_000)
     """CPU time that active tests may take on each agent, in 1/100 of a percent of one core; the rest of an
     agent takes about 0.1 %. Tests that a cycle has no room for wait for a later one; paths that matter or
@@ -131,6 +160,33 @@ class Settings(BaseSettings):
                 "; ".join(map(_say, error.errors())),
                 remedy="see pathgrade server run --help; the environment has the same as PATHGRADE_<NAME>",
             ) from error
+
+    def lake(self) -> LakePlace | None:
+        """Where the lake is; None where none is set. Raises ``SettingsError``."""
+        if self.lake_catalog is None and self.lake_data is None:
+            return None
+        try:
+            return LakePlace.parse(self.lake_catalog or "", self.lake_data or "")
+        except ValueError as error:
+            raise SettingsError(
+                f"the lake: {error}",
+                remedy="set both: --lake-catalog 'postgres:host=... dbname=...' --lake-data /DIR or s3://BUCKET",
+            ) from error
+
+    def keep(self) -> Keep:
+        """For how long the store keeps what."""
+        return Keep(
+            readings=self.keep_readings_days,
+            hops=self.keep_hops_days,
+            flows=self.keep_flows_days,
+            readings_5m=self.keep_5m_days,
+            readings_1h=self.keep_1h_days,
+            readings_1d=self.keep_1d_days,
+        )
+
+    def limits(self) -> Limits:
+        """What each of the store's databases may take."""
+        return Limits(memory_mb=self.memory_mb, threads=self.threads)
 
     def turn_secret(self) -> str | None:
         """Read coturn's shared secret; None where no TURN server is set. Raises ``SettingsError``."""

@@ -28,6 +28,7 @@ from server.database import (
     IDENTITIES,
     MARKS,
     REPLACES,
+    SERVICES,
     TOKENS,
     connect,
     make_folder,
@@ -66,6 +67,7 @@ class State:
         self._writing = threading.Lock()
         self._agents = {agent.name: agent for agent in _read_agents(engine)}
         self._by_secret = {agent.secret_hash: agent for agent in self._agents.values()}
+        self._services = _read_services(engine)
 
     @classmethod
     def open(cls, data: Path) -> State:
@@ -179,6 +181,20 @@ class State:
             connection.execute(MARKS.delete().where(*same))
             if important:
                 connection.execute(MARKS.insert().values(row))
+
+    def services(self) -> dict[str, list[ServiceOffer]]:
+        """List the services that people tagged, by agent; those that agents offer are with the agents."""
+        return self._services
+
+    def tag(self, agent: str, port: int, offer: ServiceOffer | None) -> None:
+        """Tag a port of an agent's host as a service, in place of what it was tagged as; None: as none."""
+        same = (SERVICES.c.tenant == DEFAULT_TENANT, SERVICES.c.agent == agent, SERVICES.c.port == port)
+        with self._writing, transaction(self._engine) as connection:
+            connection.execute(SERVICES.delete().where(*same))
+            if offer is not None:
+                row = {"tenant": DEFAULT_TENANT, "agent": agent, **msgspec.structs.asdict(offer)}
+                connection.execute(SERVICES.insert().values(row))
+        self._services = _read_services(self._engine)
 
     def _remember(self, agent: Agent, before: Agent | None) -> None:
         if before is not None:
@@ -294,6 +310,16 @@ def _read_agents(engine: sa.Engine) -> list[Agent]:
     wanted = sa.select(AGENTS, key).select_from(AGENTS.outerjoin(IDENTITIES, same))
     with transaction(engine, write=False) as connection:
         return [_agent_from(row) for row in connection.execute(wanted)]
+
+
+def _read_services(engine: sa.Engine) -> dict[str, list[ServiceOffer]]:
+    wanted = sa.select(SERVICES).where(SERVICES.c.tenant == DEFAULT_TENANT)
+    found: dict[str, list[ServiceOffer]] = {}
+    with transaction(engine, write=False) as connection:
+        for row in connection.execute(wanted.order_by(SERVICES.c.agent, SERVICES.c.port)):
+            offer = ServiceOffer(name=row.name, profile=row.profile, port=row.port)
+            found.setdefault(row.agent, []).append(offer)
+    return found
 
 
 def _agent_from(row: sa.Row[Any]) -> Agent:

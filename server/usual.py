@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 
 from analytics.baseline import LEAST_SPAN_US
 from analytics.measurement import Reading
+from analytics.screen import Screened, affordable, known_of, suspects
 from analytics.store.store import Store
-from analytics.usual import NOTHING_KNOWN, Usual, since_us, usual_hops_of, usual_of
+from analytics.usual import (
+    NOTHING_KNOWN,
+    Known,
+    Pair,
+    Usual,
+    calm_of,
+    since_us,
+    usual_hops_of,
+    usual_of,
+)
+
+CALM_PATHS: Final = 50
+"""Of those that are slower, for which it is told what the outcome usually is: those since the latest."""
+CALM_TESTS: Final = 36
+"""Tests before the change that tell it: three hours of the default cycle."""
 
 
 class UsualCache:
@@ -20,24 +37,51 @@ class UsualCache:
         self._lock = threading.Lock()
         self._key: tuple[str, int, int] | None = None
         self._known = NOTHING_KNOWN
+        self._screened_of: tuple[str, int] | None = None
+        self._screened: Mapping[Pair, Screened] = {}
+        self._calm: Mapping[Pair, Known] = {}
 
     def of(self, tenant: str, latest: Sequence[Reading], at_us: int, *, now: bool) -> Usual:
         """Tell what is usual, given the latest readings; only the answer for ``now`` is remembered."""
+        if not now:
+            return self._ask(tenant, {}, at_us, None, paths=len(latest))
         key = (tenant, len(latest), max((reading.ended_us for reading in latest), default=0))
         with self._lock:
-            if now and key == self._key:
+            if key == self._key:
                 return self._known
-        known = self._ask(tenant, at_us, paths=len(latest))
-        if now:
-            with self._lock:
-                self._key, self._known = key, known
+            slower = self._known.slower() if self._key and self._key[0] == tenant else {}
+            screened, calm = self._screen(tenant)
+        chosen = affordable(suspects(latest, screened, slower), period_us=self._period_us)
+        known = self._ask(tenant, calm, at_us, chosen, paths=len(chosen))
+        with self._lock:
+            self._key, self._known = key, known
         return known
 
-    def _ask(self, tenant: str, at_us: int, *, paths: int) -> Usual:
+    def _screen(self, tenant: str) -> tuple[Mapping[Pair, Screened], Mapping[Pair, Known]]:
+        """Take what is usual on the paths that nothing is the matter with, read once an hour."""
+        version = (tenant, self._store.usual_hour())
+        if version != self._screened_of:
+            rows = self._store.usual(tenant)
+            self._screened = {(row.src, row.dst): row for row in rows}
+            self._calm = known_of(rows)
+            self._screened_of = version
+        return self._screened, self._calm
+
+    def _ask(
+        self,
+        tenant: str,
+        calm: Mapping[Pair, Known],
+        at_us: int,
+        chosen: Collection[Pair] | None,
+        *,
+        paths: int,
+    ) -> Usual:
+        """Look at the chosen paths test by test; ``None``: at all, where that is affordable."""
         since = since_us(at_us, paths=paths, period_us=self._period_us)
         if since is None:
             return NOTHING_KNOWN
-        known = Usual(usual_of(self._store.past(tenant, since_us=since, at_us=at_us)))
+        closely = usual_of(self._store.past(tenant, since_us=since, at_us=at_us, paths=chosen))
+        known = Usual({**calm, **closely})
         slower = known.slower()
         if not slower:
             return known
@@ -46,4 +90,12 @@ class UsualCache:
         hops = self._store.usual_hops(
             tenant, sorted(both), since_us=max(0, until_us - LEAST_SPAN_US), until_us=until_us
         )
-        return Usual(known.paths, usual_hops_of(hops))
+        told = sorted(slower, key=slower.__getitem__, reverse=True)[:CALM_PATHS]
+        before = self._store.readings_before(
+            tenant,
+            {pair for src, dst in told for pair in ((src, dst), (dst, src))},
+            since_us=max(0, until_us - LEAST_SPAN_US),
+            until_us=until_us,
+            most=CALM_TESTS,
+        )
+        return replace(known, hops=usual_hops_of(hops), calm=calm_of(before))

@@ -56,6 +56,11 @@ class Ways:
         self._ways[pair] = way._replace(tests=tests)
         return way.rung
 
+    def known_rung(self, pair: Pair, rungs: Sequence[Rung]) -> Rung | None:
+        """The rung that worked last, for a test that takes no turn of the pair's; None: the whole ladder."""
+        way = self._ways.get(pair)
+        return way.rung if way is not None and way.rung in rungs else None
+
     def heard(self, pair: Pair, rung: Rung, now_s: float) -> None:
         """Take one end's word for the rung a test ran over."""
         if rung is Rung.NONE:

@@ -286,11 +286,13 @@ class _Rounds:
             if at_ns is None:
                 return
             await asyncio.sleep(max(0.0, at_ns / 1e9 - self.loop_time()))
+            while held_ns := self.ledger.held_ns(ttl, router, _ns(self.loop_time())):  # noqa: ASYNC110  # for a time
+                await asyncio.sleep(held_ns / 1e9)
             if ttl > self.tracer.limit:
                 return
-            self.ledger.asked(ttl, router, _ns(self.loop_time()))
             probe, on_sent = self.tracer.probe(ttl, self.wall_ns())
             self.send(probe, ttl, on_sent)
+            self.ledger.asked(ttl, router, _ns(self.loop_time()))
 
 
 def _ns(seconds: float) -> int:

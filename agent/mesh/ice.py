@@ -53,6 +53,8 @@ CHECK_S: Final = 2.0  # a peer is asked at 0, 0.1, 0.3, 0.7 and 1.5 s
 LAN_CHECK_S: Final = 1.0  # no NAT to open, no router far away
 HANDSHAKE_S: Final = 5.0
 CLOSE_S: Final = 1.0
+ALLOCATE_TRIES: Final = 3  # ports to ask a TURN server from before it is given up (RFC 8656 section 7.4)
+ALLOCATION_MISMATCH: Final = 437
 OPENER_TTL: Final = 2  # past our own NAT, short of the peer's
 OPENER_S: Final = 0.1  # for the peer's opener to pass its NAT too
 OPENER_BYTES: Final = 20
@@ -310,11 +312,26 @@ class _Connection(aioice.Connection):
 
     async def _relayed(self, component: int) -> list[aioice.Candidate]:
         """Ask the TURN server. aioice would not say why it failed, and leave it allocating if cancelled."""
-        assert self.turn_server is not None
         within_s = GATHER_S if self.turn_transport == "udp" else STREAM_GATHER_S
         try:
             async with asyncio.timeout(within_s):
-                candidate, protocol = await relayed_candidate(
+                candidate, protocol = await self._allocated(component)
+        except (OSError, TimeoutError, stun.TransactionError) as error:
+            self.trouble = _say(error, within_s)
+            return []
+        self._protocols.append(protocol)
+        return [candidate]
+
+    async def _allocated(self, component: int) -> tuple[aioice.Candidate, StunProtocol]:
+        """Have a TURN server allocate an address; from another port where ours is taken, as it sees us.
+
+        A NAT may give this flow the port that another one, perhaps of an agent that was ended, has just had
+        (RFC 8656 section 7.4, error 437).
+        """
+        assert self.turn_server is not None
+        for left in reversed(range(ALLOCATE_TRIES)):
+            try:
+                return await relayed_candidate(
                     component=component,
                     hide_related_address=True,
                     protocol_factory=lambda: StunProtocol(self),
@@ -324,11 +341,10 @@ class _Connection(aioice.Connection):
                     turn_ssl=self.turn_ssl,
                     turn_transport=self.turn_transport,
                 )
-        except (OSError, TimeoutError, stun.TransactionError) as error:
-            self.trouble = _say(error, within_s)
-            return []
-        self._protocols.append(protocol)
-        return [candidate]
+            except stun.TransactionFailed as error:
+                if error.response.error_code != ALLOCATION_MISMATCH or not left:
+                    raise
+        raise AssertionError("the last try either gives or raises")
 
     def data_received(self, data: bytes, component: int) -> None:
         """Stamp what is not STUN; raw datagrams go past DTLS."""

@@ -146,6 +146,9 @@ CALL: Final[Kind[CallProfile]] = Kind(
     limits=limits,
     unit="R",
     written=lambda r: f"{emodel.mos(r):.1f} of 4.5",
+    steps=lambda profile: profile.least_r,
+    inputs=("rtt_p50", "rtt_p95", "loss_worse", "capacity_lesser"),
+    outcome_is_all=False,
     higher_is_better=True,
     notes=_notes,
 )

@@ -77,5 +77,11 @@ def _notes(profile: InteractionProfile) -> str:
 
 
 INTERACTION: Final[Kind[InteractionProfile]] = Kind(
-    grade=grade, limits=limits, unit="us", written=words.span, notes=_notes
+    grade=grade,
+    limits=limits,
+    unit="us",
+    written=words.span,
+    steps=lambda profile: profile.most_us,
+    inputs=("rtt_p95", "rtt_p50", "loss", "loss_back"),
+    notes=_notes,
 )

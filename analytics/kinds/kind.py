@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -37,6 +37,12 @@ class Kind(Generic[P]):
     """Of the outcome."""
     written: Callable[[int], str]
     """The outcome as the profile's sentence says it."""
+    steps: Callable[[P], Sequence[int]]
+    """What the outcome is measured by: the limits of A, B, C and D."""
+    inputs: tuple[str, ...]
+    """What of a reading the letter rests on: names of ``analytics/inputs.py``."""
+    outcome_is_all: bool = True
+    """False: what is lost, or the rate, may give a worse letter than the outcome would."""
     higher_is_better: bool = False
     both_ways: bool = True
     """False: only what is lost towards the destination counts."""

@@ -74,6 +74,8 @@ OBJECTIVE: Final[Kind[ObjectiveProfile]] = Kind(
     limits=limits,
     unit="QoO",
     written=lambda value: f"{value} of 100",
+    steps=lambda profile: profile.least_score,
+    inputs=("rtt_p99", "loss_worse"),
     higher_is_better=True,
     notes=_notes,
 )

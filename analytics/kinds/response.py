@@ -49,5 +49,8 @@ RESPONSE: Final[Kind[ResponseProfile]] = Kind(
     limits=limits,
     unit="us",
     written=words.span,
+    steps=lambda profile: profile.most_rtt_p95_us,
+    inputs=("rtt_p95", "loss_worse"),
+    outcome_is_all=False,
     notes=lambda _: "The letter is the worse of the two.\n",
 )

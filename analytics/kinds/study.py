@@ -182,6 +182,8 @@ STUDY: Final[Kind[StudyProfile]] = Kind(
     limits=limits,
     unit="ms",
     written=lambda ms: words.span(1000 * ms),
+    steps=lambda profile: profile.most_ms,
+    inputs=("rtt_p50", "loss", "capacity"),
     both_ways=False,
     notes=_notes,
 )

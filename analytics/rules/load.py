@@ -135,6 +135,28 @@ class ApplicationsRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     held_up_least_us: Positive
 
 
+class FusionRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How what applications' own sessions saw counts beside the probes (``analytics/fusion.py``)."""
+
+    rule: str
+    apart_rule: str
+    learnt_rule: str
+    title: str
+    about: str
+    within_s: Positive
+    least_segments: Positive
+    queue_percent: Annotated[int, msgspec.Meta(ge=101)]
+    filled_percent: Annotated[int, msgspec.Meta(ge=1, le=100)]
+    apart_us: Positive
+    apart_percent: Positive
+    held_percent: Annotated[int, msgspec.Meta(ge=1, le=100)]
+    held_least_us: Positive
+    transfer_bytes: Positive
+    fetch_least_images: Positive
+    fetch_most_idle_us: Positive
+    fetch_within_s: Positive
+
+
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that turns facts into letters."""
 
@@ -143,6 +165,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     samples: Samples
     applications: ApplicationsRule
     protocols: dict[str, Exchange]
+    fusion: FusionRule
     profiles: dict[str, Profile]
 
     def profile(self, name: str) -> Profile:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from analytics.batch import COLUMNS, Batch
 from analytics.column import ColumnBlock
 from analytics.measurement import SORT_KEYS, Column, Kind, at_us, columns, count, named, text
+from analytics.rollup import Rollup
 
 _ARROW_TYPE: Final[dict[Kind, pa.DataType]] = {
     "int": pa.int64(),
@@ -112,3 +113,6 @@ def file_metadata(told: dict[str, Any]) -> dict[bytes, bytes]:
 
 
 FOOTER_KEY: Final = b"pathgrade"
+
+ROLLUP: Final = columns(Rollup)
+ROLLUP_SCHEMA: Final = pa.schema([_field(column) for column in ROLLUP])

@@ -1,12 +1,14 @@
 """Questions to the facts: DuckDB in memory over the Parquet files and the rows not yet sealed.
 
-There is no database file: DuckDB would lock it against every other reader, and Parquet is the truth.
+Facts have no database file: DuckDB would lock it against every other reader, and Parquet is the truth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import duckdb
@@ -18,26 +20,45 @@ from analytics.measurement import FACTS, Column
 from analytics.store.columns import STORED
 from analytics.usage import HOUR_US, KEYS, SUMS, By
 
-MEMORY_LIMIT: Final = "2GB"
-THREADS: Final = 2
+SPILL_MOST: Final = "16GB"
+"""Temporary files of one database: they lie on the disk that the spool needs as well."""
 
-_CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
-    "threads": THREADS,
-    "memory_limit": MEMORY_LIMIT,
-    # Without these DuckDB fetches what it lacks from the internet.
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-}
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one DuckDB may take. The store has two: one answers, one does the upkeep."""
+
+    memory_mb: int = 2048
+    threads: int = 2
+
+
+def connect(limits: Limits, temporary: Path, database: str = ":memory:") -> duckdb.DuckDBPyConnection:
+    """Open a database with every bound set: by itself DuckDB takes 80 % of the memory."""
+    return duckdb.connect(
+        database,
+        config={
+            "threads": limits.threads,
+            "memory_limit": f"{limits.memory_mb}MB",
+            "temp_directory": str(temporary),
+            "max_temp_directory_size": SPILL_MOST,
+            # Without these DuckDB fetches what it lacks from the internet.
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        },
+    )
+
 
 # Only names of tables and columns, which are constants, are put into the text; values are parameters.
 _OWN: Final = {name: ", ".join(table.__struct_fields__) for name, table in FACTS.items()}
 _STORED: Final = {name: ", ".join(column.name for column in stored) for name, stored in STORED.items()}
 
+LATEST_FIRST: Final = "cycle DESC, ended_us DESC, received_us DESC, batch DESC"
+
 READINGS_LATEST: Final = f"""
     SELECT {_OWN["readings"]} FROM facts
     WHERE tenant = $tenant AND received_us <= $at_us
     QUALIFY row_number() OVER (
-        PARTITION BY src, dst ORDER BY cycle DESC, ended_us DESC, received_us DESC, batch DESC) = 1
+        PARTITION BY src, dst ORDER BY {LATEST_FIRST}) = 1
     ORDER BY src, dst
 """  # noqa: S608  # see above
 
@@ -47,8 +68,26 @@ PAST: Final = """
     FROM facts
     WHERE tenant = $tenant AND cycle >= $since_us // 1000000 AND received_us <= $at_us
       AND rtt_min_us IS NOT NULL AND rtt_p50_us IS NOT NULL
+    QUALIFY rtt_n > 20
+        OR row_number() OVER (PARTITION BY src, dst, at_us // 300000000 ORDER BY rtt_n DESC) = 1
     ORDER BY src, dst, at_us
 """
+"""A path's light tests between cycles (``server.budget.WATCH_PROBES``) count as one in five minutes, and not
+where there is a deeper one: what is usual must not be what was watched."""
+
+READINGS_BEFORE: Final = f"""
+    SELECT {_OWN["readings"]} FROM facts
+    WHERE tenant = $tenant AND cycle >= $since_us // 1000000 AND cycle < $until_us // 1000000
+      AND list_contains($paths, src || ' ' || dst)
+    QUALIFY row_number() OVER (
+        PARTITION BY src, dst ORDER BY cycle DESC, ended_us DESC, received_us DESC, batch DESC) <= $most
+    ORDER BY src, dst, cycle, ended_us
+"""  # noqa: S608  # see above
+
+PAST_OF: Final = PAST.replace(
+    "ORDER BY", "AND (src, dst) IN (SELECT unnest($srcs::VARCHAR[]), unnest($dsts::VARCHAR[])) ORDER BY"
+)
+"""Of some paths only."""
 
 USUAL_HOPS: Final = """
     SELECT src, dst, ttl, address, median(rtt_min_us)::BIGINT AS rtt_min_us FROM facts
@@ -70,6 +109,14 @@ FLOWS: Final = f"""
       AND ($process IS NULL OR process = $process)
       AND ($remote IS NULL OR remote_address = $remote)
       AND ($but IS NULL OR process <> $but)
+    ORDER BY window_us DESC, agent, process, remote_address, service_port
+    LIMIT $limit
+"""  # noqa: S608  # see above
+
+FLOWS_OF_SERVICES: Final = f"""
+    SELECT {_OWN["flows"]} FROM facts
+    WHERE tenant = $tenant AND window_us >= $since_us AND window_us <= $until_us
+      AND list_contains($ports, service_port) AND ($agent IS NULL OR agent = $agent)
     ORDER BY window_us DESC, agent, process, remote_address, service_port
     LIMIT $limit
 """  # noqa: S608  # see above
@@ -112,47 +159,111 @@ def usage_question(by: By) -> str:
     """  # noqa: S608  # see above
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Sealed rows that are not in the folder's files: a relation, and values of its parameters."""
+
+    relation: str
+    given: dict[str, Any]
+
+
 class UnreadableFactsError(Exception):
     """DuckDB could not read one of the files. Never leaves the store."""
+
+
+class StoppedError(Exception):
+    """The store is being closed. Never leaves it."""
 
 
 class Engine:
     """One DuckDB in memory; a cursor a question, so that threads do not wait for each other."""
 
-    def __init__(self) -> None:
-        self._database = duckdb.connect(":memory:", config=_CONFIG)
+    def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
+        self._database = database
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Answer nothing more: ``StoppedError`` instead."""
+        self._stopped = True
+
+    def resume(self) -> None:
+        """Answer again."""
+        self._stopped = False
 
     def close(self) -> None:
         """End DuckDB."""
         self._database.close()
 
+    @property
+    def database(self) -> duckdb.DuckDBPyConnection:
+        """For who attaches more to it."""
+        return self._database
+
     def ask(
-        self, table: str, question: str, *, files: Sequence[Path], fresh: pa.Table, given: dict[str, Any]
+        self,
+        table: str,
+        question: str,
+        *,
+        files: Sequence[Path],
+        fresh: pa.Table,
+        given: Mapping[str, Any],
+        shared: Shared | None = None,
     ) -> list[dict[str, Any]]:
-        """Answer a question over ``facts``: the table's files and fresh rows together, as rows.
+        """Answer a question over ``facts``: the table's files, shared and fresh rows together, as rows.
 
         Raises ``UnreadableFactsError`` where a file fails.
         """
-        parameters = {**given, "files": [str(file) for file in files]} if files else given
-        with self._database.cursor() as cursor:
-            cursor.register("fresh", fresh)
-            try:
-                answer = cursor.execute(
-                    f"WITH facts AS NOT MATERIALIZED ({_facts(table, bool(files))}) {question}", parameters
-                )
-                return answer.to_arrow_table().to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
-            except (duckdb.Error, pa.ArrowException) as error:
-                raise UnreadableFactsError(str(error)) from error
+        answer = self.table(table, question, files=files, fresh=fresh, given=given, shared=shared)
+        return answer.to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
+
+    def table(
+        self,
+        table: str,
+        question: str,
+        *,
+        files: Sequence[Path],
+        fresh: pa.Table,
+        given: Mapping[str, Any],
+        shared: Shared | None = None,
+    ) -> pa.Table:
+        """As ``ask``, as an Arrow table."""
+        asked = f"WITH facts AS NOT MATERIALIZED ({facts(table, bool(files), shared)}) {question}"
+        return self.run(asked, files=files, given={**given, **(shared.given if shared else {})}, fresh=fresh)
+
+    def run(
+        self,
+        statement: str,
+        *,
+        files: Sequence[Path] = (),
+        given: Mapping[str, Any] = MappingProxyType({}),
+        **registered: pa.Table,
+    ) -> pa.Table:
+        """Run one statement; ``$files`` are paths, ``registered`` Arrow tables by name. Raises as ``ask``."""
+        if self._stopped:
+            raise StoppedError
+        parameters = {**given, "files": [str(file) for file in files]} if files else dict(given)
+        try:
+            with self._database.cursor() as cursor:
+                for name, content in registered.items():
+                    cursor.register(name, content)
+                return cursor.execute(statement, parameters).to_arrow_table()
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise UnreadableFactsError(str(error)) from error
 
 
-def _facts(table: str, with_files: bool) -> str:
-    """Join both halves by name: a file written before a column was added has its default there."""
-    fresh = f"SELECT {_STORED[table]} FROM fresh"  # noqa: S608  # see above
-    if not with_files:
-        return fresh
-    sealed = "SELECT * FROM read_parquet($files, union_by_name = true, hive_partitioning = false)"
-    both = f"{fresh} UNION ALL BY NAME {sealed}"
-    return f"SELECT {_CURRENT[table]} FROM ({both})"  # noqa: S608  # see above
+def facts(table: str, with_files: bool, shared: Shared | None = None) -> str:
+    """Select sealed rows (``$files``, shared ones) and ``fresh`` ones, by name.
+
+    A file written before a column was added has its default there.
+    """
+    parts = [f"SELECT {_STORED[table]} FROM fresh"]  # noqa: S608  # see above
+    if with_files:
+        parts.append("SELECT * FROM read_parquet($files, union_by_name = true, hive_partitioning = false)")
+    if shared:
+        parts.append(shared.relation)
+    if len(parts) == 1:
+        return parts[0]
+    return f"SELECT {_CURRENT[table]} FROM ({' UNION ALL BY NAME '.join(parts)})"  # noqa: S608  # see above
 
 
 def _current(table: str) -> str:

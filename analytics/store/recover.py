@@ -32,9 +32,12 @@ class Left:
     files_set_aside: int = 0
 
 
-def recover(spool_folder: Path, parquet_folder: Path) -> Left:
-    """Read a data folder. Raises ``OSError``, or ``StoreError`` for a spool of another version."""
-    left = Left()
+def recover(spool_folder: Path, parquet_folder: Path, known: KnownBatches) -> Left:
+    """Read a data folder, beside the batches ``known`` from elsewhere.
+
+    Raises ``OSError``, or ``StoreError`` for a spool of another version.
+    """
+    left = Left(known=known)
     segments = {int(path.stem): path for path in sorted(spool_folder.glob(f"*{spool.SUFFIX}"))}
     for footer in _finished(parquet_folder, set(segments), left):
         left.sealed[footer.file.path] = footer.file
@@ -61,7 +64,7 @@ def _finished(folder: Path, spooled: set[int], left: Left) -> list[Footer]:
         except UnreadableError as error:
             put_aside(path, error)
             left.files_set_aside += 1
-    replaced = {(f.file.path.parent, number) for f in footers for number in f.replaces}
+    replaced = {(f.file.path.parent, number) for f in footers for number in f.file.replaces}
     for footer in footers:
         if (footer.file.path.parent, footer.file.segment) in replaced:
             footer.file.path.unlink()
@@ -82,7 +85,7 @@ def _segment(path: Path, left: Left) -> Unsealed:
         key = BatchKey(frame.tenant, batch.agent, batch.boot, batch.batch)
         if key not in left.known:
             tables = tables_of(batch, tenant=frame.tenant, received_us=frame.received_us)
-            unsealed.add(tables, seal.day_of(frame.received_us), key)
+            unsealed.add(tables, frame.received_us, key)
             left.known.add(key)
     return unsealed
 

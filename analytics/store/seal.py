@@ -22,19 +22,22 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analytics.errors import StoreError
-from analytics.measurement import FACTS, Column
+from analytics.measurement import FACTS
 from analytics.store.columns import FOOTER_KEY, SCHEMAS, SORT_ORDER, STORED, as_current, file_metadata
 from analytics.store.files import disk_error, make_folder, replace_durably
 from analytics.store.known import KnownBatches
+from analytics.store.ordered import encodings
 
 FORMAT_VERSION: Final = 1
 SUFFIX: Final = ".parquet"
 SMALL_ROWS: Final = 100_000
 """A file below this is worth merging; so one merge holds at most ``MANY_FILES`` times as many in memory."""
 MANY_FILES: Final = 16
+HOUR_US: Final = 3_600_000_000
 _NAME: Final = re.compile(r"^\d{10}\.parquet\Z")
 
 DayTables = Mapping[tuple[str, str], list[pa.Table]]
@@ -50,6 +53,10 @@ class Sealed:
     day: str  # YYYY-MM-DD
     segment: int
     rows: int
+    hours: tuple[int, int] = (0, 0)
+    """First and last hour of receipt, in hours since 1970."""
+    replaces: frozenset[int] = frozenset()
+    """Segments of the same table and day whose rows are in here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,6 @@ class Footer:
 
     file: Sealed
     batches: KnownBatches
-    replaces: frozenset[int]  # segments of the same table and day whose rows are in here
 
 
 class UnreadableError(Exception):
@@ -114,25 +120,13 @@ def _write_file(
     content = pa.concat_tables(parts).sort_by(SORT_ORDER[file.table])
     described = content.replace_schema_metadata(file_metadata(told))
     replace_durably(file.path, partial(_write, described, file.table))
-    return replace(file, rows=content.num_rows)
+    received = pc.min_max(content["received_us"]).as_py()
+    hours = (received["min"] // HOUR_US, received["max"] // HOUR_US)
+    return replace(file, rows=content.num_rows, hours=hours)
 
 
 def _write(content: pa.Table, table: str, file: BinaryIO) -> None:
-    """Text by dictionary, integers by difference: sorted rows repeat and grow slowly."""
-    pq.write_table(
-        content,
-        file,
-        compression="zstd",
-        use_dictionary=[_leaf(column) for column in STORED[table] if column.kind != "int"],
-        column_encoding={
-            column.name: "DELTA_BINARY_PACKED" for column in STORED[table] if column.kind == "int"
-        },
-    )
-
-
-def _leaf(column: Column) -> str:
-    """Name a column as Parquet does: the items of a list are a column of their own."""
-    return f"{column.name}.list.element" if column.kind == "ints" else column.name
+    pq.write_table(content, file, **encodings(STORED[table]))
 
 
 def find_sealed(folder: Path) -> Iterable[Path]:
@@ -147,7 +141,7 @@ def read_footer(path: Path) -> Footer:
         raise UnreadableError("not named by this store")
     try:
         with pq.ParquetFile(path) as file:
-            schema, rows = file.schema_arrow, file.metadata.num_rows
+            schema, rows, hours = file.schema_arrow, file.metadata.num_rows, _hours(file.metadata, day)
         told = json.loads((schema.metadata or {})[FOOTER_KEY])
         sources = [(tuple(source), [tuple(r) for r in ranges]) for source, ranges in told["batches"]]
         batches, replaces = KnownBatches(sources), frozenset(told["replaces"])
@@ -156,7 +150,24 @@ def read_footer(path: Path) -> Footer:
     if told.get("format") != FORMAT_VERSION or told.get("table") != table:
         raise UnreadableError(f"another kind: format {told.get('format')}, table {told.get('table')}")
     _check_types(schema, table)
-    return Footer(Sealed(path, table, day, int(path.stem), rows), batches, replaces)
+    return Footer(Sealed(path, table, day, int(path.stem), rows, hours, replaces), batches)
+
+
+def _hours(told: pq.FileMetaData, day: str) -> tuple[int, int]:
+    """Tell the hours of receipt from a file's statistics; all of its day where there are none."""
+    at = told.schema.names.index("received_us") if "received_us" in told.schema.names else None
+    groups = (
+        [told.row_group(group).column(at).statistics for group in range(told.num_row_groups)] if at else []
+    )
+    if not groups or any(one is None or not one.has_min_max for one in groups):
+        first = hour_of_day(day, 0)
+        return first, first + 23
+    return min(one.min for one in groups) // HOUR_US, max(one.max for one in groups) // HOUR_US
+
+
+def hour_of_day(day: str, hour: int) -> int:
+    """Number an hour of a day since 1970. Raises ``ValueError`` for what is no day."""
+    return int(datetime.strptime(f"{day}Z", "%Y-%m-%d%z").timestamp()) // 3600 + hour
 
 
 def _check_types(schema: pa.Schema, table: str) -> None:
@@ -177,6 +188,16 @@ def read_through(path: Path) -> pa.Table:
     """
     try:
         return pq.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise _read_fault(error, path) from error
+
+
+def check_through(path: Path) -> None:
+    """Read every page of a file, a row group at a time, and keep none. Raises as ``read_through``."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                file.read_row_group(group)
     except (OSError, pa.ArrowException) as error:
         raise _read_fault(error, path) from error
 

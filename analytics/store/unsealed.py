@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from analytics.store import seal
 from analytics.store.known import BatchKey, KnownBatches
 
 
@@ -18,10 +19,13 @@ class Unsealed:
     batches: KnownBatches = field(default_factory=KnownBatches)
     rows: int = 0
     size: int = 0  # bytes
+    hours: set[int] = field(default_factory=set)  # of receipt, since 1970
     damaged: bool = False  # the segment's file has a fault in the middle: keep it when sealed
 
-    def add(self, tables: dict[str, pa.Table], day: str, key: BatchKey) -> None:
+    def add(self, tables: dict[str, pa.Table], received_us: int, key: BatchKey) -> None:
         """Take up the rows of one batch."""
+        day = seal.day_of(received_us)
+        self.hours.add(received_us // seal.HOUR_US)
         for name, table in tables.items():
             self.tables.setdefault((name, day), []).append(table)
             self.rows += table.num_rows

@@ -17,14 +17,23 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from benches import accuracy, detect, legs, machine, mesh, net, pacs, passive
+from benches import accuracy, crash, detect, legs, machine, mesh, net, pacs, passive, tomography
 from benches.bench import Bench, Report
 from benches.errors import BenchError, NeedsError
 from benches.figures import missed, notes, table
 
 BENCHES: Final = {
     bench.name: bench
-    for bench in (passive.BENCH, accuracy.BENCH, mesh.BENCH, legs.BENCH, detect.BENCH, pacs.BENCH)
+    for bench in (
+        passive.BENCH,
+        accuracy.BENCH,
+        mesh.BENCH,
+        legs.BENCH,
+        detect.BENCH,
+        crash.BENCH,
+        pacs.BENCH,
+        tomography.BENCH,
+    )
 }
 EXIT_MISSED: Final = 1
 LEAST_AGENTS: Final = 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import median
 from typing import Any, Final, NamedTuple
 
@@ -144,13 +145,15 @@ def _dearness(measured: Measured) -> float:
     """Compare what the cycle's tests cost with what the server expects of them."""
     chosen = _cycle(measured.agents, BUDGET_CPU_BP, 1.0)
     tests = 2 * len(chosen) / measured.agents
-    return measured.test_cpu_s * 1e6 / (_each(chosen, measured.agents, "cpu_us") / tests)
+    # No run says it to more than three digits, and with them a plan can be used again.
+    return round(measured.test_cpu_s * 1e6 / (_each(chosen, measured.agents, "cpu_us") / tests), 3)
 
 
-def _cycle(agents: int, cpu_bp: int, dearness: float) -> list[Choice]:
+@lru_cache(maxsize=16)  # a second for a large fleet, and a table asks for the same ones again and again
+def _cycle(agents: int, cpu_bp: int, dearness: float) -> Sequence[Choice]:
     budget = budget_of(period_s=CYCLE_S, cpu_bp=cpu_bp, bytes_per_hour=_BYTES_PER_HOUR)
     sites = {f"a{n:04d}": f"s{n:04d}" for n in range(agents)}
-    return choose(Fleet(sites=sites, dearness=dict.fromkeys(sites, dearness)), _PLANS, budget, seed=0)
+    return tuple(choose(Fleet(sites=sites, dearness=dict.fromkeys(sites, dearness)), _PLANS, budget, seed=0))
 
 
 def _each(chosen: Sequence[Choice], agents: int, what: str) -> float:

@@ -20,7 +20,7 @@ PREFIX: Final = "pgb"
 NETNS: Final = Path("/run/netns")
 PORTS: Final = "1024 65535"
 """As many as there are: a storm of 50,000 connections to one port uses each once."""
-COMMAND_S: Final = 20
+COMMAND_S: Final = 60
 
 _numbers = itertools.count()
 

@@ -21,8 +21,8 @@ from lab.scenario import UNITS, Line, LineSettings, to_cable
 
 SOURCE: Final = Path(__file__).with_name("wire.c")
 CACHE: Final = Path("/var/cache/pathgrade/lab")
-ANSWER_S: Final = 2.0
-READY_S: Final = 5.0
+ANSWER_S: Final = 10.0
+READY_S: Final = 30.0
 DIRECTIONS: Final = ("up", "down")
 SEPARATOR: Final = "--"  # between two cables on the command line
 

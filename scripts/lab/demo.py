@@ -19,7 +19,7 @@ from lab.scenario import FOLDER, load
 from lab.signals import interrupt_once
 from lab.terminal import Steps, keep_logs, say_error
 
-CYCLE_S: Final = 270.0  # 15 pair tests, of which one site's run one after the other
+CYCLE_S: Final = 600.0  # 15 pair tests, of which one site's run one after the other
 LOOK_S: Final = 0.5
 DEFAULT_PORT: Final = 8080  # where pathgrade's commands look when no URL is given
 EXIT_INTERRUPTED: Final = 130

@@ -12,7 +12,7 @@ from lab.plan import Node, Patch, Plan
 
 NETNS: Final = Path("/run/netns")
 CABLE_QUEUE: Final = 2_000  # packets of a TUN's own queue: a 64 KB send is 45 packets at once
-COMMAND_S: Final = 20
+COMMAND_S: Final = 60
 
 HOST_SYSCTLS: Final = ("net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
 ROUTER_SYSCTLS: Final = (*HOST_SYSCTLS, "net.ipv4.ip_forward=1")

@@ -17,8 +17,8 @@ from lab.report import Reader, Row
 from lab.scenario import FetchTool
 
 PROFILE: Final = "pacs"
-UPLOADED_S: Final = 30.0  # a 10 s window, an upload every 2 s, and room
-GONE_S: Final = 5.0
+UPLOADED_S: Final = 60.0  # a 10 s window, an upload every 2 s, and room
+GONE_S: Final = 20.0
 PROCESS_OF: Final = {FetchTool.GETSCU.value: "getscu", FetchTool.CURL.value: "curl"}
 SERVICE_PROCESS: Final = "Orthanc"
 

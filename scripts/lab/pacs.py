@@ -20,9 +20,9 @@ from lab.tcp_info import Sample
 DICOM_PORT: Final = 4242
 WEB_PORT: Final = 8042
 PLUGIN: Final = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-READY_S: Final = 20.0
-STORE_S: Final = 60.0
-FETCH_S: Final = 60.0
+READY_S: Final = 60.0
+STORE_S: Final = 120.0
+FETCH_S: Final = 180.0
 PORTS: Final = {FetchTool.GETSCU: DICOM_PORT, FetchTool.CURL: WEB_PORT}
 
 
@@ -102,14 +102,14 @@ def fetch(lab: Lab, study: Study, order: Fetch) -> Fetched:
     into.mkdir()
     port = PORTS[order.tool]
     client, server = lab.plan.namespace(order.agent), lab.plan.namespace(pacs.agent)
-    watch = tcp_info.Watch({"client": client, "server": server}, port)
-    seconds = lab.parts.run(
-        f"fetch-{order.agent}-{order.tool}",
-        COMMANDS[order.tool](pacs.public_address, study, order.images, into),
-        namespace=client,
-        at_most_s=FETCH_S,
-        watch=watch.look,
-    )
+    with tcp_info.Watch({"client": client, "server": server}, port) as watch:
+        seconds = lab.parts.run(
+            f"fetch-{order.agent}-{order.tool}",
+            COMMANDS[order.tool](pacs.public_address, study, order.images, into),
+            namespace=client,
+            at_most_s=FETCH_S,
+            watch=watch.look,
+        )
     images = _count_images(into, order.tool)
     shutil.rmtree(into)
     seen = watch.samples

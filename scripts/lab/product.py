@@ -18,9 +18,9 @@ AGENTS_PORT: Final = 8440
 STUN_PORT: Final = 3478
 TURN_PORT: Final = 3478
 TURN_NICE: Final = -10
-READY_S: Final = 30.0
-ENROLLED_S: Final = 60.0  # the first agent on a machine compiles the eBPF programs
-TOKEN_S: Final = 20
+READY_S: Final = 60.0
+ENROLLED_S: Final = 120.0  # the first agent on a machine compiles the eBPF programs
+TOKEN_S: Final = 60
 AGENT_CACHE: Final = Path("/var/cache/pathgrade/ebpf")  # compiled programs, shared by all agents and kept
 
 
@@ -43,6 +43,11 @@ def start_turn(lab: Lab) -> None:
     config = folder / "turnserver.conf"
     config.touch(mode=0o600)
     config.write_text(_turn_config(lab.plan.turn_address, secret, folder))
+    run_turn(lab, config)
+
+
+def run_turn(lab: Lab, config: Path) -> None:
+    """Start coturn as it is configured, for the first time or again, and wait until it listens."""
     # A relay on the internet does not wait for our agents' CPU; nice keeps this machine's load out of it.
     command = ["nice", "-n", str(TURN_NICE), "turnserver", "-c", str(config)]
     part = lab.parts.start("coturn", command, namespace=lab.plan.namespace("turn"))

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import BinaryIO, Final, TextIO, TypeVar
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
+from analytics import words
 from analytics.errors import ExportError
+from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.passive import Applications
-from analytics.report import PathDetail, Report
+from analytics.report import PathDetail, Report, Service
 from server.api.core import Status
 from server.api.mesh import Mark, MeshAsk, MeshRun
 from server.api.problem import Problem
+from server.api.services import ServiceTag
 from server.errors import RefusedError, ServerAwayError
 
+EXPORT_TIMEOUT_S: Final = 300.0
+"""Between two pieces: sorting a day of a thousand agents takes its time."""
 TIMEOUT_S: Final = 30.0
 """A report of a thousand agents takes seconds; a server that says nothing for longer is stuck."""
 
@@ -45,6 +51,10 @@ class Client:
         """All of one path."""
         return self._get(f"paths/{quote(src, safe='')}/{quote(dst, safe='')}", PathDetail, profile=profile)
 
+    def explain(self, src: str, dst: str, **asked: Parameter) -> Explanation:
+        """Why a path has its letter."""
+        return self._get(f"paths/{quote(src, safe='')}/{quote(dst, safe='')}/explain", Explanation, **asked)
+
     def flows(self, **asked: Parameter) -> list[Flow]:
         """Passive flows, newest first."""
         return self._get("flows", list[Flow], **asked)
@@ -69,11 +79,37 @@ class Client:
         """Mark or unmark; gives what is marked then."""
         return self._post("mesh/marks", mark, list[Mark])
 
-    def export(self, out: Path, **asked: Parameter) -> int:
-        """Write the export of all paths to ``out``, whole or not at all; gives its bytes."""
-        body = self._ask("export/paths", asked).content
-        _write_whole(out, body)
-        return len(body)
+    def services(self) -> list[Service]:
+        """What agents offer and what was tagged."""
+        return self._get("services", list[Service])
+
+    def tag(self, tag: ServiceTag) -> list[Service]:
+        """Tag a port, or take its tag off; gives what there is then."""
+        return self._post("services", tag, list[Service])
+
+    def export(self, out: Path, table: str, **asked: Parameter) -> int:
+        """Write an export to ``out``, whole or not at all; gives its bytes. A terminal sees how far it is."""
+        with writing_whole(out) as file:
+            return self.export_to(file, table, **asked)
+
+    def export_to(self, file: BinaryIO, table: str, **asked: Parameter) -> int:
+        """Write an export as it comes."""
+        size = 0
+        given = {name: value for name, value in asked.items() if value is not None}
+        path = f"export/{table}"
+        with (
+            self._saying_where(path),
+            httpx.stream(
+                "GET", f"{self.url}/v1/{path}", params=given, timeout=EXPORT_TIMEOUT_S, trust_env=False
+            ) as answer,
+        ):
+            if not answer.is_success:
+                answer.read()
+            for piece in _good(answer).iter_bytes():
+                size += file.write(piece)
+                _say_size(size, sys.stderr)
+        _say_size(size, sys.stderr, end="\n")
+        return size
 
     def _get(self, path: str, kind: type[T], **asked: Parameter) -> T:
         return _read(self._ask(path, asked), kind)
@@ -144,12 +180,25 @@ def _problem(answer: httpx.Response) -> Problem:
         )
 
 
-def _write_whole(out: Path, body: bytes) -> None:
+@contextmanager
+def writing_whole(out: Path) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name when all of it is written. Raises ``ExportError``."""
     unfinished = out.with_name(out.name + ".tmp")
     try:
-        unfinished.write_bytes(body)
+        with unfinished.open("wb") as file:
+            yield file
         unfinished.replace(out)
     except OSError as error:
+        unfinished.unlink(missing_ok=True)
         raise ExportError(
             f"write {out}: {error.strerror}", remedy="name a file in a folder that can be written"
         ) from error
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def _say_size(size: int, progress: TextIO, end: str = "") -> None:
+    """Overwrite the line in a terminal; a log has no use for it."""
+    if progress.isatty():
+        print(f"\r{words.size(size)}", end=end, file=progress, flush=True)

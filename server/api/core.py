@@ -7,10 +7,13 @@ that heavy work never sits on the event loop.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
 
+from analytics.explain import Explanation
+from analytics.exports import Batches
 from analytics.measurement import Flow
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report
@@ -36,7 +39,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         0  # directed pairs that the budget had no room for in this cycle: they wait their turn
     )
     cycles_for_all: int = 1  # cycles like this one that visit every path
+    paths_watched: int = 0  # directed paths that are tested between cycles, too
+    paths_not_watched: int = 0  # marked or changed, but the agents' budgets have no room to watch them
     rows: dict[str, int] = {}  # fact table -> rows kept
+    store: dict[str, int] = {}  # what happened to the store since it was opened: ``StoreHealth``
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +53,16 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     action: str  # "enrol", "test", "switch", ...
     subject: str = ""
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRange:
+    """What of the facts or of the report an export has."""
+
+    since_us: int | None = None  # None: of paths, the latest of each; else a day before ``until_us``
+    until_us: int | None = None  # None: now
+    agents: frozenset[str] | None = None  # with one of these at an end; None = all
+    profile_named: bool = False  # grades: only of the profile
 
 
 class ReportCore(Protocol):
@@ -67,6 +83,9 @@ class ReportCore(Protocol):
     def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
         """Tell all of one path; None where the pair has no reading of ``src`` yet."""
 
+    def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
+        """Derive the letter of a path, now or as it was at ``at_us``; None where there is no reading."""
+
     def flows(
         self,
         *,
@@ -82,6 +101,9 @@ class ReportCore(Protocol):
         self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
     ) -> Applications:
         """Grade what the applications' sessions of the last day saw, worst first; ``but`` is left out."""
+
+    def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
+        """Give the rows of an export: one of ``analytics.exports.TABLES``."""
 
     def audit(self, limit: int = 200) -> list[AuditRow]:
         """List the audit rows, newest first."""

@@ -82,32 +82,32 @@ def router(door: MeshDoor) -> APIRouter:
 
     @routes.post("/runs", status_code=202, summary="Test one pair, or all, now (this host only)")
     async def run(request: Request) -> Response:
-        ask = await _body(request, MeshAsk)
-        return _json(_or_problem(lambda: door.run(ask)), 202)
+        ask = await body_of(request, MeshAsk)
+        return json_of(or_problem(lambda: door.run(ask)), 202)
 
     @routes.get("/runs/{id}", summary="How far a run is; results from number 'since' on")
     async def run_of(id: str, since: Annotated[int, Query(ge=0)] = 0) -> Response:
         found = door.run_of(id, since)
         if found is None:
             raise ProblemError(404, f"no run is called {id!r}", remedy="POST /v1/mesh/runs starts one")
-        return _json(found)
+        return json_of(found)
 
     @routes.get("/marks", summary="What is marked as important")
     async def marks() -> Response:
-        return _json(door.marks())
+        return json_of(door.marks())
 
     @routes.post("/marks", summary="Mark or unmark an agent or a pair as important (this host only)")
     async def mark(request: Request) -> Response:
-        wanted = await _body(request, Mark)
-        return _json(_or_problem(lambda: door.mark(wanted)))
+        wanted = await body_of(request, Mark)
+        return json_of(or_problem(lambda: door.mark(wanted)))
 
     return routes
 
 
-T = TypeVar("T", MeshAsk, Mark)
+T = TypeVar("T", bound=msgspec.Struct)
 
 
-async def _body(request: Request, kind: type[T]) -> T:
+async def body_of(request: Request, kind: type[T]) -> T:
     """Read the body of a request from this host; raises ``ProblemError``."""
     if not _is_local(request):
         raise ProblemError(
@@ -133,13 +133,15 @@ def _is_local(request: Request) -> bool:
         return False
 
 
-def _or_problem(act: Callable[[], Any]) -> Any:
+def or_problem(act: Callable[[], Any]) -> Any:
+    """Do what was asked for; raises ``ProblemError`` (409) with the reason where it cannot be had."""
     try:
         return act()
     except DemandError as error:
         raise ProblemError(409, str(error), remedy=error.remedy) from error
 
 
-def _json(value: object, status: int = 200) -> Response:
+def json_of(value: object, status: int = 200) -> Response:
+    """Answer with a value."""
     body = msgspec.json.encode(value)
     return Response(body, status_code=status, media_type="application/json", headers=HEADERS)

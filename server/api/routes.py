@@ -6,21 +6,21 @@ problem+json. Routes are plain functions, so FastAPI runs them in worker threads
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Final, Literal
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from itertools import chain
+from typing import Annotated, Final
 
 import msgspec
 from fastapi import APIRouter, Query, Response
-from fastapi.responses import FileResponse
-from starlette.background import BackgroundTask
+from fastapi.responses import StreamingResponse
 
-from analytics.export import export_paths
+from analytics.explain import Explanation
 from analytics.passive import MOST_GROUPS
 from analytics.report import PathDetail, Report
 from analytics.usage import By
-from server.api.core import ReportCore, default_profile
+from analytics.written import MEDIA_TYPES, written
+from server.api.core import ExportRange, ReportCore, default_profile
 from server.api.problem import ProblemError
 
 MOST_ROWS: Final = 5_000
@@ -28,10 +28,28 @@ MOST_ROWS: Final = 5_000
 
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
-EXPORT_TYPES: Final = {"parquet": "application/vnd.apache.parquet", "csv": "text/csv; charset=utf-8"}
+
+class Table(StrEnum):
+    """What can be exported: ``analytics.exports.TABLES``."""
+
+    PATHS = "paths"
+    HOPS = "hops"
+    FLOWS = "flows"
+    GRADES = "grades"
+    FINDINGS = "findings"
+
+
+class Format(StrEnum):
+    """Formats of an export: ``analytics.written.FORMATS``."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+    ARROW = "arrow"
+
 
 Profile = Annotated[str | None, Query(max_length=63, description="application profile; default: the fleet's")]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="at most so many rows")]
+Moment = Annotated[int | None, Query(ge=0, le=2**53, description="us since 1970; default: now")]
 Filter = Annotated[str | None, Query(max_length=64, description="must match exactly")]
 
 
@@ -95,21 +113,52 @@ def _add_paths(routes: APIRouter, core: ReportCore) -> None:
     def path(src: str, dst: str, profile: Profile = None) -> Response:
         return _json(detail_of(core, src, dst, profile))
 
+    @routes.get("/paths/{src}/{dst}/explain", summary="Why a path has its letter: every step, with its rule")
+    def explain(src: str, dst: str, profile: Profile = None, at_us: Moment = None) -> Response:
+        return _json(explanation_of(core, src, dst, profile, at_us))
+
 
 def _add_export(routes: APIRouter, core: ReportCore) -> None:
-    @routes.get("/export/paths", summary="Every directed path as a file; columns: docs/schema.md")
-    def export(profile: Profile = None, format: Literal["parquet", "csv"] = "parquet") -> Response:
-        report = report_of(core, profile)
-        folder = tempfile.TemporaryDirectory(prefix="pathgrade-")  # removed when the answer is sent
-        out = Path(folder.name) / f"pathgrade-paths-{report.profile}.{format}"
-        export_paths(report, out)
-        return FileResponse(
-            out,
-            media_type=EXPORT_TYPES[format],
-            filename=out.name,
-            headers=HEADERS,
-            background=BackgroundTask(folder.cleanup),
+    @routes.get("/export/{table}", summary="Rows as a file; columns: docs/schema.md")
+    def export(
+        *,
+        table: Table,
+        format: Format = Format.PARQUET,
+        profile: Profile = None,
+        since_us: Moment = None,
+        until_us: Moment = None,
+        agent: Filter = None,
+        site: Filter = None,
+    ) -> Response:
+        graded_for = profile_of(core, profile)
+        chosen = ExportRange(
+            since_us, until_us, _agents(core, agent, site), profile_named=profile is not None
         )
+        made = core.export(table.value, graded_for, chosen)
+        # Parquet and Arrow are compressed, or made to be read at once: no second compression.
+        name = f"pathgrade-{table.value}-{graded_for}.{format.value}"
+        named = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Encoding": "identity"}
+        pieces = begun(written(made.schema, made.batches, format.value))
+        return StreamingResponse(pieces, media_type=MEDIA_TYPES[format.value], headers={**HEADERS, **named})
+
+
+def begun(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Make the first piece at once: what fails then is an answer of its own, not one that breaks off."""
+    first = next(pieces, b"")
+    return chain([first], pieces)
+
+
+def _agents(core: ReportCore, agent: str | None, site: str | None) -> frozenset[str] | None:
+    """Those agents that are asked for; raises ``ProblemError`` (404) where there is none of that name."""
+    members = core.members()
+    if agent is not None and agent not in {member.name for member in members}:
+        raise ProblemError(404, f"no agent is called {agent!r}", remedy="pathgrade paths names them")
+    sites = sorted({member.site for member in members})
+    if site is not None and site not in sites:
+        raise ProblemError(404, f"no site is called {site!r}", remedy=f"one of: {', '.join(sites)}")
+    if agent is None and site is None:
+        return None
+    return frozenset(m.name for m in members if agent in (None, m.name) and site in (None, m.site))
 
 
 def report_of(core: ReportCore, profile: str | None) -> Report:
@@ -119,6 +168,25 @@ def report_of(core: ReportCore, profile: str | None) -> Report:
 
 def detail_of(core: ReportCore, src: str, dst: str, profile: str | None) -> PathDetail:
     """Tell all of one path; raises ``ProblemError`` (404) saying which part of the question is unknown."""
+    _check_agents(core, src, dst)
+    detail = core.detail(src, dst, profile_of(core, profile)) if src != dst else None
+    if detail is None:
+        raise _no_reading(src, dst)
+    return detail
+
+
+def explanation_of(
+    core: ReportCore, src: str, dst: str, profile: str | None, at_us: int | None = None
+) -> Explanation:
+    """Derive the letter of one path; raises as ``detail_of``."""
+    _check_agents(core, src, dst)
+    found = core.explain(src, dst, profile_of(core, profile), at_us) if src != dst else None
+    if found is None:
+        raise _no_reading(src, dst)
+    return found
+
+
+def _check_agents(core: ReportCore, src: str, dst: str) -> None:
     known = [member.name for member in core.members()]
     for name in (src, dst):
         if name not in known:
@@ -127,15 +195,15 @@ def detail_of(core: ReportCore, src: str, dst: str, profile: str | None) -> Path
                 f"no agent is called {name!r}",
                 remedy=f"one of: {', '.join(known)}" if known else "enrol an agent: pathgrade server token",
             )
-    detail = core.detail(src, dst, profile_of(core, profile)) if src != dst else None
-    if detail is None:
-        raise ProblemError(
-            404,
-            f"no reading of {src} -> {dst} yet",
-            detail="An agent has no path to itself." if src == dst else "The pair has not been tested.",
-            remedy="pathgrade status shows whether a cycle is running",
-        )
-    return detail
+
+
+def _no_reading(src: str, dst: str) -> ProblemError:
+    return ProblemError(
+        404,
+        f"no reading of {src} -> {dst} yet",
+        detail="An agent has no path to itself." if src == dst else "The pair has not been tested.",
+        remedy="pathgrade status shows whether a cycle is running",
+    )
 
 
 def profile_of(core: ReportCore, asked: str | None) -> str:

@@ -10,20 +10,29 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
+from analytics.errors import LakeError
 from server.api import mesh as mesh_api
 from server.api import routes as api
+from server.api import services as services_api
 from server.api.core import ReportCore
 from server.api.mesh import MeshDoor
 from server.api.problem import Problem, ProblemError, problem_response
+from server.api.services import ServiceDoor
 from server.pages import render
 from server.pages import routes as pages
+from server.problems import problem_of
 
 COMPRESS_FROM: Final = 1_000
 """Bytes of an answer below which compression saves nothing. Pages carry no secret that it could leak."""
 
 
-def report_app(core: ReportCore, *, version: str, mesh: MeshDoor | None = None) -> FastAPI:
-    """Build the application of the report listener; ``mesh``: with the routes that start tests."""
+def report_app(
+    core: ReportCore, *, version: str, mesh: MeshDoor | None = None, services: ServiceDoor | None = None
+) -> FastAPI:
+    """Build the application of the report listener.
+
+    ``mesh``: with the routes that start tests; ``services``: with those that tag services.
+    """
     # FastAPI's own documentation pages load scripts from a CDN: only the OpenAPI document is served.
     app = FastAPI(
         title="pathgrade", version=version, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
@@ -33,6 +42,8 @@ def report_app(core: ReportCore, *, version: str, mesh: MeshDoor | None = None) 
     app.include_router(pages.router(core))
     if mesh is not None:
         app.include_router(mesh_api.router(mesh))
+    if services is not None:
+        app.include_router(services_api.router(services))
     for error, handler in _HANDLERS.items():
         app.add_exception_handler(error, handler)
     return app
@@ -78,8 +89,14 @@ async def _on_fault(request: Request, error: Exception) -> Response:
     return answer(request, Problem(status=500, title="The server could not make this", remedy=remedy))
 
 
+async def _on_lake(request: Request, error: Exception) -> Response:
+    assert isinstance(error, LakeError)
+    return answer(request, problem_of(error))
+
+
 _HANDLERS: Final = {
     ProblemError: _on_problem,
+    LakeError: _on_lake,
     HTTPException: _on_http,
     RequestValidationError: _on_invalid,
     Exception: _on_fault,

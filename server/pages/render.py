@@ -29,6 +29,7 @@ FILTERS: Final = {
     for name in (
         "age",
         "age_of",
+        "since",
         "capacity",
         "clock",
         "duration",

@@ -11,9 +11,10 @@ from analytics.passive import Applications
 from analytics.usage import By
 from server.api.core import OWN_PROCESS, ReportCore
 from server.api.problem import ProblemError
-from server.api.routes import Filter, Profile, detail_of, profile_of, report_of
+from server.api.routes import Filter, Profile, detail_of, explanation_of, profile_of, report_of
 from server.pages import assets
 from server.pages.assets import ASSETS
+from server.pages.explained import sections
 from server.pages.render import page
 from server.pages.views import path_view, report_view
 
@@ -51,6 +52,7 @@ def _add_path(routes: APIRouter, core: ReportCore) -> None:
         return page(
             "path.html",
             view=path_view(detail_of(core, src, dst, graded_for), graded_for),
+            steps=sections(explanation_of(core, src, dst, graded_for)),
             status_now=core.status(),
             profile=graded_for,
             profiles=core.profiles(),

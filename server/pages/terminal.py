@@ -15,13 +15,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analytics.explain import Explanation
 from analytics.measurement import Flow, Rung
 from analytics.passive import Application, Applications
-from analytics.report import PathDetail, PathRow, Report, Verdict
+from analytics.report import PathDetail, PathRow, Report, Service, Verdict
 from analytics.usage import By
 from server.api.core import Status
 from server.api.mesh import Mark, MeshResult, MeshRun
-from server.pages import text
+from server.pages import explained, text
+from server.pages.fusion_words import told_by
 from server.pages.tables import LETTER_STYLE, Column, cell, draw, plain, plain_value
 from server.pages.views import HopGroup, HopLine, PathLine, Side, path_view, report_view
 
@@ -38,13 +40,28 @@ def status(now: Status, verdict: Verdict) -> RenderableType:
         ("paths", f"{now.paths_measured} of {now.paths_expected} measured"),
         ("cycle", _cycle(now)),
         *([("budget", _put_off(now))] if now.paths_put_off else []),
+        *([("watch", _watch(now))] if now.paths_watched or now.paths_not_watched else []),
         ("rows", ", ".join(f"{count:,} {name}" for name, count in now.rows.items()) or "none"),
+        *([("store", f"{troubles}; see the server's log")] if (troubles := _troubles(now)) else []),
         ("server", f"pathgrade {now.version}, up since {text.clock(now.started_us)}"),
     ]
     grid = Table.grid(padding=(0, 2))
     for name, value in lines:
         grid.add_row(Text(name, "dim"), Text(value))
     return Group(_verdict(verdict), "", grid)
+
+
+_TROUBLES: Final = {
+    "damaged_segments": "damaged spool segments",
+    "files_set_aside": "files set aside",
+    "upkeep_failures": "failed steps of the upkeep",
+}
+"""What of the store's health somebody should look at."""
+
+
+def _troubles(now: Status) -> str:
+    told = ((now.store.get(name, 0), words) for name, words in _TROUBLES.items())
+    return ", ".join(f"{count} {words}" for count, words in told if count)
 
 
 def report(made: Report, width: int) -> RenderableType:
@@ -73,6 +90,25 @@ def hops(detail: PathDetail, profile: str) -> RenderableType:
         _hoptable(side) if side.hops else Text("No hop answered.", "dim"),
         *_path_foot(side, view.flows),
     )
+
+
+def explanation(told: Explanation) -> RenderableType:
+    """Show why a path has its letter, step by step."""
+    told = plain(told)
+    letter = Text(told.grade.letter.value, LETTER_STYLE[told.grade.letter])
+    head = Text.assemble((f"{told.src} → {told.dst}", "bold"), "   ", letter, f" for {told.profile}")
+    head.append(f"   {text.clock(told.at_us)}, {explained.version(told)}", "dim")
+    return Group(head, *map(_section, explained.sections(told)))
+
+
+def _section(section: explained.Section) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    for what, known in section.lines:
+        grid.add_row(Text(f"  {what}", "dim"), Text(known))
+    rule = Text(f"   rule {section.rule}", "dim") if section.rule else Text("")
+    return Group("", Text.assemble((section.title, "bold"), rule), grid)
 
 
 def flows(found: Sequence[Flow], width: int) -> RenderableType:
@@ -108,6 +144,11 @@ def _put_off(now: Status) -> str:
     return f"{now.paths_put_off} paths wait for a later cycle; each has its turn within about {every}"
 
 
+def _watch(now: Status) -> str:
+    left = f"; no room in the budget to watch {now.paths_not_watched} more" if now.paths_not_watched else ""
+    return f"{text.plural(now.paths_watched, 'path')} tested between cycles{left}"
+
+
 def mesh_run(run: MeshRun, width: int) -> RenderableType:
     """Show what tests on demand found: what failed first, then the slowest."""
     results = sorted(map(plain, run.results), key=_failed_then_slowest)
@@ -123,6 +164,21 @@ def marks(found: Sequence[Mark]) -> RenderableType:
     if not found:
         return Text("Nothing is marked: paths that changed go first, then the one that waits longest.", "dim")
     return Group(*(Text(f"{one.agent} → {one.peer or 'everyone'}, both ways") for one in map(plain, found)))
+
+
+def services(found: Sequence[Service], width: int) -> RenderableType:
+    """List what is offered and tagged."""
+    if not found:
+        return Text("No service is known: agents offer them, and pathgrade services tag names others.", "dim")
+    return draw(SERVICE_COLUMNS, [plain(service) for service in found], width)
+
+
+SERVICE_COLUMNS: Final[tuple[Column[Service], ...]] = (
+    Column("service", lambda service: service.name, side="left"),
+    Column("agent", lambda service: service.agent, side="left"),
+    Column("port", lambda service: str(service.port)),
+    Column("profile", lambda service: service.profile, side="left"),
+)
 
 
 def _failed_then_slowest(result: MeshResult) -> tuple[bool, int, str, str]:
@@ -171,6 +227,7 @@ PATH_COLUMNS: Final[tuple[Column[PathLine], ...]] = (
         lambda line: text.capacity(line.row.capacity_kbps, line.row.capacity_trust),
         from_width=96,
     ),
+    Column("told by", lambda line: told_by(line.row), from_width=170, side="left"),
     Column("most of the time", _largest_leg, from_width=118, side="left"),
     Column("age", lambda line: text.age_of(line.row), from_width=104),
 )
@@ -246,6 +303,8 @@ def _figures(there: Side, back: Side | None) -> Iterator[Text]:
         f"RTT {text.ms(row.rtt_p50_us)} (least {text.ms(row.rtt_min_us)}, p95 {text.ms(row.rtt_p95_us)})"
         f"   loss → {text.loss(row.loss_bp)}  ← {text.loss(row.loss_back_bp)} of {row.sent:,}"
     )
+    if row.watched:
+        yield Text(text.since(row), "dim")
     back_capacity = text.capacity(back.row.capacity_kbps, back.row.capacity_trust) if back else text.NOTHING
     yield Text(
         f"capacity → {text.capacity(row.capacity_kbps, row.capacity_trust)}  ← {back_capacity}"
@@ -300,6 +359,8 @@ def _path_foot(side: Side, seen: Sequence[Flow]) -> Iterator[RenderableType]:
         yield Text(f"Not seen from {row.src}, told by {row.dst}: {side.elsewhere}.")
     if side.way:
         yield Text(" ".join(side.way))
+    if side.sessions:
+        yield Text(" ".join(side.sessions))
     for flow in seen[:FLOWS_BESIDE_HOPS]:
         yield Text(
             f"The application's own socket on {flow.agent}: {_owner(flow)} srtt {text.ms(flow.srtt_us)},"
@@ -307,4 +368,5 @@ def _path_foot(side: Side, seen: Sequence[Flow]) -> Iterator[RenderableType]:
         )
     grade = row.grade
     yield Text(f"Why {grade.letter.value}: {grade.reason}. Rule {grade.rule}, rules {grade.rules_version}.")
+    yield Text(f"Every step: pathgrade explain {row.src} {row.dst}", "dim")
     yield Text(f"The other way: pathgrade hops {row.dst} {row.src}", "dim")

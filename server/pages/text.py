@@ -197,6 +197,18 @@ def age_of(row: PathRow) -> str:
     return f"{age(row.age_s)}: budget" if row.put_off else age(row.age_s)
 
 
+def since(row: PathRow) -> str:
+    """Say of a watched path since when it is as it is, in a sentence; empty for another."""
+    if not row.watched:
+        return ""
+    told = (
+        (f"{row.grade.letter.value} since", row.letter_since_us),
+        ("loses packets since", row.lossy_since_us),
+    )
+    moments = ", ".join(f"{what} {clock(at_us)}" for what, at_us in told if at_us is not None)
+    return f"Tested between cycles, too{moments and ': '}{moments}."
+
+
 def clock(us: int) -> str:
     """Write a moment in UTC to the second."""
     return datetime.fromtimestamp(us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -16,6 +16,7 @@ from analytics.measurement import Flow, Hop, Leg, Letter, Reading
 from analytics.paths import WORST_FIRST
 from analytics.report import Member, PathDetail, PathRow, Report
 from server.pages import text
+from server.pages.fusion_words import fusion_notes
 from server.pages.route_words import hop_notes, path_notes
 
 BAR_WIDTH: Final = 1000
@@ -122,6 +123,7 @@ class Side:
     elsewhere: str  # legs that the other end told of: "hotel access 212 ms, ..."
     failed: list[tuple[str, str]]  # rung name, why
     way: list[str]  # route, path MTU, DSCP and ECN: a sentence each
+    sessions: list[str]  # what applications' own sessions said: a sentence each
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +252,7 @@ def _side(row: PathRow, reading: Reading, hops: list[Hop]) -> Side:
         elsewhere=told_elsewhere(row, groups) if groups else "",
         failed=text.rungs_failed(row.rungs_failed),
         way=path_notes(reading, hops),
+        sessions=fusion_notes(row),
     )
 
 

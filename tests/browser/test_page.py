@@ -132,7 +132,7 @@ def test_an_open_page_follows_the_server(browser: Browser) -> None:
         assert page.get_by_role("heading", level=1).inner_text() == "No agents yet."
         core.fleet = FixtureCore().fleet
         page.clock.run_for(11_000)
-        page.get_by_role("heading", name=HEADLINE).wait_for(timeout=5_000)
+        page.get_by_role("heading", name=HEADLINE).wait_for(timeout=30_000)
 
         assert complaints == []
         assert page.title().startswith(HEADLINE)

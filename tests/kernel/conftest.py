@@ -18,8 +18,8 @@ from ebpf.load import Monitor
 
 APPS = Path(__file__).parent / "apps"
 PATIENCE = int(os.environ.get("PATHGRADE_TEST_PATIENCE", "1"))  # more than 1 where the machine is emulated
-LIMIT_S = 30 * PATIENCE
-COLLECT_LIMIT_S = 5 * PATIENCE
+LIMIT_S = 90 * PATIENCE
+COLLECT_LIMIT_S = 30 * PATIENCE
 LOSS_PER_MILLE = 30
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import ipaddress
+import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from lab import cables
 
-PREFIX = "pgl-"
+PREFIX = f"pgl{os.getpid()}-"  # another run of these tests may be under way
 NODES = ("a", "a2", "gwa", "core", "gwb", "b", "srv")
 ROUTERS = ("gwa", "core", "gwb")
 STUN = ("198.51.100.18", "198.51.100.19")
@@ -36,7 +37,7 @@ SECRET = "north-star-north-star"  # of this lab's coturn
 CABLE_US = 12_500
 A_PORTS, A2_PORTS = (20_000, 39_999), (40_000, 59_999)  # by which the hairpin tells the two hosts
 PORTS_A_CASE = 1_000
-READY_S = 20.0
+READY_S = 60.0
 
 TURN_CONF = """listening-ip={address}
 relay-ip={address}
@@ -121,7 +122,7 @@ TCP_443 = Gateway(blocked=ONLY_443)
 
 
 def run(*words: str, text: str = "") -> str:
-    done = subprocess.run(words, input=text, text=True, check=False, capture_output=True, timeout=20)
+    done = subprocess.run(words, input=text, text=True, check=False, capture_output=True, timeout=60)
     assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
     return done.stdout
 
@@ -346,4 +347,4 @@ def _gateway(node: str, devices: list[str], *, number: int, wan_last: int) -> No
 
 def _tear_down() -> None:
     for node in NODES:
-        subprocess.run(["ip", "netns", "del", PREFIX + node], check=False, capture_output=True, timeout=20)
+        subprocess.run(["ip", "netns", "del", PREFIX + node], check=False, capture_output=True, timeout=60)

@@ -18,8 +18,8 @@ async def first(headers: QuotedHeaders, to: str) -> QuotedDatagram:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 2)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 42)
-        async with asyncio.timeout(5):
-            for _ in range(5):
+        async with asyncio.timeout(30):
+            for _ in range(20):
                 sock.sendto(b"probe", (to, 9))
                 done, _ = await asyncio.wait([told], timeout=1)
                 if done:

@@ -131,6 +131,7 @@ def main(words: list[str]) -> None:
             turn_secret_file=Path(secret_file),
             settle_s=0.3,
             test_deadline_s=DEADLINE_S,
+            watch_s=0,  # whoever breaks a test must know which one comes next
             plan=PLAN,
         )
     )

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -17,6 +18,8 @@ from lab.processes import start_time
 from lab.report import Reader
 from lab.scenario import FOLDER
 from lab.terminal import Steps
+
+from server import sessions
 
 pytestmark = pytest.mark.lab
 
@@ -57,7 +60,7 @@ def pathgrade(lab, *arguments):
         [str(PATHGRADE), *arguments, "--url", lab.url],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -139,6 +142,22 @@ def test_bytes_of_a_fetch_are_counted_at_both_ends(demo_lab):
     assert sent == pytest.approx(at_home, rel=0.001)
 
 
+@pytest.mark.parametrize("agent", ["home", "radiologist"])
+def test_a_fetch_from_the_pacs_counts_beside_the_probes(demo_lab, agent):
+    """Its own kernel's numbers are of the same path, and the answer says whose each one is."""
+    lab, fetched = demo_lab
+    outcome.wait_for_flows(lab, outcome.claims_of(lab, fetched))
+    time.sleep(sessions.TOLD_FOR_US / 1e6)  # a report of just before may be told again
+    rows = {(row["src"], row["dst"]): row for row in Reader(lab.url).report("pacs")["paths"]}
+    fused = rows["pacs", agent]["fused"]
+    assert fused["services"] == ["PACS"]
+    assert fused["apart"] == ""
+    assert fused["congestion"] == Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    assert {number["origin"] for number in fused["numbers"]} <= {"active", "passive"}
+    assert rows["office-1", "office-2"]["fused"] is None
+    assert "Sessions of PACS" in pathgrade(lab, "hops", "pacs", agent, "--profile", "pacs")
+
+
 def test_every_agent_sees_its_own_namespace_only(lab):
     seen = {agent: {row["netns"] for row in rows} for agent, rows in outcome.flows_of(lab).items()}
     for agent, inodes in seen.items():
@@ -150,7 +169,7 @@ def test_the_command_and_the_page_say_the_same_as_the_api(lab, report):
     assert {
         (row["src"], row["dst"]) for row in msgspec.json.decode(pathgrade(lab, "paths", "--json"))["paths"]
     } == {(row["src"], row["dst"]) for row in report["paths"]}
-    page = urlopen(lab.url, timeout=30).read().decode()
+    page = urlopen(lab.url, timeout=120).read().decode()
     assert report["verdict"]["headline"] in re.sub(r"\s+", " ", page)
 
 
@@ -166,7 +185,7 @@ def test_the_export_has_the_rows_of_the_page(lab, report, tmp_path):
 
 
 def test_every_test_is_in_the_audit(lab):
-    with urlopen(f"{lab.url}/v1/audit?limit=1000", timeout=30) as answer:
+    with urlopen(f"{lab.url}/v1/audit?limit=1000", timeout=120) as answer:
         rows = msgspec.json.decode(answer.read())
     actions = [row["action"] for row in rows]
     assert actions.count("enrol") == 6
@@ -190,7 +209,7 @@ def end_and_look(process, name, signum, wait):
         wait(process, said)
         held = state.read(name)
         process.send_signal(signum)
-        said.append(process.communicate(timeout=60)[0])
+        said.append(process.communicate(timeout=120)[0])
     finally:
         process.kill()
         process.wait()
@@ -237,7 +256,7 @@ def test_without_root_it_says_what_to_do():
         ["setpriv", "--reuid", "65534", "--clear-groups", str(SCRIPTS / "demo"), "--once"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 77

@@ -17,7 +17,7 @@ from lab.check import plausible_loss
 from lab.product import pathgrade
 
 from tests.lab.capture import UDP, Capture, Packet, capturing, is_probe
-from tests.lab.fleet import Fleet, fleet, until
+from tests.lab.fleet import PATIENCE_S, STREAMS, Fleet, Reading, fleet, until
 
 pytestmark = pytest.mark.lab
 
@@ -28,6 +28,7 @@ UPLINK = "east-uplink"
 PROBES, INTERVAL_S = 150, 0.02
 FLAP_S = 2.0
 STEP_S = 3600
+TESTS_WITH_LOSS = 8  # of a pair that fell to the relay over TCP, each third goes down the whole ladder
 QUIET_S = 0.3  # between the last packet of a test and the first probe of the next
 
 
@@ -56,11 +57,11 @@ def watched(ends: Fleet, node: str = "isp-east") -> Iterator[Capture]:
 
 def wait_for_probes(ends: Fleet, capture: Capture) -> int:
     """Until a test that begins from now on is in its probes; its reading is of a later cycle than this."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while (last := capture.last(is_probe)) is None or time.monotonic() - last < QUIET_S:
         assert time.monotonic() < deadline, "no test ends"
         time.sleep(0.02)
-    capture.wait_for(is_probe, at_most_s=20, count=40)
+    capture.wait_for(is_probe, at_most_s=PATIENCE_S, count=40)
     return ends.cycle_now() - 1
 
 
@@ -78,17 +79,19 @@ def assert_withheld(reading: dict[str, object]) -> None:
 def test_a_link_that_flaps_is_loss_and_nothing_else(ends: Fleet) -> None:
     with watched(ends) as capture:
         after = wait_for_probes(ends, capture)
-        begin_s = time.monotonic()
+        order_s = time.monotonic()
         ends.change(UPLINK, loss_ppm=1_000_000)
-        until(begin_s + FLAP_S)
+        down_s = time.monotonic()
+        until(order_s + FLAP_S)
+        end_s = time.monotonic()
         ends.change(UPLINK, loss_ppm=0)
-        down_s = time.monotonic() - begin_s
+        least_s, most_s = end_s - down_s, time.monotonic() - order_s  # a busy machine takes them apart
     for src, dst in BOTH:
         reading = ends.next_reading(src, dst, after=after, good=lambda found: found["sent"] == PROBES)
         assert reading["error"] == ""
         assert ends.faults_of(reading) == []
         lost = reading["sent"] - reading["received"]
-        assert abs(lost - down_s / INTERVAL_S) <= 6, f"{lost} lost in {down_s:.2f} s"
+        assert least_s / INTERVAL_S - 6 <= lost <= most_s / INTERVAL_S + 6, (lost, least_s, most_s)
         assert reading["rtt_n"] + reading["spoiled"] <= reading["received"]
     ends.assert_healthy_again(*BOTH)
 
@@ -180,28 +183,35 @@ def test_a_peer_that_is_killed_is_missed_by_name_and_comes_back(ends: Fleet) -> 
 
 
 def test_thirty_percent_loss_each_way_is_measured(ends: Fleet) -> None:
+    """Such a loss may cost a test its way: then it says so. A relay over TCP hides it from all above it."""
     ends.change(UPLINK, loss_ppm=300_000)
     try:
-        after = ends.cycle(*PAIR)
-        for _ in range(3):
-            reading = ends.next_reading(*PAIR, after=after)
-            back = ends.next_reading(*PAIR[::-1], after=after)
-            after = reading["cycle"]
-            for one in (reading, back):
-                assert ends.faults_of(one) == []
-                if one["sent"]:
-                    lost = one["sent"] - one["received"]
-                    assert plausible_loss(lost, one["sent"], 0.3), f"{lost} of {one['sent']} lost"
-                else:
-                    assert one["error"] or one["rungs_failed"]
-                    assert_withheld(one)
-            if reading["sent"] and back["sent"]:
+        after = ends.cycle_now()  # a test that runs already may have some of its probes behind it
+        for _ in range(TESTS_WITH_LOSS):
+            both = [ends.next_reading(*pair, after=after) for pair in BOTH]
+            after = both[0]["cycle"]
+            for one in both:
+                assert_right_with_loss(ends, one, 0.3)
+            if all(one["sent"] and one["rung"] not in STREAMS for one in both):
                 break
         else:
-            pytest.fail("no test got through in three cycles")
+            pytest.fail(f"no test got through over UDP in {TESTS_WITH_LOSS} cycles")
     finally:
         ends.change(UPLINK, loss_ppm=0)
     ends.assert_healthy_again(*BOTH)
+
+
+def assert_right_with_loss(ends: Fleet, one: Reading, rate: float) -> None:
+    """A reading has the loss there is, or says why it has none."""
+    assert ends.faults_of(one) == []
+    if one["rung"] in STREAMS:
+        assert "relay-udp: " in one["rungs_failed"]
+    elif one["sent"]:
+        lost = one["sent"] - one["received"]
+        assert plausible_loss(lost, one["sent"], rate), f"{lost} of {one['sent']} lost"
+    else:
+        assert one["error"] or one["rungs_failed"]
+        assert_withheld(one)
 
 
 # --- lies: east and north have met -------------------------------------------------------------------------
@@ -263,7 +273,8 @@ def test_an_old_grant_is_not_good_again(ends: Fleet) -> None:
                 f"{name} refuses",
             )
         with watched(ends) as capture:
-            time.sleep(4)  # two cycles
+            cycles = {ends.cycle_now()}
+            ends.wait(lambda: cycles.add(ends.cycle_now()) or len(cycles) > 2, "two cycles more")
         assert udp_of_agents(ends, capture) == []
     ends.assert_healthy_again(*BOTH)
 
@@ -292,7 +303,7 @@ def with_west(ends: Fleet) -> Fleet:
     ends.end("north")
     ends.add("west")
     ends.wait(lambda: ends.online() == 2, "west is online")
-    ends.next_reading("east", "west", after=0, good=ends.is_healthy, at_most_s=60)
+    ends.next_reading("east", "west", after=0, good=ends.is_healthy)
     return ends
 
 
@@ -305,7 +316,7 @@ def relayed(packet: Packet) -> bool:
 def test_a_relay_that_dies_breaks_its_test_then_is_missed_by_name(with_west: Fleet) -> None:
     ends, pairs = with_west, (("east", "west"), ("west", "east"))
     with watched(ends, "isp-west") as capture:
-        capture.wait_for(relayed, at_most_s=40, count=40)
+        capture.wait_for(relayed, at_most_s=PATIENCE_S, count=40)
         after = ends.cycle_now() - 1
         ends.end("coturn", signal.SIGKILL)
     for src, dst in pairs:

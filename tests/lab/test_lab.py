@@ -14,6 +14,7 @@ from lab.check import plausible_loss
 from lab.errors import CableError, CommandError, NameTakenError
 from lab.network import open_lab
 from lab.processes import listens, start_time
+from lab.tcp_info import Watch
 
 pytestmark = pytest.mark.lab
 
@@ -43,7 +44,11 @@ def ping(lab, node, address, count=40, interval_s=0.02):
     """Every round trip that was answered, in ms."""
     command = ["ping", "-n", "-c", str(count), "-i", str(interval_s), "-W", "1", address]
     said = subprocess.run(
-        net.inside(lab.plan.namespace(node), command), capture_output=True, text=True, timeout=60, check=False
+        net.inside(lab.plan.namespace(node), command),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     return [float(ms) for ms in re.findall(r"time=([0-9.]+)", said.stdout)]
 
@@ -163,10 +168,9 @@ def test_a_burst_leaves_at_the_rate(lab, rate_kbps):
     ):
         send = [sys.executable, str(HERE / "echo.py"), "burst", address, "5000", str(count), str(size)]
         run_in(lab, "server", *send)
-        received, took_ns = map(int, listener.stdout.readline().split())
+        received, apart_ns = map(int, listener.stdout.readline().split())
     assert received == count
-    expected_ns = (count - 1) * 1_200 * 8 * 1e6 / rate_kbps
-    assert took_ns == pytest.approx(expected_ns, rel=0.02)
+    assert apart_ns == pytest.approx(1_200 * 8 * 1e6 / rate_kbps, rel=0.02)
 
 
 def allow_unasked(lab, site):
@@ -186,26 +190,26 @@ def test_a_full_queue_drops_and_counts(lab):
 
 
 def test_an_ordinary_gateway_keeps_the_port_for_every_destination(lab):
-    with python_in(lab, "server", "serve", "5", "7001", "7002"):
+    with python_in(lab, "server", "serve", "30", "7001", "7002"):
         own, seen = ask(lab, "east-1", lab.plan.server_address, 7001, 7002)
     assert seen == [(lab.plan.hosts["east-1"].public_address, own)] * 2
 
 
 def test_a_symmetric_gateway_has_a_new_port_for_every_destination(lab):
-    with python_in(lab, "server", "serve", "5", "7001", "7002"):
+    with python_in(lab, "server", "serve", "30", "7001", "7002"):
         _, seen = ask(lab, "west-1", lab.plan.server_address, 7001, 7002)
     assert {address for address, _ in seen} == {lab.plan.hosts["west-1"].public_address}
     assert seen[0][1] != seen[1][1]
 
 
 def test_an_open_site_shows_its_own_addresses(lab):
-    with python_in(lab, "server", "serve", "5", "7001"):
+    with python_in(lab, "server", "serve", "30", "7001"):
         own, seen = ask(lab, "open-1", lab.plan.server_address, 7001)
     assert seen == [(lab.plan.hosts["open-1"].address, own)]
 
 
 def test_a_gateway_answers_nobody_it_was_not_asked_for(lab):
-    with python_in(lab, "east-1", "serve", "4", "7001"):
+    with python_in(lab, "east-1", "serve", "30", "7001"):
         _, seen = ask(lab, "server", lab.plan.hosts["east-1"].public_address, 7001)
     assert seen == [None]
 
@@ -214,15 +218,28 @@ def test_a_forwarded_port_leads_to_its_host_and_others_do_not(lab):
     public = lab.plan.hosts["east-1"].public_address
     command = [sys.executable, "-m", "http.server", "8042", "--directory", str(HERE)]
     server = lab.parts.start("web", command, namespace=lab.plan.namespace("east-1"))
-    lab.parts.wait_until(lambda: listens(server.process.pid, "tcp", 8042), what="it listens", at_most_s=20)
+    lab.parts.wait_until(lambda: listens(server.process.pid, "tcp", 8042), what="it listens", at_most_s=60)
     got = run_in(lab, "west-1", "curl", "-s", "--max-time", "5", f"http://{public}:8042/two_sites.toml")
     assert "Two sites" in got
     with pytest.raises(CommandError):
         run_in(lab, "west-1", "curl", "-s", "--max-time", "1", f"http://{public}:8043/")
 
 
+def test_a_watch_hears_the_last_word_of_every_session(lab):
+    talk = (
+        "import socket; l = socket.create_server(('127.0.0.1', 7999))\n"
+        "for _ in range(3):\n"
+        "    c = socket.create_connection(('127.0.0.1', 7999)); a, _ = l.accept()\n"
+        "    c.sendall(b'x'); a.recv(1); a.close(); c.close()"
+    )
+    with Watch({"server": lab.plan.namespace("server")}, 7999) as watch:
+        run_in(lab, "server", sys.executable, "-c", talk)
+    assert 1 <= len(watch.samples["server"]) <= 6  # the first is waited for; both ends of three
+    assert all(0 < sample.srtt_us < 100_000 for sample in watch.samples["server"])
+
+
 def test_hosts_of_one_site_share_a_lan(lab):
-    assert sorted(ping(lab, "east-1", lab.plan.hosts["east-2"].address, 10))[5] < TOLERANCE_MS
+    assert median_ms(lab, "east-1", lab.plan.hosts["east-2"].address) < TOLERANCE_MS
 
 
 def test_routers_answer_with_the_addresses_of_the_truth(lab):
@@ -234,7 +251,7 @@ def test_routers_answer_with_the_addresses_of_the_truth(lab):
             net.inside(lab.plan.namespace("east-1"), command),
             capture_output=True,
             text=True,
-            timeout=10,
+            timeout=60,
             check=False,
         )
         assert f"From {address} " in said.stdout
@@ -242,7 +259,7 @@ def test_routers_answer_with_the_addresses_of_the_truth(lab):
 
 def test_faults_come_at_their_time(lab):
     lab.parts.wait_until(
-        lambda: cables.state(lab.folder, "open-backbone").up.delay_us == 7_000, what="the fault", at_most_s=5
+        lambda: cables.state(lab.folder, "open-backbone").up.delay_us == 7_000, what="the fault", at_most_s=30
     )
     assert lab.truth().path("open-1", "west-1").legs["transit"] == 7_000
 
@@ -253,7 +270,7 @@ def test_a_name_in_use_is_refused_and_the_lab_stays(lab):
         env={**os.environ, "PYTHONPATH": str(HERE.parents[1] / "scripts")},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert other.returncode == NameTakenError.exit_code

@@ -27,6 +27,7 @@ from analytics.measurement import Reading, Rung
 from server.turn import credential
 from tests.lab import ladder_net as net
 from tests.lab.ladder_net import HAIRPIN, NO_UDP, ORDINARY, ROUTED, SYMMETRIC, TCP_443, UNFILTERED, Gateway
+from tests.stopwatch import waited_s
 
 pytestmark = [
     pytest.mark.lab,
@@ -37,7 +38,9 @@ RUNS: Final = 20
 AT_A_TIME: Final = 4
 DIRECT_P95_US: Final = 1_000_000
 FALLBACK_US: Final = 3_000_000
-CASE_S: Final = 120
+CASE_S: Final = 240
+TRIES: Final = 3  # of a case that was slow, where the machine is shown to have been late
+LATE_S: Final = 0.1  # that the two ends had to wait for a CPU, for each test
 END: Final = Path(__file__).with_name("ladder_end.py")
 PATHGRADE: Final = Path(sys.executable).with_name("pathgrade")
 CONNECT_ONLY: Final = wire.ProbePlan(probes=1, interval_us=5_000, hop_rounds=0, trains=0)
@@ -124,6 +127,10 @@ class Pair:
         self._prints = {name: load_or_create(lab / name, name).fingerprint for name in names}
         self._told: dict[tuple[str, str], asyncio.Future[Reading]] = {}
         self._count = 0
+
+    def late_s(self) -> float:
+        """How long the two ends have waited for a CPU so far, for each test."""
+        return sum(waited_s(process.pid) for process in self._processes) / max(1, self._count)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -213,8 +220,15 @@ def arrange(case: Case) -> None:
     net.set_ipv6(on=case.ipv6)
 
 
-async def climb(lab: Path, case: Case, runs: int, first: Rung | None = None) -> list[Reading]:
-    """The readings of both ends of every run."""
+@dataclass(frozen=True)
+class Climbs:
+    """The readings of both ends of every run, and how long the machine kept the ends waiting for each."""
+
+    readings: list[Reading]
+    late_s: float
+
+
+async def climb(lab: Path, case: Case, runs: int, first: Rung | None = None) -> Climbs:
     turns = asyncio.Semaphore(AT_A_TIME)
 
     async def one(pair: Pair) -> tuple[Reading, Reading]:
@@ -223,7 +237,7 @@ async def climb(lab: Path, case: Case, runs: int, first: Rung | None = None) -> 
 
     async with asyncio.timeout(CASE_S), Pair.open(lab, "a", case.peer) as pair:
         told = await asyncio.gather(*(one(pair) for _ in range(runs)))
-    return [reading for both in told for reading in both]
+        return Climbs([reading for both in told for reading in both], pair.late_s())
 
 
 def quantile(sorted_us: Sequence[int], share: float) -> int:
@@ -241,6 +255,12 @@ class Times:
     def of(cls, case: Case, readings: Sequence[Reading]) -> Times:
         total = sorted(reading.connect_total_us or 0 for reading in readings)
         return cls(total, [us // case.tried_in_vain for us in total] if case.tried_in_vain else [])
+
+    def soon(self, case: Case) -> bool:
+        """Whether they are what is promised."""
+        if case.tried_in_vain:
+            return quantile(self.fallback, 0.95) <= FALLBACK_US
+        return quantile(self.total, 0.95) <= DIRECT_P95_US
 
 
 def row(case: Case, readings: Sequence[Reading]) -> str:
@@ -262,19 +282,20 @@ HEADING: Final = f"{'case':22} {'rung':10} {'right':7}{'p50':>8}{'p95':>8}{'max'
 def test_the_right_rung_every_time_and_soon(
     lab: Path, case: Case, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arrange(case)
-    readings = asyncio.run(climb(lab, case, RUNS))
-    with capsys.disabled():
-        print(f"\n{HEADING}\n{row(case, readings)}")  # noqa: T201  # what the ladder's show is
+    for left in reversed(range(TRIES)):
+        arrange(case)
+        climbs = asyncio.run(climb(lab, case, RUNS))
+        readings, times = climbs.readings, Times.of(case, climbs.readings)
+        with capsys.disabled():
+            print(f"\n{HEADING}\n{row(case, readings)}")  # noqa: T201  # what the ladder's show is
+            print(f"ends waited for a CPU {climbs.late_s * 1e3:.0f} ms a test")  # noqa: T201  # as above
+        if times.soon(case) or climbs.late_s < LATE_S or not left:
+            break
     assert [reading.error for reading in readings] == [""] * 2 * RUNS
     assert {reading.rung for reading in readings} == {case.rung}, _wrong(case, readings)
     for reading in readings:
         check_told(case, reading)
-    times = Times.of(case, readings)
-    if case.tried_in_vain:
-        assert quantile(times.fallback, 0.95) <= FALLBACK_US
-    else:
-        assert quantile(times.total, 0.95) <= DIRECT_P95_US
+    assert times.soon(case), row(case, readings)
 
 
 def _wrong(case: Case, readings: Sequence[Reading]) -> str:
@@ -298,15 +319,26 @@ def check_told(case: Case, reading: Reading) -> None:
         assert "relay" not in (local[0], remote[0])
 
 
+def climbed_within(lab: Path, case: Case, first: Rung, limit_us: int) -> list[Reading]:
+    """The readings of four runs; of others, if the machine made one of these too slow."""
+    for left in reversed(range(TRIES)):
+        climbs = asyncio.run(climb(lab, case, 4, first=first))
+        slowest_us = max(reading.connect_total_us or 0 for reading in climbs.readings)
+        if slowest_us < limit_us or climbs.late_s < LATE_S or not left:
+            break
+        print(f"{slowest_us / 1e3:.0f} ms; ends waited for a CPU {climbs.late_s * 1e3:.0f} ms a test")  # noqa: T201  # why there are more
+    return climbs.readings
+
+
 def test_what_worked_last_time_saves_the_fall_and_a_broken_one_heals(lab: Path) -> None:
     case = next(case for case in CASES if case.name == "ordinary x symmetric")
     arrange(case)
-    for reading in asyncio.run(climb(lab, case, 4, first=Rung.RELAY_UDP)):
+    for reading in climbed_within(lab, case, Rung.RELAY_UDP, DIRECT_P95_US):
         assert (reading.rung, reading.error) == (Rung.RELAY_UDP, "")
         assert "srflx: not tried: relay-udp worked last time" in reading.rungs_failed
         assert reading.connect_total_us is not None
         assert reading.connect_total_us < DIRECT_P95_US
-    for reading in asyncio.run(climb(lab, case, 4, first=Rung.SRFLX)):
+    for reading in climbed_within(lab, case, Rung.SRFLX, FALLBACK_US):
         assert (reading.rung, reading.error) == (Rung.RELAY_UDP, "")
         assert "lan: other network" in reading.rungs_failed
         assert reading.connect_total_us is not None

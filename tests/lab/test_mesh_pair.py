@@ -68,11 +68,12 @@ table inet fw {{
  }}
 }}
 """
+TRIES = 3
 UDP_BLOCKED = "meta l4proto udp drop"
 
 
 def run(*words: str, text: str = "") -> None:
-    subprocess.run(words, input=text, text=True, check=True, capture_output=True, timeout=20)
+    subprocess.run(words, input=text, text=True, check=True, capture_output=True, timeout=60)
 
 
 def inside(node: str, *words: str, text: str = "") -> None:
@@ -205,7 +206,7 @@ async def measure(lab: Path, left: str, right: str, rungs: list[Rung]) -> tuple[
         for process, name, peer in zip(processes, names, names[::-1], strict=True):
             write(process, wire.encode(order(peer, prints[peer], name == left, rungs)))
         one, other = processes
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             told = await asyncio.gather(relay(one, other), relay(other, one))
         return told[0], told[1]
     finally:
@@ -363,11 +364,25 @@ def segmented_by_the_kernel(node: str, device: str) -> None:
     inside(node, "ethtool", "-K", device, "tx-udp-segmentation", "off")
 
 
+def sure(lab: Path, ends: str) -> tuple[Told, Told]:
+    """Measure a and b; again where a reading of ``ends`` says itself that its capacity is a lower bound only.
+
+    A busy machine sends a train with gaps, or takes it in late.
+    """
+    for left in reversed(range(TRIES)):
+        a, b = asyncio.run(measure(lab, "a", "b", [Rung.SRFLX]))
+        doubts = [told.reading.capacity_why for told in (a, b) if told.reading.src in ends]
+        if not any(doubts) or not left:
+            break
+        print("measured again:", *filter(None, doubts))  # noqa: T201  # why there are more
+    return a, b
+
+
 def test_the_capacity_of_each_direction_is_its_own(lab: Path) -> None:
     nat("gwa")
     nat("gwb")
     with shaped("cb", 10_000), shaped("ca", 100_000):
-        a, b = asyncio.run(measure(lab, "a", "b", [Rung.SRFLX]))
+        a, b = sure(lab, "ab")
     for told, kbps in ((a, 10_000), (b, 100_000)):
         reading = told.reading
         assert (reading.capacity_trust, reading.capacity_why) == (CapacityTrust.MEASURED, "")
@@ -384,7 +399,7 @@ def test_a_slow_path_is_not_flooded_and_a_fast_one_is_no_fantasy(lab: Path) -> N
     nat("gwb")
     segmented_by_the_kernel("b", "eth0")
     with shaped("cb", 1_000), shaped("ca", 1_000_000):
-        a, b = asyncio.run(measure(lab, "a", "b", [Rung.SRFLX]))
+        a, b = sure(lab, "a")
     assert a.reading.capacity_trust is CapacityTrust.MEASURED
     assert a.reading.capacity_kbps == pytest.approx(1_000, rel=0.02)
     assert a.reading.sent_bytes is not None

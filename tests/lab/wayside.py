@@ -50,7 +50,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def run(*words: str, text: str = "") -> None:
-    subprocess.run(words, input=text, text=True, check=True, capture_output=True, timeout=20)
+    subprocess.run(words, input=text, text=True, check=True, capture_output=True, timeout=60)
 
 
 def inside(node: str, *words: str, text: str = "") -> None:

@@ -125,6 +125,110 @@ def test_worse_input_never_raises_a_letter(
         assert values == sorted(values, reverse=better)
 
 
+# --- one input at a time, of either end ---------------------------------------------------------------------
+
+SLOWER = ("rtt_p50_us", "rtt_p95_us", "rtt_p99_us")
+"""What a kind may look at, with the percentiles around it that make its interval."""
+
+
+def slower(reading: Reading, name: str, by_us: int) -> Reading:
+    """One percentile, and all above it, later: they stay in order."""
+    order = [f"rtt_{part}_us" for part in ("min", "p25", "p50", "p75", "p90", "p95", "p99")]
+    later = order[order.index(name) :]
+    return msgspec.structs.replace(reading, **{one: getattr(reading, one) + by_us for one in later})
+
+
+def letters(before: tuple[Reading, Reading], after: tuple[Reading, Reading], profile: str) -> None:
+    """Neither is raised where both are given."""
+    graded_before, graded_after = (grade(*ends, profile, RULES, AT_US) for ends in (before, after))
+    assume(Letter.UNKNOWN not in (graded_before.letter, graded_after.letter))
+    assert rank(graded_after.letter) >= rank(graded_before.letter)
+
+
+def pair(reading: Reading, **changes: Any) -> tuple[Reading, Reading]:
+    return reading, msgspec.structs.replace(reading, src=reading.dst, dst=reading.src, **changes)
+
+
+@given(
+    profile=PROFILES,
+    rtts=PERCENTILES,
+    name=st.sampled_from(SLOWER),
+    by_us=st.integers(0, 500_000),
+    lost=st.integers(0, 20),
+    trust=st.sampled_from(CapacityTrust),
+    kbps=RATES,
+)
+def test_a_later_percentile_alone_never_raises_a_letter(
+    *, profile: str, rtts: list[int], name: str, by_us: int, lost: int, trust: CapacityTrust, kbps: int
+) -> None:
+    before = pair(made(rtts, lost, 300, kbps, trust))
+    after = slower(before[0], name, by_us), slower(before[1], name, by_us)
+    letters(before, after, profile)
+
+
+@given(
+    profile=PROFILES,
+    rtts=PERCENTILES,
+    lost=st.tuples(st.integers(0, 300), st.integers(0, 300)),
+    more=st.tuples(st.integers(0, 300), st.integers(0, 300)),
+    kbps=RATES,
+)
+def test_more_loss_of_either_direction_never_raises_a_letter(
+    *, profile: str, rtts: list[int], lost: tuple[int, int], more: tuple[int, int], kbps: int
+) -> None:
+    base = made(rtts, 0, 300, kbps, CapacityTrust.MEASURED)
+
+    def ends(there: int, back: int) -> tuple[Reading, Reading]:
+        one, other = pair(base, received=max(0, 300 - back))
+        return msgspec.structs.replace(one, received=max(0, 300 - there)), other
+
+    letters(ends(*lost), ends(lost[0] + more[0], lost[1] + more[1]), profile)
+
+
+@given(
+    profile=PROFILES,
+    rtts=PERCENTILES,
+    rates=st.tuples(worse(RATES), worse(RATES)),
+    lost=st.integers(0, 5),
+    trust=st.sampled_from([CapacityTrust.MEASURED, CapacityTrust.AT_LEAST]),
+)
+def test_less_capacity_of_either_direction_never_raises_a_letter(
+    *,
+    profile: str,
+    rtts: list[int],
+    rates: tuple[tuple[int, int], tuple[int, int]],
+    lost: int,
+    trust: CapacityTrust,
+) -> None:
+    there, back = rates
+    base = made(rtts, lost, 300, there[1], trust)
+    before = pair(base, capacity_kbps=back[1])
+    after = pair(msgspec.structs.replace(base, capacity_kbps=there[0]), capacity_kbps=back[0])
+    letters(before, after, profile)
+
+
+@given(profile=PROFILES, rtts=PERCENTILES, spread=worse(st.integers(0, 400_000)), lost=st.integers(0, 5))
+def test_more_jitter_never_raises_a_letter(
+    *, profile: str, rtts: list[int], spread: tuple[int, int], lost: int
+) -> None:
+    """The median stays where it is; what is above it moves away."""
+    base = made(rtts, lost, 300, 100_000, CapacityTrust.MEASURED)
+    tail = ("rtt_p75_us", "rtt_p90_us", "rtt_p95_us", "rtt_p99_us")
+
+    def ends(by_us: int) -> tuple[Reading, Reading]:
+        later = {name: getattr(base, name) + by_us * (at + 1) for at, name in enumerate(tail)}
+        return pair(msgspec.structs.replace(base, **later))
+
+    letters(ends(spread[0]), ends(spread[1]), profile)
+
+
+@given(profile=PROFILES, rtts=PERCENTILES, age_s=worse(st.integers(12, 4_000)))
+def test_age_only_takes_a_letter_away(*, profile: str, rtts: list[int], age_s: tuple[int, int]) -> None:
+    reading, back = pair(made(rtts, 0, 300, 100_000, CapacityTrust.MEASURED))
+    young, old = (grade(reading, back, profile, RULES, AT_US + age * 1_000_000) for age in age_s)
+    assert old.letter in (young.letter, Letter.UNKNOWN)
+
+
 @given(
     profile=PROFILES,
     rtts=PERCENTILES,

@@ -57,4 +57,6 @@ def test_legs_sum_exactly_and_stand_in_order(
     assert all(leg.rtt_us >= 0 for leg in found)
     assert all(leg.rtt_us == 0 for leg in found if not leg.measured)
     if found:
+        assert rtt_us is not None
+        assert abs(sum(leg.rtt_us for leg in found) - rtt_us) <= 1  # asked for within 1 us; they are exact
         assert sum(leg.rtt_us for leg in found) == rtt_us

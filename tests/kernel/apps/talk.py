@@ -24,7 +24,7 @@ from typing import NamedTuple
 REQUEST = struct.Struct("!III")  # bytes that follow, bytes wanted back, 1 = read slowly
 ABORT = 0xFFFFFFFF
 STATE_CLOSE = 7
-LIMIT_S = 25 * int(os.environ.get("PATHGRADE_TEST_PATIENCE", "1"))
+LIMIT_S = 60 * int(os.environ.get("PATHGRADE_TEST_PATIENCE", "1"))
 AT_A_TIME = 60
 
 SLOW_BUFFER, SLOW_READ, SLOW_PAUSE_S = 16_384, 16_384, 0.01

@@ -100,7 +100,7 @@ def until() -> object:
     """Wait until something is so; fail with the last state if it never is."""
 
     async def until(so: Callable[[], object], life: asyncio.Task[None] | None = None) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not so():
                 if life is not None and life.done():
                     life.result()

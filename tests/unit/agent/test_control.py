@@ -64,7 +64,7 @@ def test_a_server_that_leaves_while_the_agent_speaks_is_connected_to_again(serve
         port = server.sockets[0].getsockname()[1]
         life = asyncio.create_task(control(port).run())
         again = asyncio.create_task(third.wait())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await asyncio.wait({life, again}, return_when=asyncio.FIRST_COMPLETED)
         if life.done():
             life.result()

@@ -11,7 +11,7 @@ def run(code: str, *before: str) -> str:
         [*before, sys.executable, "-c", f"import os, threading\nfrom agent import footprint\n{code}"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=True,
     )
     return done.stdout + done.stderr

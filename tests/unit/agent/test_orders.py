@@ -77,7 +77,7 @@ def with_bench(tmp_path: Path) -> Callable[[Scenario], None]:
     def run(scenario: Scenario) -> None:
         async def whole() -> None:
             bench = Bench(tmp_path)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await scenario(bench)
                 await bench.orders.close()
 
@@ -224,7 +224,7 @@ def test_without_a_way_to_the_server_a_signal_fails_and_an_end_is_let_be(tmp_pat
         saved = asyncio.Event()
         orders = Orders(tester, outbox, silent, saved=saved.set)
         orders.take(order())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await saved.wait()
         await orders.close()
         assert len(outbox) == 1

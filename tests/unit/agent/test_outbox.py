@@ -195,7 +195,7 @@ def test_kill_9_loses_nothing_that_was_flushed(tmp_path: Path) -> None:
     flushed = [int(writer.stdout.readline()) for _ in range(50)]
     writer.send_signal(signal.SIGKILL)
     flushed += [int(line) for line in writer.stdout.read().split()]
-    writer.wait(10)
+    writer.wait(30)
     outbox = Outbox(tmp_path, "pacs")
     windows = [window for _, _, windows in drain(outbox) for window in windows]
     assert windows[: len(flushed)] == flushed

@@ -18,7 +18,7 @@ from analytics.wire import Dependence, NatReport
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "pathgrade"]
-LIMIT_S = 30
+LIMIT_S = 60
 
 
 def fill(folder: Path, batches: int, agent: str = "pacs") -> None:

@@ -125,7 +125,7 @@ def test_a_batch_that_cannot_be_read_now_is_tried_again(
         async with httpx.AsyncClient(transport=httpx.MockTransport(take), base_url="http://server") as client:
             monkeypatch.setattr(outbox, "oldest", failing_once)
             life = asyncio.create_task(Uploader(outbox, CREDENTIAL, client, backoff=lambda _: 0).run())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await asyncio.wait(
                     {life, waiting := asyncio.create_task(sent.wait())}, return_when="FIRST_COMPLETED"
                 )

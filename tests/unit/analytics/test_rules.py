@@ -26,6 +26,7 @@ def test_the_built_in_rules_hold() -> None:
         ("rtt_p50_n = 10", "rtt_p50_n = 0", "rtt_p50_n"),
         ("retransmit_bp = [100, 200", "retransmit_bp = [200, 200", "applications.most_retransmit_bp"),
         ("rtt_p50_us = [50000, 100000", "rtt_p50_us = [50000, 50000", "applications.most_rtt_p50_us"),
+        ("queue_percent = 125", "queue_percent = 100", "queue_percent"),
         ("held_up_percent = 50", "held_up_percent = 101", "held_up_percent"),
         ("least_r = [80, 70", "least_r = [70, 80", r"profiles\.video\.least_r: .* does not fall"),
         ('letter = "B"', 'letter = "E"', "loss_caps"),

@@ -670,7 +670,7 @@ def test_too_much_at_once_is_refused_and_can_come_again() -> None:
     written: list[int] = []
 
     def slow(group: list[Item]) -> None:
-        go.wait(10)
+        go.wait(30)
         written.extend(item.number for item in group)
 
     class Item:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from itertools import permutations
 
 import pytest
 
-from analytics.tomography import Bad, Found, Kind, Pair, Part, causes, parts_of, through
+from analytics.tomography import Bad, Found, Kind, Pair, Part, causes, crosses, parts_of, region_of, through
 
 SITES = {
     "pacs": "hospital",
@@ -79,6 +80,40 @@ def test_a_few_good_paths_do_not_hide_a_cause() -> None:
     bad = crossing_part(Part(Kind.UPLINK, "hospital"))
     (found,) = explain(bad[2:])
     assert found.part == Part(Kind.UPLINK, "hospital")
+
+
+REGIONS = {f"{region}{n}": f"{region}.s{n // 2}" for region in ("east", "west") for n in range(6)}
+
+
+def test_a_region_that_is_cut_off_is_the_one_finding() -> None:
+    sites = {**REGIONS, "far": "north.s9"}
+    bad = [
+        Pair(*pair)
+        for pair in permutations(sites, 2)
+        if (sites[pair[0]][0] == "w") is not (sites[pair[1]][0] == "w")
+    ]
+    (found,) = explain(bad, sites=sites)
+    assert found.part == Part(Kind.REGION, "west")
+    assert len(found.explains) == 2 * 6 * 7
+    assert region_of("north.east.s1") == "north.east"
+    assert region_of("hospital") == ""
+
+
+def test_a_site_alone_in_its_region_is_an_uplink() -> None:
+    sites = {"a": "east.s1", "b": "west.s1", "c": "west.s2", "d": "west.s3"}
+    (found,) = explain([Pair(*pair) for pair in permutations(sites, 2) if "a" in pair], sites=sites)
+    assert found.part.kind in (Kind.UPLINK, Kind.HOST)
+
+
+def test_counting_is_the_same_as_looking_at_each_path() -> None:
+    sites = {**SITES, **REGIONS}
+    relayed = frozenset(pair for pair in permutations(sites, 2) if "clinic" in pair or "east1" in pair)
+    measured = [Pair(*pair) for pair in permutations(sites, 2)]
+    one_by_one = Counter(part for pair in measured for part in parts_of(pair, sites, relayed))
+    assert through(iter(measured), sites, relayed) == one_by_one
+    for pair in measured:
+        parts = set(parts_of(pair, sites, relayed))
+        assert {part for part in one_by_one if crosses(part, pair, sites, relayed)} == parts
 
 
 def test_a_thousand_agents_in_two_seconds() -> None:

@@ -203,7 +203,7 @@ def test_capacity_is_not_blamed_on_a_leg() -> None:
 
 def test_loss_is_named_and_then_what_is_left() -> None:
     assert detail(rtt_us=200_000, received=285, capacity_kbps=500_000) == (
-        "The radiologist (hotel) cannot read (F): a 50 MB CT takes about 23 min. "
+        "The radiologist (hotel) cannot read (F): a 50 MB CT takes about 30 min. "
         "5.0 % of the packets to the radiologist are lost."
     )
     assert detail(SLOW_HOPS, **SLOW, received=270).endswith(

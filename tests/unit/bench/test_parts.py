@@ -13,7 +13,7 @@ from benches.protocol import Ready, Told
 from benches.truth import End
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
-LIMIT_S = 30
+LIMIT_S = 60
 
 
 def run(*arguments: str | int | Path) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from analytics.passive import Applications
+from analytics.rules.load import load_rules
 from tests.unit.cli.test_cli import pathgrade, words
 from tests.unit.web.fleet import FixtureCore, serve
 
@@ -26,7 +27,7 @@ def test_processes_come_worst_first_without_the_agents_own(url: str) -> None:
         "D getscu radiologist 920 258 ms 2.6 % DDD·DDDDDDDDDDDDDDDDDDDD 11 median round"
     )
     assert lines[2].startswith("A Orthanc pacs 920 24.1 ms")
-    assert lines[-1] == "worst first, sessions since 2026-11-22 21:00:00 UTC; rules 2026-11-25"
+    assert lines[-1] == f"worst first, sessions since 2026-11-22 21:00:00 UTC; rules {load_rules().version}"
     assert "pathgrade" not in done.stdout
 
 

@@ -69,7 +69,7 @@ def agent_at(data: Path) -> Iterator[None]:
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(30)
         yield
     finally:
         loop.call_soon_threadsafe(ended.set)
@@ -260,7 +260,7 @@ def test_a_terminal_is_refreshed_until_ctrl_c(data: Path) -> None:
         while shown.count(b"sessions; pathgrade flows show ID") < 2:
             shown += os.read(screen, 65_536)
         live.send_signal(signal.SIGINT)
-        errors = live.communicate(timeout=20)[1]
+        errors = live.communicate(timeout=60)[1]
     os.close(screen)
 
     assert (live.returncode, errors) == (0, b"")

@@ -48,7 +48,7 @@ def test_a_stranger_with_the_same_number_is_left_alone():
     end_stranger(stranger.pid, started - 1)
     assert stranger.poll() is None
     end_stranger(stranger.pid, started)
-    assert stranger.wait(5) == -15
+    assert stranger.wait(30) == -15
 
 
 def test_a_setting_without_a_direction_is_for_both():

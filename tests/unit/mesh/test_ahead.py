@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
-from agent.mesh import ahead
-from agent.mesh.ahead import Ahead
+from agent.mesh.ahead import AHEAD_S, NEXT_S, Ahead
 from analytics.measurement import Rung
 
 ALL = [rung for rung in Rung if rung is not Rung.NONE]
@@ -38,10 +40,30 @@ class Gatherer:
         return self.made[rung]
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "AHEAD_S", 0.05)
-    monkeypatch.setattr(ahead, "NEXT_S", 0.05)
+class Jumping(selectors.SelectSelector):
+    """Never sleeps: the time it was to sleep for is over at once."""
+
+    slept_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.slept_s += timeout or 0
+        return super().select(0)
+
+
+class OwnTime(asyncio.SelectorEventLoop):
+    """A loop with a clock that moves only while it sleeps: no host is too busy for it."""
+
+    def __init__(self) -> None:
+        self._jumping = Jumping()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.slept_s
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=OwnTime) as runner:
+        runner.run(main)
 
 
 def test_a_quick_direct_rung_costs_no_relay_anything() -> None:
@@ -53,20 +75,20 @@ def test_a_quick_direct_rung_costs_no_relay_anything() -> None:
         assert gather.begun == [Rung.LAN]
         assert not gather.made[Rung.LAN].closed  # whoever took it closes it
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_one_relay_that_answers_is_enough_and_is_handed_over() -> None:
     async def main() -> None:
         gather = Gatherer()
         ready = Ahead(gather, ALL)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(AHEAD_S + 3 * NEXT_S)
         assert gather.begun == [Rung.RELAY_UDP]
         assert await ready.take(Rung.RELAY_UDP) is gather.made[Rung.RELAY_UDP]
         await ready.close()
         assert not gather.made[Rung.RELAY_UDP].closed
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_where_a_relay_is_silent_or_has_nothing_the_next_is_asked() -> None:
@@ -74,14 +96,14 @@ def test_where_a_relay_is_silent_or_has_nothing_the_next_is_asked() -> None:
         gather = Gatherer(RELAY_UDP=60)
         gather.empty = {Rung.RELAY_TCP}
         ready = Ahead(gather, ALL)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(AHEAD_S + 3 * NEXT_S)
         assert gather.begun == [Rung.RELAY_UDP, Rung.RELAY_TCP, Rung.RELAY_TLS]
         await ready.close()
         assert all(attempt.closed for attempt in gather.made.values())
         assert Rung.RELAY_UDP not in gather.made
         assert len(asyncio.all_tasks()) == 1
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_a_fault_while_gathering_is_raised_to_whoever_takes_the_rung() -> None:
@@ -90,9 +112,9 @@ def test_a_fault_while_gathering_is_raised_to_whoever_takes_the_rung() -> None:
 
     async def main() -> None:
         ready = Ahead(broken, ALL)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(2 * AHEAD_S)
         with pytest.raises(OSError, match="no sockets left"):
             await ready.take(Rung.RELAY_UDP)
         await ready.close()
 
-    asyncio.run(main())
+    run(main())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.mesh.ledger import UNKNOWN, RouterLedger
+from agent.mesh.ledger import LATE_NS, UNKNOWN, RouterLedger
 
 S = 1_000_000_000
 FAR = 100 * S
@@ -41,3 +41,14 @@ def test_leaving_late_counts_from_when_it_left() -> None:
     assert ledger.reserve(1, "10.0.0.1", from_ns=0, until_ns=FAR) == 0
     ledger.asked(1, "10.0.0.1", 300)
     assert ledger.reserve(1, "10.0.0.1", from_ns=0, until_ns=FAR) == S + 300
+
+
+def test_who_booked_waits_on_where_the_one_before_left_too_late() -> None:
+    ledger = RouterLedger(S)
+    assert [ledger.reserve(1, "10.0.0.1", from_ns=0, until_ns=FAR) for _ in range(2)] == [0, S]
+    assert ledger.held_ns(1, "10.0.0.1", 0) == 0  # nobody left yet
+    ledger.asked(1, "10.0.0.1", 3 * LATE_NS)
+    assert ledger.held_ns(1, "10.0.0.1", S) == 2 * LATE_NS
+    assert ledger.held_ns(1, UNKNOWN, S) == 2 * LATE_NS
+    assert ledger.held_ns(2, "10.0.0.2", S) == 0
+    assert ledger.held_ns(1, "10.0.0.1", S + 2 * LATE_NS) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -166,12 +167,24 @@ def opened(*doors: tuple[str, int]) -> Coroutine[Any, Any, list[asyncio.Datagram
     return stun_responders([Address(*door) for door in doors], Counters())
 
 
+def free_ports() -> tuple[int, int]:
+    """Two UDP ports that nobody on this host uses, at any of its addresses."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        for sock in (one, other):
+            sock.bind(("", 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["127.0.0.1", "127.0.0.2"]])
 def test_a_host_without_a_nat_says_so(addresses: list[str]) -> None:
     async def main() -> None:
-        doors = await opened(*((host, port) for host in addresses for port in (34781, 34782)))
+        ports = free_ports()
+        doors = await opened(*((host, port) for host in addresses for port in ports))
         try:
-            report = await survey.survey(["stun:127.0.0.1:34781"])
+            report = await survey.survey([f"stun:127.0.0.1:{ports[0]}"])
         finally:
             for door in doors:
                 door.close()

@@ -107,6 +107,33 @@ def test_a_stepped_clock_spoils_what_it_touched_and_nothing_else() -> None:
     assert rtt.percentiles_us[99] == 1000
 
 
+class HeldUpClock(HandClock):
+    """The process is held up for 20 ms before every fifth time that it reads a clock."""
+
+    reads: int = 0
+
+    def held_up(self) -> None:
+        self.reads += 1
+        if self.reads % 5 == 0:
+            self.pass_ns(20 * MS)
+
+    def wall_ns(self) -> int:
+        self.held_up()
+        return super().wall_ns()
+
+    def monotonic_ns(self) -> int:
+        self.held_up()
+        return super().monotonic_ns()
+
+
+def test_a_process_that_is_held_up_between_two_clocks_is_no_step() -> None:
+    clock = HeldUpClock()
+    requester = Requester(clock)
+    for _ in range(20):
+        exchange(clock, requester)
+    assert (requester.summary().n, requester.summary().spoiled) == (20, 0)
+
+
 def test_a_stepped_clock_at_the_peer_spoils_too() -> None:
     clock = HandClock()
     requester = Requester(clock)

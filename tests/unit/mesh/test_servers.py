@@ -97,3 +97,50 @@ def test_a_certificate_of_nobody_we_trust_is_refused_by_name(tmp_path: Path) -> 
         return attempt.trouble
 
     assert run(main()).startswith("its certificate is not trusted: ")
+
+
+class Refusing(asyncio.DatagramProtocol):
+    """A TURN server that answers the allocations it is asked for with these errors, the last one for ever."""
+
+    def __init__(self, *errors: tuple[int, str]) -> None:
+        self.asked_from: list[int] = []
+        self._errors = errors
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        asked = ice.stun.parse_message(data)
+        self.asked_from.append(addr[1])
+        error = self._errors[min(len(self.asked_from), len(self._errors)) - 1]
+        refusal = ice.stun.Message(asked.message_method, ice.stun.Class.ERROR, asked.transaction_id)
+        refusal.attributes["ERROR-CODE"] = error
+        self._transport.sendto(bytes(refusal), addr)
+
+
+@pytest.mark.parametrize(
+    ("errors", "asks"),
+    [
+        ([(437, "Allocation Mismatch")], 3),
+        ([(437, "Allocation Mismatch"), (486, "Allocation Quota Reached")], 2),
+        ([(486, "Allocation Quota Reached")], 1),
+    ],
+)
+def test_where_the_port_is_taken_a_relay_is_asked_from_others(
+    errors: list[tuple[int, str]], asks: int
+) -> None:
+    async def main() -> tuple[list[int], str]:
+        loop = asyncio.get_running_loop()
+        transport, server = await loop.create_datagram_endpoint(
+            lambda: Refusing(*errors), local_addr=("127.0.0.1", 0)
+        )
+        url = f"turn:127.0.0.1:{transport.get_extra_info('sockname')[1]}?transport=udp"
+        means = Means([IceServer(url=url, username="u", credential="p")], ["127.0.0.1"])
+        attempt = await ice.Attempt.open(Rung.RELAY_UDP, controlling=True, means=means)
+        await attempt.close()
+        transport.close()
+        return server.asked_from, attempt.trouble
+
+    ports, trouble = run(main())
+    assert len(ports) == len(set(ports)) == asks
+    assert str(errors[-1][0]) in trouble

@@ -64,7 +64,7 @@ def path(tmp_path: Path) -> Path:
 def said(path: Path, question: bytes) -> bytes:
     """Send bytes as they are; everything that comes back."""
     with closing(socket.socket(socket.AF_UNIX)) as raw:
-        raw.settimeout(10)
+        raw.settimeout(30)
         raw.connect(str(path))
         with suppress(BrokenPipeError):  # it refuses without waiting for a question
             raw.sendall(question)
@@ -171,7 +171,7 @@ def test_many_ask_at_once(path: Path) -> None:
 def test_an_asker_that_says_nothing_is_dropped(path: Path) -> None:
     def talk() -> bytes:
         with closing(socket.socket(socket.AF_UNIX)) as silent:
-            silent.settimeout(10)
+            silent.settimeout(30)
             silent.connect(str(path))
             return silent.recv(1)
 
@@ -186,7 +186,7 @@ def test_an_asker_that_takes_no_answer_does_not_keep_the_agent(path: Path) -> No
                 stuck.sendall(b"{}\n")
                 assert await asyncio.to_thread(local.ask, path, limit=1) == KEPT[:1]
 
-    asyncio.run(asyncio.wait_for(talk(), 10))
+    asyncio.run(asyncio.wait_for(talk(), 30))
     assert not path.exists()
 
 

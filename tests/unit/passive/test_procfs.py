@@ -81,7 +81,7 @@ def test_a_process_that_inherited_it_is_a_holder_too(sock: socket.socket, fork: 
 
 def test_a_process_that_ended_is_none() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait(10)
+    ended.wait(30)
     assert read_process(ended.pid) is None
 
 

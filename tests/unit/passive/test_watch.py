@@ -30,7 +30,7 @@ def live(watched: Watch, source: Source, *, until: Callable[[], bool] = lambda: 
         happened = asyncio.Event()
         source.asked = lambda: happened.set() if until() else None
         task = asyncio.create_task(watched.run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await happened.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -17,7 +17,7 @@ from server.settings import Settings
 from server.state import create_token
 from tests.unit.server.enrolling import enrolment
 
-LIMIT_S = 30
+LIMIT_S = 60
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def settings(tmp_path: Path) -> Settings:
 async def visited(settings: Settings) -> AsyncIterator[Site]:
     async with (
         serving(settings) as running,
-        httpx.AsyncClient(base_url=f"http://{running.agents}", trust_env=False, timeout=10) as agents,
-        httpx.AsyncClient(base_url=f"http://{running.report}", trust_env=False, timeout=10) as report,
+        httpx.AsyncClient(base_url=f"http://{running.agents}", trust_env=False, timeout=30) as agents,
+        httpx.AsyncClient(base_url=f"http://{running.report}", trust_env=False, timeout=30) as report,
     ):
         yield Site(running, settings, agents, report)
 

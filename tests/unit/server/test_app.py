@@ -24,7 +24,7 @@ from tests.unit.server.enrolling import enrolment
 
 COMMAND = [sys.executable, "-m", "pathgrade", "server", "run"]
 ROOT = Path(__file__).parents[3]
-LIMIT_S = 30
+LIMIT_S = 60
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ from analytics.batch import pack_batch
 from analytics.histogram import bucket
 from analytics.measurement import Flow, Hop, Letter, Reading, Rung, StampSource
 from analytics.usage import By
+from server.api.core import ExportRange
 from server.budget import Choice
 from server.history import remembered
 from server.schedule import Pair
@@ -65,6 +66,14 @@ def test_two_ends_readings_become_a_report(with_server: Run) -> None:
         assert detail.forward.src == detail.back.dst == "a"
         assert [row.src for row in (*detail.forward_hops, *detail.back_hops)] == ["a", "b"]
         assert core.detail("a", "nobody", "generic") is None
+        why = core.explain("a", "b", "generic")
+        assert (why.test.test, why.grade, len(why.hops)) == ("t1", detail.forward.grade, 2)
+        assert core.explain("a", "nobody", "generic") is None
+        assert core.explain("a", "b", "generic", now_us - 60_000_000) is None
+        for table, count in (("paths", 2), ("hops", 0), ("flows", 0), ("grades", 2), ("findings", 1)):
+            chosen = ExportRange(since_us=now_us - 3_600_000_000, profile_named=True)
+            made = core.export(table, "generic", chosen)
+            assert sum(batch.num_rows for batch in made.batches) == count, table
         before = core.report("generic", at_us=now_us - 60_000_000)
         assert before.paths == []
         assert len(before.missing) == 2

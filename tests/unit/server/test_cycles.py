@@ -10,8 +10,9 @@ from analytics import wire
 from analytics.measurement import Rung
 from analytics.wire import Abandon, FromServer, Hello, MeshSwitch, ProbePlan, Signal
 from server.audit import Audit
-from server.cycles import Cycles, Plan
+from server.cycles import Cycles
 from server.hub import MOST_WAITING, REPLACED, TOO_SLOW, Connection, Hub
+from server.running import Plan
 from server.state import Agent
 from server.turn import Relays
 
@@ -303,7 +304,7 @@ async def test_the_end_of_the_runner_tells_both_ends(world: World) -> None:
     a, b = world.come("a", "s1"), world.come("b", "s2")
     world.now_s += 3
     runner = asyncio.create_task(world.cycles.run())
-    order = await asyncio.wait_for(a.outgoing.get(), 5)
+    order = await asyncio.wait_for(a.outgoing.get(), 30)
     assert isinstance(order, wire.TestOrder)
     runner.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -10,10 +10,11 @@ from analytics import wire
 from analytics.measurement import Rung
 from analytics.wire import MeshSwitch, ProbePlan
 from server.budget import cost_of, depths
-from server.cycles import Cycles, Plan
+from server.cycles import Cycles
 from server.demand import Demand
 from server.errors import DemandError
 from server.hub import Connection
+from server.running import Plan
 from server.schedule import Pair
 from tests.unit.server.test_cycles import PLAN, World, in_loop, order_in, said
 

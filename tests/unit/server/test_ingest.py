@@ -193,7 +193,7 @@ def test_more_batches_wait_for_the_disk_at_once_than_are_checked(
     together = asyncio.Barrier(waiting)
 
     async def append(*_: object) -> bool:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await together.wait()
         return True
 

@@ -85,3 +85,14 @@ def test_a_plan_in_the_environment_is_json(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv("PATHGRADE_PLAN", wrong)
         with pytest.raises(SettingsError, match="plan"):
             Settings.load(data=tmp_path)
+
+
+def test_a_lake_is_set_by_two_settings(tmp_path: Path) -> None:
+    assert Settings.load(data=tmp_path).lake() is None
+    place = Settings.load(data=tmp_path, lake_catalog="postgres:dbname=a", lake_data="s3://facts/lake").lake()
+    assert place is not None
+    assert (place.catalog, place.data, place.is_s3) == ("dbname=a", "s3://facts/lake/", True)
+    for half in ({"lake_catalog": "postgres:dbname=a"}, {"lake_data": "/mnt/lake"}):
+        with pytest.raises(SettingsError, match="the lake: ") as caught:
+            Settings.load(data=tmp_path, **half).lake()
+        assert "set both" in caught.value.remedy

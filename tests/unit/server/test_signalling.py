@@ -20,7 +20,7 @@ A, B = create("a"), create("b")
 
 
 async def hear(socket: ClientConnection) -> wire.FromServer:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return wire.decode_from_server(await socket.recv())
 
 
@@ -94,13 +94,13 @@ def test_two_agents_are_ordered_to_test_each_other_and_talk_through_the_server(w
             )
             for socket in (a, b):
                 await say(socket, wire.TestEnded(test=first.test, rung=Rung.NONE, error="just a test"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await site.running.cycles.ended.wait()
             await say(a, wire.Signal(test=first.test, body=result))
             notice = await hear(a)
             assert isinstance(notice, wire.Notice)
             assert notice.code == "no-test"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (rows := (await site.report.get("/v1/audit")).json())[0]["action"] != "test":
                 pass  # it is written within half a second
         assert (rows[0]["actor"], rows[0]["subject"]) == ("a", "b")

@@ -153,7 +153,7 @@ def test_over_a_real_socket(host: str) -> None:
         client, _ = await asyncio.get_running_loop().create_datagram_endpoint(Client, remote_addr=where)
         client.sendto(b"not stun")
         client.sendto(BARE)
-        reply = aioice.stun.parse_message(await asyncio.wait_for(arrived.get(), 5))
+        reply = aioice.stun.parse_message(await asyncio.wait_for(arrived.get(), 30))
         seen, port = client.get_extra_info("sockname")[:2]
         assert ip_address(reply.attributes["XOR-MAPPED-ADDRESS"][0]) == ip_address(seen)
         assert reply.attributes["XOR-MAPPED-ADDRESS"][1] == port
@@ -178,7 +178,7 @@ def test_another_door_answers_over_real_sockets(host: str) -> None:
         loop = asyncio.get_running_loop()
         client, _ = await loop.create_datagram_endpoint(Client, local_addr=("127.0.0.1", 0))
         client.sendto(request((0x0003, b"\0\0\0\2")), ("127.0.0.1", here))
-        data, source = await asyncio.wait_for(arrived.get(), 5)
+        data, source = await asyncio.wait_for(arrived.get(), 30)
         attributes = aioice.stun.parse_message(data).attributes
         assert source == attributes["RESPONSE-ORIGIN"] == attributes["OTHER-ADDRESS"] == ("127.0.0.1", other)
         client.close()

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import msgspec
 import uvicorn
 
+from analytics.explain import Explanation, explain
+from analytics.exports import FINDINGS, PATHS, Batches
 from analytics.findings import findings
 from analytics.histogram import bucket
 from analytics.measurement import (
@@ -33,7 +35,8 @@ from analytics.passive import HOURS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdict
 from analytics.rules.load import load_rules
 from analytics.usage import HOUR_US, KEYS, By, Usage
-from server.api.core import AuditRow, Status
+from analytics.usual import NOTHING_KNOWN
+from server.api.core import AuditRow, ExportRange, Status
 from server.pages.app import report_app
 
 AT_US = 1_795_464_000_000_000  # 2026-11-23 20:00:00 UTC
@@ -376,6 +379,25 @@ class FixtureCore:
             back_hops=hops(b, a),
             flows=FLOWS if {src, dst} == {"radiologist", "pacs"} else [],
         )
+
+    def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
+        if not self.measured:
+            return None
+        known = {member.name: member for member in self.fleet}
+        a, b = known[src], known[dst]
+        return explain(
+            src,
+            dst,
+            report=self.report(profile, at_us),
+            readings=[reading(a, b), reading(b, a)],
+            hops=[*hops(a, b), *hops(b, a)],
+            usual=NOTHING_KNOWN,
+            rules=load_rules(),
+        )
+
+    def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
+        kind = {"paths": PATHS, "findings": FINDINGS}[table]
+        return kind.of(self.report(profile, chosen.until_us), chosen.agents)
 
     def flows(
         self,

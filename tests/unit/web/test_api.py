@@ -9,6 +9,7 @@ import httpx
 import msgspec
 import pytest
 
+from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report, Verdict
@@ -29,6 +30,8 @@ def api() -> Iterator[httpx.Client]:
         ("verdict", Verdict),
         ("paths", Report),
         ("paths/radiologist/pacs", PathDetail),
+        ("paths/radiologist/pacs/explain", Explanation),
+        ("paths/pacs/radiologist/explain?at_us=1795464000000000", Explanation),
         ("flows", list[Flow]),
         ("applications", Applications),
         ("applications?by=destination&agent=pacs", Applications),
@@ -110,6 +113,18 @@ def test_applications_are_graded_by_process_and_by_destination(api: httpx.Client
             "pathgrade status shows whether a cycle is running",
         ),
         ("paths?profile=chess", 404, "no profile is called 'chess'", "one of: generic, pacs"),
+        (
+            "paths/pacs/pacs/explain",
+            404,
+            "no reading of pacs -> pacs yet",
+            "pathgrade status shows whether a cycle is running",
+        ),
+        (
+            "paths/pacs/clinic/explain?at_us=soon",
+            422,
+            "A parameter does not fit",
+            "see /v1/openapi.json for bounds",
+        ),
         ("applications?by=colour", 422, "A parameter does not fit", "see /v1/openapi.json for bounds"),
         ("applications?limit=1001", 422, "A parameter does not fit", "see /v1/openapi.json for bounds"),
         ("flows?limit=0", 422, "A parameter does not fit", "see /v1/openapi.json for bounds"),
@@ -157,10 +172,11 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
         "/v1/agents",
         "/v1/applications",
         "/v1/audit",
-        "/v1/export/paths",
+        "/v1/export/{table}",
         "/v1/flows",
         "/v1/paths",
         "/v1/paths/{src}/{dst}",
+        "/v1/paths/{src}/{dst}/explain",
         "/v1/profiles",
         "/v1/status",
         "/v1/verdict",

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from analytics.measurement import Letter
-from analytics.report import Report
+from analytics.report import PathDetail, Report
 from server.api.core import Status
 from tests.unit.web.fleet import DETAIL, HEADLINE, MEMBERS, FixtureCore, serve, with_label
 
@@ -331,3 +331,22 @@ def test_a_path_that_the_budget_put_off_says_so_beside_its_age() -> None:
         text = " ".join(Words(httpx.get(url).text).parts)
     assert text.count("12\N{NO-BREAK SPACE}min: budget") == 30
     assert "30 wait for a later cycle: the agents' budget sees all within 40\N{NO-BREAK SPACE}min" in text
+
+
+def test_a_watched_path_says_since_when_and_the_list_how_many_are_not_watched() -> None:
+    class Watched(FixtureCore):
+        def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
+            made = super().detail(src, dst, profile)
+            assert made is not None
+            row = msgspec.structs.replace(made.forward, watched=True, letter_since_us=1_000_000)
+            return msgspec.structs.replace(made, forward=row)
+
+        def status(self) -> Status:
+            return msgspec.structs.replace(super().status(), paths_watched=4, paths_not_watched=10)
+
+    with serve(Watched()) as url:
+        path = " ".join(Words(httpx.get(f"{url}/paths/pacs/radiologist").text).parts)
+        report = " ".join(Words(httpx.get(url).text).parts)
+    assert "Tested between cycles, too: " in path
+    assert " since 1970-01-01 00:00:01 UTC." in path
+    assert "10 that matter or changed are not watched between cycles" in report

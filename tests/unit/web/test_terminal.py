@@ -6,9 +6,10 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
+from analytics.fused import Fused, Number, Origin
 from analytics.measurement import Rung
 from analytics.passive import Applications
-from analytics.report import Report
+from analytics.report import Report, Service
 from analytics.usage import By
 from server.api.mesh import MeshResult, MeshRun
 from server.pages import terminal
@@ -107,6 +108,23 @@ def test_what_other_hosts_say_reaches_the_terminal_as_text_only(draw) -> None:  
     ] == []
 
 
+def test_services_and_what_their_sessions_say_are_harmless() -> None:
+    named = Service(name=EVIL, profile="pacs", agent="a", port=4242)
+    assert SHOWN in drawn(terminal.services([named], 120))
+    assert "No service is known" in drawn(terminal.services([], 120))
+    detail = CORE.detail(MEMBERS[5].name, MEMBERS[4].name, "pacs")
+    assert detail is not None
+    grade = detail.forward.grade
+    number = Number(name="loss", value=120, unit="bp", origin=Origin.PASSIVE, n=3_000)
+    fused = Fused(services=[EVIL], active=grade, numbers=[number], until_us=1, apart=EVIL, rule="r")
+    seen = msgspec.structs.replace(detail, forward=msgspec.structs.replace(detail.forward, fused=fused))
+    said = drawn(terminal.hops(seen, "pacs"))
+    assert SHOWN in said
+    assert EVIL not in said
+    assert "loss 1.2 % (by sessions, n 3,000)" in said
+    assert f"By the probes alone it is {grade.letter}" in said
+
+
 def test_what_waits_for_the_budget_is_said() -> None:
     made = CORE.report("pacs")
     waiting = msgspec.structs.replace(made.paths[0], put_off=True, age_s=720)
@@ -116,6 +134,28 @@ def test_what_waits_for_the_budget_is_said() -> None:
     status = msgspec.structs.replace(CORE.status(), paths_put_off=26, cycles_for_all=8)
     assert "26 paths wait for a later cycle" in drawn(terminal.status(status, made.verdict))
     assert "budget" not in drawn(terminal.status(CORE.status(), made.verdict))
+
+
+def test_the_status_names_troubles_of_the_store_only() -> None:
+    troubled = {"torn_tails": 3, "upkeep_failures": 2, "files_set_aside": 1}
+    status, verdict = CORE.status(), CORE.report("pacs").verdict
+    told = drawn(terminal.status(msgspec.structs.replace(status, store=troubled), verdict))
+    assert "1 files set aside, 2 failed steps of the upkeep; see the server's log" in told
+    assert "see the server's log" not in drawn(terminal.status(status, verdict))
+
+
+def test_a_watched_path_says_since_when_and_what_is_not_watched_is_said() -> None:
+    made = CORE.detail("pacs", "radiologist", "pacs")
+    assert made is not None
+    watched = {"watched": True, "letter_since_us": 1_000_000, "lossy_since_us": 2_000_000}
+    forward = msgspec.structs.replace(made.forward, **watched)
+    shown = drawn(terminal.hops(msgspec.structs.replace(made, forward=forward), "pacs"))
+    letter = forward.grade.letter.value
+    assert f"Tested between cycles, too: {letter} since 1970-01-01 00:00:01 UTC, loses packets since" in shown
+    assert "between cycles" not in drawn(terminal.hops(made, "pacs"))
+    status = msgspec.structs.replace(CORE.status(), paths_watched=4, paths_not_watched=10)
+    said = "4 paths tested between cycles; no room in the budget to watch 10 more"
+    assert said in drawn(terminal.status(status, CORE.report("pacs").verdict))
 
 
 def test_results_on_demand_are_failures_first_then_the_slowest_and_harmless() -> None:

@@ -1,0 +1,74 @@
+"""Tables of a lake: one a fact table, derived from the vocabulary, and one row a server."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import duckdb
+
+from analytics.errors import LakeSetupError
+from analytics.measurement import SORT_KEYS, Kind
+from analytics.store.columns import STORED
+from analytics.store.lake_engine import LAKE
+from analytics.store.query import Shared
+
+DAY: Final = "day"
+"""Partition of every table, YYYY-MM-DD of receipt: in the files' paths, not in the files."""
+_TYPES: Final[dict[Kind, str]] = {"int": "BIGINT", "str": "VARCHAR", "ints": "BIGINT[]"}
+
+# Only names of tables and columns, which are constants, are put into the text; values are parameters.
+_WANTED: Final = {
+    table: {column.name: _TYPES[column.kind] for column in stored} | {DAY: "VARCHAR"}
+    for table, stored in STORED.items()
+}
+
+
+def lacks_tables(cursor: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the lake is new."""
+    return not all(_columns(cursor, table) for table in _WANTED)
+
+
+def ensure_tables(fence: str, cursor: duckdb.DuckDBPyConnection) -> None:
+    """Make what a server needs, and add columns that came later. Raises ``LakeSetupError``."""
+    for table, wanted in _WANTED.items():
+        there = _columns(cursor, table)
+        if not there:
+            _create(cursor, table, wanted)
+        for name, kind in wanted.items():
+            if there and name not in there:
+                cursor.execute(f"ALTER TABLE {LAKE}.{table} ADD COLUMN {name} {kind}")
+            elif there and there[name] != kind:
+                raise LakeSetupError(
+                    f"the lake's column {table}.{name} is {there[name]}, not {kind}",
+                    remedy="bring all servers of the lake to one version of pathgrade",
+                )
+    cursor.execute(f"CREATE TABLE IF NOT EXISTS {fence} (token VARCHAR)")
+
+
+def _create(cursor: duckdb.DuckDBPyConnection, table: str, wanted: dict[str, str]) -> None:
+    columns = ", ".join(f"{name} {kind}" for name, kind in wanted.items())
+    cursor.execute(f"CREATE TABLE {LAKE}.{table} ({columns})")
+    cursor.execute(f"ALTER TABLE {LAKE}.{table} SET PARTITIONED BY ({DAY})")
+    keys = ", ".join(f"{key} ASC" for key in SORT_KEYS[table])
+    cursor.execute(f"ALTER TABLE {LAKE}.{table} SET SORTED BY ({keys})")
+
+
+def set_options(cursor: duckdb.DuckDBPyConnection) -> None:
+    """Set up a new lake's tables: else few rows are deleted in the catalog only, and their file stays."""
+    for table in _WANTED:
+        cursor.execute(f"CALL {LAKE}.set_option('data_inlining_row_limit', 0, table_name => '{table}')")
+
+
+def _columns(cursor: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+    asked = "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = $1 AND table_name = $2"
+    return dict(cursor.execute(asked, [LAKE, table]).fetchall())
+
+
+def shared_rows(table: str, days: tuple[str, str], version: int) -> Shared:
+    """Read a table's days as of a snapshot."""
+    names = ", ".join(column.name for column in STORED[table])
+    relation = (
+        f"SELECT {names} FROM {LAKE}.{table} AT (VERSION => {version:d}) "  # noqa: S608  # see above
+        f"WHERE {DAY} BETWEEN $first_day AND $last_day"
+    )
+    return Shared(relation, {"first_day": days[0], "last_day": days[1]})

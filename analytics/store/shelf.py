@@ -1,0 +1,134 @@
+"""What the store holds at this moment: sealed files, and rows not sealed yet. One lock guards all of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from analytics.errors import StoreError
+from analytics.measurement import FACTS
+from analytics.store import seal
+from analytics.store.columns import SCHEMAS
+from analytics.store.files import disk_errors
+from analytics.store.recover import Left, put_aside
+from analytics.store.seal import Sealed, UnreadableError
+
+log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHealth:
+    """What happened to the store since it was opened, and how much is not yet sealed."""
+
+    torn_tails: int  # segments whose end was cut: a crash in the middle of a write
+    damaged_segments: int  # segments with a fault in the middle, kept aside when sealed
+    files_set_aside: int  # Parquet files renamed to .bad
+    unsealed_rows: int
+    unsealed_bytes: int
+    hours_rolled: int
+    days_compacted: int
+    files_expired: int
+    state_rebuilt: int  # state.duckdb thrown away and made anew
+    upkeep_failures: int  # each is in the log
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One table as it was at a moment."""
+
+    files: tuple[Sealed, ...]
+    fresh: pa.Table  # rows not sealed yet
+    lake_version: int | None = None  # snapshot of the lake without those; None = no lake, or not seen yet
+
+
+class Shelf:
+    """The one list of what is where. Methods may be called from any thread; none may hold ``lock``."""
+
+    def __init__(self, left: Left) -> None:
+        self.lock = threading.Lock()
+        self.known = left.known
+        self.unsealed = left.unsealed
+        self.sealed = left.sealed
+        self.set_aside = left.files_set_aside
+        self.lake_version: int | None = None
+        self.tainted = False
+        """A file that was taken into the state is set aside: what it brought may not be true."""
+        self._taken: set[Path] = set()
+
+    def held(self, table: str) -> Held:
+        """Take a table's files and rows, each row once."""
+        with self.lock:
+            files = tuple(file for file in self.sealed.values() if file.table == table)
+            parts = [part for unsealed in self.unsealed.values() for part in unsealed.parts(table)]
+            version = self.lake_version
+        return Held(files, pa.concat_tables(parts) if parts else SCHEMAS[table].empty_table(), version)
+
+    def files(self) -> list[Sealed]:
+        """List all sealed files."""
+        with self.lock:
+            return list(self.sealed.values())
+
+    def swap(self, gone: Iterable[Sealed], new: Iterable[Sealed] = ()) -> None:
+        """Read new files from now on, and no longer those that they replace."""
+        old, made = {file.path for file in gone}, {file.path: file for file in new}
+        with self.lock:
+            if old and old <= self._taken:
+                self._taken |= made.keys()
+            self._taken -= old
+            self.sealed.update(made)
+            for path in old:
+                self.sealed.pop(path, None)
+
+    def taken_now(self) -> frozenset[Path]:
+        """Name the files whose rows are in the state already."""
+        with self.lock:
+            return frozenset(self._taken)
+
+    def take(self, files: Iterable[Sealed]) -> None:
+        """Note that the rows of files are in the state, of those that are still there."""
+        with self.lock:
+            self._taken.update(file.path for file in files if file.path in self.sealed)
+
+    def take_none(self) -> None:
+        """Note that the state is empty."""
+        with self.lock:
+            self._taken.clear()
+            self.tainted = False
+
+    def counts(self) -> dict[str, int]:
+        """Rows kept, by table, of all tenants."""
+        with self.lock:
+            files, waiting = list(self.sealed.values()), list(self.unsealed.values())
+            return {
+                table: sum(file.rows for file in files if file.table == table)
+                + sum(part.num_rows for unsealed in waiting for part in unsealed.parts(table))
+                for table in FACTS
+            }
+
+    def set_damaged_aside(self, table: str) -> None:
+        """Look through a table's files for damage behind a good footer.
+
+        Raises ``StoreError`` where a file cannot be read now; that one keeps its name.
+        """
+        with self.lock:
+            paths = [path for path, file in self.sealed.items() if file.table == table]
+        for path in paths:
+            try:
+                seal.check_through(path)
+            except UnreadableError as error:
+                with self.lock, disk_errors("setting aside", path):
+                    if self.sealed.pop(path, None) is not None:  # else it was merged away meanwhile
+                        put_aside(path, error)
+                        self.set_aside += 1
+                        self.tainted |= path in self._taken
+                        self._taken.discard(path)
+            except StoreError:
+                with self.lock:
+                    if path in self.sealed:  # else it was merged away meanwhile
+                        raise

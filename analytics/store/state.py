@@ -1,0 +1,235 @@
+"""``state.duckdb``: what the report asks for most, kept ready. Disposable: Parquet makes it anew.
+
+Two tables: the latest reading of each path, and what is usual on it (``baselines.py``). The first is brought
+up to date by the files sealed since; ``Shelf`` knows which files are in it. Whoever asks reads the rest
+beside it: taking a reading twice changes nothing, so an answer is right at every moment, also while this is
+behind.
+
+A file that is damaged, foreign, of another version, or that names files which are gone is thrown away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from analytics.store import query, seal
+from analytics.store.baselines import tell_usual
+from analytics.store.columns import SCHEMAS, STORED
+from analytics.store.query import LATEST_FIRST, Engine, Limits, StoppedError, UnreadableFactsError
+from analytics.store.rolled import Rollups
+from analytics.store.seal import Sealed
+from analytics.store.shelf import Shelf
+
+log: Final = logging.getLogger(__name__)
+
+FILE_NAME: Final = "state.duckdb"
+LOOK_BACK_DAYS: Final = 7
+"""A path's latest reading is looked for in this many days: an older one says nothing about now."""
+_DAY_US: Final = 86_400_000_000
+_FORMAT: Final = 2
+_NONE_YET: Final = "none yet"
+
+# Only names of columns, which are constants, are put into the text; values are parameters.
+_COLUMNS: Final = ", ".join(column.name for column in STORED["readings"])
+VERSION: Final = hashlib.sha256(f"{_FORMAT} {SCHEMAS['readings']}".encode()).hexdigest()[:16]
+"""Changes with the columns of a reading."""
+_TYPES: Final = {"int": "BIGINT", "str": "VARCHAR", "ints": "BIGINT[]"}
+_MADE: Final = ", ".join(f"{column.name} {_TYPES[column.kind]}" for column in STORED["readings"])
+_TABLES: Final = (
+    f"CREATE TABLE latest ({_MADE})",
+    "CREATE TABLE taken (file VARCHAR)",
+    """CREATE TABLE usual (tenant VARCHAR, src VARCHAR, dst VARCHAR, rung VARCHAR, rtt_us BIGINT,
+        spread_us BIGINT, n BIGINT, of_hour BOOLEAN, floor_us BIGINT)""",
+    "CREATE TABLE usual_until (hour BIGINT, day VARCHAR)",
+    f"CREATE TABLE version AS SELECT '{VERSION}' AS version",
+)
+_TAKE: Final = f"""
+    CREATE OR REPLACE TABLE latest AS
+    WITH facts AS NOT MATERIALIZED ({{}}),
+    every AS (
+        SELECT {_COLUMNS} FROM facts UNION ALL BY NAME SELECT {_COLUMNS} FROM latest)
+    SELECT {_COLUMNS} FROM every WHERE received_us >= $since_us
+    QUALIFY row_number() OVER (PARTITION BY tenant, src, dst ORDER BY {LATEST_FIRST}) = 1
+"""  # noqa: S608  # see above
+_USUAL: Final = """SELECT src, dst, rung, rtt_us, spread_us, n, of_hour, floor_us FROM usual
+    WHERE tenant = $tenant ORDER BY src, dst"""
+_RESTING: Final = f" UNION ALL BY NAME SELECT {_COLUMNS} FROM latest WHERE received_us >= $since_us"  # noqa: S608  # see above
+
+
+class State:
+    """The file and what is in it. One thread brings it up to date; any may ask."""
+
+    def __init__(self, folder: Path, shelf: Shelf, limits: Limits) -> None:
+        """Open the file, or begin a new one."""
+        self._folder = folder
+        self._path = folder / FILE_NAME
+        self._shelf = shelf
+        self._limits = limits
+        self._broken = ""
+        self.rebuilt = 0
+        """How often the file was thrown away since the store was opened."""
+        self._noted: frozenset[Path] = frozenset()
+        self.usual_hour = 0
+        """Changes when ``usual`` does."""
+        self._usual_day = ""
+        self.engine = self._opened()
+
+    def close(self) -> None:
+        """Let go of the file; without its last note it would be made anew."""
+        self.engine.resume()
+        with suppress(UnreadableFactsError):
+            self._note_taken()
+        self.engine.close()
+
+    def latest(self, tenant: str, at_us: int) -> list[dict[str, Any]] | None:
+        """Answer as ``query.READINGS_LATEST`` for now; None where this file cannot tell."""
+        since_us = max(0, at_us - LOOK_BACK_DAYS * _DAY_US)
+        held, taken = self._shelf.held("readings"), self._shelf.taken_now()
+        first = seal.day_of(since_us)
+        rest = [file.path for file in held.files if file.path not in taken and file.day >= first]
+        facts = query.facts("readings", with_files=bool(rest)) + _RESTING
+        question = f"WITH facts AS NOT MATERIALIZED ({facts}) {query.READINGS_LATEST}"
+        given = {"tenant": tenant, "at_us": at_us, "since_us": since_us - since_us % _DAY_US}
+        try:
+            return self.engine.run(question, files=rest, given=given, fresh=held.fresh).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
+        except StoppedError:
+            return None
+        except UnreadableFactsError as error:
+            self._broken = str(error) if not rest else self._broken  # else it may be one of the files
+            return None
+
+    def usual(self, tenant: str) -> list[dict[str, Any]]:
+        """What is usual on the tenant's paths, as ``Screened``; empty where that is not known."""
+        try:
+            return self.engine.run(_USUAL, given={"tenant": tenant}).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
+        except UnreadableFactsError as error:
+            self._broken = str(error)
+            return []
+
+    def tell_usual(self, rollups: Rollups) -> None:
+        """Tell what is usual, once for each hour that was rolled up. Raises ``UnreadableFactsError``."""
+        hour = max(rollups.hours, default=-1) + 1
+        if hour > self.usual_hour:
+            self._usual_day = tell_usual(self.engine, rollups, hour, self._usual_day)
+            self.usual_hour = hour
+
+    def refresh(self, at_us: int) -> None:
+        """Take in the files sealed since. Raises ``UnreadableFactsError``; then it is made anew next time."""
+        if self._broken or self._shelf.tainted:
+            self._begin_anew(self._broken or "a file it was made from is set aside")
+        first = seal.day_of(max(0, at_us - LOOK_BACK_DAYS * _DAY_US))
+        taken = self._shelf.taken_now()
+        held = [file for file in self._shelf.held("readings").files if file.path not in taken]
+        for day in sorted({file.day for file in held}, reverse=True):
+            files = [file for file in held if file.day == day]
+            if day >= first:
+                self._take(files, at_us)
+            self._shelf.take(files)
+            self._note_taken()
+        self._note_taken()  # what was merged or let go of meanwhile
+
+    def begin_anew(self) -> None:
+        """Throw the file away; the next ``refresh`` fills it."""
+        self._begin_anew("asked for")
+
+    def _take(self, files: Sequence[Sealed], at_us: int) -> None:
+        since_us = max(0, at_us - LOOK_BACK_DAYS * _DAY_US)
+        statement = _TAKE.format(query.facts("readings", with_files=True))
+        paths = [file.path for file in files]
+        given = {"since_us": since_us - since_us % _DAY_US}
+        try:
+            self.engine.run(statement, files=paths, given=given, fresh=SCHEMAS["readings"].empty_table())
+        except UnreadableFactsError as error:
+            self._broken = str(error)
+            raise
+
+    def _note_taken(self) -> None:
+        """After the rows: a crash in between has them taken again, which changes nothing."""
+        taken = self._shelf.taken_now()
+        if taken == self._noted:
+            return
+        names = sorted(str(path.relative_to(self._folder)) for path in taken)
+        self.engine.run(
+            "CREATE OR REPLACE TABLE taken AS SELECT unnest($names::VARCHAR[]) AS file",
+            given={"names": names},
+        )
+        self._noted = taken
+
+    def _opened(self) -> Engine:
+        try:
+            engine = Engine(query.connect(self._limits, self._folder / "tmp", str(self._path)))
+            if why := self._unusable(engine):
+                engine.close()
+                return self._made_anew(why)
+        except (duckdb.Error, UnreadableFactsError) as error:
+            return self._made_anew(str(error).splitlines()[0])
+        return engine
+
+    def _unusable(self, engine: Engine) -> str:
+        """Say why the file is of no use; empty if it is, and what it was made from is taken then."""
+        tables = {
+            row["name"] for row in engine.run("SELECT table_name AS name FROM duckdb_tables()").to_pylist()
+        }
+        if not tables:
+            return _NONE_YET
+        if "version" not in tables:
+            return "not of this program"
+        (version,) = engine.run("SELECT version FROM version").to_pylist() or [{"version": "none"}]
+        if version["version"] != VERSION:
+            return f"version {version['version']}, not {VERSION}"
+        for row in engine.run("SELECT hour, day FROM usual_until").to_pylist():
+            self.usual_hour, self._usual_day = row["hour"], row["day"]
+        names = {self._folder / row["file"] for row in engine.run("SELECT file FROM taken").to_pylist()}
+        taken, gone = still_taken(names, self._shelf.files())
+        if gone:
+            return f"made from {len(gone)} files that are gone"
+        self._shelf.take(taken)
+        self._noted = self._shelf.taken_now()
+        return ""
+
+    def _begin_anew(self, why: str) -> None:
+        self.engine.close()
+        self.engine = self._made_anew(why)
+
+    def _made_anew(self, why: str) -> Engine:
+        if self._path.exists() and why != _NONE_YET:
+            log.warning("%s is made anew: %s", self._path, why)
+            self.rebuilt += 1
+        self._shelf.take_none()
+        self._noted = frozenset()
+        self.usual_hour, self._usual_day = 0, ""
+        self._broken = ""
+        try:
+            for path in (self._path, self._path.with_name(f"{FILE_NAME}.wal")):
+                path.unlink(missing_ok=True)
+            return self._begun(str(self._path))
+        except (OSError, duckdb.Error, UnreadableFactsError) as error:
+            log.error("%s cannot be written; kept in memory until the next start: %s", self._path, error)
+            return self._begun(":memory:")
+
+    def _begun(self, database: str) -> Engine:
+        engine = Engine(query.connect(self._limits, self._folder / "tmp", database))
+        for statement in _TABLES:
+            engine.run(statement)
+        return engine
+
+
+def still_taken(names: set[Path], files: Iterable[Sealed]) -> tuple[list[Sealed], set[Path]]:
+    """Say which files are taken, given what was when this was last noted, and which of those nobody knows of.
+
+    What was merged since is taken where all of its parts were; else it is to be taken again.
+    """
+    taken, gone = [], set(names)
+    for file in files:
+        parts = {file.path.with_name(f"{number:010d}{seal.SUFFIX}") for number in file.replaces}
+        if file.path in names or (parts and parts <= names):
+            taken.append(file)
+        gone -= {file.path} | parts
+    return taken, gone
