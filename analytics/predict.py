@@ -266,7 +266,8 @@ class _LossWindow:
 
         The integral of (R/w - 1/2C)+. With 1/C it would be for a window that never varies and whose
         serialisation all passes within the round trip. Losses come at random, and a window goes out in
-        bursts: on average only one of twice the path keeps it full.
+        bursts: on average only a larger one keeps it full. That it is twice as large was chosen among once,
+        twice and never by fetches over 20 to 80 ms with 1 % loss; no source gives it.
         """
         waited_s = self._doubling_s(min(start, self.begins), min(end, self.begins))
         if end <= self.begins:

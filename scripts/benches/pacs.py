@@ -29,7 +29,7 @@ from analytics.wire import ProbePlan
 from benches import pacs_cells, pacs_host
 from benches.bench import Bench, Report, Say
 from benches.chain import Cable, Chain, chain
-from benches.errors import PartError
+from benches.errors import NeedsError, PartError
 from benches.figures import Figure, Target, number, percent
 from benches.pacs_cells import Cell, Learnt, Link, Outcome, Seen
 from benches.pacs_host import LOOPBACK, Pacs
@@ -157,18 +157,38 @@ def _explained(senders: Sequence[Sender], learnt: dict[str, Learnt]) -> list[str
     ]
 
 
-def _bench(chosen: Callable[[str], bool]) -> Bench:
+def _figures(chosen: Callable[[str], bool]) -> list[Figure]:
+    """Those that the chosen cells can have; how many cells there are is judged of all only."""
+    lossy = {bool(cell.link.loss_ppm) for cell in pacs_cells.cells(list(Sender), chosen)}
+    wanted = [name for name, with_loss in (("clean", False), ("lossy", True)) if with_loss in lossy]
+    return [FIGURES[0]._replace(target=None), *(one for one in FIGURES if one.key[:5] in wanted)]
+
+
+def _bench(chosen: Callable[[str], bool], figures: Sequence[Figure]) -> Bench:
     return Bench(
         name="pacs",
         words="how long a study takes to open: predicted, then fetched from a real PACS",
         description=__doc__.partition(": ")[2],
-        figures=FIGURES,
+        figures=figures,
         headings={COLUMN: "pathgrade"},
         judged=COLUMN,
         needs=pacs_host.needs,
         measure=lambda quick, folder, say: _measure(chosen, quick, folder, say),
-        chosen=lambda words: _bench(lambda name: f" {words}" in f" {name}"),  # "0 ms" is not "20 ms"
+        chosen=_chosen,
     )
 
 
-BENCH: Final = _bench(lambda _name: True)
+def _chosen(words: str) -> Bench:
+    """Only cells with these words; "0 ms" is not "20 ms". Raises ``NeedsError``."""
+
+    def chosen(name: str) -> bool:
+        return f" {words}" in f" {name}"
+
+    if not pacs_cells.cells(list(Sender), chosen):
+        raise NeedsError(
+            f"no cell is called {words!r}", remedy='words as in "80 ms, 20 Mbit/s, 1 % loss, wado_series"'
+        )
+    return _bench(chosen, _figures(chosen))
+
+
+BENCH: Final = _bench(lambda _name: True, FIGURES)

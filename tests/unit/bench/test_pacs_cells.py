@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from benches import pacs_cells
+from benches import pacs, pacs_cells
+from benches.errors import NeedsError
 from benches.pacs_cells import Cell, Link, Outcome, Seen
 
 from analytics.measurement import CapacityTrust
@@ -68,3 +69,12 @@ def test_a_table_has_a_line_a_cell() -> None:
     assert head.startswith("link")
     assert line.split("  ")[0] == "20 ms, 100 Mbit/s, 0 % loss"
     assert line.endswith("+10 %")
+
+
+def test_only_what_the_chosen_cells_can_have_is_judged() -> None:
+    chosen = pacs.BENCH.chosen
+    assert chosen
+    assert [one.key for one in chosen("0 % loss").figures] == ["cells", "clean_p50", "clean_p90"]
+    assert len(chosen("80 ms").figures) == len(pacs.BENCH.figures)
+    with pytest.raises(NeedsError, match="no cell is called 'pigeon'"):
+        chosen("pigeon")
