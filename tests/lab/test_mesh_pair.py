@@ -69,6 +69,7 @@ table inet fw {{
 }}
 """
 TRIES = 3
+LATE_US = 5_000  # of a timer; on an idle machine it is a tenth of a millisecond
 UDP_BLOCKED = "meta l4proto udp drop"
 
 
@@ -365,17 +366,22 @@ def segmented_by_the_kernel(node: str, device: str) -> None:
 
 
 def sure(lab: Path, ends: str) -> tuple[Told, Told]:
-    """Measure a and b; again where a reading of ``ends`` says itself that its capacity is a lower bound only.
+    """Measure a and b; again where a reading of ``ends`` doubts its own capacity, or says that it was late.
 
-    A busy machine sends a train with gaps, or takes it in late.
+    A busy machine sends a train with gaps and the probes behind it too late to meet its queue, and takes both
+    in late. Of several, what was least in doubt and least late counts.
     """
-    for left in reversed(range(TRIES)):
-        a, b = asyncio.run(measure(lab, "a", "b", [Rung.SRFLX]))
-        doubts = [told.reading.capacity_why for told in (a, b) if told.reading.src in ends]
-        if not any(doubts) or not left:
+    tries = []
+    while len(tries) < TRIES:
+        both = asyncio.run(measure(lab, "a", "b", [Rung.SRFLX]))
+        told = [one.reading for one in both if one.reading.src in ends]
+        doubts = [reading.capacity_why for reading in told if reading.capacity_why]
+        late_us = max(reading.timer_late_p99_us or 0 for reading in told)
+        tries.append((len(doubts), late_us, both))
+        if not doubts and late_us < LATE_US:
             break
-        print("measured again:", *filter(None, doubts))  # noqa: T201  # why there are more
-    return a, b
+        print(f"in doubt: {doubts}, timers {late_us / 1e3:.1f} ms late")  # noqa: T201  # why there are more
+    return min(tries, key=lambda one: one[:2])[2]
 
 
 def test_the_capacity_of_each_direction_is_its_own(lab: Path) -> None:
