@@ -156,7 +156,7 @@ class _Path:
         if self.waits is None or not isinstance(profile, StudyProfile):
             return None
         rtt_us = self.reading.rtt_min_us if used_us is None else used_us
-        return self.waits.at(rtt_us)
+        return self.waits.at(rtt_us, nagle=profile.study.nagle)
 
     def as_served(self, profile: Profile) -> Profile:
         """The profile with the sender's congestion control and the PACS's own time as they were seen."""

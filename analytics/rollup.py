@@ -33,6 +33,11 @@ MOST_SUM: Final = 2**62
 """As the bound of a column: no sum of what a faulty sender says may leave 63 bits."""
 
 
+LIGHT_RTTS: Final = 20
+"""A test of no more round trips is a light one between cycles (``server.budget.WATCH_PROBES``): it counts,
+but what is usual must not be what was watched, so its median is in no sum and no histogram."""
+
+
 class Level(StrEnum):
     """How much time one rollup holds; the value is also the name of its table."""
 
@@ -62,13 +67,13 @@ class Rollup(msgspec.Struct, frozen=True, kw_only=True):
     rung: Annotated[Rung, choice("rung of the ladder the tests ran over; none = unreachable")]
     start_us: Annotated[int, at_us("start of the stretch; a test belongs to that in which it ended")]
     tests: Annotated[int, count("readings")] = 0
-    answered: Annotated[int, count("of them with a median round trip")] = 0
+    answered: Annotated[int, count("of them with a median of more than 20 round trips")] = 0
     sent: Annotated[int, count("probes src sent to dst")] = 0
     received: Annotated[int, count("different probes that dst received")] = 0
     duplicated: Annotated[int, count("probes dst received more than once")] = 0
     reordered: Annotated[int, count("probes dst received after a later one")] = 0
     rtt_n: Annotated[int, count("round trips measured")] = 0
-    rtt_p50_sum_us: Annotated[int, whole("sum of the tests' median round trips", "us")] = 0
+    rtt_p50_sum_us: Annotated[int, whole("sum of those medians", "us")] = 0
     first_us: Annotated[int, at_us("when the first test ended")] | None = None
     last_us: Annotated[int, at_us("when the last test ended")] | None = None
     rtt_min_us: Annotated[int, us("least round trip")] | None = None
@@ -79,7 +84,7 @@ class Rollup(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[int, whole("greatest capacity src -> dst that a test found", "kbit/s")] | None
     ) = None
     rtt_histogram: Annotated[
-        tuple[int, ...], histogram("the tests' median round trips, 64 buckets to a doubling", "us")
+        tuple[int, ...], histogram("of those medians, 64 buckets to a doubling", "us")
     ] = ()
 
 
@@ -99,13 +104,21 @@ def _told(by: str, column: str) -> Fold:
     return Fold(by, lambda reading, _: getattr(reading, column), column)
 
 
+DEEP: Final = f"CASE WHEN rtt_n > {LIGHT_RTTS} THEN rtt_p50_us END"
+"""The median of a test that is no light one, in SQL."""
+
+
+def _deep(reading: Reading) -> int | None:
+    return reading.rtt_p50_us if reading.rtt_n > LIGHT_RTTS else None
+
+
 FOLDS: Final[Mapping[str, Fold]] = {
     "tests": Fold("sum", lambda *_: 1, "1"),
     "answered": Fold(
-        "sum", lambda reading, _: int(reading.rtt_p50_us is not None), "(rtt_p50_us IS NOT NULL)::BIGINT"
+        "sum", lambda reading, _: int(_deep(reading) is not None), f"({DEEP} IS NOT NULL)::BIGINT"
     ),
     **{name: _told("sum", name) for name in ("sent", "received", "duplicated", "reordered", "rtt_n")},
-    "rtt_p50_sum_us": Fold("sum", lambda reading, _: reading.rtt_p50_us or 0, "coalesce(rtt_p50_us, 0)"),
+    "rtt_p50_sum_us": Fold("sum", lambda reading, _: _deep(reading) or 0, f"coalesce({DEEP}, 0)"),
     "first_us": Fold("min", lambda _, ended_us: ended_us, "at_us"),
     "last_us": Fold("max", lambda _, ended_us: ended_us, "at_us"),
     "rtt_min_us": _told("min", "rtt_min_us"),
@@ -126,7 +139,7 @@ _FOLD: Final[Mapping[str, Callable[[Iterable[int]], int | None]]] = {
 def of_reading(reading: Reading, received_us: int, level: Level) -> Rollup:
     """Roll up one reading. Its test ended when its sender says, but not after it was received."""
     ended_us = min(reading.ended_us, received_us)
-    known = reading.rtt_p50_us
+    known = _deep(reading)
     return Rollup(
         tenant=reading.tenant,
         src=reading.src,

@@ -76,8 +76,8 @@ _EXPORT: Final = """\
 ## Exported paths
 
 `pathgrade export paths`: the latest of every directed path with its grade, as the page shows it; with
-`--since` a row for each test in that time, graded as of its end. The measured legs of a row sum to its
-`rtt_min_us`.
+`--since` a row for each test in that time, graded as of its end and by the probes alone. The measured legs
+of a row sum to its `rtt_min_us`.
 """
 _FACTS: Final = """\
 ## Exports
@@ -92,7 +92,7 @@ _GRADES: Final = """\
 ## Exported grades
 
 `pathgrade export grades`: a row for each direction of each test and each profile, graded anew by the rules of
-today as of the end of the test.
+today, by the probes alone, as of the end of the test.
 """
 _FINDINGS: Final = """\
 ## Exported findings

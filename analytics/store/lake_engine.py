@@ -82,5 +82,6 @@ def quoted(text: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What DuckDB says first; the lines below it are advice for a programmer."""
-    return str(error).strip().partition("\n")[0]
+    """What DuckDB says first, without how it came to libpq; the lines below are advice for a programmer."""
+    told = str(error).strip().partition("\n")[0]
+    return told[max(0, told.find("connection to server")) :]

@@ -17,6 +17,7 @@ import pyarrow as pa
 from analytics.batch import OLDEST_SCHEMA, lacking
 from analytics.histogram import MOST_COUNT
 from analytics.measurement import FACTS, Column
+from analytics.rollup import LIGHT_RTTS
 from analytics.store.columns import STORED
 from analytics.usage import HOUR_US, KEYS, SUMS, By
 
@@ -62,18 +63,23 @@ READINGS_LATEST: Final = f"""
     ORDER BY src, dst
 """  # noqa: S608  # see above
 
-PAST: Final = """
+_PAST: Final = f"""
     SELECT src, dst, least(ended_us, received_us) AS at_us, rung, rtt_min_us, rtt_p50_us,
         one_way_min_us, one_way_bound_us
-    FROM facts
+    FROM {{0}}
     WHERE tenant = $tenant AND cycle >= $since_us // 1000000 AND received_us <= $at_us
       AND rtt_min_us IS NOT NULL AND rtt_p50_us IS NOT NULL
-    QUALIFY rtt_n > 20
+    QUALIFY rtt_n > {LIGHT_RTTS}
         OR row_number() OVER (PARTITION BY src, dst, at_us // 300000000 ORDER BY rtt_n DESC) = 1
     ORDER BY src, dst, at_us
-"""
+"""  # noqa: S608  # see above
 """A path's light tests between cycles (``server.budget.WATCH_PROBES``) count as one in five minutes, and not
 where there is a deeper one: what is usual must not be what was watched."""
+PAST: Final = _PAST.format("facts")
+PAST_OF: Final = _PAST.format(
+    "facts SEMI JOIN (SELECT unnest($srcs::VARCHAR[]) src, unnest($dsts::VARCHAR[]) dst) USING (src, dst)"
+)
+"""Of some paths only."""
 
 READINGS_BEFORE: Final = f"""
     SELECT {_OWN["readings"]} FROM facts
@@ -83,11 +89,6 @@ READINGS_BEFORE: Final = f"""
         PARTITION BY src, dst ORDER BY cycle DESC, ended_us DESC, received_us DESC, batch DESC) <= $most
     ORDER BY src, dst, cycle, ended_us
 """  # noqa: S608  # see above
-
-PAST_OF: Final = PAST.replace(
-    "ORDER BY", "AND (src, dst) IN (SELECT unnest($srcs::VARCHAR[]), unnest($dsts::VARCHAR[])) ORDER BY"
-)
-"""Of some paths only."""
 
 USUAL_HOPS: Final = """
     SELECT src, dst, ttl, address, median(rtt_min_us)::BIGINT AS rtt_min_us FROM facts

@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 
 from analytics.errors import StoreError
+from analytics.store.clock import now_us
 from analytics.store.query import Limits
-from analytics.store.store import Store, now_us
+from analytics.store.store import Store
 from analytics.store.tidy import Keep
 
 

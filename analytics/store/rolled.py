@@ -21,7 +21,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from analytics.histogram import FINE_BITS, MOST_COUNT
-from analytics.rollup import FOLDS, KEYS, MOST_SUM, Level
+from analytics.rollup import DEEP, FOLDS, KEYS, MOST_SUM, Level
 from analytics.store.columns import ROLLUP, ROLLUP_SCHEMA, SCHEMAS, file_metadata
 from analytics.store.files import remove_durably
 from analytics.store.ordered import spans, write_pieces
@@ -50,7 +50,7 @@ _RECEIVED: Final = "received_us >= $since_us AND received_us < $until_us"
 OF_READINGS: Final = f"""
     , parts AS (
         SELECT tenant, src, dst, rung, at_us - at_us % $width_us AS start_us, {_BROUGHT},
-            CASE WHEN rtt_p50_us IS NULL THEN []::BIGINT[] ELSE [{_BUCKET}, 1] END AS rtt_histogram
+            CASE WHEN {DEEP} IS NULL THEN []::BIGINT[] ELSE [{_BUCKET}, 1] END AS rtt_histogram
         FROM (SELECT *, least(ended_us, received_us) AS at_us FROM facts WHERE {_IN_SPAN} AND {_RECEIVED}))
 """  # noqa: S608  # see above
 FINER: Final = "read_parquet($files, hive_partitioning = false, union_by_name = true)"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ import duckdb
 from analytics.store import query, seal
 from analytics.store.baselines import tell_usual
 from analytics.store.columns import SCHEMAS, STORED
+from analytics.store.ordered import Span, spans
 from analytics.store.query import LATEST_FIRST, Engine, Limits, StoppedError, UnreadableFactsError
 from analytics.store.rolled import Rollups
 from analytics.store.seal import Sealed
@@ -50,14 +51,20 @@ _TABLES: Final = (
     "CREATE TABLE usual_until (hour BIGINT, day VARCHAR)",
     f"CREATE TABLE version AS SELECT '{VERSION}' AS version",
 )
+_NEWEST: Final = f"QUALIFY row_number() OVER (PARTITION BY tenant, src, dst ORDER BY {LATEST_FIRST}) = 1"
+_COME: Final = f"""
+    INSERT INTO coming WITH facts AS NOT MATERIALIZED ({{}})
+    SELECT {_COLUMNS} FROM facts WHERE received_us >= $since_us AND {{}} {_NEWEST}
+"""  # noqa: S608  # see above
+_IN_SPAN: Final = "tenant = $tenant AND src BETWEEN $first AND $last"
 _TAKE: Final = f"""
     CREATE OR REPLACE TABLE latest AS
-    WITH facts AS NOT MATERIALIZED ({{}}),
-    every AS (
-        SELECT {_COLUMNS} FROM facts UNION ALL BY NAME SELECT {_COLUMNS} FROM latest)
-    SELECT {_COLUMNS} FROM every WHERE received_us >= $since_us
-    QUALIFY row_number() OVER (PARTITION BY tenant, src, dst ORDER BY {LATEST_FIRST}) = 1
+    SELECT {_COLUMNS} FROM (SELECT {_COLUMNS} FROM coming UNION ALL BY NAME SELECT {_COLUMNS} FROM latest)
+    WHERE received_us >= $since_us {_NEWEST}
 """  # noqa: S608  # see above
+_OWNERS: Final = "SELECT tenant, src AS owner, count(*) AS n FROM facts GROUP BY ALL ORDER BY ALL"
+TAKEN_AT_ONCE: Final = 1_000_000
+"""Rows of files that are taken in one piece: some 500 MB."""
 _USUAL: Final = """SELECT src, dst, rung, rtt_us, spread_us, n, of_hour, floor_us FROM usual
     WHERE tenant = $tenant ORDER BY src, dst"""
 _RESTING: Final = f" UNION ALL BY NAME SELECT {_COLUMNS} FROM latest WHERE received_us >= $since_us"  # noqa: S608  # see above
@@ -141,14 +148,29 @@ class State:
 
     def _take(self, files: Sequence[Sealed], at_us: int) -> None:
         since_us = max(0, at_us - LOOK_BACK_DAYS * _DAY_US)
-        statement = _TAKE.format(query.facts("readings", with_files=True))
-        paths = [file.path for file in files]
         given = {"since_us": since_us - since_us % _DAY_US}
+        paths, rows = [file.path for file in files], sum(file.rows for file in files)
         try:
-            self.engine.run(statement, files=paths, given=given, fresh=SCHEMAS["readings"].empty_table())
+            self.engine.run(f"CREATE OR REPLACE TABLE coming ({_MADE})")
+            if rows <= TAKEN_AT_ONCE:
+                self._come(paths, "true", given)
+            else:
+                for span in self._spans(paths):
+                    self._come(paths, _IN_SPAN, {**given, **span._asdict()})
+            self.engine.run(_TAKE, given=given)
+            self.engine.run("DROP TABLE coming")
         except UnreadableFactsError as error:
             self._broken = str(error)
             raise
+
+    def _come(self, paths: Sequence[Path], which: str, given: Mapping[str, Any]) -> None:
+        statement = _COME.format(query.facts("readings", with_files=True), which)
+        self.engine.run(statement, files=paths, given=given, fresh=SCHEMAS["readings"].empty_table())
+
+    def _spans(self, paths: Sequence[Path]) -> list[Span]:
+        empty = SCHEMAS["readings"].empty_table()
+        counted = self.engine.table("readings", _OWNERS, files=paths, fresh=empty, given={})
+        return list(spans(counted.to_pylist(), TAKEN_AT_ONCE))
 
     def _note_taken(self) -> None:
         """After the rows: a crash in between has them taken again, which changes nothing."""

@@ -19,7 +19,6 @@ import asyncio
 import logging
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from analytics.batch import Batch
 from analytics.errors import StoreBusyError, StoreError
 from analytics.store import query, spool, tidy
 from analytics.store.answers import Answers
+from analytics.store.clock import now_us
 from analytics.store.columns import tables_of
 from analytics.store.commit import GroupCommit
 from analytics.store.facts import EMBEDDED, Opening, Storage
@@ -58,11 +58,6 @@ _LIMITS: Final = Limits()
 _KEEP: Final = Keep()
 UNSEALED_BYTES_MOST: Final = 512 * 1024 * 1024
 """In memory. Reached only where sealing fails for long; then batches are refused until it works again."""
-
-
-def now_us() -> int:
-    """Microseconds since 1970, by the host's clock."""
-    return time.time_ns() // 1_000
 
 
 @dataclass(frozen=True, slots=True)

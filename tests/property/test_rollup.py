@@ -25,6 +25,7 @@ def readings(draw: st.DrawFn) -> Reading:
         sent=draw(st.integers(0, 2**62)),
         rtt_min_us=rtt_us,
         rtt_p50_us=rtt_us,
+        rtt_n=draw(st.integers(0, 40)),
         rtt_p95_us=draw(RTTS),
         one_way_min_us=draw(RTTS),
     )

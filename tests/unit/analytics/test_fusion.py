@@ -15,12 +15,17 @@ from analytics.fused import Origin
 from analytics.fusion import NOTHING_SEEN, Passive, differs, judge, passive_of
 from analytics.grade import grade
 from analytics.histogram import bucket
-from analytics.measurement import CapacityTrust, Direction, Flow, Letter, Reading, Rung
+from analytics.hysteresis import Held, Seen
+from analytics.loss_change import Loss
+from analytics.measurement import CapacityTrust, Direction, Flow, Hop, Letter, Reading, Rung
+from analytics.paths import path_rows
 from analytics.report import build_report
 from analytics.rules.load import StudyProfile, load_rules
 from analytics.sent import Sent
 from analytics.shapes import Member
 from analytics.tcp_rates import Sender
+from analytics.usual import NOTHING_KNOWN, with_watched
+from analytics.watched import Watched
 from tests.unit.analytics.facts import AT_US, MEMBERS, PACS, flow, reading
 
 RULES = load_rules()
@@ -438,6 +443,24 @@ def test_a_report_grades_by_both_and_keeps_what_the_probes_measured() -> None:
     assert back.fused is not None  # its round trips are the same
     alone.pop(("radiologist", "pacs"))
     assert alone == both
+
+
+def test_a_letter_that_holds_for_probes_does_not_hold_sessions_back() -> None:
+    held = Held(letter=Letter.A, since_us=AT_US - 9 * S, began_us=0, seen=(Seen(AT_US, Letter.A, Letter.A),))
+    known = Watched(reading("pacs", "radiologist"), {"pacs": held}, {}, Loss(), ())
+    usual = with_watched(NOTHING_KNOWN, {("pacs", "radiologist"): known})
+
+    def row(seen: Passive) -> Any:
+        readings, hops = [reading("pacs", "radiologist")], list[Hop]()
+        rows = path_rows("pacs", readings, hops, MEMBERS, at_us=AT_US, rules=RULES, usual=usual, passive=seen)
+        return rows[0]
+
+    alone, both = row(NOTHING_SEEN), row(passive(*(sent(n) for n in range(6))))
+    assert (alone.grade.letter, alone.letter_since_us) == (Letter.A, AT_US - 9 * S)
+    assert both.fused.passive == ["round trip", "loss"]
+    assert both.grade.letter is both.fused.active.letter is Letter.B
+    assert both.grade.reason.startswith("a 50 MB CT")
+    assert (both.letter_since_us, both.watched) == (None, True)
 
 
 def test_members_need_no_addresses() -> None:

@@ -66,6 +66,7 @@ def some_readings(count: int, seed: int = 1) -> list[Reading]:
                 rtt_min_us=rtt_us if known else None,
                 one_way_min_us=chance.choice([None, 5, 7]),
                 received=chance.randrange(301),
+                rtt_n=chance.choice([5, 20, 21, 300]),
             )
         )
     return made

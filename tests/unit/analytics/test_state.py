@@ -14,6 +14,7 @@ import pytest
 from analytics.baseline import Sample, baseline
 from analytics.measurement import Reading, Rung
 from analytics.screen import Screened, affordable, suspects
+from analytics.store import state
 from analytics.store.state import FILE_NAME
 from analytics.store.store import Store
 from server.usual import UsualCache
@@ -46,7 +47,11 @@ def at(moment_us: int, rtt_us: int, src: str = "a", dst: str = "b", rung: Rung =
     )
 
 
-def test_the_latest_is_right_at_every_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1_000_000, 3])
+def test_the_latest_is_right_at_every_step(
+    tmp_path: Path, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "TAKEN_AT_ONCE", at_once)
     chance, clock = random.Random(3), Clock()
     rows: list[Reading] = []
     with opened(tmp_path, clock) as store:
@@ -199,6 +204,10 @@ def test_only_a_path_that_may_be_slower_is_looked_at_test_by_test(tmp_path: Path
         cache = UsualCache(watched, period_us=300_000_000)  # type: ignore[arg-type]  # all that is asked of it
         usual = cache.of("default", store.readings_latest("default"), clock.now_us, now=True)
         assert watched.asked == [{("a", "b"), ("b", "a")}]
+        since = {"since_us": 0, "at_us": clock.now_us}
+        some = store.past("default", **since, paths=[("a", "b"), ("b", "a")])
+        assert some == [one for one in store.past("default", **since) if "c" not in (one.src, one.dst)]
+        assert store.past("default", **since, paths=[]) == []
         change = usual.paths["a", "b"].history.change
         assert change is not None
         assert change.since_us == next(row.ended_us for row in rows if row.ended_us >= slow_since)

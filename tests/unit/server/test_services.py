@@ -19,6 +19,7 @@ from analytics.batch import pack_batch
 from analytics.histogram import bucket
 from analytics.measurement import CapacityTrust, Direction, Flow, Reading
 from analytics.wire import ServiceOffer
+from server.pages.explained import sections
 from server.state import State, create_token
 from tests.unit.server.enrolling import enrolment
 from tests.unit.server.test_core import reading
@@ -204,6 +205,11 @@ def test_sessions_of_a_tagged_service_count_in_the_report(with_server: Run) -> N
             assert (row.fused.held_up.rule, row.fused.held_up.whose) == ("path.peer-window.v1", "b")
             told = (await site.report.get("/v1/paths/a/b?profile=pacs")).json()["forward"]["fused"]
             assert [number["origin"] for number in told["numbers"]] == ["passive", "passive", "active"]
+            derivation = core.explain("a", "b", "pacs")
+            assert derivation.fused == row.fused
+            (section,) = [one for one in sections(derivation) if one.title == "What the sessions said"]
+            assert section.rule == "fusion.passive.v1"
+            assert section.lines[0][1].startswith("Sessions of DICOMweb, last ")
             page = (await site.report.get("/paths/a/b?profile=pacs")).text
             assert "own sessions say" in page
             assert "Sessions of DICOMweb" in page
