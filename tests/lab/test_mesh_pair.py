@@ -366,7 +366,7 @@ def segmented_by_the_kernel(node: str, device: str) -> None:
 
 
 def sure(lab: Path, ends: str) -> tuple[Told, Told]:
-    """Measure a and b; again where a reading of ``ends`` doubts its capacity, or says it was late.
+    """Measure a and b; again where a reading of ``ends`` doubts its own capacity, or says that it was late.
 
     A busy machine sends a train with gaps and the probes behind it too late to meet its queue, and takes both
     in late. Of several, what was least in doubt and least late counts.
