@@ -460,7 +460,8 @@ def _add_export(table: str, help_: str, shown: str) -> None:
             Format | None, typer.Option(help="Instead of what FILE ends in. [default for -: csv]")
         ] = None,
         since: Annotated[
-            str | None, typer.Option(metavar="TIME", help="From then on: 7d, 09:45, 2026-11-25.")
+            str | None,
+            typer.Option(metavar="TIME", help="From then on: 7d, 09:45, 2026-11-25; not of findings."),
         ] = None,
         until: Annotated[str | None, typer.Option(metavar="TIME", help="Before then. [default: now]")] = None,
         agent: Annotated[str | None, typer.Option(metavar="NAME", help="With this agent at an end.")] = None,
@@ -470,6 +471,8 @@ def _add_export(table: str, help_: str, shown: str) -> None:
         json: Json = False,
     ) -> None:
         kind = _format(out, format)
+        if table == "findings" and since is not None:
+            raise typer.BadParameter("findings are of one moment: --until names it", param_hint="--since")
         asked = {"format": kind, "profile": profile, "agent": agent, "site": site}
         spans = {"since_us": _moment(since, "--since"), "until_us": _moment(until, "--until")}
         _export(table, out, url, {**asked, **spans}, json=json)
