@@ -148,7 +148,7 @@ def unreachable_why(row: PathRow) -> str:
 
 
 def causes(told: Told) -> list[str]:
-    """A sentence for each thing that the outcome waits for, the greatest first; by what the letter rests on."""
+    """A sentence for each thing that the outcome waits for, the greatest first; by the letter's numbers."""
     row = as_graded(told.row)
     told = replace(told, row=row, profile=as_served(told.profile, row.fused))
     limits = kind_of(told.profile).limits(row, told.profile)

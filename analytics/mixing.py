@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from analytics.evidence import loss_count
-from analytics.fused import Number, Origin
+from analytics.fused import Fused, Number, Origin
 from analytics.measurement import CapacityTrust, Reading, Rung
 from analytics.rules.load import (
     CallProfile,

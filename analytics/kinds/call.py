@@ -63,7 +63,7 @@ def grade(reading: Reading, back: Reading | None, profile: CallProfile, samples:
     bounds = (scores["high"], scores["low"])
     if apart(best, worst):
         return Found(Letter.UNKNOWN, f"too few samples for a letter: {told}", None, *bounds)
-    return Found(letter, told, scores["value"], *bounds)
+    return Found(letter, told, scores["value"], *bounds, letters=(best, worst))
 
 
 def _missing(reading: Reading, back: Reading | None, samples: Samples) -> Iterator[str]:

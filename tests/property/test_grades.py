@@ -238,7 +238,7 @@ def test_age_only_takes_a_letter_away(*, profile: str, rtts: list[int], age_s: t
     trust=st.sampled_from(CapacityTrust),
     rtt_n=st.integers(0, 400),
 )
-@example(  # a 90th percentile near the median, and a 95th far away: the least jitter is not that of the low ends
+@example(  # a 90th percentile near the median, a 95th far away: the low ends' difference is not the least
     profile="video",
     rtts=[0, 0, 0, 1, 1, 76_907, 76_907],
     lost=1,
