@@ -16,7 +16,8 @@ import msgspec
 
 from analytics import words
 from analytics.fused import HeldUp
-from analytics.measurement import Flow, Letter
+from analytics.letters import BAD
+from analytics.measurement import Flow
 from analytics.rules.load import FusionRule
 from analytics.shapes import PathRow, Verdict
 
@@ -87,7 +88,6 @@ def with_ends(told: Verdict, rows: Sequence[PathRow]) -> Verdict:
     return msgspec.structs.replace(told, details=[*told.details, *sentences, *rest])
 
 
-BAD: Final = frozenset({Letter.D, Letter.F, Letter.UNREACHABLE})
 MOST_TOLD: Final = 5
 
 

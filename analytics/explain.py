@@ -7,14 +7,14 @@ rule behind it, so that somebody with the facts can check every step. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
 from analytics import detect
 from analytics.added import Place
 from analytics.fused import Fused
-from analytics.grade import FAILED, STALE, UNREACHABLE
+from analytics.grade import NO_NUMBERS
 from analytics.inputs import INPUTS, Input
 from analytics.kinds.table import kind_of
 from analytics.letters import letter_above, letter_within
@@ -23,9 +23,6 @@ from analytics.paths import by_pair, hops_of
 from analytics.rules.load import Profile, Rules, limits_of
 from analytics.shapes import AddedLeg, Finding, PathRow, Report
 from analytics.usual import Known, Usual
-
-NO_NUMBERS: Final = frozenset({STALE, UNREACHABLE, FAILED})
-"""Rules of grades that rest on no number."""
 
 
 class Test(msgspec.Struct, frozen=True, kw_only=True):

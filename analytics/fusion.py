@@ -22,14 +22,11 @@ from analytics.calibrate import Calibration, study_with
 from analytics.ends import held_up
 from analytics.fetches import Waits
 from analytics.fused import Fused, Number, Origin
-from analytics.grade import FAILED, STALE, UNREACHABLE, grade
+from analytics.grade import FAILED, NO_NUMBERS, STALE, grade
 from analytics.measurement import Flow, Grade, Reading, Rung
 from analytics.rules.load import FusionRule, Profile, Rules, StudyProfile
 from analytics.sent import Pair, Sent, recent, sent_by_pair
 from analytics.shapes import Service
-
-NO_NUMBERS: Final = frozenset({STALE, UNREACHABLE, FAILED})
-"""Rules of grades that rest on no number."""
 
 
 @dataclass(frozen=True, slots=True)

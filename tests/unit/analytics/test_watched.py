@@ -18,7 +18,7 @@ from analytics.shapes import PathRow
 from analytics.store.store import Store
 from analytics.usual import Known, Usual, with_watched
 from analytics.watched import PairWatch, Watched, with_latest_tests
-from analytics.window import Both, together
+from analytics.window import PROBES, ROUND_TRIPS, Both, together
 from tests.unit.analytics.facts import AT_US, CYCLE, MEMBERS, body, put, reading
 
 RULES = load_rules()
@@ -70,6 +70,10 @@ def test_light_tests_together_support_what_one_does_not() -> None:
     assert known.reading.test == "t1"  # whose hops are known
     assert known.held["pacs"].letter is Letter.B
     assert Story().tell(16).known.reading.sent == 300
+
+
+def test_as_much_is_put_together_as_the_rules_ask_for() -> None:
+    assert (RULES.samples.rtt_p95_n, RULES.samples.loss_n) == (ROUND_TRIPS, PROBES)
 
 
 def test_what_is_new_is_not_diluted() -> None:
