@@ -698,6 +698,7 @@ def server_rebuild(
     Nothing that was measured is touched. Rollups of days whose measurements are gone already stay as they
     are. A server makes what it lacks by itself; this is for when you do not trust what it has.
     """
+    from analytics import words
     from analytics.store.rebuild import rebuild
     from server.settings import Settings
 
@@ -706,7 +707,8 @@ def server_rebuild(
     if json:
         return _print_json(made)
     left = f"; rollups of {made.kept_hours} hours kept, whose readings are gone" if made.kept_hours else ""
-    return print(f"{made.rows['readings']:,} readings of {made.hours} hours in {made.seconds} s{left}.")
+    readings, hours = words.count(made.rows["readings"], "reading"), words.count(made.hours, "hour")
+    return print(f"{readings} of {hours} in {made.seconds} s{left}.")
 
 
 def _progress(line: str) -> None:
