@@ -13,7 +13,7 @@ from analytics.measurement import CapacityTrust, Rung
 from analytics.ranking.fleet import Fleet
 from analytics.rules.load import Rules
 from analytics.sql.grades import BACK, GRADE, LATEST_KEY, OWN, grades_sql
-from analytics.sql.text import LEFT, UNKNOWN, as_real, case, rounded, text
+from analytics.sql.text import UNKNOWN, as_real, case, rounded, text
 from analytics.store.columns import STORED
 
 # Only names of tables and columns, and numbers, are put into the text; the names of agents are quoted.
@@ -127,27 +127,6 @@ def paths(rules: Rules, profiles: Sequence[str], fleet: Fleet, at_us: int) -> st
         {_site(fleet, f"position % {size}")} AS dst_site
     FROM ({grades})
     """  # noqa: S608  # see above
-
-
-def left_to_python(p: str, fleet: Fleet) -> str:
-    """Both readings of the paths that SQL leaves to Python, as JSON; NULL where there is none."""
-    size = len(fleet.agents)
-    own = ", ".join(f"'{column}', a.{column}" for column in OWN)
-    back = ", ".join(f"'{column}', b.{column}" for column in BACK)
-    return f"""
-    SELECT a.position, json_object({own}),
-        CASE WHEN b.position IS NULL THEN NULL ELSE json_object({back}) END
-    FROM latest AS a SEMI JOIN (SELECT position FROM paths WHERE {p}letter = {LEFT}) AS l
-        ON l.position = a.position
-    LEFT JOIN latest AS b
-        ON b.position = (a.position % {size}) * {size} + a.position // {size} AND b.test = a.test
-    """  # noqa: S608  # see above
-
-
-def graded_by_python(p: str) -> str:
-    """Put the grades of the table ``regraded`` in their places."""
-    told = ", ".join(f"{p}{column} = regraded.{column}" for column in GRADE)
-    return f"UPDATE paths SET {told} FROM regraded WHERE regraded.position = paths.position"  # noqa: S608  # see above
 
 
 def _wide(side: str, column: str) -> str:

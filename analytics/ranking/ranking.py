@@ -3,7 +3,7 @@
 READ FIRST: ``Ranking.rebuild``, ``refresh``, ``worst``. A report of a million paths as Python rows takes
 minutes; here facts stay columns from the Parquet file to the answer. ``rebuild`` reads all facts of a time,
 ``refresh`` only those that came since. Both grade with ``analytics/sql``, so a letter is that of
-``analytics/grade.py``; a study over a path that loses packets is graded by that itself, which is slow.
+``analytics/grade.py``.
 
 One DuckDB in memory, made of facts alone. Methods may be called from any thread.
 """
@@ -16,16 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import duckdb
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics.grade import grade
 from analytics.kinds.table import kind_of
-from analytics.measurement import Reading
 from analytics.ranking import questions
 from analytics.ranking.fleet import Fleet, Matrix, RankedPath, SitePair, spread
-from analytics.rules.load import Rules, StudyProfile
+from analytics.rules.load import Rules
 from analytics.sql.grades import prefix
 from analytics.sql.text import CODES
 
@@ -99,30 +96,7 @@ class Ranking:
         if cursor.execute(questions.ANY_TWICE).fetchone():
             cursor.execute(questions.LATEST_ONLY)
         cursor.execute(questions.paths(self._rules, self._profiles, self._fleet, at_us))
-        for profile in self._profiles:
-            if isinstance(self._rules.profile(profile), StudyProfile):
-                self._grade_left(cursor, profile, at_us)
         return cursor.execute("SELECT count(*) FROM paths").fetchall()[0][0]  # type: ignore[no-any-return]  # a count
-
-    def _grade_left(self, cursor: duckdb.DuckDBPyConnection, profile: str, at_us: int) -> None:
-        """Grade in Python what SQL leaves to it: about 5,000 paths a second."""
-        p = self._prefix(profile)
-        left = cursor.execute(questions.left_to_python(p, self._fleet)).fetchall()
-        if not left:
-            return
-        ends = [(_reading(own), None if back is None else _reading(back)) for _, own, back in left]
-        graded = [grade(own, back, profile, self._rules, at_us) for own, back in ends]
-        columns = {
-            "position": pa.array([position for position, _, _ in left], pa.uint32()),
-            "letter": pa.array([CODES.index(one.letter) for one in graded], pa.int8()),
-            **{
-                name: pa.array([getattr(one, name) for one in graded], pa.int64())
-                for name in ("outcome", "outcome_low", "outcome_high")
-            },
-        }
-        cursor.register("regraded", pa.table(columns))
-        cursor.execute(questions.graded_by_python(p))
-        cursor.unregister("regraded")
 
     # --- answers ------------------------------------------------------------------------------------------
 
@@ -184,15 +158,6 @@ class Ranking:
 
     def _ask(self, question: str, given: dict[str, Any]) -> duckdb.DuckDBPyConnection:
         return self._database.cursor().execute(question, given)
-
-
-def _reading(told: str) -> Reading:
-    """A reading with what a grade needs; its names do not matter to a grade."""
-    known = {name: value for name, value in msgspec.json.decode(told).items() if value is not None}
-    names = {"tenant": "t", "test": "t", "src": "a", "dst": "b"}
-    return msgspec.convert(
-        {"cycle": 0, "started_us": 0, "ended_us": 0, "rung": "lan", **names, **known}, Reading
-    )
 
 
 def _buffer(column: pa.ChunkedArray) -> memoryview:
