@@ -92,8 +92,8 @@ class Ranking:
             return self._grade(cursor, at_us)
 
     def _grade(self, cursor: duckdb.DuckDBPyConnection, at_us: int) -> int:
-        cursor.execute(questions.TWICE)
-        if cursor.execute(questions.ANY_TWICE).fetchone():
+        ((twice,),) = cursor.execute(questions.any_twice(self._fleet)).fetchall()
+        if twice:
             cursor.execute(questions.LATEST_ONLY)
         cursor.execute(questions.paths(self._rules, self._profiles, self._fleet, at_us))
         return cursor.execute("SELECT count(*) FROM paths").fetchall()[0][0]  # type: ignore[no-any-return]  # a count
