@@ -95,7 +95,7 @@ class Matrix:
 
 
 def spread(letters: bytes, positions: Sequence[int], breaks: Iterable[int], size: int) -> bytes:
-    """Lay letters out at their positions, in any order, and blanks between.
+    """Lay letters out at their positions, which rise, and blanks between.
 
     ``breaks`` are the places in ``positions`` after which the next position is not the next number.
     """

@@ -5,7 +5,7 @@ Names are constants, numbers are the fleet's; the rest is parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from analytics.letters import CANNOT
@@ -40,6 +40,9 @@ _TYPES: Final = {
     column.name: "BIGINT" if column.kind == "int" else "VARCHAR" for column in STORED["readings"]
 }
 _WORDS: Final = (*Rung, *CapacityTrust)
+
+UNRANKED: Final = 255
+"""In place of a letter's code."""
 
 PATH: Final = ("ended_or_begun_us", "a_rtt_p50_us", "a_rtt_p95_us", "a_lost", "a_sent")
 """What of a path is kept beside its grades."""
@@ -96,7 +99,6 @@ LATEST_WITH_ARRIVED: Final = """
     ALTER TABLE arrived RENAME TO latest;
 """
 """Both are kept where the order is not plain: of one cycle, or come late."""
-
 
 
 def any_twice(fleet: Fleet) -> str:
@@ -187,16 +189,35 @@ def _ranked(p: str, chosen: str, order: str) -> str:
     """  # noqa: S608  # see above
 
 
-def sites(p: str, where: str) -> str:
-    """Counts by pair of sites."""
-    cannot = f"{p}letter >= {CANNOT} AND {p}letter <> {UNKNOWN}"
+def site_pairs(prefixes: Sequence[str]) -> str:
+    """Keep counts by pair of sites, for all profiles: a page asks more often than paths are graded."""
+    counts = ", ".join(
+        f"count_if({p}letter >= {CANNOT} AND {p}letter <> {UNKNOWN}) AS {p}cannot, "
+        f"count_if({p}letter = {UNKNOWN}) AS {p}unknown"
+        for p in prefixes
+    )
     return f"""
-    SELECT src_site, dst_site, count(*), count_if({cannot}), count_if({p}letter = {UNKNOWN}),
-        quantile_disc(a_rtt_p50_us, 0.5)
-    FROM paths WHERE {where} GROUP BY src_site, dst_site ORDER BY src_site, dst_site
+    CREATE OR REPLACE TABLE site_pairs AS
+    SELECT src_site, dst_site, count(*) AS paths, quantile_disc(a_rtt_p50_us, 0.5) AS rtt_p50_us, {counts}
+    FROM paths GROUP BY src_site, dst_site ORDER BY src_site, dst_site
     """  # noqa: S608  # see above
 
 
-def matrix(p: str, where: str) -> str:
-    """Codes of the letters, with their positions: not in their order, which would take longer than the rest."""
-    return f"SELECT position, {p}letter::UTINYINT AS letter FROM paths WHERE {where}"  # noqa: S608  # see above
+def sites(p: str, where: str) -> str:
+    """Counts by pair of sites, as kept."""
+    return f"""
+    SELECT src_site, dst_site, paths, {p}cannot, {p}unknown, rtt_p50_us
+    FROM site_pairs WHERE {where} ORDER BY src_site, dst_site
+    """  # noqa: S608  # see above
+
+
+def letters(chosen: Mapping[str, str]) -> str:
+    """Codes of the letters by position, and ``UNRANKED`` where a profile is not for the path.
+
+    ``chosen`` has the condition of each profile's prefix.
+    """
+    columns = ", ".join(
+        f"{case((where, f'{p}letter'), other=str(UNRANKED))}::UTINYINT AS {p}letter"
+        for p, where in chosen.items()
+    )
+    return f"SELECT position, {columns} FROM paths ORDER BY position"  # noqa: S608  # see above

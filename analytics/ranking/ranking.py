@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from analytics.kinds.table import kind_of
 from analytics.ranking import questions
-from analytics.ranking.fleet import Fleet, Matrix, RankedPath, SitePair, spread
+from analytics.ranking.fleet import NOT_MEASURED, Fleet, Matrix, RankedPath, SitePair, spread
 from analytics.rules.load import Rules
 from analytics.sql.grades import prefix
 from analytics.sql.text import CODES
@@ -30,7 +30,7 @@ MEMORY_LIMIT: Final = "1500MB"
 """A rebuild of 20 million readings passes with it; beyond, DuckDB writes to its temporary folder."""
 THREADS: Final = 2
 WORST: Final = 100
-_WRITTEN: Final = bytes(ord(CODES[code].value) if code < len(CODES) else 0 for code in range(256))
+_WRITTEN: Final = bytes(ord(CODES[code].value if code < len(CODES) else NOT_MEASURED) for code in range(256))
 """Code of a letter -> the byte that it is written with."""
 
 
@@ -63,6 +63,10 @@ class Ranking:
         self._database = duckdb.connect(":memory:", config=config)
         self._lock = threading.Lock()  # one rebuild or refresh at a time
         self._database.execute(questions.start(fleet))
+        self._matrices = {
+            profile: Matrix(fleet.agents, spread(b"", [], [], len(fleet.agents) ** 2))
+            for profile in self._profiles
+        }
 
     def close(self) -> None:
         """End DuckDB."""
@@ -96,7 +100,23 @@ class Ranking:
         if twice:
             cursor.execute(questions.LATEST_ONLY)
         cursor.execute(questions.paths(self._rules, self._profiles, self._fleet, at_us))
+        cursor.execute(questions.site_pairs([self._prefix(profile) for profile in self._profiles]))
+        self._matrices = self._laid_out(cursor)
         return cursor.execute("SELECT count(*) FROM paths").fetchall()[0][0]  # type: ignore[no-any-return]  # a count
+
+    def _laid_out(self, cursor: duckdb.DuckDBPyConnection) -> dict[str, Matrix]:
+        """Matrices of all profiles."""
+        chosen = {self._prefix(profile): self._where(profile) for profile in self._profiles}
+        table = cursor.execute(questions.letters(chosen)).to_arrow_table()
+        places = _buffer(table.column("position")).cast("B").cast("I")
+        breaks, size = _breaks(table.column("position")), len(self._fleet.agents) ** 2
+        return {
+            profile: Matrix(
+                self._fleet.agents,
+                spread(bytes(_buffer(table.column(f"{p}letter"))).translate(_WRITTEN), places, breaks, size),
+            )
+            for profile, p in zip(self._profiles, chosen, strict=True)
+        }
 
     # --- answers ------------------------------------------------------------------------------------------
 
@@ -130,13 +150,8 @@ class Ranking:
 
     def matrix(self, profile: str) -> Matrix:
         """Letters of all paths, one byte each. Raises ``RulesError``."""
-        answer = self._ask(questions.matrix(self._prefix(profile), self._where(profile)), {}).to_arrow_table()
-        answer = answer.combine_chunks()
-        positions, letters = (_buffer(answer.column(name)) for name in ("position", "letter"))
-        places = memoryview(positions).cast("I")
-        size = len(self._fleet.agents) ** 2
-        written = bytes(letters).translate(_WRITTEN)
-        return Matrix(self._fleet.agents, spread(written, places, _breaks(answer.column("position")), size))
+        self._rules.profile(profile)
+        return self._matrices[profile]
 
     def _ranked(self, question: str, given: dict[str, Any], profile: str) -> list[RankedPath]:
         rule, sites = self._rules.profile(profile).rule, self._fleet.site_of
