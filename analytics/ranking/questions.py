@@ -57,11 +57,14 @@ def start(fleet: Fleet) -> str:
     """Number the agents, then make empty tables."""
     words = ", ".join(text(word) for word in dict.fromkeys(word.value for word in _WORDS))
     types = ", ".join(f"{name} {_TYPES[name]}" for name in _KEPT if name != "position")
-    names = ", ".join(map(text, fleet.agents))
+    sites = {name: number for number, name in enumerate(fleet.sites)}
+    agents = ", ".join(
+        f"({number}, {text(name)}, {sites[site]})"
+        for number, (name, site) in enumerate(zip(fleet.agents, fleet.site_of, strict=True))
+    )
     return f"""
-    CREATE TABLE agents AS
-    SELECT name, (row_number() OVER () - 1)::UINTEGER AS number
-    FROM (SELECT unnest([{names}]::VARCHAR[]) AS name);
+    CREATE TABLE agents (number UINTEGER, name VARCHAR, site USMALLINT);
+    {f"INSERT INTO agents VALUES {agents};" if agents else ""}
     CREATE TYPE word AS ENUM ({words});
     CREATE MACRO placed(src, dst) AS src * {len(fleet.agents)}::UINTEGER + dst;
     CREATE TABLE newest (position UINTEGER, cycle BIGINT, usual_rtt_us BIGINT);
@@ -131,9 +134,9 @@ def paths(rules: Rules, profiles: Sequence[str], fleet: Fleet, at_us: int) -> st
         FROM latest AS a LEFT JOIN latest AS b
             ON b.position = (a.position % {size}) * {size} + a.position // {size} AND b.test = a.test
         WHERE a.position % {size} <> a.position // {size})
-    SELECT *, {_site(fleet, f"position // {size}")} AS src_site,
-        {_site(fleet, f"position % {size}")} AS dst_site
-    FROM ({grades})
+    SELECT graded.*, src.site AS src_site, dst.site AS dst_site
+    FROM ({grades}) AS graded
+    JOIN agents AS src ON src.number = position // {size} JOIN agents AS dst ON dst.number = position % {size}
     """  # noqa: S608  # see above
 
 
@@ -152,25 +155,29 @@ def of_sites(fleet: Fleet, wanted: Sequence[str]) -> str:
     return f"(src_site IN ({listed}) OR dst_site IN ({listed}))"
 
 
-def _site(fleet: Fleet, number: str) -> str:
-    """Number of the site of an agent."""
-    sites = {name: at for at, name in enumerate(fleet.sites)}
-    listed = ", ".join(str(sites[name]) for name in fleet.site_of)
-    return f"([{listed}]::USMALLINT[])[{number} + 1]"
-
-
 def worst(p: str, *, better: int, where: str) -> str:
-    """The first ``$limit`` paths in the order of a report; ``better`` is -1 where a higher outcome is."""
+    """The first ``$limit`` paths in the order of a report; ``better`` is -1 where a higher outcome is.
+
+    Only the paths with the worst letters are put in order, of as many letters as it takes.
+    """
     known = f"coalesce(nullif({p}outcome, 0), {p}outcome_low, 0)"
+    rank = case((f"{p}letter = {UNKNOWN}", "-1"), other=f"{p}letter")
     order = ", ".join(
         (
-            case((f"{p}letter = {UNKNOWN}", "-1"), other=f"{p}letter") + " DESC",
+            f"{rank} DESC",
             f"{better} * {known} DESC",
             "coalesce(a_rtt_p50_us, 0) DESC",
             "position",
         )
     )
-    return _ranked(p, f"SELECT * FROM paths WHERE {where} ORDER BY {order} LIMIT $limit", order)  # noqa: S608  # see above
+    chosen = f"""
+    WITH counted AS (SELECT {rank} AS rank, count(*) AS paths FROM paths WHERE {where} GROUP BY rank),
+    summed AS (SELECT rank, sum(paths) OVER (ORDER BY rank DESC) AS so_far FROM counted)
+    SELECT * FROM paths
+    WHERE {where} AND {rank} >= coalesce((SELECT max(rank) FROM summed WHERE so_far >= $limit), -1)
+    ORDER BY {order} LIMIT $limit
+    """  # noqa: S608  # see above
+    return _ranked(p, chosen, order)
 
 
 def of_agent(p: str, where: str) -> str:
