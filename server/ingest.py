@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 
 from analytics.batch import Batch, TableBlock, check_batch, unpack_rows
 from analytics.measurement import Reading
+from analytics.store.glance import right_columns
 from analytics.store.store import Store
 from analytics.wire import BatchReply
 from server.credentials import authenticate
@@ -135,7 +136,7 @@ def expand(sent: bytes, encoding: str) -> bytes:
 def _open(sent: bytes, encoding: str, agent: Agent) -> tuple[bytes, Batch]:
     """Expand and check a batch; runs in a thread, as a large one takes a while."""
     body = expand(sent, encoding)
-    batch = check_batch(body)
+    batch = check_batch(body, right_columns)
     if batch.agent != agent.name:
         raise NotYoursError(f"the batch is {batch.agent}'s, the credential is {agent.name}'s")
     for name, block in batch.tables.items():

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ SEGMENT_MAGIC: Final = b"PGSPOOL\n"
 SEGMENT_VERSION: Final = 1
 FRAME_MAGIC: Final = b"PGFR"
 SUFFIX: Final = ".spool"
+_PARTS_MOST: Final = 1_024
+"""Buffers in one call (IOV_MAX of Linux)."""
 
 _HEADER: Final = struct.Struct("<8sII")
 _FRAME: Final = struct.Struct("<4sII")
@@ -55,9 +58,15 @@ class SegmentContent:
 
 def encode_frame(frame: Frame) -> bytes:
     """Lay out one frame."""
+    return b"".join(frame_parts(frame))
+
+
+def frame_parts(frame: Frame) -> tuple[bytes, bytes]:
+    """Lay out one frame as what precedes the body, and the body: half a megabyte that is not copied."""
     tenant = frame.tenant.encode()
-    payload = _PAYLOAD.pack(frame.received_us, len(tenant)) + tenant + frame.body
-    return _FRAME.pack(FRAME_MAGIC, len(payload), zlib.crc32(payload)) + payload
+    told = _PAYLOAD.pack(frame.received_us, len(tenant)) + tenant
+    crc = zlib.crc32(frame.body, zlib.crc32(told))
+    return _FRAME.pack(FRAME_MAGIC, len(told) + len(frame.body), crc) + told, frame.body
 
 
 def decode_segment(data: bytes, name: str = "segment") -> SegmentContent:
@@ -146,16 +155,15 @@ class Segment:
             self.path.unlink(missing_ok=True)
             raise
 
-    def append(self, frames: list[bytes]) -> None:
+    def append(self, parts: Sequence[bytes]) -> None:
         """Write frames and wait until they are on the disk: all of them, or (``OSError``) none."""
-        data = b"".join(frames)
         try:
-            _write_all(self._fd, data)
+            _write_all(self._fd, parts)
             os.fdatasync(self._fd)
         except OSError:
             self._cut()
             raise
-        self._size += len(data)
+        self._size += sum(map(len, parts))
 
     def close(self) -> None:
         """Close the file."""
@@ -171,7 +179,17 @@ class Segment:
             self.broken = False
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+def _write_all(fd: int, parts: Sequence[bytes]) -> None:
+    for first in range(0, len(parts), _PARTS_MOST):
+        views = [memoryview(part) for part in parts[first : first + _PARTS_MOST]]
+        while views:
+            views = _beyond(views, os.writev(fd, views))
+
+
+def _beyond(views: list[memoryview], written: int) -> list[memoryview]:
+    """What is still to be written."""
+    for at, view in enumerate(views):
+        if written < len(view):
+            return [view[written:], *views[at + 1 :]]
+        written -= len(view)
+    return []

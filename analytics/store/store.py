@@ -65,14 +65,14 @@ class _Pending:
     """A batch on its way to the disk."""
 
     key: BatchKey
-    frame: bytes
+    frame: spool.Frame
     tables: dict[str, pa.Table]
     received_us: int
     done: Future[None] = field(default_factory=Future)
 
     @property
     def size(self) -> int:
-        return len(self.frame)
+        return len(self.frame.body)
 
 
 class Store(Answers):
@@ -208,7 +208,7 @@ class Store(Answers):
             )
         pending = _Pending(
             key=key,
-            frame=spool.encode_frame(spool.Frame(received_us, key.tenant, body)),
+            frame=spool.Frame(received_us, key.tenant, body),
             tables=tables_of(batch, tenant=key.tenant, received_us=received_us),
             received_us=received_us,
         )
@@ -222,7 +222,7 @@ class Store(Answers):
         try:
             with self._segment_lock:
                 segment = self._writable_segment()
-                segment.append([pending.frame for pending in group])
+                segment.append([part for pending in group for part in spool.frame_parts(pending.frame)])
                 self._take_up(segment.number, group)
             failed = None
         except OSError as error:

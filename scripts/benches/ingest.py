@@ -28,6 +28,7 @@ import duckdb
 from analytics.batch import Batch, check_batch, pack_batch, unpack_rows
 from analytics.measurement import CapacityTrust, Reading, Rung, StampSource
 from analytics.store.columns import tables_of
+from analytics.store.glance import right_columns
 from analytics.store.store import Store
 from benches.bench import Bench, Report, Say, nothing_needed
 from benches.figures import Cell, Figure, Target, number
@@ -115,7 +116,7 @@ async def send(told: list[tuple[bytes, int]], batches: int, keep: Durable) -> Ra
             body = numbered(*told[batch % len(told)], batch)
             began = time.perf_counter()
             async with checking:
-                checked = await loop.run_in_executor(None, check_batch, body)
+                checked = await loop.run_in_executor(None, check_batch, body, right_columns)
             await keep(checked, body)
             waited.append(time.perf_counter() - began)
 
