@@ -118,7 +118,8 @@ def check_batch(body: bytes, right: RightColumns = none_known) -> Batch:
     """Decode a batch and check every length, bound and owner.
 
     The columns that ``right`` names are not looked at again (``analytics/store/glance.py``, where there is
-    Arrow). Raises ``SchemaVersionError`` for a version this build does not know, ``BatchError`` for anything else.
+    Arrow). Raises ``SchemaVersionError`` for a version this build does not know, ``BatchError`` for anything
+    else.
     """
     try:
         version = msgspec.msgpack.decode(body, type=_Versioned).schema
