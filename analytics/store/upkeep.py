@@ -206,7 +206,7 @@ class Upkeep:
         self._state.refresh(self._clock_us())
 
     def _tell_usual(self) -> None:
-        self._state.tell_usual(self.rollups)
+        self._state.tell_usual(self.rollups, self._clock_us())
 
     def _expire(self) -> None:
         today, waiting = self._today(), {day_of_hour(hour) for hour in self._due()}
