@@ -105,12 +105,16 @@ def merge(folder: Path, segment: int, small: Sequence[Sealed]) -> Sealed:
 
 
 def to_merge(sealed: Iterable[Sealed]) -> list[list[Sealed]]:
-    """Choose the days of tables that have many small files."""
+    """Choose small files of one table and day, ``MANY_FILES`` at once, where there are so many."""
     days: dict[tuple[str, str], list[Sealed]] = {}
     for file in sorted(sealed, key=lambda file: file.segment):
         if file.rows < SMALL_ROWS:
             days.setdefault((file.table, file.day), []).append(file)
-    return [files for files in days.values() if len(files) >= MANY_FILES]
+    return [
+        files[at : at + MANY_FILES]
+        for files in days.values()
+        for at in range(0, len(files) - MANY_FILES + 1, MANY_FILES)
+    ]
 
 
 def _write_file(
