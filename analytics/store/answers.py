@@ -6,14 +6,15 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
+import duckdb
 import msgspec
 
 from analytics.errors import StoreError
 from analytics.measurement import Flow, Hop, Reading
 from analytics.screen import Screened
 from analytics.store import query, seal
-from analytics.store.facts import Facts
-from analytics.store.query import Engine, UnreadableFactsError
+from analytics.store.facts import Days, Facts
+from analytics.store.query import Engine, Shared, UnreadableFactsError
 from analytics.store.shelf import Held, Shelf
 from analytics.store.state import LOOK_BACK_DAYS, State
 from analytics.usage import By, Usage
@@ -96,8 +97,16 @@ class Answers:
         return self._ask(Reading, query.READINGS_BEFORE, given, days, table="readings")
 
     def held(self, table: str) -> Held:
-        """A table's sealed files and the rows not sealed yet, each row once."""
+        """A table's sealed files and the rows not sealed yet, each row once; ``shared`` are others."""
         return self._shelf.held(table)
+
+    def shared(self, table: str, days: Days, held: Held) -> Shared | None:
+        """What else is sealed, for a question to ``database``. Raises ``StoreError``."""
+        return self._facts.shared(table, days, held)
+
+    def database(self) -> duckdb.DuckDBPyConnection | None:
+        """A connection to the database that has the lake, for the caller to close; None: there is none."""
+        return self._engine.database.cursor() if self._facts.is_shared else None
 
     def hops_of(self, tenant: str, tests: list[str], at_us: int | None = None) -> list[Hop]:
         """Hops that both ends of the named tests saw, by test, src, ttl.

@@ -16,6 +16,7 @@ import pytest
 
 from analytics.batch import pack_batch
 from analytics.measurement import Flow
+from analytics.store.store import Store
 from server.app import serving
 from server.errors import ListenError
 from server.settings import Settings
@@ -90,6 +91,35 @@ def test_an_occupied_stun_port_is_one_error_and_everything_else_is_let_go(settin
         with pytest.raises(ListenError, match="for STUN: Address already in use"):
             asyncio.run(start())
     State.open(settings.data).close()
+
+
+def test_a_fault_of_the_upkeep_or_of_sealing_is_logged_and_the_server_stays(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = {"seal": asyncio.Event(), "upkeep": asyncio.Event()}
+    often = Settings.load(data=settings.data, agents="127.0.0.1:0", report="127.0.0.1:0", stun=[], seal_s=1)
+
+    async def visit() -> None:
+        loop = asyncio.get_running_loop()
+
+        def fails(name: str) -> None:
+            loop.call_soon_threadsafe(called[name].set)
+            raise RuntimeError(f"a fault of {name}")
+
+        async with serving(often) as running:
+            with monkeypatch.context() as patched:
+                for name in called:
+                    patched.setattr(Store, name, lambda store, name=name: fails(name))
+                for _ in range(2):
+                    for event in called.values():
+                        await asyncio.wait_for(event.wait(), LIMIT_S)
+                        event.clear()
+            async with httpx.AsyncClient() as reader:
+                assert (await reader.get(f"http://{running.report}/v1/status")).status_code == 200
+
+    asyncio.run(visit())
+    assert "a fault of seal" in caplog.text
+    assert "a fault of upkeep" in caplog.text
 
 
 def test_a_read_only_data_folder_is_one_error(tmp_path: Path) -> None:
