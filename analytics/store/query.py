@@ -63,6 +63,9 @@ READINGS_LATEST: Final = f"""
     ORDER BY src, dst
 """  # noqa: S608  # see above
 
+MEASURED: Final = "SELECT DISTINCT src, dst FROM facts WHERE tenant = $tenant AND received_us <= $at_us"
+"""The paths that ``READINGS_LATEST`` names."""
+
 _PAST: Final = f"""
     SELECT src, dst, least(ended_us, received_us) AS at_us, rung, rtt_min_us, rtt_p50_us,
         one_way_min_us, one_way_bound_us
