@@ -15,7 +15,7 @@ What their columns lack is added as they are read (``ADDED``), so nothing behind
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Annotated, Any, Final
@@ -105,10 +105,21 @@ def pack_batch(*, agent: str, boot: str, batch: int, tables: Mapping[str, Sequen
     )
 
 
-def check_batch(body: bytes) -> Batch:
+RightColumns = Callable[[str, TableBlock, str], Collection[str]]
+"""(table, its rows, the sender) -> columns that every check would pass, as far as that is seen at once."""
+
+
+def none_known(name: str, block: TableBlock, agent: str) -> Collection[str]:
+    """Know of no column that it is right: each is looked at."""
+    return ()
+
+
+def check_batch(body: bytes, right: RightColumns = none_known) -> Batch:
     """Decode a batch and check every length, bound and owner.
 
-    Raises ``SchemaVersionError`` for a version this build does not know, ``BatchError`` for anything else.
+    The columns that ``right`` names are not looked at again (``analytics/store/glance.py``, where there is
+    Arrow). Raises ``SchemaVersionError`` for a version this build does not know, ``BatchError`` for anything
+    else.
     """
     try:
         version = msgspec.msgpack.decode(body, type=_Versioned).schema
@@ -120,7 +131,8 @@ def check_batch(body: bytes) -> Batch:
     for name, block in batch.tables.items():
         if name not in FACTS:
             raise BatchError(f"unknown table {name!r}")
-        _check_table(name, block, batch.agent, lacking(name, version))
+        _check_names(name, block, lacking(name, version))
+        _check_table(name, block, batch.agent, right(name, block, batch.agent))
     return _as_current(batch)
 
 
@@ -171,12 +183,15 @@ class _Versioned(msgspec.Struct):
     schema: int
 
 
-def _check_table(name: str, block: TableBlock, agent: str, later: frozenset[str]) -> None:
+def _check_names(name: str, block: TableBlock, later: frozenset[str]) -> None:
     expected = {column.name for column in COLUMNS[name]} - later
     if (seen := set(block.columns)) != expected:
         raise BatchError(f"{name}: columns differ: {', '.join(sorted(seen ^ expected))}")
+
+
+def _check_table(name: str, block: TableBlock, agent: str, right: Collection[str]) -> None:
     for column in COLUMNS[name]:
-        if column.name not in later:
+        if column.name in block.columns and column.name not in right:
             _check_column(name, column, block, agent)
 
 

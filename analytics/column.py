@@ -109,13 +109,18 @@ def within_bounds(column: Column, block: ColumnBlock, rows: int) -> bool:
 
     What stands where a value is missing is looked at too: a sender of ours puts zeros there.
     """
-    if column.kind != "int" or len(block.data) != 8 * rows or block.offsets is not None or not rows:
-        return False
-    if block.valid is not None and (not column.nullable or len(block.valid) != (rows + 7) // 8):
+    if column.kind != "int" or not rows or not integers_fit(column, block, rows):
         return False
     zeros = block.data == bytes(8 * rows)
     items = _ints("q", block.data[:8] if zeros else block.data)
     return not _int_fault(column, items)
+
+
+def integers_fit(column: Column, block: ColumnBlock, rows: int) -> bool:
+    """True where the buffers of a column of integers have the lengths that ``rows`` rows ask for."""
+    if len(block.data) != 8 * rows or block.offsets is not None:
+        return False
+    return block.valid is None or (column.nullable and len(block.valid) == (rows + 7) // 8)
 
 
 def values_said(column: Column, block: ColumnBlock, rows: int) -> list[Any]:

@@ -7,6 +7,7 @@ answer that says it is no longer needed.
 from __future__ import annotations
 
 import asyncio
+import os
 import zlib
 from array import array
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from starlette.requests import ClientDisconnect
 
 from analytics.batch import Batch, TableBlock, check_batch, unpack_rows
 from analytics.measurement import Reading
+from analytics.store.glance import right_columns
+from analytics.store.spool import Packed, pack_body
 from analytics.store.store import Store
 from analytics.wire import BatchReply
 from server.credentials import authenticate
@@ -31,8 +34,9 @@ MAX_EXPANDED: Final = 32 * 1024 * 1024
 """After gzip: a thousand peers' readings and hops are 2 MB."""
 MAX_IN_FLIGHT: Final = 64
 """Requests whose body is being read, checked or written: a bound on memory. More are told to come again."""
-MAX_CHECKING: Final = 4
-"""Bodies being expanded and checked at once: each may take ``MAX_EXPANDED`` bytes."""
+MAX_CHECKING: Final = min(4, os.cpu_count() or 1)
+"""Bodies being expanded and checked at once: each may take ``MAX_EXPANDED`` bytes. More than there are CPUs
+only wait for one another."""
 MAX_PENDING: Final = 256 * 1024 * 1024
 """Expanded bytes on their way to the disk: a bound while it is slow. More are told to come again."""
 BODY_S: Final = 30.0
@@ -74,7 +78,7 @@ class Ingest:
         return BatchReply(rows=rows, duplicate=not new)
 
     @contextmanager
-    def _pending_on(self, body: bytes) -> Iterator[None]:
+    def _pending_on(self, body: Packed) -> Iterator[None]:
         if self._pending + len(body) > MAX_PENDING:
             raise BusyError(f"{self._pending} bytes wait for the disk already", remedy="send it again later")
         self._pending += len(body)
@@ -132,16 +136,16 @@ def expand(sent: bytes, encoding: str) -> bytes:
     return body
 
 
-def _open(sent: bytes, encoding: str, agent: Agent) -> tuple[bytes, Batch]:
-    """Expand and check a batch; runs in a thread, as a large one takes a while."""
+def _open(sent: bytes, encoding: str, agent: Agent) -> tuple[Packed, Batch]:
+    """Expand, check and pack a batch; runs in a thread, as a large one takes a while."""
     body = expand(sent, encoding)
-    batch = check_batch(body)
+    batch = check_batch(body, right_columns)
     if batch.agent != agent.name:
         raise NotYoursError(f"the batch is {batch.agent}'s, the credential is {agent.name}'s")
     for name, block in batch.tables.items():
         if not _all_of_tenant(block, agent.tenant):
             raise NotYoursError(f"{name}: rows that are not of tenant {agent.tenant}")
-    return body, batch
+    return pack_body(body), batch
 
 
 def _all_of_tenant(block: TableBlock, tenant: str) -> bool:

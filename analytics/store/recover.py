@@ -12,6 +12,7 @@ from analytics.batch import check_batch
 from analytics.store import seal, spool
 from analytics.store.columns import tables_of
 from analytics.store.files import BAD, remove_unfinished, set_aside, sync_folder
+from analytics.store.glance import right_columns
 from analytics.store.known import BatchKey, KnownBatches
 from analytics.store.seal import Footer, Sealed, UnreadableError
 from analytics.store.unsealed import Unsealed
@@ -82,7 +83,7 @@ def _segment(path: Path, left: Left) -> Unsealed:
         lost = (path, content.torn_bytes, content.damaged_bytes)
         log.warning("spool segment %s: cut a torn tail of %d bytes, stepped over %d damaged bytes", *lost)
     for frame in content.frames:
-        batch = check_batch(frame.body)
+        batch = check_batch(frame.body, right_columns)
         key = BatchKey(frame.tenant, batch.agent, batch.boot, batch.batch)
         if key not in left.known:
             tables = tables_of(batch, tenant=frame.tenant, received_us=frame.received_us)

@@ -37,6 +37,8 @@ SUFFIX: Final = ".parquet"
 SMALL_ROWS: Final = 100_000
 """A file below this is worth merging; so one merge holds at most ``MANY_FILES`` times as many in memory."""
 MANY_FILES: Final = 16
+GROUP_ROWS: Final = 1 << 18
+"""Rows of a row group: an engine reads a file with as many threads as it has groups."""
 HOUR_US: Final = 3_600_000_000
 _NAME: Final = re.compile(r"^\d{10}\.parquet\Z")
 
@@ -130,7 +132,7 @@ def _write_file(
 
 
 def _write(content: pa.Table, table: str, file: BinaryIO) -> None:
-    pq.write_table(content, file, **encodings(STORED[table]))
+    pq.write_table(content, file, row_group_size=GROUP_ROWS, **encodings(STORED[table]))
 
 
 def find_sealed(folder: Path) -> Iterable[Path]:

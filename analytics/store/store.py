@@ -65,14 +65,19 @@ class _Pending:
     """A batch on its way to the disk."""
 
     key: BatchKey
-    frame: bytes
+    packed: spool.Packed
     tables: dict[str, pa.Table]
     received_us: int
     done: Future[None] = field(default_factory=Future)
 
     @property
+    def parts(self) -> tuple[bytes, ...]:
+        """Its frame."""
+        return spool.frame_parts(self.received_us, self.key.tenant, self.packed)
+
+    @property
     def size(self) -> int:
-        return len(self.frame)
+        return len(self.packed)
 
 
 class Store(Answers):
@@ -155,21 +160,23 @@ class Store(Answers):
         self._engine.close()
         self._folder_lock.release()
 
-    async def append(self, batch: Batch, body: bytes, tenant: str) -> bool:
+    async def append(self, batch: Batch, body: bytes | spool.Packed, tenant: str) -> bool:
         """Keep a checked batch; returns once it is on the disk. False: it was kept before.
 
-        ``body`` is the batch as packed, ``tenant`` that of the sender's credential. Raises
+        ``body`` is the batch as it came, better made ready by ``spool.pack_body`` in a thread that has the
+        time; ``tenant`` is that of the sender's credential. Raises
         ``StoreFullError``, ``StoreBusyError`` or ``StoreError``; then nothing is promised and the sender
         keeps its copy.
         """
         key = BatchKey(tenant, batch.agent, batch.boot, batch.batch)
         received_us = self._clock_us()
+        packed = body if isinstance(body, spool.Packed) else spool.pack_body(body)
         with self._lock:
             if key in self._shelf.known:
                 return False
             first = self._pending.get(key)
             if first is None:
-                done = self._submit(key, batch, body, received_us)
+                done = self._submit(key, batch, packed, received_us)
         # Shielded: a sender that hangs up must not undo what the writer thread is doing for it.
         await asyncio.shield(asyncio.wrap_future(first or done))
         return first is None
@@ -199,7 +206,7 @@ class Store(Answers):
         """Make rollups and ``state.duckdb`` anew; returns hours made, and hours whose readings are gone."""
         return self._upkeep.rebuild(say)
 
-    def _submit(self, key: BatchKey, batch: Batch, body: bytes, received_us: int) -> Future[None]:
+    def _submit(self, key: BatchKey, batch: Batch, packed: spool.Packed, received_us: int) -> Future[None]:
         """Queue a new batch for the writer; ``_lock`` is held."""
         if sum(unsealed.size for unsealed in self._shelf.unsealed.values()) > UNSEALED_BYTES_MOST:
             raise StoreBusyError(
@@ -208,7 +215,7 @@ class Store(Answers):
             )
         pending = _Pending(
             key=key,
-            frame=spool.encode_frame(spool.Frame(received_us, key.tenant, body)),
+            packed=packed,
             tables=tables_of(batch, tenant=key.tenant, received_us=received_us),
             received_us=received_us,
         )
@@ -222,7 +229,7 @@ class Store(Answers):
         try:
             with self._segment_lock:
                 segment = self._writable_segment()
-                segment.append([pending.frame for pending in group])
+                segment.append([part for pending in group for part in pending.parts])
                 self._take_up(segment.number, group)
             failed = None
         except OSError as error:

@@ -29,7 +29,7 @@ class Unsealed:
         for name, table in tables.items():
             self.tables.setdefault((name, day), []).append(table)
             self.rows += table.num_rows
-            self.size += table.nbytes
+            self.size += table.get_total_buffer_size()
         self.batches.add(key)
 
     def parts(self, table: str) -> Iterator[pa.Table]:

@@ -112,9 +112,9 @@ class Upkeep:
                 self._try(partial(self._roll_hour, hour))
                 say(f"hour {at} of {len(due)}: {day_of_hour(hour)}T{hour % 24:02d}")
             for step, what in (
-                (self._roll_days, "days"),
-                (self._refresh, "latest"),
-                (self._tell_usual, "usual"),
+                (self._roll_days, "rollups of days"),
+                (self._refresh, "state.duckdb: latest"),
+                (self._tell_usual, "state.duckdb: usual"),
             ):
                 self._try(step)
                 say(what)

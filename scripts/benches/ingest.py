@@ -21,20 +21,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import duckdb
 
 from analytics.batch import Batch, check_batch, pack_batch, unpack_rows
 from analytics.measurement import CapacityTrust, Reading, Rung, StampSource
 from analytics.store.columns import tables_of
+from analytics.store.glance import right_columns
+from analytics.store.spool import Packed, pack_body
 from analytics.store.store import Store
 from benches.bench import Bench, Report, Say, nothing_needed
 from benches.figures import Cell, Figure, Target, number
 
 COLUMN: Final = "pathgrade"
 SENDERS: Final = 50
-CHECKING: Final = 4
+CHECKING: Final = min(4, os.cpu_count() or 1)  # as server/ingest.py
 ROWS: Final = 999
 BATCHES, QUICK_BATCHES = 1_000, 60
 PEER_BATCHES: Final = {"fsync": 300, "duckdb": 150, "sqlite": 100}
@@ -44,8 +46,9 @@ START_S: Final = 1_795_464_000
 FIRST_BATCH: Final = 1 << 20
 """Batch numbers are written in as many bytes, whichever it is: so one body serves for all."""
 
-Durable = Callable[[Batch, bytes], Awaitable[None]]
+Durable = Callable[[Batch, Any], Awaitable[None]]
 """Keep one checked batch; returns when it is on the disk."""
+Opened = tuple[Batch, bytes | Packed]
 
 
 class Rate(NamedTuple):
@@ -105,7 +108,19 @@ def numbered(body: bytes, at: int, batch: int) -> bytes:
     return body[:at] + struct.pack(">I", batch) + body[at + 4 :]
 
 
-async def send(told: list[tuple[bytes, int]], batches: int, keep: Durable) -> Rate:
+def checked(body: bytes) -> tuple[Batch, bytes]:
+    """What a batch takes before it is kept."""
+    return check_batch(body, right_columns), body
+
+
+def checked_and_packed(body: bytes) -> tuple[Batch, Packed]:
+    """What the product does before it keeps a batch (``server/ingest.py``)."""
+    return check_batch(body, right_columns), pack_body(body)
+
+
+async def send(
+    told: list[tuple[bytes, int]], batches: int, keep: Durable, opened: Callable[[bytes], Opened]
+) -> Rate:
     """Have all senders send, and see how long each waits."""
     numbers, waited = iter(range(FIRST_BATCH, FIRST_BATCH + batches)), list[float]()
     loop, checking = asyncio.get_running_loop(), asyncio.Semaphore(CHECKING)
@@ -115,8 +130,8 @@ async def send(told: list[tuple[bytes, int]], batches: int, keep: Durable) -> Ra
             body = numbered(*told[batch % len(told)], batch)
             began = time.perf_counter()
             async with checking:
-                checked = await loop.run_in_executor(None, check_batch, body)
-            await keep(checked, body)
+                ready = await loop.run_in_executor(None, opened, body)
+            await keep(*ready)
             waited.append(time.perf_counter() - began)
 
     began = time.perf_counter()
@@ -133,7 +148,7 @@ def to_store(folder: Path) -> Iterator[Durable]:
     """The product."""
     with closing(Store.open(folder)) as store:
 
-        async def keep(batch: Batch, body: bytes) -> None:
+        async def keep(batch: Batch, body: bytes | Packed) -> None:
             assert await store.append(batch, body, TENANT)
 
         yield keep
@@ -236,7 +251,7 @@ Keeper = Callable[[Path], AbstractContextManager[Durable]]
 def _one(keeper: Keeper, folder: Path, told: list[tuple[bytes, int]], batches: int) -> Rate:
     async def run() -> Rate:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=SENDERS))
-        return await send(told, batches, keep)
+        return await send(told, batches, keep, checked_and_packed if keeper is to_store else checked)
 
     with keeper(folder) as keep:
         return asyncio.run(run())

@@ -6,9 +6,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from analytics.batch import SCHEMA_VERSION, check_batch, lacking, pack_batch, row_fault, unpack_rows
+from analytics.batch import (
+    SCHEMA_VERSION,
+    RightColumns,
+    check_batch,
+    lacking,
+    none_known,
+    pack_batch,
+    row_fault,
+    unpack_rows,
+)
 from analytics.errors import BatchError, SchemaVersionError
 from analytics.measurement import FACTS, Flow, Hop, Reading, Rung
+from analytics.store.glance import right_columns
 
 
 def reading(**changes: Any) -> Reading:
@@ -99,9 +109,10 @@ def column(batch: dict[str, Any], name: str) -> dict[str, Any]:
         (lambda b: column(b, "rtt_p50_us").update(valid=b""), "a validity map that does not fit"),
     ],
 )
-def test_a_bad_batch_gets_one_clear_error(change: Any, words: str) -> None:
+@pytest.mark.parametrize("right", [none_known, right_columns])
+def test_a_bad_batch_gets_one_clear_error(change: Any, words: str, right: RightColumns) -> None:
     with pytest.raises(BatchError, match=words):
-        check_batch(altered(change))
+        check_batch(altered(change), right)
 
 
 @pytest.mark.parametrize(
