@@ -237,7 +237,7 @@ def test_sigterm_ends_it_within_two_seconds(place: Any, open_folder: Path, until
 
     async def scenario() -> None:
         async with place.serving() as server:
-            process = subprocess.Popen(command, cwd=ROOT, text=True)
+            process = await asyncio.to_thread(subprocess.Popen, command, cwd=ROOT, text=True)
             try:
                 await until(lambda: server.core.status().agents_online)
                 process.terminate()
