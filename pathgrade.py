@@ -708,7 +708,7 @@ def server_rebuild(
         return _print_json(made)
     left = f"; rollups of {made.kept_hours} hours kept, whose readings are gone" if made.kept_hours else ""
     readings, hours = words.count(made.rows["readings"], "reading"), words.count(made.hours, "hour")
-    return print(f"{readings} of {hours} in {made.seconds} s{left}.")
+    return print(f"{readings}, {hours} rolled up, in {made.seconds} s{left}.")
 
 
 def _progress(line: str) -> None:

@@ -116,7 +116,7 @@ def _most(choose: str, columns: list[str]) -> str:
     return f"{choose}({', '.join(columns)})" if len(columns) > 1 else columns[0]
 
 
-_LETTERS: Final = {"best": "low", "middle": "central", "worst": "most"}
+_LETTERS: Final = {"best": "low", "middle": "told", "worst": "most"}
 
 
 def _inputs(p: str, samples: Samples) -> Layer:
@@ -137,7 +137,8 @@ def _outcomes(p: str) -> Layer:
     best, worst = rounded(f"{p}best_real"), rounded(f"{p}worst_real")
     return {
         f"{p}value": case((missing, NULL), other=central),
-        f"{p}low": case((missing, central), (at_least, f"{p}unlimited"), other=best),
+        f"{p}told": case((missing, best), other=central),
+        f"{p}low": case((at_least, f"{p}unlimited"), other=best),
         f"{p}high": case((missing, NULL), (at_least, central), other=worst),
         f"{p}most": case((f"{missing} OR {at_least}", central), other=worst),
     }

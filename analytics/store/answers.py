@@ -26,6 +26,11 @@ _EVER: Final = ("0000-00-00", "9999-99-99")
 Row = TypeVar("Row", bound=msgspec.Struct)
 
 
+class _Way(msgspec.Struct, frozen=True):
+    src: str
+    dst: str
+
+
 class Answers:
     """The reading side of the store. Methods may be called from any thread."""
 
@@ -47,6 +52,16 @@ class Answers:
                 return msgspec.convert(ready, list[Reading])
         given = {"tenant": tenant, "at_us": at_us}
         return self._ask(Reading, query.READINGS_LATEST, given, _look_back(at_us), table="readings")
+
+    def measured(self, tenant: str) -> set[tuple[str, str]]:
+        """Name the paths (src, dst) that ``readings_latest`` has a reading of, at a fraction of its cost."""
+        at_us = self._clock_us()
+        given = {"tenant": tenant, "at_us": at_us}
+        ready = None if self._facts.is_shared else self._state.latest(tenant, at_us, query.MEASURED)
+        if ready is not None:
+            return {(row["src"], row["dst"]) for row in ready}
+        asked = self._ask(_Way, query.MEASURED, given, _look_back(at_us), table="readings")
+        return {(way.src, way.dst) for way in asked}
 
     def past(
         self,

@@ -97,8 +97,10 @@ class State:
             self._note_taken()
         self.engine.close()
 
-    def latest(self, tenant: str, at_us: int) -> list[dict[str, Any]] | None:
-        """Answer as ``query.READINGS_LATEST`` for now; None where this file cannot tell."""
+    def latest(
+        self, tenant: str, at_us: int, asked: str = query.READINGS_LATEST
+    ) -> list[dict[str, Any]] | None:
+        """Answer ``READINGS_LATEST`` or ``MEASURED`` of ``query`` for now; None where this cannot tell."""
         if at_us < self._newest_us:  # the clock was turned back: what was newest then is not known here
             return None
         since_us, engine = max(0, at_us - LOOK_BACK_DAYS * _DAY_US), self.engine
@@ -106,7 +108,7 @@ class State:
         first = seal.day_of(since_us)
         rest = [file.path for file in held.files if file.path not in taken and file.day >= first]
         facts = query.facts("readings", with_files=bool(rest)) + _RESTING
-        question = f"WITH facts AS NOT MATERIALIZED ({facts}) {query.READINGS_LATEST}"
+        question = f"WITH facts AS NOT MATERIALIZED ({facts}) {asked}"
         given = {"tenant": tenant, "at_us": at_us, "since_us": since_us - since_us % _DAY_US}
         try:
             return engine.run(question, files=rest, given=given, fresh=held.fresh).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped

@@ -117,6 +117,7 @@ def answers(store: Store, at_us: int) -> dict[str, Any]:
         "flows": store.flows("default"),
         "usage": store.usage("default", By.DESTINATION, since_us=0, until_us=at_us),
         "counts": store.counts(),
+        "measured": sorted(store.measured("default")),
         "export": [row for batch in stream(store, "flows", span, ["agent"]) for row in batch.to_pylist()],
         "another tenant": store.readings_latest("other"),
     }

@@ -72,6 +72,7 @@ def test_the_latest_is_right_at_every_step(
             if n % 3 == 0:
                 store.upkeep()
                 assert store.readings_latest("default") == latest_by_hand(rows)
+            assert store.measured("default") == {(row.src, row.dst) for row in rows}
             clock.now_us += 10 * 60_000_000
         clock.now_us += DAY_US
         store.seal()
@@ -83,6 +84,7 @@ def test_the_latest_is_right_at_every_step(
         assert store.health().state_rebuilt == 0
         clock.now_us += 9 * DAY_US
         assert store.readings_latest("default") == []
+        assert store.measured("default") == set()
 
 
 @pytest.mark.parametrize(
