@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from analytics.errors import LakeError, LakeSetupError
 from analytics.measurement import FACTS
-from analytics.store import lake_catalog, seal
+from analytics.store import lake_catalog, seal, tidy
 from analytics.store.columns import SORT_ORDER, STORED
 from analytics.store.facts import Days
 from analytics.store.known import KnownBatches
@@ -134,12 +134,19 @@ class Lake:
         if now_us - self._kept_up_us < UPKEEP_EVERY_US:
             return
         self._kept_up_us = now_us
-        first = {table: self._keep.first_day(table, seal.day_of(now_us)) for table in FACTS}
         try:
-            for statement in (*lake_catalog.expiring(first), *lake_catalog.tidying(KEEP)):
+            for statement in (*self._expiring(seal.day_of(now_us)), *lake_catalog.tidying(KEEP)):
                 self._catalog.transact("upkeep", partial(_run, statement), pauses_s=())
         except LakeError as error:
             log.info("lake not kept up; another server may be at it: %s", error)
+
+    def _expiring(self, today: str) -> list[str]:
+        """Say what lets go of old days, unless the clock may just have jumped ahead."""
+        since = tidy.day_before(today, tidy.TRUSTED_DAYS)
+        days = self._catalog.transact("upkeep", partial(lake_catalog.days_since, since))
+        if not tidy.is_trusted(days, today):
+            return []
+        return lake_catalog.expiring({table: self._keep.first_day(table, today) for table in FACTS})
 
     # --- reading: any thread --------------------------------------------------------------------------------
 

@@ -157,6 +157,12 @@ def add_file(table: str, address: str, cursor: Cursor) -> None:
     cursor.execute(f"CALL ducklake_add_data_files({names}, {options})")
 
 
+def days_since(day: str, cursor: Cursor) -> set[str]:
+    """Find the days on which rows came, of any table, from that one on."""
+    asked = f"SELECT DISTINCT {DAY} FROM {LAKE}.{{}} WHERE {DAY} >= {quoted(day)}"  # noqa: S608  # as below
+    return {found for table in FACTS for (found,) in cursor.execute(asked.format(table)).fetchall()}
+
+
 def expiring(first_days: Mapping[str, str]) -> list[str]:
     """What lets go of the days before the first one that is kept, a transaction for each table."""
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,8 @@ from analytics.store.shelf import Shelf
 
 log: Final = logging.getLogger(__name__)
 
+TRUSTED_DAYS: Final = 2
+"""Rows must have come on so many days in a row, by the clock, before anything is let go of by it."""
 _DAY_S: Final = 86_400
 
 # Only names of columns, which are constants, are put into the text; values are parameters.
@@ -47,8 +49,7 @@ class Keep:
 
     def first_day(self, table: str, today: str) -> str:
         """Name the first day that is kept of a table."""
-        days = getattr(self, table)
-        return seal.day_of((seal.hour_of_day(today, 0) * 3600 - days * _DAY_S) * 1_000_000)
+        return day_before(today, getattr(self, table))
 
 
 def merge_small(folder: Path, shelf: Shelf, number: Callable[[], int]) -> None:
@@ -97,6 +98,20 @@ def compact(folder: Path, segment: int, files: Sequence[Sealed], engine: Engine)
     rows = write_pieces(made.path, schema, STORED[table], pieces)
     hours = (min(file.hours[0] for file in files), max(file.hours[1] for file in files))
     return replace(made, rows=rows, hours=hours)
+
+
+def is_trusted(days: Collection[str], today: str) -> bool:
+    """Whether rows came on both of the days before ``today``: then the clock did not just jump ahead.
+
+    Else all that is kept would look old at once. A clock that is put right within two days has lost nothing;
+    after a pause of the fleet, days are let go of two days later.
+    """
+    return all(day_before(today, n) in days for n in range(1, TRUSTED_DAYS + 1))
+
+
+def day_before(day: str, days: int) -> str:
+    """Name the day so many days earlier."""
+    return seal.day_of((seal.hour_of_day(day, 0) * 3600 - days * _DAY_S) * 1_000_000)
 
 
 def expired(sealed: Iterable[Sealed], keep: Keep, today: str, waiting: set[str]) -> list[Sealed]:

@@ -210,6 +210,8 @@ class Upkeep:
 
     def _expire(self) -> None:
         today, waiting = self._today(), {day_of_hour(hour) for hour in self._due()}
+        if not tidy.is_trusted({file.day for file in self._shelf.files()}, today):
+            return
         old = tidy.expired(self._shelf.files(), self._keep, today, waiting)
         gone = tidy.expire(self._shelf, old)
         gone += len(tidy.expire_rollups(self._folder / "rollup", self._keep, today))

@@ -21,7 +21,7 @@ from analytics.errors import LakeError, LakeSetupError
 from analytics.report import build_report
 from analytics.rules.load import load_rules
 from analytics.store import lake as lake_module
-from analytics.store import lake_catalog, lake_engine
+from analytics.store import lake_catalog, lake_engine, tidy
 from analytics.store.lake_catalog import Catalog
 from analytics.store.lake_files import MARK
 from analytics.store.lake_ledger import NAME
@@ -239,6 +239,7 @@ def test_servers_that_write_at_once_lose_nothing_and_double_nothing(
     tmp_path: Path, place: LakePlace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(lake_module, "UPKEEP_EVERY_US", 0)
+    monkeypatch.setattr(tidy, "is_trusted", lambda *_: True)  # days go, too
     failed: list[BaseException] = []
     names = ("pacs", "home", "clinic")
 
@@ -302,7 +303,7 @@ def test_small_files_are_merged_and_old_days_go(
     monkeypatch.setattr(lake_module, "KEEP", "0 seconds")
     now = [AT_US - 40 * DAY_US]
     with opened(tmp_path / "a", place, lambda: now[0]) as store:
-        for number, day in enumerate((0, 20, 20, 20)):
+        for number, day in enumerate((0, 20, 20, 20, 38, 39)):
             now[0] = AT_US - (40 - day) * DAY_US
             put(store, numbered("pacs", number))
             store.seal()
@@ -310,9 +311,12 @@ def test_small_files_are_merged_and_old_days_go(
             now[0] = AT_US + later_us
             store.upkeep()
             store.seal()
-        assert told_by(store) == ["pacs.1", "pacs.2", "pacs.3"]
-        assert len(list((tmp_path / "shared").rglob("*.parquet"))) == 1
+        assert told_by(store) == [f"pacs.{number}" for number in range(1, 6)]
+        assert len(list((tmp_path / "shared").rglob("*.parquet"))) == 3  # a day each
         assert put(store, numbered("pacs", 0)) == [False]
+        now[0] += 100 * DAY_US  # nobody knows yet whether that is right
+        store.upkeep()
+        assert told_by(store) == [f"pacs.{number}" for number in range(1, 6)]
 
 
 # --- S3 -----------------------------------------------------------------------------------------------------
