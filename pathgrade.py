@@ -460,7 +460,8 @@ def _add_export(table: str, help_: str, shown: str) -> None:
             Format | None, typer.Option(help="Instead of what FILE ends in. [default for -: csv]")
         ] = None,
         since: Annotated[
-            str | None, typer.Option(metavar="TIME", help="From then on: 7d, 09:45, 2026-11-25.")
+            str | None,
+            typer.Option(metavar="TIME", help="From then on: 7d, 09:45, 2026-11-25; not of findings."),
         ] = None,
         until: Annotated[str | None, typer.Option(metavar="TIME", help="Before then. [default: now]")] = None,
         agent: Annotated[str | None, typer.Option(metavar="NAME", help="With this agent at an end.")] = None,
@@ -470,6 +471,8 @@ def _add_export(table: str, help_: str, shown: str) -> None:
         json: Json = False,
     ) -> None:
         kind = _format(out, format)
+        if table == "findings" and since is not None:
+            raise typer.BadParameter("findings are of one moment: --until names it", param_hint="--since")
         asked = {"format": kind, "profile": profile, "agent": agent, "site": site}
         spans = {"since_us": _moment(since, "--since"), "until_us": _moment(until, "--until")}
         _export(table, out, url, {**asked, **spans}, json=json)
@@ -695,6 +698,7 @@ def server_rebuild(
     Nothing that was measured is touched. Rollups of days whose measurements are gone already stay as they
     are. A server makes what it lacks by itself; this is for when you do not trust what it has.
     """
+    from analytics import words
     from analytics.store.rebuild import rebuild
     from server.settings import Settings
 
@@ -703,7 +707,8 @@ def server_rebuild(
     if json:
         return _print_json(made)
     left = f"; rollups of {made.kept_hours} hours kept, whose readings are gone" if made.kept_hours else ""
-    return print(f"{made.rows['readings']:,} readings of {made.hours} hours in {made.seconds} s{left}.")
+    readings, hours = words.count(made.rows["readings"], "reading"), words.count(made.hours, "hour")
+    return print(f"{readings}, {hours} rolled up, in {made.seconds} s{left}.")
 
 
 def _progress(line: str) -> None:

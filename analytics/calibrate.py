@@ -18,13 +18,13 @@ from typing import Final
 
 import msgspec
 
+from analytics.evidence import Z_90
 from analytics.rules.load import Study
 
 LEAST_REQUESTS: Final = 10  # as for any median here (profiles.toml, samples.rtt_p50_n)
 LEAST_FETCHES: Final = 5  # each is a mean over its images already
 MAD_TO_DEVIATION: Final = 1.4826
 MEDIAN_TO_MEAN_ERROR: Final = 1.2533  # sqrt(pi / 2): a median of normal noise is that much less certain
-Z_90: Final = 1.645  # two-sided 90 %, as everywhere in the grades
 LEAST_US: Final = 1
 
 

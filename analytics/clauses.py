@@ -6,7 +6,7 @@ READ FIRST: ``CANNOT`` and ``PATH``, the two sentences that these clauses make; 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from analytics import words
@@ -15,6 +15,7 @@ from analytics.grammar import Clause, called, says_site, sentence, why
 from analytics.kinds.table import kind_of
 from analytics.letters import CANNOT as CANNOT_FROM
 from analytics.measurement import Leg, LegKind, Letter
+from analytics.mixing import as_graded, as_served
 from analytics.predict import Limit
 from analytics.rules.load import Profile
 from analytics.shapes import AddedLeg, Member, PathRow, Service
@@ -147,8 +148,10 @@ def unreachable_why(row: PathRow) -> str:
 
 
 def causes(told: Told) -> list[str]:
-    """A sentence for each thing that the outcome waits for, the greatest first."""
-    limits = kind_of(told.profile).limits(told.row, told.profile)
+    """A sentence for each thing that the outcome waits for, the greatest first; by the letter's numbers."""
+    row = as_graded(told.row)
+    told = replace(told, row=row, profile=as_served(told.profile, row.fused))
+    limits = kind_of(told.profile).limits(row, told.profile)
     return [said for limit in limits if (said := sentence(CAUSES[limit], told))]
 
 

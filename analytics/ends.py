@@ -16,7 +16,8 @@ import msgspec
 
 from analytics import words
 from analytics.fused import HeldUp
-from analytics.measurement import Flow, Letter
+from analytics.letters import BAD
+from analytics.measurement import Flow
 from analytics.rules.load import FusionRule
 from analytics.shapes import PathRow, Verdict
 
@@ -87,7 +88,6 @@ def with_ends(told: Verdict, rows: Sequence[PathRow]) -> Verdict:
     return msgspec.structs.replace(told, details=[*told.details, *sentences, *rest])
 
 
-BAD: Final = frozenset({Letter.D, Letter.F, Letter.UNREACHABLE})
 MOST_TOLD: Final = 5
 
 
@@ -123,8 +123,9 @@ _CAUSES: Final = (
         "application",
         "path.application.v1",
         lambda times: (times.idle_us, times.life_us or 0),
-        "The wait is not the network's: for {percent} % of its sessions' time {src} had nothing to send to "
-        "{dst}. It worked, or waited to be asked.",
+        # A viewer that holds back its answer waits for round trips with nothing on the way.
+        "For {percent} % of its sessions' time {src} had nothing to send to {dst}: it worked, or waited to "
+        "be asked. The network's part in that is the round trips of questions and answers.",
         needs_transfer=True,
     ),
 )

@@ -69,6 +69,8 @@ class StoreError(AnalyticsError):
 class StoreLockedError(StoreError):
     """Another process holds the data folder."""
 
+    exit_code = 75
+
 
 class StoreFullError(StoreError):
     """No space left on the device."""

@@ -7,25 +7,22 @@ rule behind it, so that somebody with the facts can check every step. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
 from analytics import detect
 from analytics.added import Place
 from analytics.fused import Fused
-from analytics.grade import FAILED, STALE, UNREACHABLE
+from analytics.grade import NO_NUMBERS
 from analytics.inputs import INPUTS, Input
 from analytics.kinds.table import kind_of
-from analytics.letters import letter_above, letter_within, rank
+from analytics.letters import letter_above, letter_within
 from analytics.measurement import Grade, Hop, Leg, Letter, Reading, Rung
 from analytics.paths import by_pair, hops_of
 from analytics.rules.load import Profile, Rules, limits_of
 from analytics.shapes import AddedLeg, Finding, PathRow, Report
 from analytics.usual import Known, Usual
-
-NO_NUMBERS: Final = frozenset({STALE, UNREACHABLE, FAILED})
-"""Rules of grades that rest on no number."""
 
 
 class Test(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +148,7 @@ def explain(
     same = back if back is not None and back.test == reading.test else None
     profile, known = rules.profile(report.profile), usual.paths.get((src, dst))
     corners = _corners(row.grade, profile)
+    letters = _supported(reading, same, row, profile, rules) or _letters(corners)
     return Explanation(
         src=src,
         dst=dst,
@@ -164,7 +162,7 @@ def explain(
         thresholds=[Threshold(key=key, limits=limits) for key, limits in limits_of(profile).items()],
         grade=row.grade,
         corners=corners,
-        confidence=_confidence(row.grade, corners),
+        confidence=_confidence(row.grade, letters),
         baseline=_baseline(known, row),
         detector=_detector(known),
         legs=row.legs,
@@ -226,12 +224,24 @@ def _corners(grade: Grade, profile: Profile) -> list[Corner]:
     ]
 
 
-def _confidence(grade: Grade, corners: Sequence[Corner]) -> Literal["withheld", "high", "low"]:
+def _letters(corners: Sequence[Corner]) -> list[Letter]:
+    return [corner.letter for corner in corners if corner.letter is not None]
+
+
+def _supported(
+    reading: Reading, back: Reading | None, row: PathRow, profile: Profile, rules: Rules
+) -> Sequence[Letter]:
+    """At best and at worst where loss or rate may decide; nothing where the letter is of other numbers."""
+    if row.grade.rule in NO_NUMBERS or row.fused is not None:
+        return ()
+    return kind_of(profile).grade(reading, back, profile, rules.samples).letters
+
+
+def _confidence(grade: Grade, letters: Sequence[Letter]) -> Literal["withheld", "high", "low"]:
     """High where best and worst have the same letter; where nothing but being cut off decides, too."""
     if grade.letter is Letter.UNKNOWN:
         return "withheld"
-    letters = {rank(corner.letter) for corner in corners if corner.letter is not None}
-    return "low" if len(letters) > 1 else "high"
+    return "low" if len(set(letters)) > 1 else "high"
 
 
 def _baseline(known: Known | None, row: PathRow) -> Baseline:

@@ -12,8 +12,8 @@ from typing import Final
 from analytics import words
 from analytics.cause import blamed_leg
 from analytics.grammar import called
-from analytics.letters import CANNOT, LETTERS
-from analytics.measurement import LegKind, Letter, Rung
+from analytics.letters import BAD
+from analytics.measurement import LegKind, Rung
 from analytics.shapes import Finding, Member, PathRow
 from analytics.tomography import Bad, Found, Kind, Pair, Part, causes, counted
 
@@ -39,7 +39,6 @@ def findings(rows: Sequence[PathRow], members: Sequence[Member]) -> list[Finding
 
 
 RELAYED: Final = frozenset(rung for rung in Rung if rung.relayed)
-BAD: Final = frozenset((*LETTERS[CANNOT:], Letter.UNREACHABLE))
 _SRC, _DST = attrgetter("src"), attrgetter("dst")
 _ENDS, _SITES = attrgetter("src", "dst"), attrgetter("src_site", "dst_site")
 

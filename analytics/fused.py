@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from analytics.measurement import Grade
+from analytics.measurement import CapacityTrust, Grade
 
 
 class Origin(StrEnum):
@@ -42,6 +42,9 @@ class Fused(msgspec.Struct, frozen=True, kw_only=True):
     services: list[str]  # "PACS": whose sessions
     active: Grade  # by the probes alone
     numbers: list[Number]
+    rtt_p95_us: int | None = None  # that counts, as those in ``numbers`` do
+    loss_back_bp: int | None = None  # that counts, of the other direction
+    capacity_trust: CapacityTrust = CapacityTrust.NONE  # of the capacity that counts
     sessions: int = 0  # opened in the time that counts
     until_us: int = 0  # end of the newest window; 0 = no session
     congestion: str = ""  # of the sending end; empty = not known, or several

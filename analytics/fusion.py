@@ -22,14 +22,11 @@ from analytics.calibrate import Calibration, study_with
 from analytics.ends import held_up
 from analytics.fetches import Waits
 from analytics.fused import Fused, Number, Origin
-from analytics.grade import FAILED, STALE, UNREACHABLE, grade
+from analytics.grade import FAILED, NO_NUMBERS, STALE, grade
 from analytics.measurement import Flow, Grade, Reading, Rung
 from analytics.rules.load import FusionRule, Profile, Rules, StudyProfile
 from analytics.sent import Pair, Sent, recent, sent_by_pair
 from analytics.shapes import Service
-
-NO_NUMBERS: Final = frozenset({STALE, UNREACHABLE, FAILED})
-"""Rules of grades that rest on no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +208,9 @@ class _Path:
             services=services,
             active=self.active,
             numbers=mixed.numbers,
+            rtt_p95_us=mixed.reading.rtt_p95_us,
+            loss_back_bp=None if mixed.back is None else mixing.share_bp(mixed.back),
+            capacity_trust=mixed.reading.capacity_trust,
             sessions=self.there.sessions,
             until_us=max(self.there.until_us, self.back.until_us),
             congestion=self.there.congestion,

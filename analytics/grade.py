@@ -18,6 +18,8 @@ from analytics.rules.load import Rules
 STALE: Final = "any.stale.v1"
 UNREACHABLE: Final = "any.unreachable.v1"
 FAILED: Final = "any.failed.v1"
+NO_NUMBERS: Final = frozenset({STALE, UNREACHABLE, FAILED})
+"""Rules of grades that rest on no number."""
 
 
 def grade(reading: Reading, back: Reading | None, profile: str, rules: Rules, at_us: int) -> Grade:

@@ -140,7 +140,8 @@ letter is by the probes alone.
 - **Not the network.** From {rule.held_percent} % on, of {span(rule.held_least_us)} or more, the end is
   named that the sending time waited for: the receiver's window (`path.peer-window.v1`), the send buffer
   (`path.send-buffer.v1`); of sessions seen from open to close with {rule.transfer_bytes // 1_000_000} MB or
-  more, the program that had nothing to send (`path.application.v1`). The letter stays.
+  more, the program that had nothing to send (`path.application.v1`): round trips that it waits for with
+  nothing on the way are in that, so it is not said to be no matter of the network. The letter stays.
 - **What a PACS takes for an image** (`{rule.learnt_rule}`): the time of whole fetches from it with nothing
   to send, less the handshakes, by image of the profile's size; of {rule.fetch_least_images} images or more,
   in the last {span(rule.fetch_within_s * 1_000_000)}, the middle of {LEAST_FETCHES} fetches or more. Where

@@ -12,6 +12,8 @@ APART: Final = 2
 """Letters between what the inputs support at best and at worst: so many, and no letter is given."""
 CANNOT: Final = LETTERS.index(Letter.D)
 """From this letter on, people cannot work."""
+BAD: Final = frozenset((*LETTERS[CANNOT:], Letter.UNREACHABLE))
+"""Letters of paths that people cannot work over."""
 
 
 def rank(letter: Letter) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from analytics.evidence import loss_count
-from analytics.fused import Number, Origin
+from analytics.fused import Fused, Number, Origin
 from analytics.measurement import CapacityTrust, Reading, Rung
 from analytics.rules.load import (
     CallProfile,
@@ -23,7 +23,8 @@ from analytics.rules.load import (
     Samples,
     StudyProfile,
 )
-from analytics.sent import Sent
+from analytics.sent import SENDERS, Sent
+from analytics.shapes import PathRow
 
 NAMES: Final = ("round trip", "loss", "capacity")
 
@@ -91,16 +92,58 @@ def without_probes(reading: Reading, until_us: int) -> Reading:
 
 def numbers(reading: Reading, passive: frozenset[str]) -> list[Number]:
     """The inputs of a grade, with who measured each; ``passive`` names those of sessions."""
-    count = loss_count(reading)
     rows = (
         (reading.rtt_p50_us, "us", reading.rtt_n),
-        (round(10_000 * count.share) if count.sent else None, "bp", count.sent),
+        (share_bp(reading), "bp", reading.sent),
         (reading.capacity_kbps, "kbit/s", None),
     )
     return [
         Number(name=name, value=value, unit=unit, origin=_origin(name in passive), n=n)
         for name, (value, unit, n) in zip(NAMES, rows, strict=True)
     ]
+
+
+def share_bp(reading: Reading) -> int | None:
+    """Lost share in basis points; None where nothing was sent."""
+    count = loss_count(reading)
+    return round(10_000 * count.share) if count.sent else None
+
+
+def as_graded(row: PathRow) -> PathRow:
+    """The row with the numbers that its letter rests on, where sessions gave some of them.
+
+    What the probes say of where the time is says nothing where the application takes another path.
+    """
+    fused = row.fused
+    if fused is None:
+        return row
+    value = {number.name: number.value for number in fused.numbers}
+    row = msgspec.structs.replace(
+        row,
+        rtt_p50_us=value["round trip"],
+        rtt_p95_us=fused.rtt_p95_us,
+        loss_bp=value["loss"],
+        loss_back_bp=fused.loss_back_bp,
+        capacity_kbps=value["capacity"],
+        capacity_trust=fused.capacity_trust.value,
+    )
+    if not fused.apart:
+        return row
+    return msgspec.structs.replace(
+        row, rtt_min_us=None, legs=[], added=None, usual_rtt_us=None, slower_since_us=None
+    )
+
+
+def as_served(profile: Profile, fused: Fused | None) -> Profile:
+    """The profile that a fused letter was given by: with the PACS's own time and its congestion control."""
+    if fused is None or not isinstance(profile, StudyProfile):
+        return profile
+    study = profile.study
+    if fused.server_us_per_image is not None:
+        study = msgspec.structs.replace(study, server_us_per_image=fused.server_us_per_image)
+    if fused.congestion in SENDERS:
+        study = msgspec.structs.replace(study, sender=SENDERS[fused.congestion])
+    return msgspec.structs.replace(profile, study=study)
 
 
 def _origin(is_passive: bool) -> Origin:

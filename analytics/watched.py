@@ -7,7 +7,7 @@ The order in which the two ends tell of one test makes no difference, and a read
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -44,7 +44,7 @@ class Watched(NamedTuple):
 
     reading: Reading  # of the last tests together, of those that agree with what is held
     held: Mapping[str, Held]  # profile -> letter; none where nothing could be graded yet
-    graded: Mapping[tuple[str, Letter], Grade]  # the last grade of each letter
+    graded: Mapping[tuple[str, Letter], Grade]  # the last grade of each letter of the last minutes
     loss: Loss
     samples: tuple[Sample, ...]  # of this route
 
@@ -89,10 +89,18 @@ class _Direction:
             letter = self._letter(grade(reading, other, profile, rules, at_us), at_us)
             if letter is None:
                 self.held.pop(profile, None)
+                self._keep_grades(profile, ())
                 continue
             firm = grade(_worsened(reading), _worsened(other), profile, rules, at_us).letter
             seen = Seen(at_us, letter, letter if firm is Letter.UNKNOWN else firm)
-            self.held[profile] = hysteresis.after(self.held.get(profile), seen)
+            self.held[profile] = held = hysteresis.after(self.held.get(profile), seen)
+            self._keep_grades(profile, [one.letter for one in held.seen])
+
+    def _keep_grades(self, profile: str, letters: Collection[Letter]) -> None:
+        """Forget the numbers of letters that were not seen lately: they are of another time."""
+        gone = [key for key in self.graded if key[0] == profile and key[1] not in letters]
+        for key in gone:
+            del self.graded[key]
 
     def _letter(self, found: Grade, at_us: int) -> Letter | None:
         """What is seen. Where no letter can be given it is as it was, for as long as that means anything."""
@@ -222,9 +230,14 @@ def with_watch(row: PathRow, watched: Mapping[Way, Watched]) -> PathRow:
 
 
 def _as_held(now: Grade, held: Held, known: Watched) -> Grade:
-    """The last grade with the letter that holds; what the last test said is said beside it."""
-    grade = now if now.letter is held.letter else known.graded.get((now.profile, held.letter), now)
-    why = grade.reason
-    if held.latest is not held.letter:
-        why = f"{held.latest} at the last test, which has not lasted yet; before it: {why}"
-    return msgspec.structs.replace(grade, letter=held.letter, reason=why)
+    """The last grade with the letter that holds; what the last test said is said beside it.
+
+    A letter between those of the tests has no numbers of its own: those of the last test stand with it.
+    """
+    latest = known.graded.get((now.profile, held.latest), now)
+    grade = now if now.letter is held.letter else known.graded.get((now.profile, held.letter))
+    if held.latest is held.letter:
+        return msgspec.structs.replace(grade or latest, letter=held.letter)
+    told = f"{held.latest} at the last test, which has not lasted yet"
+    why = f"{told}: {latest.reason}" if grade is None else f"{told}; before it: {grade.reason}"
+    return msgspec.structs.replace(grade or latest, letter=held.letter, reason=why)

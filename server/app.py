@@ -226,13 +226,24 @@ def _seal_once(store: Store) -> None:
     except AnalyticsError as error:
         # Nothing is lost: the rows stay in the spool, and the next seal takes them.
         log.error("not sealed why=%r try=%r", str(error), error.remedy)
+    except Exception:  # a mistake of ours must not end the taking in, which goes on from the spool
+        log.exception("not sealed")
 
 
 async def _keep_up(store: Store, period_s: float) -> None:
     """Roll up, compact, let go of what is old; beside the sealing, as it may take minutes."""
     while True:
         await asyncio.sleep(period_s)
-        await asyncio.to_thread(store.upkeep)
+        await asyncio.to_thread(_keep_up_once, store)
+
+
+def _keep_up_once(store: Store) -> None:
+    try:
+        store.upkeep()
+    except AnalyticsError as error:
+        log.error("upkeep failed why=%r try=%r", str(error), error.remedy)
+    except Exception:  # as above: rollups can wait, agents cannot
+        log.exception("upkeep failed")
 
 
 async def _stop(mesh: asyncio.Task[None], served: dict[Listener, asyncio.Task[None]], keepers: Tasks) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from itertools import permutations
 from typing import Final
 
 import msgspec
@@ -75,15 +74,15 @@ class Core:
         """As ``ReportCore``."""
         agents = self._state.agents()
         online = {connection.agent.name for connection in self._hub.connections()}
-        expected = set(permutations(self._mesh_members(agents), 2))
-        measured = {(r.src, r.dst) for r in self._store.readings_latest(DEFAULT_TENANT)}
+        members = set(self._mesh_members(agents))
+        measured = self._store.measured(DEFAULT_TENANT)
         return Status(
             version=self._version,
             started_us=self._started_us,
             agents_enrolled=len(agents),
             agents_online=len(online),
-            paths_expected=len(expected),
-            paths_measured=len(expected & measured),
+            paths_expected=len(members) * (len(members) - 1),
+            paths_measured=sum(src in members and dst in members for src, dst in measured),
             cycle=self._cycles.cycle,
             cycle_running=self._cycles.running,
             cycle_s=self._cycles.period_s,

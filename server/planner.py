@@ -17,6 +17,8 @@ from server.schedule import Pair
 from server.watching import Watching
 
 _SEEDS: Final = 2**32
+CHOSEN_FROM_A_SECOND: Final = 5_000
+"""Changed pairs: a hundredth of the time goes into choosing of them which are watched."""
 
 
 class Asked(NamedTuple):
@@ -44,7 +46,10 @@ class Planner:
         self._sites: dict[str, str] = {}
         self._dearness: dict[str, float] = {}
         self._changed: set[Pair] = set()  # pairs with attention left
+        self._changes = 0  # how often that set changed
         self._watched_for: object = None  # what the watched pairs were chosen from
+        self._marked_for: frozenset[str | Pair] = frozenset()  # and the marks then
+        self._choose_from_s = 0.0
 
     def ask(self, sites: Mapping[str, str], *, joining: bool = False) -> Asked:
         """Collect what the next choice is made from; ``joining``: more for the cycle that runs."""
@@ -84,12 +89,20 @@ class Planner:
         return max(0, len(self._sites) * (len(self._sites) - 1) // 2 - len(self._chosen))
 
     def look_at_watched(self, sites: Mapping[str, str], now_s: float) -> None:
-        """Choose the watched pairs anew if anything that decides on them is different."""
-        fresh = (dict(sites), frozenset(self.important), frozenset(self._changed))
+        """Choose the watched pairs anew if anything that decides on them is different.
+
+        A mark counts at once; of thousands that changed there is a choice every few seconds, not at the end
+        of each test: it holds up everything else.
+        """
+        marked = frozenset(self.important)
+        if now_s < self._choose_from_s and marked == self._marked_for:
+            return
+        fresh = (dict(sites), marked, self._changes)
         if fresh != self._watched_for:
-            self._watched_for = fresh
-            fleet = Fleet(sites=fresh[0], important=fresh[1], dearness=self._dearness.copy())
-            self.watching.choose(fleet, fresh[2], now_s)
+            self._watched_for, self._marked_for = fresh, marked
+            self._choose_from_s = now_s + len(self._changed) / CHOSEN_FROM_A_SECOND
+            fleet = Fleet(sites=fresh[0], important=marked, dearness=self._dearness.copy())
+            self.watching.choose(fleet, self._changed, now_s)
 
     def note(
         self,
@@ -104,7 +117,9 @@ class Planner:
         outcomes = [_outcome(ends[agent], at_us, full=plan == self.depths.full) for agent in pair]
         step = between_cycles if between else after
         self.history[pair] = step(self.history.get(pair), worse(*outcomes))
-        (self._changed.add if self.history[pair].attention else self._changed.discard)(pair)
+        if bool(self.history[pair].attention) is not (pair in self._changed):
+            self._changed ^= {pair}
+            self._changes += 1
         for agent in pair:
             self._learn(agent, plan, ends[agent])
 

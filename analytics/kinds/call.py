@@ -63,7 +63,7 @@ def grade(reading: Reading, back: Reading | None, profile: CallProfile, samples:
     bounds = (scores["high"], scores["low"])
     if apart(best, worst):
         return Found(Letter.UNKNOWN, f"too few samples for a letter: {told}", None, *bounds)
-    return Found(letter, told, scores["value"], *bounds)
+    return Found(letter, told, scores["value"], *bounds, letters=(best, worst))
 
 
 def _missing(reading: Reading, back: Reading | None, samples: Samples) -> Iterator[str]:
@@ -84,9 +84,15 @@ def _way(reading: Reading, back: Reading | None, samples: Samples, part: str) ->
     assert p50 is not None
     assert p95 is not None
     assert loss is not None
-    rtt_us = _part(p50, part)
-    jitter_us = max(0.0, _part(p95, part) - rtt_us)
-    return _Way(rtt_us, jitter_us, _part(loss, part), _capacity_kbps(reading, back))
+    jitter_us = _part(_jitter(p50, p95), part)
+    return _Way(_part(p50, part), jitter_us, _part(loss, part), _capacity_kbps(reading, back))
+
+
+def _jitter(p50: Estimate, p95: Estimate) -> Estimate:
+    """By how much the 95th percentile exceeds the median: a difference is least with the greatest median."""
+    return Estimate(
+        max(0.0, p95.value - p50.value), max(0.0, p95.low - p50.high), max(0.0, p95.high - p50.low)
+    )
 
 
 def _part(estimate: Estimate, part: str) -> float:

@@ -24,6 +24,8 @@ class Found:
     low: int | None = None
     high: int | None = None
     rule: str = ""
+    letters: tuple[Letter, ...] = ()
+    """At best and at worst, where more than the outcome decides; else the outcome's ends have them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,8 @@ def grade(reading: Reading, back: Reading | None, profile: ResponseProfile, samp
     bounds = (round(rtt.low), round(rtt.high))
     if apart(best, worst):
         return Found(Letter.UNKNOWN, f"too few samples for a letter: {told}", None, *bounds)
-    return Found(_letter(profile, rtt.value, loss.value), told, round(rtt.value), *bounds)
+    letter = _letter(profile, rtt.value, loss.value)
+    return Found(letter, told, round(rtt.value), *bounds, letters=(best, worst))
 
 
 def _letter(profile: ResponseProfile, rtt_us: float, loss: float) -> Letter:

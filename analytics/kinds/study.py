@@ -67,7 +67,7 @@ def _study_inputs(reading: Reading, rtt: Estimate, samples: Samples) -> _StudyIn
 
 def _study_at_least(profile: StudyProfile, inputs: _StudyInputs) -> Found:
     """With an input missing the time has a lower bound only: enough to say D or F, never more."""
-    least_ms = _study_ms(profile, inputs.rtt.value, inputs.loss.value, inputs.capacity_kbps)
+    least_ms, _ = _study_corners(profile, inputs)
     letter = letter_within(least_ms, profile.most_ms)
     if rank(letter) < CANNOT:
         return Found(Letter.UNKNOWN, inputs.missing, low=least_ms)

@@ -5,7 +5,7 @@ Names are constants, numbers are the fleet's; the rest is parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from analytics.letters import CANNOT
@@ -13,7 +13,7 @@ from analytics.measurement import CapacityTrust, Rung
 from analytics.ranking.fleet import Fleet
 from analytics.rules.load import Rules
 from analytics.sql.grades import BACK, GRADE, LATEST_KEY, OWN, grades_sql
-from analytics.sql.text import LEFT, UNKNOWN, as_real, case, rounded, text
+from analytics.sql.text import UNKNOWN, as_real, case, rounded, text
 from analytics.store.columns import STORED
 
 # Only names of tables and columns, and numbers, are put into the text; the names of agents are quoted.
@@ -28,13 +28,21 @@ _NARROW: Final = {
     **{column: f"{column}::UINTEGER" for column in OWN if column.startswith("rtt_") and column != "rtt_n"},
 }
 _KEPT_TEXT: Final = ", ".join(f"{_NARROW.get(column, column)} AS {column}" for column in _KEPT)
-_FACTS: Final = "read_parquet($files, union_by_name = true, hive_partitioning = false)"
-_CHOSEN: Final = "tenant = $tenant AND received_us <= $at_us"
+_FACTS: Final = """
+    (SELECT placed(a.number, b.number) AS position, facts.*
+    FROM read_parquet($files, union_by_name = true, hive_partitioning = false) AS facts
+    JOIN agents AS a ON a.name = facts.src JOIN agents AS b ON b.name = facts.dst
+    WHERE tenant = $tenant AND received_us <= $at_us)
+"""
+"""Readings of enrolled agents. A join reads names half as long as an enumeration does."""
 _LATEST_FIRST: Final = ", ".join(f"{column} DESC" for column in LATEST_KEY)
 _TYPES: Final = {
     column.name: "BIGINT" if column.kind == "int" else "VARCHAR" for column in STORED["readings"]
 }
 _WORDS: Final = (*Rung, *CapacityTrust)
+
+UNRANKED: Final = 255
+"""In place of a letter's code."""
 
 PATH: Final = ("ended_or_begun_us", "a_rtt_p50_us", "a_rtt_p95_us", "a_lost", "a_sent")
 """What of a path is kept beside its grades."""
@@ -46,14 +54,19 @@ NUMBERS: Final = (
 
 
 def start(fleet: Fleet) -> str:
-    """Name the agents as an enumeration: so a name is read from Parquet as its number. Then empty tables."""
+    """Number the agents, then make empty tables."""
     words = ", ".join(text(word) for word in dict.fromkeys(word.value for word in _WORDS))
     types = ", ".join(f"{name} {_TYPES[name]}" for name in _KEPT if name != "position")
+    sites = {name: number for number, name in enumerate(fleet.sites)}
+    agents = ", ".join(
+        f"({number}, {text(name)}, {sites[site]})"
+        for number, (name, site) in enumerate(zip(fleet.agents, fleet.site_of, strict=True))
+    )
     return f"""
-    CREATE TYPE agent AS ENUM ({", ".join(map(text, fleet.agents))});
+    CREATE TABLE agents (number UINTEGER, name VARCHAR, site USMALLINT);
+    {f"INSERT INTO agents VALUES {agents};" if agents else ""}
     CREATE TYPE word AS ENUM ({words});
-    CREATE MACRO numbered(name) AS enum_code(TRY_CAST(name AS agent))::UINTEGER;
-    CREATE MACRO placed(src, dst) AS numbered(src) * {len(fleet.agents)}::UINTEGER + numbered(dst);
+    CREATE MACRO placed(src, dst) AS src * {len(fleet.agents)}::UINTEGER + dst;
     CREATE TABLE newest (position UINTEGER, cycle BIGINT, usual_rtt_us BIGINT);
     CREATE TABLE unnarrowed (position UINTEGER, {types});
     CREATE TABLE latest AS SELECT {_KEPT_TEXT} FROM unnarrowed;
@@ -63,10 +76,8 @@ def start(fleet: Fleet) -> str:
 NEWEST: Final = f"""
     CREATE OR REPLACE TABLE newest AS
     SELECT position, cycle, {rounded("middle")} AS usual_rtt_us FROM (
-        SELECT placed(src, dst) AS position, max(cycle) AS cycle,
-            quantile_cont(rtt_p50_us::UINTEGER, 0.5) AS middle
-        FROM {_FACTS} WHERE {_CHOSEN} GROUP BY position)
-    WHERE position IS NOT NULL
+        SELECT position, max(cycle) AS cycle, quantile_cont(rtt_p50_us::UINTEGER, 0.5) AS middle
+        FROM {_FACTS} GROUP BY position)
 """  # noqa: S608  # see above
 """The latest cycle of each path, and the median of its medians."""
 
@@ -74,16 +85,13 @@ FIRST_CYCLE: Final = "SELECT min(cycle) FROM newest"
 
 LATEST_OF_NEWEST: Final = f"""
     CREATE OR REPLACE TABLE latest AS
-    SELECT {_KEPT_TEXT} FROM (
-        SELECT placed(src, dst) AS position, * FROM {_FACTS}
-        WHERE {_CHOSEN} AND cycle >= $first_cycle) AS facts
+    SELECT {_KEPT_TEXT} FROM (SELECT * FROM {_FACTS} WHERE cycle >= $first_cycle)
     SEMI JOIN newest USING (position, cycle)
 """  # noqa: S608  # see above
 
 ARRIVED: Final = f"""
     CREATE OR REPLACE TABLE arrived AS
-    SELECT {_KEPT_TEXT} FROM (SELECT placed(src, dst) AS position, * FROM {_FACTS} WHERE {_CHOSEN})
-    WHERE position IS NOT NULL
+    SELECT {_KEPT_TEXT} FROM {_FACTS}
 """  # noqa: S608  # see above
 
 LATEST_WITH_ARRIVED: Final = """
@@ -95,14 +103,17 @@ LATEST_WITH_ARRIVED: Final = """
 """
 """Both are kept where the order is not plain: of one cycle, or come late."""
 
-TWICE: Final = """
-    CREATE OR REPLACE TEMPORARY TABLE twice AS
-    SELECT position FROM latest GROUP BY position HAVING count(*) > 1
-"""
 
-ANY_TWICE: Final = "SELECT 1 FROM twice LIMIT 1"
+def any_twice(fleet: Fleet) -> str:
+    """Ask whether a path has two rows: a bit a position is quicker than groups."""
+    last = max(1, len(fleet.agents) ** 2) - 1
+    different = f"bit_count(bitstring_agg(position, 0::UINTEGER, {last}::UINTEGER))"
+    return f"SELECT count(*) <> coalesce({different}, 0) FROM latest"  # noqa: S608  # see above
+
 
 LATEST_ONLY: Final = f"""
+    CREATE OR REPLACE TEMPORARY TABLE twice AS
+    SELECT position FROM latest GROUP BY position HAVING count(*) > 1;
     CREATE OR REPLACE TABLE latest AS
     SELECT * FROM latest ANTI JOIN twice USING (position) UNION ALL
     SELECT * FROM (SELECT * FROM latest SEMI JOIN twice USING (position))
@@ -123,31 +134,10 @@ def paths(rules: Rules, profiles: Sequence[str], fleet: Fleet, at_us: int) -> st
         FROM latest AS a LEFT JOIN latest AS b
             ON b.position = (a.position % {size}) * {size} + a.position // {size} AND b.test = a.test
         WHERE a.position % {size} <> a.position // {size})
-    SELECT *, {_site(fleet, f"position // {size}")} AS src_site,
-        {_site(fleet, f"position % {size}")} AS dst_site
-    FROM ({grades})
+    SELECT graded.*, src.site AS src_site, dst.site AS dst_site
+    FROM ({grades}) AS graded
+    JOIN agents AS src ON src.number = position // {size} JOIN agents AS dst ON dst.number = position % {size}
     """  # noqa: S608  # see above
-
-
-def left_to_python(p: str, fleet: Fleet) -> str:
-    """Both readings of the paths that SQL leaves to Python, as JSON; NULL where there is none."""
-    size = len(fleet.agents)
-    own = ", ".join(f"'{column}', a.{column}" for column in OWN)
-    back = ", ".join(f"'{column}', b.{column}" for column in BACK)
-    return f"""
-    SELECT a.position, json_object({own}),
-        CASE WHEN b.position IS NULL THEN NULL ELSE json_object({back}) END
-    FROM latest AS a SEMI JOIN (SELECT position FROM paths WHERE {p}letter = {LEFT}) AS l
-        ON l.position = a.position
-    LEFT JOIN latest AS b
-        ON b.position = (a.position % {size}) * {size} + a.position // {size} AND b.test = a.test
-    """  # noqa: S608  # see above
-
-
-def graded_by_python(p: str) -> str:
-    """Put the grades of the table ``regraded`` in their places."""
-    told = ", ".join(f"{p}{column} = regraded.{column}" for column in GRADE)
-    return f"UPDATE paths SET {told} FROM regraded WHERE regraded.position = paths.position"  # noqa: S608  # see above
 
 
 def _wide(side: str, column: str) -> str:
@@ -165,25 +155,29 @@ def of_sites(fleet: Fleet, wanted: Sequence[str]) -> str:
     return f"(src_site IN ({listed}) OR dst_site IN ({listed}))"
 
 
-def _site(fleet: Fleet, number: str) -> str:
-    """Number of the site of an agent."""
-    sites = {name: at for at, name in enumerate(fleet.sites)}
-    listed = ", ".join(str(sites[name]) for name in fleet.site_of)
-    return f"([{listed}]::USMALLINT[])[{number} + 1]"
-
-
 def worst(p: str, *, better: int, where: str) -> str:
-    """The first ``$limit`` paths in the order of a report; ``better`` is -1 where a higher outcome is."""
+    """The first ``$limit`` paths in the order of a report; ``better`` is -1 where a higher outcome is.
+
+    Only the paths with the worst letters are put in order, of as many letters as it takes.
+    """
     known = f"coalesce(nullif({p}outcome, 0), {p}outcome_low, 0)"
+    rank = case((f"{p}letter = {UNKNOWN}", "-1"), other=f"{p}letter")
     order = ", ".join(
         (
-            case((f"{p}letter = {UNKNOWN}", "-1"), other=f"{p}letter") + " DESC",
+            f"{rank} DESC",
             f"{better} * {known} DESC",
             "coalesce(a_rtt_p50_us, 0) DESC",
             "position",
         )
     )
-    return _ranked(p, f"SELECT * FROM paths WHERE {where} ORDER BY {order} LIMIT $limit", order)  # noqa: S608  # see above
+    chosen = f"""
+    WITH counted AS (SELECT {rank} AS rank, count(*) AS paths FROM paths WHERE {where} GROUP BY rank),
+    summed AS (SELECT rank, sum(paths) OVER (ORDER BY rank DESC) AS so_far FROM counted)
+    SELECT * FROM paths
+    WHERE {where} AND {rank} >= coalesce((SELECT max(rank) FROM summed WHERE so_far >= $limit), -1)
+    ORDER BY {order} LIMIT $limit
+    """  # noqa: S608  # see above
+    return _ranked(p, chosen, order)
 
 
 def of_agent(p: str, where: str) -> str:
@@ -202,16 +196,35 @@ def _ranked(p: str, chosen: str, order: str) -> str:
     """  # noqa: S608  # see above
 
 
-def sites(p: str, where: str) -> str:
-    """Counts by pair of sites."""
-    cannot = f"{p}letter >= {CANNOT} AND {p}letter <> {UNKNOWN}"
+def site_pairs(prefixes: Sequence[str]) -> str:
+    """Keep counts by pair of sites, for all profiles: a page asks more often than paths are graded."""
+    counts = ", ".join(
+        f"count_if({p}letter >= {CANNOT} AND {p}letter <> {UNKNOWN}) AS {p}cannot, "
+        f"count_if({p}letter = {UNKNOWN}) AS {p}unknown"
+        for p in prefixes
+    )
     return f"""
-    SELECT src_site, dst_site, count(*), count_if({cannot}), count_if({p}letter = {UNKNOWN}),
-        quantile_disc(a_rtt_p50_us, 0.5)
-    FROM paths WHERE {where} GROUP BY src_site, dst_site ORDER BY src_site, dst_site
+    CREATE OR REPLACE TABLE site_pairs AS
+    SELECT src_site, dst_site, count(*) AS paths, quantile_disc(a_rtt_p50_us, 0.5) AS rtt_p50_us, {counts}
+    FROM paths GROUP BY src_site, dst_site ORDER BY src_site, dst_site
     """  # noqa: S608  # see above
 
 
-def matrix(p: str, where: str) -> str:
-    """Codes of the letters, by position."""
-    return f"SELECT position, {p}letter::UTINYINT AS letter FROM paths WHERE {where} ORDER BY position"  # noqa: S608  # see above
+def sites(p: str, where: str) -> str:
+    """Counts by pair of sites, as kept."""
+    return f"""
+    SELECT src_site, dst_site, paths, {p}cannot, {p}unknown, rtt_p50_us
+    FROM site_pairs WHERE {where} ORDER BY src_site, dst_site
+    """  # noqa: S608  # see above
+
+
+def letters(chosen: Mapping[str, str]) -> str:
+    """Codes of the letters by position, and ``UNRANKED`` where a profile is not for the path.
+
+    ``chosen`` has the condition of each profile's prefix.
+    """
+    columns = ", ".join(
+        f"{case((where, f'{p}letter'), other=str(UNRANKED))}::UTINYINT AS {p}letter"
+        for p, where in chosen.items()
+    )
+    return f"SELECT position, {columns} FROM paths ORDER BY position"  # noqa: S608  # see above

@@ -3,7 +3,7 @@
 READ FIRST: ``Ranking.rebuild``, ``refresh``, ``worst``. A report of a million paths as Python rows takes
 minutes; here facts stay columns from the Parquet file to the answer. ``rebuild`` reads all facts of a time,
 ``refresh`` only those that came since. Both grade with ``analytics/sql``, so a letter is that of
-``analytics/grade.py``; a study over a path that loses packets is graded by that itself, which is slow.
+``analytics/grade.py``.
 
 One DuckDB in memory, made of facts alone. Methods may be called from any thread.
 """
@@ -16,16 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import duckdb
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics.grade import grade
 from analytics.kinds.table import kind_of
-from analytics.measurement import Reading
 from analytics.ranking import questions
-from analytics.ranking.fleet import Fleet, Matrix, RankedPath, SitePair, spread
-from analytics.rules.load import Rules, StudyProfile
+from analytics.ranking.fleet import NOT_MEASURED, Fleet, Matrix, RankedPath, SitePair, spread
+from analytics.rules.load import Rules
 from analytics.sql.grades import prefix
 from analytics.sql.text import CODES
 
@@ -33,7 +30,7 @@ MEMORY_LIMIT: Final = "1500MB"
 """A rebuild of 20 million readings passes with it; beyond, DuckDB writes to its temporary folder."""
 THREADS: Final = 2
 WORST: Final = 100
-_WRITTEN: Final = bytes(ord(CODES[code].value) if code < len(CODES) else 0 for code in range(256))
+_WRITTEN: Final = bytes(ord(CODES[code].value if code < len(CODES) else NOT_MEASURED) for code in range(256))
 """Code of a letter -> the byte that it is written with."""
 
 
@@ -66,6 +63,10 @@ class Ranking:
         self._database = duckdb.connect(":memory:", config=config)
         self._lock = threading.Lock()  # one rebuild or refresh at a time
         self._database.execute(questions.start(fleet))
+        self._matrices = {
+            profile: Matrix(fleet.agents, spread(b"", [], [], len(fleet.agents) ** 2))
+            for profile in self._profiles
+        }
 
     def close(self) -> None:
         """End DuckDB."""
@@ -95,34 +96,27 @@ class Ranking:
             return self._grade(cursor, at_us)
 
     def _grade(self, cursor: duckdb.DuckDBPyConnection, at_us: int) -> int:
-        cursor.execute(questions.TWICE)
-        if cursor.execute(questions.ANY_TWICE).fetchone():
+        ((twice,),) = cursor.execute(questions.any_twice(self._fleet)).fetchall()
+        if twice:
             cursor.execute(questions.LATEST_ONLY)
         cursor.execute(questions.paths(self._rules, self._profiles, self._fleet, at_us))
-        for profile in self._profiles:
-            if isinstance(self._rules.profile(profile), StudyProfile):
-                self._grade_left(cursor, profile, at_us)
+        cursor.execute(questions.site_pairs([self._prefix(profile) for profile in self._profiles]))
+        self._matrices = self._laid_out(cursor)
         return cursor.execute("SELECT count(*) FROM paths").fetchall()[0][0]  # type: ignore[no-any-return]  # a count
 
-    def _grade_left(self, cursor: duckdb.DuckDBPyConnection, profile: str, at_us: int) -> None:
-        """Grade in Python what SQL leaves to it: about 5,000 paths a second."""
-        p = self._prefix(profile)
-        left = cursor.execute(questions.left_to_python(p, self._fleet)).fetchall()
-        if not left:
-            return
-        ends = [(_reading(own), None if back is None else _reading(back)) for _, own, back in left]
-        graded = [grade(own, back, profile, self._rules, at_us) for own, back in ends]
-        columns = {
-            "position": pa.array([position for position, _, _ in left], pa.uint32()),
-            "letter": pa.array([CODES.index(one.letter) for one in graded], pa.int8()),
-            **{
-                name: pa.array([getattr(one, name) for one in graded], pa.int64())
-                for name in ("outcome", "outcome_low", "outcome_high")
-            },
+    def _laid_out(self, cursor: duckdb.DuckDBPyConnection) -> dict[str, Matrix]:
+        """Matrices of all profiles."""
+        chosen = {self._prefix(profile): self._where(profile) for profile in self._profiles}
+        table = cursor.execute(questions.letters(chosen)).to_arrow_table()
+        places = _buffer(table.column("position")).cast("B").cast("I")
+        breaks, size = _breaks(table.column("position")), len(self._fleet.agents) ** 2
+        return {
+            profile: Matrix(
+                self._fleet.agents,
+                spread(bytes(_buffer(table.column(f"{p}letter"))).translate(_WRITTEN), places, breaks, size),
+            )
+            for profile, p in zip(self._profiles, chosen, strict=True)
         }
-        cursor.register("regraded", pa.table(columns))
-        cursor.execute(questions.graded_by_python(p))
-        cursor.unregister("regraded")
 
     # --- answers ------------------------------------------------------------------------------------------
 
@@ -156,13 +150,8 @@ class Ranking:
 
     def matrix(self, profile: str) -> Matrix:
         """Letters of all paths, one byte each. Raises ``RulesError``."""
-        answer = self._ask(questions.matrix(self._prefix(profile), self._where(profile)), {}).to_arrow_table()
-        answer = answer.combine_chunks()
-        positions, letters = (_buffer(answer.column(name)) for name in ("position", "letter"))
-        places = memoryview(positions).cast("I")
-        size = len(self._fleet.agents) ** 2
-        written = bytes(letters).translate(_WRITTEN)
-        return Matrix(self._fleet.agents, spread(written, places, _breaks(answer.column("position")), size))
+        self._rules.profile(profile)
+        return self._matrices[profile]
 
     def _ranked(self, question: str, given: dict[str, Any], profile: str) -> list[RankedPath]:
         rule, sites = self._rules.profile(profile).rule, self._fleet.site_of
@@ -184,15 +173,6 @@ class Ranking:
 
     def _ask(self, question: str, given: dict[str, Any]) -> duckdb.DuckDBPyConnection:
         return self._database.cursor().execute(question, given)
-
-
-def _reading(told: str) -> Reading:
-    """A reading with what a grade needs; its names do not matter to a grade."""
-    known = {name: value for name, value in msgspec.json.decode(told).items() if value is not None}
-    names = {"tenant": "t", "test": "t", "src": "a", "dst": "b"}
-    return msgspec.convert(
-        {"cycle": 0, "started_us": 0, "ended_us": 0, "rung": "lan", **names, **known}, Reading
-    )
 
 
 def _buffer(column: pa.ChunkedArray) -> memoryview:

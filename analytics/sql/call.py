@@ -19,6 +19,8 @@ from analytics.sql.text import Layer, above, as_real, case, merged, real, rounde
 
 _BP: Final = 10_000
 _TALK: Final = Talk()
+_LEAST_WITH: Final = {"value": "value", "low": "high", "high": "low"}
+"""Part of a difference -> part of what is taken away."""
 
 
 def call_layers(p: str, profile: CallProfile, _: Samples) -> list[Layer]:
@@ -82,7 +84,7 @@ def _rating_layers(q: str, part: str, codec: Codec) -> list[Layer]:
 
 
 def _buffer(part: str) -> str:
-    jitter = as_real(f"greatest(0, p95_{part} - p50_{part})")
+    jitter = as_real(f"greatest(0, p95_{part} - p50_{_LEAST_WITH[part]})")
     return f"least({real(BUFFER_MOST_MS)}, greatest({real(BUFFER_LEAST_MS)}, 2 * {jitter} / 1000))"
 
 

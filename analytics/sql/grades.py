@@ -10,7 +10,7 @@ IEEE operations in Python's own order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from analytics.rules.load import (
@@ -35,8 +35,8 @@ KINDS: Final[dict[type, SqlKind]] = {
     ObjectiveProfile: objective_layers,
 }
 
-CLEAN: Final[dict[type, SqlKind]] = {**KINDS, StudyProfile: clean_layers}
-"""For paths that lost nothing on the way there."""
+CLEAN: Final[dict[type, SqlKind]] = {StudyProfile: clean_layers}
+"""Shorter forms for paths that lost nothing on the way there."""
 
 OWN: Final = (
     *("cycle", "started_us", "ended_us", "rung", "error", "sent", "received", "rtt_n"),
@@ -86,18 +86,22 @@ def grades_sql(
     Raises ``RulesError`` for an unknown profile.
     """
     columns = ", ".join([*keep, "none_rule", *_grade_columns(profiles)])
-    halves = []
-    for name, kinds, which in (("clean", CLEAN, "<="), ("lossy", KINDS, ">")):
+
+    def graded(source: str, kinds: Mapping[type, SqlKind]) -> str:
+        chosen = {profile: rules.profile(profile) for profile in profiles}
         stacks = [
-            kinds[type(rules.profile(profile))](
-                prefix(profiles, profile), rules.profile(profile), rules.samples
-            )
-            for profile in profiles
+            kinds[type(one)](prefix(profiles, name), one, rules.samples) for name, one in chosen.items()
         ]
-        source = f"(SELECT * FROM {pairs} WHERE a_sent - a_received {which} 0) AS {name}"  # noqa: S608  # made from checked rules
         layers, last = with_layers(source, [*evidence_layers(rules, at_us), *merged(*stacks)])
-        halves.append(f"(WITH {layers}\nSELECT {columns} FROM {last})")
-    return "\nUNION ALL\n".join(halves)
+        return f"(WITH {layers}\nSELECT {columns} FROM {last})"
+
+    if not any(type(rules.profile(profile)) in CLEAN for profile in profiles):
+        return graded(pairs, KINDS)
+    halves = (("clean", "<=", {**KINDS, **CLEAN}), ("lossy", ">", KINDS))
+    return "\nUNION ALL\n".join(
+        graded(f"(SELECT * FROM {pairs} WHERE a_sent - a_received {which} 0) AS {name}", kinds)  # noqa: S608  # made from checked rules
+        for name, which, kinds in halves
+    )
 
 
 def letter_sql(code: str) -> str:

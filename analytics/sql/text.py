@@ -19,8 +19,6 @@ Layer = Mapping[str, str]
 
 CODES: Final[tuple[Letter, ...]] = (*LETTERS, Letter.UNREACHABLE, Letter.UNKNOWN)
 """Letter of each code."""
-LEFT: Final = len(CODES)
-"""In place of a code: not graded by SQL, but left to Python."""
 WORST, UNREACHABLE, UNKNOWN = len(LETTERS) - 1, CODES.index(Letter.UNREACHABLE), CODES.index(Letter.UNKNOWN)
 _NO_FRACTION: Final = "6.755399441055744e15"
 NULL: Final = "CAST(NULL AS BIGINT)"

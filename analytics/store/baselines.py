@@ -97,7 +97,7 @@ def tell_usual(engine: Engine, rollups: Rollups, hour: int, told_day: str) -> st
     """
     until_us = hour * HOUR_US
     given = {"since_us": until_us - KEPT_US}
-    days = frozenset(rollups.days)
+    days = {day for day in frozenset(rollups.days) if day <= day_of_hour(hour)}
     newest = max(days, default="")
     if newest != told_day or len(days) < YOUNG_DAYS:
         of_all = {**given, "least_n": LEAST_N, "least_span_us": LEAST_SPAN_US}

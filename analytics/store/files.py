@@ -58,6 +58,12 @@ def remove_durably(paths: Iterable[Path]) -> None:
         sync_folder(folder)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process left of ``replace_durably`` in the folders of days."""
+    for path in folder.glob(f"*/date=*/*{TMP}"):
+        path.unlink(missing_ok=True)
+
+
 def set_aside(path: Path) -> Path:
     """Rename a file that cannot be used, so that nothing reads it and nothing deletes it."""
     aside = path.with_name(path.name + BAD)

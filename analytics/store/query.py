@@ -17,7 +17,7 @@ import pyarrow as pa
 from analytics.batch import OLDEST_SCHEMA, lacking
 from analytics.histogram import MOST_COUNT
 from analytics.measurement import FACTS, Column
-from analytics.rollup import LIGHT_RTTS
+from analytics.rollup import LIGHT_RTTS, MOST_SUM
 from analytics.store.columns import STORED
 from analytics.usage import HOUR_US, KEYS, SUMS, By
 
@@ -62,6 +62,9 @@ READINGS_LATEST: Final = f"""
         PARTITION BY src, dst ORDER BY {LATEST_FIRST}) = 1
     ORDER BY src, dst
 """  # noqa: S608  # see above
+
+MEASURED: Final = "SELECT DISTINCT src, dst FROM facts WHERE tenant = $tenant AND received_us <= $at_us"
+"""The paths that ``READINGS_LATEST`` names."""
 
 _PAST: Final = f"""
     SELECT src, dst, least(ended_us, received_us) AS at_us, rung, rtt_min_us, rtt_p50_us,
@@ -123,17 +126,13 @@ FLOWS_OF_SERVICES: Final = f"""
 """  # noqa: S608  # see above
 
 
-_MOST_SUM: Final = 2**62
-"""As the bound of a column: no sum of what a faulty sender says may leave 63 bits."""
-
-
 def usage_question(by: By) -> str:
     """Sum flows by agent, hour and what ``by`` says; the groups with the most sessions.
 
     The lists of a histogram are unfolded and folded again: equal buckets are added up.
     """
     keys = ", ".join(("agent", *KEYS[by]))
-    sums = ", ".join(f"least(sum({name}), {_MOST_SUM})::BIGINT AS {name}" for name in SUMS)
+    sums = ", ".join(f"least(sum({name}), {MOST_SUM})::BIGINT AS {name}" for name in SUMS)
     return f"""
     , chosen AS NOT MATERIALIZED (
         SELECT *, window_us - window_us % {HOUR_US} AS hour_us FROM facts

@@ -10,7 +10,7 @@ from typing import Final
 
 from analytics.batch import check_batch
 from analytics.store import seal, spool
-from analytics.store.files import BAD, set_aside, sync_folder
+from analytics.store.files import BAD, remove_unfinished, set_aside, sync_folder
 from analytics.store.glance import right_columns
 from analytics.store.known import BatchKey, KnownBatches
 from analytics.store.seal import Footer, Sealed, UnreadableError
@@ -38,6 +38,7 @@ def recover(spool_folder: Path, parquet_folder: Path, known: KnownBatches) -> Le
     Raises ``OSError``, or ``StoreError`` for a spool of another version.
     """
     left = Left(known=known)
+    remove_unfinished(parquet_folder)
     segments = {int(path.stem): path for path in sorted(spool_folder.glob(f"*{spool.SUFFIX}"))}
     for footer in _finished(parquet_folder, set(segments), left):
         left.sealed[footer.file.path] = footer.file

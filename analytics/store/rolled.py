@@ -23,7 +23,7 @@ import pyarrow as pa
 from analytics.histogram import FINE_BITS, MOST_COUNT
 from analytics.rollup import DEEP, FOLDS, KEYS, MOST_SUM, Level
 from analytics.store.columns import ROLLUP, ROLLUP_SCHEMA, SCHEMAS, file_metadata
-from analytics.store.files import remove_durably
+from analytics.store.files import remove_durably, remove_unfinished
 from analytics.store.ordered import spans, write_pieces
 from analytics.store.query import Engine
 from analytics.store.recover import put_aside
@@ -85,15 +85,25 @@ class Rollups:
     def __init__(self, folder: Path) -> None:
         """Take up what is there: by names, as each appears whole or not at all."""
         self._folder = folder
-        hourly = folder / Level.HOUR
-        self.hours = {
+        remove_unfinished(folder)
+        self.hours, self.days = self._found()
+
+    def let_go(self) -> None:
+        """Forget the hours and days whose files are gone; what another thread forgets meanwhile stays so."""
+        hours, days = self._found()
+        self.hours &= hours
+        self.days &= days
+
+    def _found(self) -> tuple[set[int], set[str]]:
+        hours = {
             hour_of_day(path.parent.name.removeprefix("date="), int(path.stem))
-            for path in hourly.glob(f"date=*/[0-2][0-9]{SUFFIX}")
+            for path in (self._folder / Level.HOUR).glob(f"date=*/[0-2][0-9]{SUFFIX}")
         }
-        self.days = {
+        days = {
             path.parent.name.removeprefix("date=")
-            for path in (folder / Level.DAY).glob(f"date=*/{_DAY_NAME}{SUFFIX}")
+            for path in (self._folder / Level.DAY).glob(f"date=*/{_DAY_NAME}{SUFFIX}")
         }
+        return hours, days
 
     def due(self, files: Iterable[Sealed], before: int) -> list[int]:
         """List the hours before an hour of which there are readings, and no rollup."""

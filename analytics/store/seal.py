@@ -37,6 +37,8 @@ SUFFIX: Final = ".parquet"
 SMALL_ROWS: Final = 100_000
 """A file below this is worth merging; so one merge holds at most ``MANY_FILES`` times as many in memory."""
 MANY_FILES: Final = 16
+GROUP_ROWS: Final = 1 << 18
+"""Rows of a row group: an engine reads a file with as many threads as it has groups."""
 HOUR_US: Final = 3_600_000_000
 _NAME: Final = re.compile(r"^\d{10}\.parquet\Z")
 
@@ -103,12 +105,16 @@ def merge(folder: Path, segment: int, small: Sequence[Sealed]) -> Sealed:
 
 
 def to_merge(sealed: Iterable[Sealed]) -> list[list[Sealed]]:
-    """Choose the days of tables that have many small files."""
+    """Choose small files of one table and day, ``MANY_FILES`` at once, where there are so many."""
     days: dict[tuple[str, str], list[Sealed]] = {}
     for file in sorted(sealed, key=lambda file: file.segment):
         if file.rows < SMALL_ROWS:
             days.setdefault((file.table, file.day), []).append(file)
-    return [files for files in days.values() if len(files) >= MANY_FILES]
+    return [
+        files[at : at + MANY_FILES]
+        for files in days.values()
+        for at in range(0, len(files) - MANY_FILES + 1, MANY_FILES)
+    ]
 
 
 def _write_file(
@@ -126,7 +132,7 @@ def _write_file(
 
 
 def _write(content: pa.Table, table: str, file: BinaryIO) -> None:
-    pq.write_table(content, file, **encodings(STORED[table]))
+    pq.write_table(content, file, row_group_size=GROUP_ROWS, **encodings(STORED[table]))
 
 
 def find_sealed(folder: Path) -> Iterable[Path]:

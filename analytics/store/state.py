@@ -86,6 +86,8 @@ class State:
         self.usual_hour = 0
         """Changes when ``usual`` does."""
         self._usual_day = ""
+        self._newest_us = 0
+        """Receipt of the newest reading in here."""
         self.engine = self._opened()
 
     def close(self) -> None:
@@ -95,35 +97,52 @@ class State:
             self._note_taken()
         self.engine.close()
 
-    def latest(self, tenant: str, at_us: int) -> list[dict[str, Any]] | None:
-        """Answer as ``query.READINGS_LATEST`` for now; None where this file cannot tell."""
-        since_us = max(0, at_us - LOOK_BACK_DAYS * _DAY_US)
+    def latest(
+        self, tenant: str, at_us: int, asked: str = query.READINGS_LATEST
+    ) -> list[dict[str, Any]] | None:
+        """Answer ``READINGS_LATEST`` or ``MEASURED`` of ``query`` for now; None where this cannot tell."""
+        if at_us < self._newest_us:  # the clock was turned back: what was newest then is not known here
+            return None
+        since_us, engine = max(0, at_us - LOOK_BACK_DAYS * _DAY_US), self.engine
         held, taken = self._shelf.held("readings"), self._shelf.taken_now()
         first = seal.day_of(since_us)
         rest = [file.path for file in held.files if file.path not in taken and file.day >= first]
         facts = query.facts("readings", with_files=bool(rest)) + _RESTING
-        question = f"WITH facts AS NOT MATERIALIZED ({facts}) {query.READINGS_LATEST}"
+        question = f"WITH facts AS NOT MATERIALIZED ({facts}) {asked}"
         given = {"tenant": tenant, "at_us": at_us, "since_us": since_us - since_us % _DAY_US}
         try:
-            return self.engine.run(question, files=rest, given=given, fresh=held.fresh).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
+            return engine.run(question, files=rest, given=given, fresh=held.fresh).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
         except StoppedError:
             return None
         except UnreadableFactsError as error:
-            self._broken = str(error) if not rest else self._broken  # else it may be one of the files
+            if not rest:  # else it may be one of the files
+                self._suspect(engine, error)
             return None
 
     def usual(self, tenant: str) -> list[dict[str, Any]]:
         """What is usual on the tenant's paths, as ``Screened``; empty where that is not known."""
+        engine = self.engine
         try:
-            return self.engine.run(_USUAL, given={"tenant": tenant}).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
+            return engine.run(_USUAL, given={"tenant": tenant}).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
+        except StoppedError:
+            return []
         except UnreadableFactsError as error:
-            self._broken = str(error)
+            self._suspect(engine, error)
             return []
 
-    def tell_usual(self, rollups: Rollups) -> None:
-        """Tell what is usual, once for each hour that was rolled up. Raises ``UnreadableFactsError``."""
-        hour = max(rollups.hours, default=-1) + 1
-        if hour > self.usual_hour:
+    def _suspect(self, engine: Engine, error: Exception) -> None:
+        """Have it made anew; not if it was meanwhile, which ends all questions to the one before."""
+        if engine is self.engine:
+            self._broken = str(error)
+
+    def tell_usual(self, rollups: Rollups, at_us: int) -> None:
+        """Tell what is usual, once for each hour that was rolled up. Raises ``UnreadableFactsError``.
+
+        Hours after ``at_us`` are those of a clock that was ahead.
+        """
+        now = at_us // seal.HOUR_US
+        hour = max((one for one in frozenset(rollups.hours) if one < now), default=-1) + 1
+        if hour and hour != self.usual_hour:
             self._usual_day = tell_usual(self.engine, rollups, hour, self._usual_day)
             self.usual_hour = hour
 
@@ -141,6 +160,8 @@ class State:
             self._shelf.take(files)
             self._note_taken()
         self._note_taken()  # what was merged or let go of meanwhile
+        if at_us < self._newest_us:
+            log.warning("the clock is behind the newest reading, by %d s", (self._newest_us - at_us) // 10**6)
 
     def begin_anew(self) -> None:
         """Throw the file away; the next ``refresh`` fills it."""
@@ -158,6 +179,7 @@ class State:
                 for span in self._spans(paths):
                     self._come(paths, _IN_SPAN, {**given, **span._asdict()})
             self.engine.run(_TAKE, given=given)
+            self._newest_us = self._newest(self.engine)
             self.engine.run("DROP TABLE coming")
         except UnreadableFactsError as error:
             self._broken = str(error)
@@ -166,6 +188,10 @@ class State:
     def _come(self, paths: Sequence[Path], which: str, given: Mapping[str, Any]) -> None:
         statement = _COME.format(query.facts("readings", with_files=True), which)
         self.engine.run(statement, files=paths, given=given, fresh=SCHEMAS["readings"].empty_table())
+
+    def _newest(self, engine: Engine) -> int:
+        (found,) = engine.run("SELECT coalesce(max(received_us), 0) AS at_us FROM latest").to_pylist()
+        return int(found["at_us"])
 
     def _spans(self, paths: Sequence[Path]) -> list[Span]:
         empty = SCHEMAS["readings"].empty_table()
@@ -212,6 +238,7 @@ class State:
         taken, gone = still_taken(names, self._shelf.files())
         if gone:
             return f"made from {len(gone)} files that are gone"
+        self._newest_us = self._newest(engine)
         self._shelf.take(taken)
         self._noted = self._shelf.taken_now()
         return ""
@@ -226,7 +253,7 @@ class State:
             self.rebuilt += 1
         self._shelf.take_none()
         self._noted = frozenset()
-        self.usual_hour, self._usual_day = 0, ""
+        self.usual_hour, self._usual_day, self._newest_us = 0, "", 0
         self._broken = ""
         try:
             for path in (self._path, self._path.with_name(f"{FILE_NAME}.wal")):

@@ -27,7 +27,7 @@ from typing import Final
 
 from analytics.batch import Batch
 from analytics.errors import StoreBusyError, StoreError
-from analytics.store import query, spool, tidy
+from analytics.store import query, spool
 from analytics.store.answers import Answers
 from analytics.store.clock import now_us
 from analytics.store.commit import GroupCommit
@@ -190,7 +190,7 @@ class Store(Answers):
             with disk_errors("sealing to", self._parquet):
                 for number, unsealed in waiting:
                     self._seal_one(number, unsealed)
-                tidy.merge_small(self._parquet, self._shelf, self._number)
+                self._upkeep.merge_small()
             self._facts.look()
 
     def upkeep(self) -> None:

@@ -2,7 +2,7 @@
 
 The range is cut into days of cycles (of windows for flows), and each day is sorted and read on its own, by a
 DuckDB of its own with little memory, which spills to the disk. A file that is merged away meanwhile stays
-readable: it is held open, and read by its descriptor.
+readable: it is held open, and read by its descriptor. Over a lake, the database that answers reads it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import pyarrow as pa
 from analytics.errors import StoreError
 from analytics.store import seal
 from analytics.store.columns import SCHEMAS
+from analytics.store.facts import Days
 from analytics.store.query import Limits, connect, facts
+from analytics.store.shelf import Held
 from analytics.store.store import Store
 
 LIMITS: Final = Limits(memory_mb=256, threads=1)
@@ -62,7 +64,7 @@ class Range:
 def stream(store: Store, table: str, of: Range, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Give the rows by time; raises ``StoreError`` where a file cannot be read."""
     schema = pa.schema([SCHEMAS[table].field(name) for name in columns])
-    with _database() as database:
+    with _database(store) as database:
         reader = _Reader(database, store, table, schema, of)
         for since_us, until_us in _days(of):
             with ExitStack() as held:
@@ -78,7 +80,11 @@ def _days(of: Range) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def _database() -> Iterator[duckdb.DuckDBPyConnection]:
+def _database(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
+    if (shared := store.database()) is not None:
+        with shared:
+            yield shared
+        return
     with tempfile.TemporaryDirectory(prefix="pathgrade-export-") as spill:
         database = connect(LIMITS, Path(spill))
         # Two days may hold different files under one descriptor: nothing may be remembered by name.
@@ -100,12 +106,17 @@ class _Reader:
     of: Range
 
     def day(self, since_us: int, until_us: int, held: ExitStack) -> Iterator[pa.RecordBatch]:
-        files, fresh = _hold(self.store, self.table, (since_us, until_us), held)
+        days = seal.day_of(max(0, since_us - DAY_US)), seal.day_of(until_us + LATE_DAYS * DAY_US)
+        files, now = _hold(self.store, self.table, days, held)
+        shared = self.store.shared(self.table, days, now)
+        if shared:  # whose database remembers files by name
+            files = [str(Path(name).readlink()) for name in files]
         given: dict[str, Any] = {"tenant": self.of.tenant, "since_us": since_us, "until_us": until_us}
         given |= {"files": files} if files else {}
+        given |= shared.given if shared else {}
         given |= {"agents": sorted(self.of.agents)} if self.of.agents is not None else {}
-        self.database.register("fresh", fresh)
-        rows = f"facts AS NOT MATERIALIZED ({facts(self.table, with_files=bool(files))})"
+        self.database.register("fresh", now.fresh)
+        rows = f"facts AS NOT MATERIALIZED ({facts(self.table, bool(files), shared)})"
         try:
             answer = self.database.execute(f"WITH {rows} {self._question()}", given)
             yield from (_typed(batch, self.schema) for batch in answer.to_arrow_reader(BATCH_ROWS))
@@ -135,13 +146,12 @@ def _typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     )
 
 
-def _hold(store: Store, table: str, span: tuple[int, int], held: ExitStack) -> tuple[list[str], pa.Table]:
-    """Open a day's files, so that they stay readable; again where one was merged away just then."""
-    first, last = seal.day_of(max(0, span[0] - DAY_US)), seal.day_of(span[1] + LATE_DAYS * DAY_US)
+def _hold(store: Store, table: str, days: Days, held: ExitStack) -> tuple[list[str], Held]:
+    """Open the files of some days, so that they stay readable; again where one was merged away just then."""
     for _ in range(TRIES):
         with ExitStack() as opened:
             now = store.held(table)
-            chosen = [file.path for file in now.files if first <= file.day <= last]
+            chosen = [file.path for file in now.files if days[0] <= file.day <= days[1]]
             try:
                 names = [_open(path, opened) for path in chosen]
             except FileNotFoundError:
@@ -151,7 +161,7 @@ def _hold(store: Store, table: str, span: tuple[int, int], held: ExitStack) -> t
                     f"reading {table}: {error}", remedy="raise the limit of open files (LimitNOFILE)"
                 ) from error
             held.enter_context(opened.pop_all())
-            return names, now.fresh
+            return names, now
     raise StoreError(f"reading {table}: its files changed again and again", remedy="export again")
 
 

@@ -13,7 +13,7 @@ from analytics.measurement import FACTS, OWNER
 from analytics.rollup import Level
 from analytics.store import seal
 from analytics.store.columns import SCHEMAS, SORT_ORDER, STORED, file_metadata
-from analytics.store.files import remove_durably, sync_folder
+from analytics.store.files import BAD, remove_durably, sync_folder
 from analytics.store.known import KnownBatches
 from analytics.store.ordered import spans, write_pieces
 from analytics.store.query import Engine
@@ -129,7 +129,7 @@ def expire_rollups(folder: Path, keep: Keep, today: str) -> list[Path]:
         days = sorted((folder / level).glob("date=*"))
         first = f"date={keep.first_day(level, today)}"
         old = [day for day in days[:-1] if day.name < first]
-        paths = [path for day in old for path in day.iterdir()]
+        paths = [path for day in old for path in day.iterdir() if path.suffix != BAD]
         remove_durably(paths)
         _remove_empty(old)
         gone += paths

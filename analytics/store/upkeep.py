@@ -70,6 +70,7 @@ class Upkeep:
         self._hours = Hours()
         self._running = threading.Lock()
         self._steps: tuple[Callable[[], None], ...] = (
+            self._merge_small,
             self._refresh,
             self._roll_hours,
             self._roll_days,
@@ -88,6 +89,17 @@ class Upkeep:
             except StoppedError:
                 log.info("upkeep stopped; the rest is done when the store is opened again")
 
+    def merge_small(self) -> None:
+        """Merge small files; not while ``run`` reads them, or writes the same rows into another file.
+
+        Raises ``OSError`` or ``StoreError``.
+        """
+        if self._running.acquire(blocking=False):
+            try:
+                self._merge_small()
+            finally:
+                self._running.release()
+
     def rebuild(self, say: Callable[[str], None]) -> tuple[int, int]:
         """Throw away what can be made again, and make it; ``say`` is told what is done."""
         with self._running:
@@ -100,9 +112,9 @@ class Upkeep:
                 self._try(partial(self._roll_hour, hour))
                 say(f"hour {at} of {len(due)}: {day_of_hour(hour)}T{hour % 24:02d}")
             for step, what in (
-                (self._roll_days, "days"),
-                (self._refresh, "latest"),
-                (self._tell_usual, "usual"),
+                (self._roll_days, "rollups of days"),
+                (self._refresh, "state.duckdb: latest"),
+                (self._tell_usual, "state.duckdb: usual"),
             ):
                 self._try(step)
                 say(what)
@@ -144,6 +156,9 @@ class Upkeep:
     def _today(self, before_us: int = 0) -> str:
         return seal.day_of(max(0, self._clock_us() - before_us))
 
+    def _merge_small(self) -> None:
+        tidy.merge_small(self._folder / "parquet", self._shelf, self._number)
+
     def _due(self) -> list[int]:
         """Hours of readings that wait to be rolled up and are not too old to be."""
         files = [file for file in self._shelf.files() if file.table == "readings"]
@@ -163,11 +178,19 @@ class Upkeep:
         log.info("rolled up hour=%sT%02d readings=%d", day_of_hour(hour), hour % 24, rows)
 
     def _roll_days(self) -> None:
-        for day in self.rollups.due_days(self._due(), self._today()):
+        for day in self._due_days():
             first = seal.hour_of_day(day, 0)
             with self._hours.rolling(range(first, first + 24)):
+                if day not in self._due_days():
+                    continue  # rows of it were sealed meanwhile: their hours are rolled up first
                 self.rollups.roll_day(self._state.engine, day)
             log.info("rolled up day=%s", day)
+
+    def _due_days(self) -> list[str]:
+        """Days that wait to be rolled up and are not too old to be."""
+        today = self._today()
+        first = self._keep.first_day("readings_1d", today)
+        return [day for day in self.rollups.due_days(self._due(), today) if day >= first]
 
     def _compact(self) -> None:
         for files in tidy.to_compact(self._shelf.files(), self._today(COMPACTED_AFTER_US)):
@@ -183,13 +206,14 @@ class Upkeep:
         self._state.refresh(self._clock_us())
 
     def _tell_usual(self) -> None:
-        self._state.tell_usual(self.rollups)
+        self._state.tell_usual(self.rollups, self._clock_us())
 
     def _expire(self) -> None:
         today, waiting = self._today(), {day_of_hour(hour) for hour in self._due()}
         old = tidy.expired(self._shelf.files(), self._keep, today, waiting)
         gone = tidy.expire(self._shelf, old)
         gone += len(tidy.expire_rollups(self._folder / "rollup", self._keep, today))
+        self.rollups.let_go()
         self.done.files_expired += gone
         if gone:
             log.info("let go of %d files older than they are kept", gone)

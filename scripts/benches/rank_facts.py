@@ -89,6 +89,7 @@ def rows(agents: int, cycle: int) -> pa.Table:
     """All readings of one cycle, in the order of src and dst."""
     columns = ", ".join(f"{_value(column)} AS {column.name}" for column in STORED["readings"])
     with duckdb.connect(":memory:", config={"threads": 2}) as database:
+        database.execute("SET enable_progress_bar = false")
         answer = database.execute(
             f"SELECT {columns} FROM ({_DRAWN} ORDER BY a, b)", {"agents": agents, "cycle": cycle}
         )

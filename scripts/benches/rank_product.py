@@ -1,6 +1,6 @@
 """One run of the product's ranking, in a process of its own so that its memory is its own; prints JSON.
 
-``python -m benches.rank_product CYCLES PROFILES AGENTS FILE ...``
+``python -m benches.rank_product PROFILES AGENTS SCRATCH FILE ...``
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ def explanation_of(
     _check_agents(core, src, dst)
     found = core.explain(src, dst, profile_of(core, profile), at_us) if src != dst else None
     if found is None:
-        raise _no_reading(src, dst)
+        raise _no_reading(src, dst, at_us)
     return found
 
 
@@ -197,7 +197,14 @@ def _check_agents(core: ReportCore, src: str, dst: str) -> None:
             )
 
 
-def _no_reading(src: str, dst: str) -> ProblemError:
+def _no_reading(src: str, dst: str, at_us: int | None = None) -> ProblemError:
+    if at_us is not None and src != dst:
+        return ProblemError(
+            404,
+            f"no reading of {src} -> {dst} by then",
+            detail="The pair was not tested before, or so long ago that its readings are gone.",
+            remedy="name a later moment, or none for now",
+        )
     return ProblemError(
         404,
         f"no reading of {src} -> {dst} yet",

@@ -77,7 +77,7 @@ _WRITTEN: Final[dict[str, Callable[[float], str]]] = {
 
 
 def _input(one: Input) -> Line:
-    """'260 ms (259 ms to 262 ms), of 300, 10 needed, told by pacs'."""
+    """'260 ms (259 ms to 262 ms), of 300 samples, 10 needed, told by pacs'."""
     return one.name, ", ".join(filter(None, _of_input(one)))
 
 
@@ -92,7 +92,7 @@ def _of_input(one: Input) -> Iterator[str]:
     if one.note != "at least":
         yield one.note
     if one.n and one.unit != "bp":  # a loss says its own count
-        yield f"of {one.n:,}"
+        yield f"of {one.n:,} samples"
     if one.needed:
         yield f"{one.needed:,} needed{'' if one.enough else ': too few'}"
     yield f"told by {one.told_by}" if one.told_by else ""
@@ -110,7 +110,7 @@ def _thresholds(told: Explanation) -> Iterator[Line]:
         sign = "≤" if one.key.startswith("most_") else "≥"
         yield (
             name,
-            "  ".join(
+            ", ".join(
                 f"{letter} {sign} {written(limit)}" for letter, limit in zip("ABCD", one.limits, strict=True)
             ),
         )

@@ -7,12 +7,13 @@ from typing import Final
 
 from analytics import words
 from analytics.fused import Fused, Number, Origin
+from analytics.measurement import CapacityTrust
 from analytics.report import PathRow
 from server.pages import text
 
 _WRITTEN: Final[dict[str, Callable[[int], str]]] = {
     "us": lambda us: f"{words.ms(us)} ms",
-    "bp": lambda bp: words.percent(bp / 10_000),
+    "bp": lambda bp: words.percent(bp / 10_000) if bp else "0 %",
     "kbit/s": words.rate,
 }
 _ORIGINS: Final = {Origin.ACTIVE: "by probes", Origin.PASSIVE: "by sessions"}
@@ -39,14 +40,16 @@ def _numbers(fused: Fused) -> str:
         return ""
     whose = " and ".join(fused.services) or "the service"
     seen = f"Sessions of {whose}, last {text.clock(fused.until_us)[11:19]} UTC. " if fused.until_us else ""
-    return f"{seen}What counts: {', '.join(map(_number, fused.numbers))}."
+    return f"{seen}What counts: {', '.join(_number(one, fused) for one in fused.numbers)}."
 
 
-def _number(number: Number) -> str:
+def _number(number: Number, fused: Fused) -> str:
     if number.value is None:
         return f"{number.name} not measured"
     samples = f", n {number.n:,}" if number.n is not None else ""
-    return f"{number.name} {_WRITTEN[number.unit](number.value)} ({_ORIGINS[number.origin]}{samples})"
+    is_bound = number.unit == "kbit/s" and fused.capacity_trust is CapacityTrust.AT_LEAST
+    value = f"{'at least ' if is_bound else ''}{_WRITTEN[number.unit](number.value)}"
+    return f"{number.name} {value} ({_ORIGINS[number.origin]}{samples})"
 
 
 def _active(fused: Fused) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from analytics.grade import grade
@@ -237,6 +237,24 @@ def test_age_only_takes_a_letter_away(*, profile: str, rtts: list[int], age_s: t
     kbps=RATES,
     trust=st.sampled_from(CapacityTrust),
     rtt_n=st.integers(0, 400),
+)
+@example(  # a 90th percentile near the median, a 95th far away: the low ends' difference is not the least
+    profile="video",
+    rtts=[0, 0, 0, 1, 1, 76_907, 76_907],
+    lost=1,
+    sent=1,
+    kbps=100_000,
+    trust=CapacityTrust.MEASURED,
+    rtt_n=59,
+)
+@example(  # a median that is known by less than its tail is
+    profile="video",
+    rtts=[0, 0, 400_000, 400_000, 400_000, 400_000, 400_000],
+    lost=0,
+    sent=300,
+    kbps=100_000,
+    trust=CapacityTrust.MEASURED,
+    rtt_n=300,
 )
 def test_every_reading_has_a_letter_a_reason_and_an_ordered_interval(
     *, profile: str, rtts: list[int], lost: int, sent: int, kbps: int, trust: CapacityTrust, rtt_n: int

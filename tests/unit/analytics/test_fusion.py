@@ -18,6 +18,7 @@ from analytics.histogram import bucket
 from analytics.hysteresis import Held, Seen
 from analytics.loss_change import Loss
 from analytics.measurement import CapacityTrust, Direction, Flow, Hop, Letter, Reading, Rung
+from analytics.mixing import as_graded
 from analytics.paths import path_rows
 from analytics.report import build_report
 from analytics.rules.load import StudyProfile, load_rules
@@ -26,6 +27,7 @@ from analytics.shapes import Member
 from analytics.tcp_rates import Sender
 from analytics.usual import NOTHING_KNOWN, with_watched
 from analytics.watched import Watched
+from server.pages.fusion_words import fused_in_words
 from tests.unit.analytics.facts import AT_US, MEMBERS, PACS, flow, reading
 
 RULES = load_rules()
@@ -293,7 +295,8 @@ def test_the_end_that_held_the_sessions_up_is_named(
     found = held_up([sent(**changes)], "pacs", "radiologist", RULE)
     assert found is not None
     assert (found.rule, found.whose, found.percent) == (rule, whose, percent)
-    assert found.sentence.startswith("The wait is not the network's: ")
+    is_network = rule == "path.application.v1"  # in part: round trips that a program waits for
+    assert found.sentence.startswith("The wait is not the network's: ") is not is_network
     assert judged(sent(**changes))[1].held_up == found
 
 
@@ -333,6 +336,45 @@ def test_the_verdict_of_a_bad_path_names_the_end_that_was_waited_for() -> None:
         "window of radiologist was full. The program there reads too slowly, or its receive buffer is too "
         "small for the path."
     )
+
+
+def test_what_is_to_blame_is_told_by_the_numbers_that_the_letter_rests_on() -> None:
+    """The probes lost nothing; the sessions lost one segment in twenty."""
+    clean = [reading(a.name, b.name, rtt_us=60_000) for a in MEMBERS for b in MEMBERS if a is not b]
+    lost = [sent(n, rtt_us=60_000, srtt_us=61_000, segments_retransmitted=50) for n in range(6)]
+    made = build_report(
+        tenant="default",
+        profile="pacs",
+        readings=clean,
+        hops=[],
+        members=MEMBERS,
+        at_us=AT_US,
+        rules=RULES,
+        passive=passive(*lost),
+    )
+    row = next(row for row in made.paths if (row.src, row.dst) == ("pacs", "radiologist"))
+    assert (row.grade.letter, row.loss_bp) == ("F", 0)
+    assert any("5.0 % of the packets to the radiologist are lost" in said for said in made.verdict.details)
+    assert not any("0.00 %" in said for said in made.verdict.details)
+
+
+def test_a_lower_bound_is_told_as_one() -> None:
+    rate = {"srtt_us": 31_000, "delivery_kbps": 200_000}
+    fused = judged(*[sent(n, **rate) for n in range(6)])[1]
+    assert fused.capacity_trust is CapacityTrust.AT_LEAST
+    assert "capacity at least 207 Mbit/s (by sessions)" in fused_in_words(fused)[0]
+
+
+def test_legs_of_the_probes_path_explain_nothing_of_another() -> None:
+    other = sent(rtt_us=90_000, srtt_us=92_000, n=12)
+    ends = [reading(), reading("radiologist", "pacs")]
+    rows = path_rows("pacs", ends, [], MEMBERS, at_us=AT_US, rules=RULES, passive=passive(other))
+    row = next(row for row in rows if row.src == "pacs")
+    assert row.fused is not None
+    assert row.fused.apart
+    shown = as_graded(row)
+    assert (shown.rtt_min_us, shown.legs) == (None, [])
+    assert shown.rtt_p50_us == pytest.approx(92_000, rel=0.04)
 
 
 # --- what a PACS takes for an image ---------------------------------------------------------------------

@@ -71,6 +71,18 @@ def test_a_loss_on_a_short_path_changes_nothing() -> None:
     assert pacs(rtt_us=1_000, received=299).letter == "A"
 
 
+def test_a_lower_bound_is_one_whatever_was_lost_and_whoever_sends() -> None:
+    """One of 60 lost may be 0.4 %, and BBR would not slow down for it: nobody may be told F for that."""
+    lost = {"rtt_us": 100_000, "sent": 60, "received": 59, "rtt_n": 60}
+    known = grade(reading(**lost, capacity_kbps=10**6), BACK, "pacs", RULES, AT_US)
+    nothing = {"capacity_kbps": None, "capacity_trust": CapacityTrust.NONE}
+    found = grade(reading(**lost, **nothing), BACK, "pacs", RULES, AT_US)
+    assert (known.letter, found.letter) == ("?", "?")
+    assert found.outcome_low is not None
+    assert known.outcome_low is not None
+    assert found.outcome_low <= known.outcome_low
+
+
 def test_a_capacity_of_at_least_gives_an_upper_bound() -> None:
     found = pacs(capacity_trust=CapacityTrust.AT_LEAST)
     assert found.letter == "B"
@@ -93,7 +105,7 @@ def test_without_a_capacity_only_the_round_trips_can_speak() -> None:
     assert (found.letter, found.reason) == ("?", "the capacity could not be measured")
     found = pacs(rtt_us=400_000, **missing)
     assert (found.letter, found.outcome, found.outcome_high) == ("D", None, None)
-    assert found.reason == "a 50 MB CT takes about 43 s at least; the capacity could not be measured"
+    assert found.reason == "a 50 MB CT takes about 38 s at least; the capacity could not be measured"
 
 
 def test_too_few_samples_withhold_the_letter() -> None:

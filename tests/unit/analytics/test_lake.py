@@ -28,6 +28,7 @@ from analytics.store.lake_ledger import NAME
 from analytics.store.lake_place import LakePlace
 from analytics.store.lake_storage import LakeStorage
 from analytics.store.store import Store
+from analytics.store.stream import Range, stream
 from analytics.usage import By
 from tests.unit.analytics.facts import AT_US, MEMBERS, body, flow, hop, put, reading, trace
 from tests.unit.analytics.postgres import Postgres, running
@@ -82,6 +83,7 @@ def test_the_same_facts_give_the_same_report_from_folder_and_lake(tmp_path: Path
         with opened(tmp_path / kind, lake, lambda now=now: now[0]) as store:
             told.append(answers(store, now[0]))
     assert told[0]["report"].paths
+    assert len(told[0]["export"]) == told[0]["counts"]["flows"]
     assert told[1:] == told[:1] * 3
 
 
@@ -98,6 +100,7 @@ def fleet() -> list[bytes]:
 def answers(store: Store, at_us: int) -> dict[str, Any]:
     readings = store.readings_latest("default")
     hops = store.hops_of("default", [r.test for r in readings])
+    span = Range("default", AT_US - 3 * DAY_US, AT_US + 3 * DAY_US)
     report = build_report(
         tenant="default",
         profile="pacs",
@@ -114,6 +117,8 @@ def answers(store: Store, at_us: int) -> dict[str, Any]:
         "flows": store.flows("default"),
         "usage": store.usage("default", By.DESTINATION, since_us=0, until_us=at_us),
         "counts": store.counts(),
+        "measured": sorted(store.measured("default")),
+        "export": [row for batch in stream(store, "flows", span, ["agent"]) for row in batch.to_pylist()],
         "another tenant": store.readings_latest("other"),
     }
 

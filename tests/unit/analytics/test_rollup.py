@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -15,9 +15,11 @@ import pytest
 from analytics.errors import StoreError, StoreLockedError
 from analytics.measurement import Reading, Rung
 from analytics.rollup import Level, Rollup, merge, of_reading
-from analytics.store import seal
-from analytics.store.query import Limits
+from analytics.store import seal, tidy
+from analytics.store.hours import Hours
+from analytics.store.query import Engine, Limits
 from analytics.store.rebuild import rebuild
+from analytics.store.seal import Sealed
 from analytics.store.store import Store
 from analytics.store.tidy import Keep
 from tests.unit.analytics.facts import AT_US, body, flow, hop, put, reading
@@ -299,3 +301,102 @@ def test_rebuilding_nothing_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no data of a server"):
         rebuild(tmp_path / "nowhere", limits=Limits(), keep=Keep())
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_is_sealed_while_its_day_is_compacted_is_in_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sixteenth small file of yesterday comes while the other fifteen are made one."""
+    clock, compact = Clock(), tidy.compact
+
+    def meanwhile(folder: Path, segment: int, files: Sequence[Sealed], engine: Engine) -> Sealed:
+        made = compact(folder, segment, files, engine)
+        if made.table == "readings":
+            clock.now_us -= DAY_US
+            send(15)
+            clock.now_us += DAY_US
+        return made
+
+    def send(n: int) -> None:
+        put(store, body("pacs", n, readings=[reading("pacs", "home", test=f"t{n}")]))
+        store.seal()
+
+    monkeypatch.setattr(tidy, "compact", meanwhile)
+    with opened(tmp_path, clock) as store:
+        for n in range(15):
+            send(n)
+        clock.now_us += DAY_US + HOUR_US
+        store.upkeep()
+        monkeypatch.undo()
+        assert store.counts()["readings"] == 16
+        store.upkeep()
+        assert store.counts()["readings"] == 16
+    with opened(tmp_path, clock) as store:
+        assert store.counts()["readings"] == 16
+
+
+def test_an_hour_that_grew_while_its_day_waited_is_in_the_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are sealed after a day was chosen, and before it is rolled up."""
+    clock, rolling = Clock(), Hours.rolling
+
+    def meanwhile(hours: Hours, which: Collection[int]) -> AbstractContextManager[None]:
+        if len(which) == 24:
+            store.seal()
+        return rolling(hours, which)
+
+    with opened(tmp_path, clock) as store:
+        for n in range(2):
+            put(store, body("pacs", n, readings=[reading("pacs", "home", test=f"t{n}")]))
+            store.seal()
+            clock.now_us += HOUR_US
+        put(store, body("pacs", 2, readings=[reading("pacs", "home", test="t2")]))  # sealed late
+        clock.now_us += DAY_US
+        monkeypatch.setattr(Hours, "rolling", meanwhile)
+        for _ in range(2):
+            store.upkeep()
+        assert store.health().upkeep_failures == 0
+    assert sum(row.tests for row in rolled(tmp_path, Level.HOUR)) == 3
+    assert sum(row.tests for row in rolled(tmp_path, Level.DAY)) == 3
+
+
+def test_rollups_that_are_let_go_of_are_neither_asked_nor_made_again(tmp_path: Path) -> None:
+    clock, keep = Clock(), Keep(readings_5m=1, readings_1h=3, readings_1d=1)
+    with opened(tmp_path, clock, keep) as store:
+        for n in range(6):
+            put(store, body("pacs", n, readings=[reading("pacs", "home", test=f"t{n}")]))
+            store.seal()
+            clock.now_us += DAY_US
+            store.upkeep()
+        assert store.health().upkeep_failures == 0
+        assert store.health().files_expired > 0
+    with opened(tmp_path, clock, keep) as store:
+        store.upkeep()
+        assert store.health().upkeep_failures == 0
+        assert store.health().files_expired == 0
+        assert store.health().hours_rolled == 0
+
+
+def test_what_a_crash_left_unfinished_is_removed(tmp_path: Path) -> None:
+    with opened(tmp_path, Clock()) as store:
+        put(store, body("pacs", 1, readings=[reading("pacs", "home")]))
+        store.seal()
+    left = [
+        next((tmp_path / "parquet").rglob("*.parquet")).with_name("0000000099.parquet.tmp"),
+        tmp_path / "rollup" / Level.HOUR / "date=2026-01-01" / "03.parquet.tmp",
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    with opened(tmp_path, Clock()) as store:
+        assert store.counts()["readings"] == 1
+    assert not any(path.exists() for path in left)
+
+
+def test_no_merge_takes_more_files_than_are_many() -> None:
+    files = [
+        Sealed(Path(f"{n}"), "readings", "2026-01-01", n, seal.SMALL_ROWS - 1)
+        for n in range(2 * seal.MANY_FILES + 3)
+    ]
+    assert [len(group) for group in seal.to_merge(files)] == [seal.MANY_FILES, seal.MANY_FILES]

@@ -6,16 +6,19 @@ import random
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import msgspec
+import pyarrow as pa
 import pytest
 
 from analytics.baseline import Sample, baseline
 from analytics.measurement import Reading, Rung
 from analytics.screen import Screened, affordable, suspects
 from analytics.store import state
-from analytics.store.state import FILE_NAME
+from analytics.store.query import Engine
+from analytics.store.state import FILE_NAME, State
 from analytics.store.store import Store
 from server.usual import UsualCache
 from tests.unit.analytics.facts import AT_US, body, put, reading
@@ -69,6 +72,7 @@ def test_the_latest_is_right_at_every_step(
             if n % 3 == 0:
                 store.upkeep()
                 assert store.readings_latest("default") == latest_by_hand(rows)
+            assert store.measured("default") == {(row.src, row.dst) for row in rows}
             clock.now_us += 10 * 60_000_000
         clock.now_us += DAY_US
         store.seal()
@@ -80,6 +84,7 @@ def test_the_latest_is_right_at_every_step(
         assert store.health().state_rebuilt == 0
         clock.now_us += 9 * DAY_US
         assert store.readings_latest("default") == []
+        assert store.measured("default") == set()
 
 
 @pytest.mark.parametrize(
@@ -252,3 +257,64 @@ def test_no_more_are_looked_at_than_is_affordable() -> None:
     assert len(chosen) == 1_388
     assert chosen[:2] == [("s0", "d0"), ("d0", "s0")]
     assert affordable([], period_us=300_000_000) == []
+
+
+def test_a_clock_that_was_ahead_for_an_hour_does_not_stop_what_is_usual(tmp_path: Path) -> None:
+    clock = Clock()
+    with opened(tmp_path, clock) as store:
+        clock.now_us += 3_650 * DAY_US
+        put(store, body("a", 1, readings=[at(clock.now_us, 5)]))
+        store.seal()
+        clock.now_us += 2 * HOUR_US
+        store.upkeep()
+        clock.now_us = AT_US
+        for n in range(2, 5):
+            put(store, body("a", n, readings=[at(clock.now_us, 5)]))
+            store.seal()
+            clock.now_us += 2 * HOUR_US
+            store.upkeep()
+            assert store.usual_hour() == (clock.now_us - 2 * HOUR_US) // HOUR_US + 1
+
+
+def test_a_clock_turned_back_hides_no_path(tmp_path: Path) -> None:
+    clock = Clock()
+    with opened(tmp_path, clock) as store:
+        put(store, body("a", 1, readings=[at(clock.now_us, 5)]))
+        store.seal()
+        store.upkeep()
+        clock.now_us -= 2 * HOUR_US
+        now = at(clock.now_us, 7)
+        for _ in range(2):
+            put(store, body("a", 2, readings=[now]))
+            assert store.readings_latest("default") == [now]
+            store.seal()
+            assert store.readings_latest("default") == [now]
+            store.upkeep()
+            assert store.readings_latest("default") == [now]
+        clock.now_us += 3 * HOUR_US
+        assert store.readings_latest("default") == [at(AT_US, 5)]
+
+
+def test_who_asks_while_the_state_is_made_anew_does_not_have_it_made_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, run = Clock(), Engine.run
+    with opened(tmp_path, clock) as store:
+        put(store, body("a", 1, readings=[at(AT_US, 5)]))
+        store.seal()
+        store.upkeep()
+        before = store.readings_latest("default")
+        kept: State = store._state
+
+        def meanwhile(engine: Engine, statement: str, **given: Any) -> pa.Table:
+            if engine is kept.engine and "FROM latest" in statement:
+                monkeypatch.setattr(Engine, "run", run)
+                kept.begin_anew()
+            return run(engine, statement, **given)
+
+        monkeypatch.setattr(Engine, "run", meanwhile)
+        assert store.readings_latest("default") == before
+        rebuilt = store.health().state_rebuilt
+        store.upkeep()
+        assert store.health().state_rebuilt == rebuilt
+        assert store.readings_latest("default") == before

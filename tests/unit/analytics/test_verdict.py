@@ -215,7 +215,7 @@ def test_loss_is_named_and_then_what_is_left() -> None:
 def test_a_lower_bound_is_said_as_one() -> None:
     changes = {"rtt_us": 400_000, "capacity_kbps": None, "capacity_trust": CapacityTrust.NONE}
     assert detail(**changes).startswith(
-        "The radiologist (hotel) cannot read comfortably (D): a 50 MB CT takes about 43 s or more. "
+        "The radiologist (hotel) cannot read comfortably (D): a 50 MB CT takes about 38 s or more. "
     )
 
 

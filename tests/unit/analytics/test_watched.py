@@ -14,10 +14,11 @@ from analytics.detect import History
 from analytics.measurement import Letter, Reading, RouteChange, Rung
 from analytics.paths import path_rows
 from analytics.rules.load import load_rules
+from analytics.shapes import PathRow
 from analytics.store.store import Store
 from analytics.usual import Known, Usual, with_watched
 from analytics.watched import PairWatch, Watched, with_latest_tests
-from analytics.window import Both, together
+from analytics.window import PROBES, ROUND_TRIPS, Both, together
 from tests.unit.analytics.facts import AT_US, CYCLE, MEMBERS, body, put, reading
 
 RULES = load_rules()
@@ -69,6 +70,10 @@ def test_light_tests_together_support_what_one_does_not() -> None:
     assert known.reading.test == "t1"  # whose hops are known
     assert known.held["pacs"].letter is Letter.B
     assert Story().tell(16).known.reading.sent == 300
+
+
+def test_as_much_is_put_together_as_the_rules_ask_for() -> None:
+    assert (RULES.samples.rtt_p95_n, RULES.samples.loss_n) == (ROUND_TRIPS, PROBES)
 
 
 def test_what_is_new_is_not_diluted() -> None:
@@ -155,13 +160,33 @@ def test_what_is_old_or_too_light_is_not_told() -> None:
     assert only_light.told(AT_US) == {}
 
 
-def test_a_row_has_the_letter_that_holds_and_says_what_the_last_test_said() -> None:
-    story = Story().tell(12).tell(1, sent=80, received=80, rtt_n=80, rtt_us=120_000)
+def row_of(story: Story) -> PathRow:
     watched = story.watch.told(story.at_us)
     readings = with_latest_tests([reading(), reading("radiologist", "pacs")], watched)
     usual = with_watched(Usual(), watched)
     rows = path_rows("generic", readings, [], MEMBERS, at_us=AT_US, rules=RULES, usual=usual)
-    row = next(row for row in rows if (row.src, row.dst) == WAY)
+    return next(row for row in rows if (row.src, row.dst) == WAY)
+
+
+def test_a_letter_that_no_test_had_stands_with_the_numbers_of_the_last_one() -> None:
+    deeper = {"sent": 80, "received": 80, "rtt_n": 80}
+    grade = row_of(Story().tell(12).tell(2, every_s=15, **deeper, rtt_us=900_000)).grade
+    assert (grade.letter, grade.outcome) == (Letter.D, 900_000)
+    assert grade.reason.startswith("F at the last test, which has not lasted yet: 95 % of round trips are")
+
+
+def test_numbers_of_an_earlier_time_never_stand_with_a_letter_of_now() -> None:
+    """D was measured six minutes ago; now D holds only because F has not lasted."""
+    deeper = {"sent": 80, "received": 80, "rtt_n": 80}
+    story = Story().tell(2, **FULL).tell(5, **FULL, rtt_us=250_000).tell(12, **FULL)
+    assert story.shown() is Letter.A
+    grade = row_of(story.tell(2, every_s=15, **deeper, rtt_us=900_000)).grade
+    assert (grade.letter, grade.outcome) == (Letter.D, 900_000)
+
+
+def test_a_row_has_the_letter_that_holds_and_says_what_the_last_test_said() -> None:
+    story = Story().tell(12).tell(1, sent=80, received=80, rtt_n=80, rtt_us=120_000)
+    row = row_of(story)
     assert row.watched
     assert row.grade.letter is Letter.A
     assert row.grade.reason.startswith("C at the last test, which has not lasted yet; before it: 95 %")

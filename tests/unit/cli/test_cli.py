@@ -180,11 +180,11 @@ def test_explain_tells_every_step_with_its_rule(url: str) -> None:
     assert said[0].startswith("pacs → radiologist D for pacs ")
     for line in (
         "test pacs-radiologist, cycle 2026-11-23 19:59:00 UTC",
-        "median round trip 247 ms, of 300, 10 needed, told by pacs",
+        "median round trip 247 ms, of 300 samples, 10 needed, told by pacs",
         "loss there 0 % (0 % to 0.89 %), none of 300 packets lost, 300 needed, told by radiologist",
         "capacity there at least 94 Mbit/s, told by pacs",
         "What the letters ask for rule pacs.open.v1",
-        "time to open A ≤ 5.0 s B ≤ 10 s C ≤ 30 s D ≤ 60 s",
+        "time to open A ≤ 5.0 s, B ≤ 10 s, C ≤ 30 s, D ≤ 60 s",
         "worst 40 s: D by itself",
         "Whether it became slower rule path.slower.v1",
         "hotel access 212 ms, 86 %",
@@ -249,11 +249,12 @@ def test_a_server_that_is_away(tmp_path: Path) -> None:
         ),
         (["export", "paths", "--out", "paths.xlsx"], 2, ["Usage: ", "Try "]),
         (["export", "hops", "--out", "x", "--since", "soon"], 2, ["Usage: ", "Try "]),
+        (["export", "findings", "--out", "x", "--since", "2h"], 2, ["Usage: ", "Try "]),
         (["explain", "pacs", "clinic", "--at", "soon"], 2, ["Usage: ", "Try "]),
         (["flows", "--limit", "0"], 2, ["Usage: ", "Try "]),
         (["server", "token", "--data", "x", "--expires", "soon"], 2, ["Usage: ", "Try "]),
     ],
-    ids=["agent", "profile", "url", "site", "format", "since", "at", "limit", "expires"],
+    ids=["agent", "profile", "url", "site", "format", "since", "moment", "at", "limit", "expires"],
 )
 def test_each_mistake_is_one_clear_error(url: str, arguments: list[str], code: int, said: list[str]) -> None:
     done = pathgrade(*arguments, url=url)
@@ -268,14 +269,16 @@ def test_a_rebuild_says_what_it_made_and_refuses_beside_a_server(tmp_path: Path)
     with closing(Store.open(tmp_path)) as store:
         put(store, body("pacs", 1, readings=[reading()]))
         beside = pathgrade("server", "rebuild", "--data", str(tmp_path))
-    assert beside.returncode == 74
+    assert beside.returncode == 75  # as docs/cli.md has it
     assert beside.stderr.startswith(f"error: {tmp_path} is in use by process {os.getpid()}\n")
     assert "  try: stop that server" in beside.stderr
     done = pathgrade("server", "rebuild", "--data", str(tmp_path), "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"] == {"readings": 1, "hops": 0, "flows": 0}
-    assert "latest\n" in done.stderr
-    assert pathgrade("server", "rebuild", "--data", str(tmp_path)).stdout.startswith("1 readings of ")
+    assert "state.duckdb: latest\n" in done.stderr
+    assert pathgrade("server", "rebuild", "--data", str(tmp_path)).stdout.startswith(
+        "1 reading, 0 hours rolled up, in "
+    )
 
 
 def test_something_else_at_the_url() -> None:

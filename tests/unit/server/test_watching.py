@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +13,7 @@ from analytics.rules.load import load_rules
 from analytics.wire import ProbePlan
 from server.budget import WATCH_SHARE, Fleet, budget_of, choose, cost_of, depths
 from server.lately import Lately
+from server.planner import CHOSEN_FROM_A_SECOND, Planner
 from server.schedule import Pair
 from server.watching import DEEPER, Pace, Watching, affordable, candidates, rates_of
 from tests.unit.analytics.facts import AT_US, reading
@@ -167,3 +170,31 @@ def test_readings_of_tests_that_began_lately_are_judged_and_others_are_not() -> 
     now_us += 121_000_000
     lately.take([reading("a", "b", test="t2"), reading("b", "a", test="t2")])
     assert lately.told(now_us) == {}
+
+
+def test_of_many_pairs_that_changed_none_are_chosen_at_the_end_of_each_test() -> None:
+    """When a core switch fails, thousands change, and dozens of tests end in a second."""
+    sites = {f"a{n:03d}": f"s{n:03d}" for n in range(200)}
+    made, chosen = Planner(DEPTHS, BUDGET, Random(1), watch_s=INTERVAL_S), 0
+
+    def moves(pair: Pair, rtt_us: int) -> None:
+        ends = {name: wire.TestEnded(test="t", rung=Rung.SRFLX, rtt_p50_us=rtt_us) for name in pair}
+        made.note(pair, DEPTHS.light, ends, AT_US)
+
+    pairs = [Pair(a, b) for a in sites for b in sites if a < b][:10_000]
+    for pair in pairs:
+        moves(pair, 20_000)
+        moves(pair, 90_000)
+    for n in range(100):
+        before = made.watching.left_out
+        moves(pairs[n], 20_000)
+        for _ in range(3):
+            moves(pairs[n], 20_000)  # calm again
+        made.look_at_watched(sites, n / 100)
+        chosen += made.watching.left_out != before
+    assert chosen == 1
+    made.important.add(Pair("a198", "a199"))
+    made.look_at_watched(sites, 1.0)
+    assert Pair("a198", "a199") in made.watching.pairs
+    made.look_at_watched(sites, 1.0 + len(pairs) / CHOSEN_FROM_A_SECOND)
+    assert not {*pairs[:100]} & (made.watching.pairs | made.watching.left_out)
