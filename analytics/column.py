@@ -14,6 +14,7 @@ import re
 import sys
 from array import array
 from collections.abc import Callable, Collection, Iterable, Sequence, Sized
+from functools import lru_cache
 from itertools import accumulate, chain, pairwise
 from typing import Any, Final
 
@@ -125,20 +126,25 @@ def integers_fit(column: Column, block: ColumnBlock, rows: int) -> bool:
 
 def values_said(column: Column, block: ColumnBlock, rows: int) -> list[Any]:
     """As ``unpack``, but one value where all rows of a column of text say the same: enough for a check."""
-    text = _repeated_text(block, rows) if column.kind == "str" else None
+    text = repeated_text(block, rows) if column.kind == "str" else None
     if text is None:
         return unpack(column, block, rows)
     return unpack(column, ColumnBlock(data=text, offsets=_offsets_of([text])), 1)
 
 
-def _repeated_text(block: ColumnBlock, rows: int) -> bytes | None:
+def repeated_text(block: ColumnBlock, rows: int) -> bytes | None:
     """What every row of a column of text says; None where they differ, or where lengths do not fit."""
     if not rows or block.valid is not None or block.offsets is None or len(block.data) % rows:
         return None
     text = block.data[: len(block.data) // rows]
-    steps = range(0, len(block.data) + 1, len(text)) if text else bytes(rows + 1)
-    same = block.offsets == _little(array("i", list(steps))) and block.data == text * rows
+    same = block.data == text * rows and block.offsets == _steps(len(text), rows)
     return text if same else None
+
+
+@lru_cache(maxsize=64)
+def _steps(length: int, rows: int) -> bytes:
+    """Offsets of rows that are all of one length: the same few again and again, 400 kB at most."""
+    return _little(array("i", [length * row for row in range(rows + 1)]))
 
 
 def _offsets(where: str, block: ColumnBlock, rows: int, item_bytes: int) -> list[int]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analytics.batch import COLUMNS, TableBlock
-from analytics.column import ColumnBlock, fault, integers_fit
+from analytics.column import ColumnBlock, fault, integers_fit, repeated_text
 from analytics.measurement import OWNER, Column
 
 _INT64: Final = pa.int64()
@@ -61,36 +61,35 @@ _TEXTS: Final[Mapping[str, tuple[Column, ...]]] = MappingProxyType(
 def _integers_right(bounds: Bounds, alike: Sequence[Column], block: TableBlock) -> list[str]:
     """All columns of the same bounds, or none. What stands where a value is missing is looked at too."""
     there = ((column, block.columns[column.name]) for column in alike if column.name in block.columns)
-    fitting = [(column.name, told.data) for column, told in there if integers_fit(column, told, block.rows)]
-    if not fitting:
-        return []
-    data = b"".join(part for _, part in fitting)
+    fitting = {column.name: told.data for column, told in there if integers_fit(column, told, block.rows)}
+    zeros = bytes(8 * block.rows)  # most columns of most batches
+    others = [part for part in fitting.values() if part != zeros]
+    if len(others) < len(fitting):
+        others.append(zeros[:8])
+    return list(fitting) if fitting and _within(bounds, b"".join(others)) else []
+
+
+def _within(bounds: Bounds, data: bytes) -> bool:
+    if data == bytes(8):
+        return bounds[0] <= 0 <= bounds[1]
     found = pc.min_max(pa.Array.from_buffers(_INT64, len(data) // 8, [None, pa.py_buffer(data)]))
-    least, greatest = bounds
-    within = least <= found["min"].as_py() and found["max"].as_py() <= greatest
-    return [name for name, _ in fitting] if within else []
+    return bool(bounds[0] <= found["min"].as_py() and found["max"].as_py() <= bounds[1])
 
 
 def _text_is_right(column: Column, table: str, block: TableBlock, agent: str) -> bool:
     told = block.columns.get(column.name)
     if told is None or told.valid is not None or not told.data.isascii():  # ASCII: a character is a byte
         return False
-    owner = column.name == OWNER[table]
-    if not (owner or column.choices or column.pattern is not None):
-        return _no_longer_than(column.max_length, told, block.rows)
+    text = repeated_text(told, block.rows)
+    if text is not None:
+        value = text.decode()
+        return (column.name != OWNER[table] or value == agent) and not fault(column, [value])
     array = _text_array(told, block.rows)
-    if array is None:
+    if array is None or column.name == OWNER[table]:
         return False
-    values = pc.unique(array).to_pylist()
-    return (not owner or values == [agent]) and not fault(column, values)
-
-
-def _no_longer_than(most: int | None, told: ColumnBlock, rows: int) -> bool:
-    if not told.data and told.offsets == bytes(_OFFSET_BYTES * (rows + 1)):
-        return True
-    array = _text_array(told, rows)
-    if array is None:
-        return False
+    if column.choices or column.pattern is not None:
+        return not fault(column, pc.unique(array).to_pylist())
+    most = column.max_length
     return most is None or len(told.data) <= most or pc.max(pc.binary_length(array)).as_py() <= most
 
 

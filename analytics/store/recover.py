@@ -10,12 +10,11 @@ from typing import Final
 
 from analytics.batch import check_batch
 from analytics.store import seal, spool
-from analytics.store.columns import tables_of
 from analytics.store.files import BAD, remove_unfinished, set_aside, sync_folder
 from analytics.store.glance import right_columns
 from analytics.store.known import BatchKey, KnownBatches
 from analytics.store.seal import Footer, Sealed, UnreadableError
-from analytics.store.unsealed import Unsealed
+from analytics.store.unsealed import Arrived, Unsealed
 
 log: Final = logging.getLogger(__name__)
 
@@ -86,8 +85,7 @@ def _segment(path: Path, left: Left) -> Unsealed:
         batch = check_batch(frame.body, right_columns)
         key = BatchKey(frame.tenant, batch.agent, batch.boot, batch.batch)
         if key not in left.known:
-            tables = tables_of(batch, tenant=frame.tenant, received_us=frame.received_us)
-            unsealed.add(tables, frame.received_us, key)
+            unsealed.add(Arrived(batch, frame.tenant, frame.received_us), len(frame.body), key)
             left.known.add(key)
     return unsealed
 

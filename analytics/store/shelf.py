@@ -65,8 +65,9 @@ class Shelf:
         """Take a table's files and rows, each row once."""
         with self.lock:
             files = tuple(file for file in self.sealed.values() if file.table == table)
-            parts = [part for unsealed in self.unsealed.values() for part in unsealed.parts(table)]
+            fresh = [arrived for unsealed in self.unsealed.values() for arrived in unsealed.having(table)]
             version = self.lake_version
+        parts = [arrived.tables()[table] for arrived in fresh]  # not under the lock: senders need it
         return Held(files, pa.concat_tables(parts) if parts else SCHEMAS[table].empty_table(), version)
 
     def files(self) -> list[Sealed]:
@@ -107,7 +108,7 @@ class Shelf:
             files, waiting = list(self.sealed.values()), list(self.unsealed.values())
             return {
                 table: sum(file.rows for file in files if file.table == table)
-                + sum(part.num_rows for unsealed in waiting for part in unsealed.parts(table))
+                + sum(arrived.rows[table] for unsealed in waiting for arrived in unsealed.having(table))
                 for table in FACTS
             }
 

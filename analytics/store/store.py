@@ -9,7 +9,7 @@ READ FIRST: ``Store.open``, ``append``, ``seal``, ``upkeep``. Below the data fol
     state.duckdb                                      disposable                        (state.py)
     tmp/                                              what DuckDB spills
 
-Rows of unsealed segments are in memory as well, as Arrow tables over the buffers that came over the wire.
+Rows of unsealed segments are in memory as well, in the buffers that came over the wire.
 Methods may be called from any thread.
 """
 
@@ -25,14 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import pyarrow as pa
-
 from analytics.batch import Batch
 from analytics.errors import StoreBusyError, StoreError
 from analytics.store import query, spool
 from analytics.store.answers import Answers
 from analytics.store.clock import now_us
-from analytics.store.columns import tables_of
 from analytics.store.commit import GroupCommit
 from analytics.store.facts import EMBEDDED, Opening, Storage
 from analytics.store.files import (
@@ -49,7 +46,7 @@ from analytics.store.recover import Left, recover
 from analytics.store.shelf import Shelf, StoreHealth
 from analytics.store.state import State
 from analytics.store.tidy import Keep
-from analytics.store.unsealed import Unsealed
+from analytics.store.unsealed import Arrived, Unsealed
 from analytics.store.upkeep import Upkeep
 
 log: Final = logging.getLogger(__name__)
@@ -66,14 +63,13 @@ class _Pending:
 
     key: BatchKey
     packed: spool.Packed
-    tables: dict[str, pa.Table]
-    received_us: int
+    arrived: Arrived
     done: Future[None] = field(default_factory=Future)
 
     @property
     def parts(self) -> tuple[bytes, ...]:
         """Its frame."""
-        return spool.frame_parts(self.received_us, self.key.tenant, self.packed)
+        return spool.frame_parts(self.arrived.received_us, self.key.tenant, self.packed)
 
     @property
     def size(self) -> int:
@@ -216,8 +212,7 @@ class Store(Answers):
         pending = _Pending(
             key=key,
             packed=packed,
-            tables=tables_of(batch, tenant=key.tenant, received_us=received_us),
-            received_us=received_us,
+            arrived=Arrived(batch, key.tenant, received_us),
         )
         self._writer.submit(pending)
         self._pending[key] = pending.done
@@ -254,7 +249,7 @@ class Store(Answers):
         with self._lock:
             unsealed = self._shelf.unsealed.setdefault(number, Unsealed())
             for pending in group:
-                unsealed.add(pending.tables, pending.received_us, pending.key)
+                unsealed.add(pending.arrived, len(pending.packed), pending.key)
                 self._shelf.known.add(pending.key)
 
     def _writable_segment(self) -> spool.Segment:
@@ -278,7 +273,7 @@ class Store(Answers):
     def _seal_one(self, number: int, unsealed: Unsealed) -> None:
         """Write a segment's files; swap them for its rows in memory; only then remove the segment."""
         with self._upkeep.sealing(unsealed.hours):
-            show = self._facts.seal(number, unsealed.tables, unsealed.batches)
+            show = self._facts.seal(number, unsealed.tables(), unsealed.batches)
             with self._lock:
                 show()
                 del self._shelf.unsealed[number]

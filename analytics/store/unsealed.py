@@ -4,36 +4,70 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 import pyarrow as pa
 
+from analytics.batch import Batch
 from analytics.store import seal
+from analytics.store.columns import tables_of
 from analytics.store.known import BatchKey, KnownBatches
+
+ORIGIN_BYTES: Final = 24
+"""What the store adds to a row (``Origin``), beside the names of its sender and that sender's boot."""
+
+
+class Arrived:
+    """The rows of one checked batch, over the buffers that came over the wire.
+
+    They are wrapped as Arrow when somebody first asks, not while the sender waits. That cannot fail: what
+    ``check_batch`` has passed is what Arrow wants (``tests/property/test_glance.py``).
+    """
+
+    def __init__(self, batch: Batch, tenant: str, received_us: int) -> None:
+        self.received_us = received_us
+        self.rows = {name: block.rows for name, block in batch.tables.items() if block.rows}
+        self._told: tuple[Batch, str] | None = (batch, tenant)
+        self._tables: dict[str, pa.Table] = {}
+
+    def tables(self) -> dict[str, pa.Table]:
+        """Its tables that have rows. From any thread: who comes at the same time makes the same."""
+        told = self._told
+        if told is not None:
+            batch, tenant = told
+            self._tables = tables_of(batch, tenant=tenant, received_us=self.received_us)
+            self._told = None  # only now: who sees None finds the tables
+        return self._tables
 
 
 @dataclass(slots=True)
 class Unsealed:
-    """Arrow tables over the buffers that came over the wire, and the batches they came in."""
+    """What a segment holds, and the batches that it came in."""
 
-    tables: dict[tuple[str, str], list[pa.Table]] = field(default_factory=dict)  # (table, day)
+    arrived: list[Arrived] = field(default_factory=list)
     batches: KnownBatches = field(default_factory=KnownBatches)
     rows: int = 0
     size: int = 0  # bytes
     hours: set[int] = field(default_factory=set)  # of receipt, since 1970
     damaged: bool = False  # the segment's file has a fault in the middle: keep it when sealed
 
-    def add(self, tables: dict[str, pa.Table], received_us: int, key: BatchKey) -> None:
+    def add(self, arrived: Arrived, body_bytes: int, key: BatchKey) -> None:
         """Take up the rows of one batch."""
-        day = seal.day_of(received_us)
-        self.hours.add(received_us // seal.HOUR_US)
-        for name, table in tables.items():
-            self.tables.setdefault((name, day), []).append(table)
-            self.rows += table.num_rows
-            self.size += table.get_total_buffer_size()
+        rows = sum(arrived.rows.values())
+        self.hours.add(arrived.received_us // seal.HOUR_US)
+        self.arrived.append(arrived)
+        self.rows += rows
+        self.size += body_bytes + rows * (ORIGIN_BYTES + len(key.agent) + len(key.boot))
         self.batches.add(key)
 
-    def parts(self, table: str) -> Iterator[pa.Table]:
-        """Rows of one table, of all days."""
-        for (name, _), tables in self.tables.items():
-            if name == table:
-                yield from tables
+    def having(self, table: str) -> Iterator[Arrived]:
+        """Batches that have rows of a table."""
+        return (arrived for arrived in self.arrived if table in arrived.rows)
+
+    def tables(self) -> dict[tuple[str, str], list[pa.Table]]:
+        """All rows, by table and day of receipt; of a segment that is written no more."""
+        found: dict[tuple[str, str], list[pa.Table]] = {}
+        for arrived in self.arrived:
+            for name, table in arrived.tables().items():
+                found.setdefault((name, seal.day_of(arrived.received_us)), []).append(table)
+        return found

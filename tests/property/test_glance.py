@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from analytics.batch import COLUMNS, Batch, RightColumns, check_batch, none_known, pack_batch
 from analytics.errors import BatchError
-from analytics.measurement import Column, Flow, Hop, Reading
+from analytics.measurement import Column, Flow, Hop, Reading, Rung
 from analytics.store.columns import SCHEMAS, tables_of
 from analytics.store.glance import right_columns
 from tests.property.test_batch_codec import TABLES
 
 ROWS = {
     "readings": Reading(
-        tenant="default", cycle=1, test="t", src="pacs", dst="home", started_us=1, ended_us=2, rung="lan"
+        tenant="default", cycle=1, test="t", src="pacs", dst="home", started_us=1, ended_us=2, rung=Rung.LAN
     ),
     "hops": Hop(tenant="default", cycle=1, test="t", src="pacs", dst="home", ttl=1, address="10.0.0.1"),
     "flows": Flow(tenant="default", agent="pacs", window_us=1, window_length_us=1),
