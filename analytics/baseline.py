@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final, NamedTuple
 
-HOUR_US: Final = 3_600_000_000
+from analytics.clock import HOUR_US
+
 WEEK_US: Final = 7 * 24 * HOUR_US
 KEPT_US: Final = 2 * WEEK_US
 LEAST_SPAN_US: Final = 24 * HOUR_US

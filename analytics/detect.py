@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from analytics.baseline import HOUR_US, Baseline, Sample, baseline
+from analytics.baseline import Baseline, Sample, baseline
+from analytics.clock import HOUR_US
 
 RULE: Final = "path.slower.v1"
 SLACK: Final = 2.0  # of the usual spread: k of the CUSUM

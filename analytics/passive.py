@@ -23,13 +23,14 @@ from typing import Final
 import msgspec
 
 from analytics import words
+from analytics.clock import HOUR_US
 from analytics.evidence import Z_90, Estimate, LossCount
 from analytics.histogram import bounds, counts_of, middle, ranked
 from analytics.letters import CANNOT, apart, letter_within, rank
 from analytics.measurement import Direction, Flow, Grade, Letter
 from analytics.paths import WORST_FIRST
 from analytics.rules.load import ApplicationsRule, Rules
-from analytics.usage import HOUR_US, By, Usage, merged
+from analytics.usage import By, Usage, merged
 
 HOURS: Final = 24
 MOST_GROUPS: Final = 1_000

@@ -14,8 +14,6 @@ import msgspec
 from analytics.histogram import Histogram, counts_of, pack
 from analytics.measurement import Direction
 
-HOUR_US: Final = 3_600_000_000
-
 
 class By(StrEnum):
     """What sessions are summed by, beside the agent."""

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from analytics.clock import now_us
 from server.api.core import AuditRow
-from server.clock import now_us
 from server.database import DEFAULT_TENANT
 from server.errors import StateError
 from server.state import State

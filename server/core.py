@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from analytics.clock import now_us
 from analytics.explain import Explanation, explain
 from analytics.exports import EXPORTS, FINDINGS, PATHS, Ask, Batches
 from analytics.measurement import Flow
@@ -25,7 +26,6 @@ from analytics.usual import with_watched
 from analytics.watched import with_latest_tests
 from analytics.wire import ServiceOffer
 from server.api.core import OWN_PROCESS, AuditRow, ExportRange, Status
-from server.clock import now_us
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
 from server.hub import Connection, Hub

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Final
 
+from analytics.clock import now_us
 from analytics.measurement import Rung
 from analytics.wire import IceServer, MeshSwitch, ProbePlan, Signal, TestCancel, TestEnded, TestOrder
 from server.audit import Audit
 from server.budget import Choice, budget_of, depths
-from server.clock import now_us
 from server.demand import Demand, Run
 from server.errors import DemandError
 from server.grants import Signer

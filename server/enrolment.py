@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import APIRouter, Request, Response
 
+from analytics.clock import now_us
 from analytics.errors import MessageError
 from analytics.wire import EnrolReply, EnrolRequest, enrolment_claim
-from server.clock import now_us
 from server.ingest import read_body
 from server.state import State
 

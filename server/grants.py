@@ -16,10 +16,10 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from analytics.clock import now_us
 from analytics.errors import SealError
 from analytics.trust import Binding, Grant, ServerTime, fingerprint_bytes, seal, unseal
 from analytics.wire import NONCE_BYTES
-from server.clock import now_us
 from server.errors import StateError
 from server.state import Agent
 

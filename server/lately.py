@@ -11,10 +11,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from analytics.clock import now_us
 from analytics.measurement import Reading
 from analytics.rules.load import Rules
 from analytics.watched import PairWatch, Watched, Way
-from server.clock import now_us
 from server.schedule import Pair
 
 AWAITED_US: Final = 120_000_000

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, WebSocket
 
+from analytics.clock import now_us
 from analytics.errors import MessageError, SealError
 from analytics.wire import (
     FromAgent,
@@ -29,7 +30,6 @@ from analytics.wire import (
     encode,
 )
 from server.api.problem import problem_response
-from server.clock import now_us
 from server.credentials import authenticate
 from server.cycles import Cycles
 from server.errors import CredentialError, ServerError

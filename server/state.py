@@ -18,9 +18,9 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from analytics.clock import now_us
 from analytics.wire import EnrolReply, EnrolRequest, ServiceOffer
 from server.api.core import AuditRow
-from server.clock import now_us
 from server.database import (
     AGENTS,
     AUDIT,

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import duckdb
 import msgspec
 
+from analytics.clock import DAY_US
 from analytics.errors import StoreError
 from analytics.measurement import Flow, Hop, Reading
 from analytics.screen import Screened
@@ -20,7 +21,6 @@ from analytics.store.state import LOOK_BACK_DAYS, State
 from analytics.usage import By, Usage
 from analytics.usual import Past, UsualHop
 
-_DAY_US: Final = 86_400_000_000
 _EVER: Final = ("0000-00-00", "9999-99-99")
 
 Row = TypeVar("Row", bound=msgspec.Struct)
@@ -149,7 +149,7 @@ class Answers:
         ``but`` names a process that is left out.
         """
         given = {"tenant": tenant, "since_us": since_us, "agent": agent}
-        days = (seal.day_of(max(0, since_us - _DAY_US)), _EVER[1])  # a day for clocks that are ahead
+        days = (seal.day_of(max(0, since_us - DAY_US)), _EVER[1])  # a day for clocks that are ahead
         given |= {"process": process, "remote": remote, "but": but, "limit": limit}
         return self._ask(Flow, query.FLOWS, given, days, table="flows")
 
@@ -171,7 +171,7 @@ class Answers:
             return []
         given = {"tenant": tenant, "ports": sorted(ports), "since_us": since_us, "until_us": until_us}
         given |= {"agent": agent, "limit": limit}
-        days = (seal.day_of(max(0, since_us - _DAY_US)), _EVER[1])  # a day for clocks that are ahead
+        days = (seal.day_of(max(0, since_us - DAY_US)), _EVER[1])  # a day for clocks that are ahead
         return self._ask(Flow, query.FLOWS_OF_SERVICES, given, days, table="flows")
 
     def usage(
@@ -187,7 +187,7 @@ class Answers:
     ) -> list[Usage]:
         """Sums of the flows whose window began in that time, by hour; of the ``limit`` groups used most."""
         given = {"tenant": tenant, "since_us": since_us, "until_us": until_us}
-        days = (seal.day_of(max(0, since_us - _DAY_US)), _EVER[1])  # a day for clocks that are ahead
+        days = (seal.day_of(max(0, since_us - DAY_US)), _EVER[1])  # a day for clocks that are ahead
         given |= {"agent": agent, "but": but, "limit": limit}
         return self._ask(Usage, query.usage_question(by), given, days, table="flows")
 
@@ -232,4 +232,4 @@ class Answers:
 
 def _look_back(at_us: int) -> tuple[str, str]:
     """Name the first and the last day in which something about ``at_us`` is looked for."""
-    return seal.day_of(max(0, at_us - LOOK_BACK_DAYS * _DAY_US)), seal.day_of(at_us)
+    return seal.day_of(max(0, at_us - LOOK_BACK_DAYS * DAY_US)), seal.day_of(at_us)

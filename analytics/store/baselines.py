@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from analytics.baseline import KEPT_US, LEAST_N, LEAST_OF_HOUR, LEAST_SPAN_US, LEAST_SPREAD_US, NORMAL
+from analytics.clock import HOUR_US
 from analytics.histogram import FINE_BITS
 from analytics.rollup import Level
 from analytics.store.ordered import spans
 from analytics.store.query import Engine
 from analytics.store.rolled import Rollups, day_of_hour
-from analytics.store.seal import HOUR_US, hour_of_day
+from analytics.store.seal import hour_of_day
 
 HOURS_OF_WEEK: Final = 168
 YOUNG_DAYS: Final = 3

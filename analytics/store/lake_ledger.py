@@ -14,6 +14,7 @@ from typing import Annotated, BinaryIO, Final
 
 import msgspec
 
+from analytics.clock import DAY_US
 from analytics.errors import LakeSetupError
 from analytics.store.files import replace_durably
 from analytics.store.known import KnownBatches, Source
@@ -21,7 +22,6 @@ from analytics.store.known import KnownBatches, Source
 NAME: Final = "lake.json"
 KNOWN_DAYS: Final = 90
 """An agent's life that sent nothing for so long is forgotten; its outbox holds far less."""
-_DAY_US: Final = 86_400_000_000
 
 
 class _Life(msgspec.Struct, frozen=True, array_like=True):
@@ -78,7 +78,7 @@ class Ledger:
         self.token = token
         self._known.update(batches)
         self._sealed_us |= {source: now_us for source, _ in batches}
-        self._forget(now_us - KNOWN_DAYS * _DAY_US)
+        self._forget(now_us - KNOWN_DAYS * DAY_US)
         self._write()
 
     def _forget(self, before_us: int) -> None:

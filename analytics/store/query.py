@@ -15,11 +15,12 @@ import duckdb
 import pyarrow as pa
 
 from analytics.batch import OLDEST_SCHEMA, lacking
+from analytics.clock import HOUR_US
 from analytics.histogram import MOST_COUNT
 from analytics.measurement import FACTS, Column
 from analytics.rollup import LIGHT_RTTS, MOST_SUM
 from analytics.store.columns import STORED
-from analytics.usage import HOUR_US, KEYS, SUMS, By
+from analytics.usage import KEYS, SUMS, By
 
 SPILL_MOST: Final = "16GB"
 """Temporary files of one database: they lie on the disk that the spool needs as well."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from analytics.clock import now_us
 from analytics.errors import StoreError
-from analytics.store.clock import now_us
 from analytics.store.query import Limits
 from analytics.store.store import Store
 from analytics.store.tidy import Keep

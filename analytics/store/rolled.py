@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from analytics.clock import HOUR_US
 from analytics.histogram import FINE_BITS, MOST_COUNT
 from analytics.rollup import DEEP, FOLDS, KEYS, MOST_SUM, Level
 from analytics.store.columns import ROLLUP, ROLLUP_SCHEMA, SCHEMAS, file_metadata
@@ -27,7 +28,7 @@ from analytics.store.files import remove_durably, remove_unfinished
 from analytics.store.ordered import spans, write_pieces
 from analytics.store.query import Engine
 from analytics.store.recover import put_aside
-from analytics.store.seal import HOUR_US, SUFFIX, Sealed, UnreadableError, check_through, hour_of_day
+from analytics.store.seal import SUFFIX, Sealed, UnreadableError, check_through, hour_of_day
 
 FORMAT_VERSION: Final = 1
 _DAY_NAME: Final = "day"

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from analytics.clock import HOUR_US
 from analytics.errors import StoreError
 from analytics.measurement import FACTS
 from analytics.store.columns import FOOTER_KEY, SCHEMAS, SORT_ORDER, STORED, as_current, file_metadata
@@ -39,7 +40,6 @@ SMALL_ROWS: Final = 100_000
 MANY_FILES: Final = 16
 GROUP_ROWS: Final = 1 << 18
 """Rows of a row group: an engine reads a file with as many threads as it has groups."""
-HOUR_US: Final = 3_600_000_000
 _NAME: Final = re.compile(r"^\d{10}\.parquet\Z")
 
 DayTables = Mapping[tuple[str, str], list[pa.Table]]

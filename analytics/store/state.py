@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import duckdb
 
+from analytics.clock import DAY_US, HOUR_US
 from analytics.store import query, seal
 from analytics.store.baselines import tell_usual
 from analytics.store.columns import SCHEMAS, STORED
@@ -33,7 +34,6 @@ log: Final = logging.getLogger(__name__)
 FILE_NAME: Final = "state.duckdb"
 LOOK_BACK_DAYS: Final = 7
 """A path's latest reading is looked for in this many days: an older one says nothing about now."""
-_DAY_US: Final = 86_400_000_000
 _FORMAT: Final = 2
 _NONE_YET: Final = "none yet"
 
@@ -103,13 +103,13 @@ class State:
         """Answer ``READINGS_LATEST`` or ``MEASURED`` of ``query`` for now; None where this cannot tell."""
         if at_us < self._newest_us:  # the clock was turned back: what was newest then is not known here
             return None
-        since_us, engine = max(0, at_us - LOOK_BACK_DAYS * _DAY_US), self.engine
+        since_us, engine = max(0, at_us - LOOK_BACK_DAYS * DAY_US), self.engine
         held, taken = self._shelf.held("readings"), self._shelf.taken_now()
         first = seal.day_of(since_us)
         rest = [file.path for file in held.files if file.path not in taken and file.day >= first]
         facts = query.facts("readings", with_files=bool(rest)) + _RESTING
         question = f"WITH facts AS NOT MATERIALIZED ({facts}) {asked}"
-        given = {"tenant": tenant, "at_us": at_us, "since_us": since_us - since_us % _DAY_US}
+        given = {"tenant": tenant, "at_us": at_us, "since_us": since_us - since_us % DAY_US}
         try:
             return engine.run(question, files=rest, given=given, fresh=held.fresh).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
         except StoppedError:
@@ -140,7 +140,7 @@ class State:
 
         Hours after ``at_us`` are those of a clock that was ahead.
         """
-        now = at_us // seal.HOUR_US
+        now = at_us // HOUR_US
         hour = max((one for one in frozenset(rollups.hours) if one < now), default=-1) + 1
         if hour and hour != self.usual_hour:
             self._usual_day = tell_usual(self.engine, rollups, hour, self._usual_day)
@@ -150,7 +150,7 @@ class State:
         """Take in the files sealed since. Raises ``UnreadableFactsError``; then it is made anew next time."""
         if self._broken or self._shelf.tainted:
             self._begin_anew(self._broken or "a file it was made from is set aside")
-        first = seal.day_of(max(0, at_us - LOOK_BACK_DAYS * _DAY_US))
+        first = seal.day_of(max(0, at_us - LOOK_BACK_DAYS * DAY_US))
         taken = self._shelf.taken_now()
         held = [file for file in self._shelf.held("readings").files if file.path not in taken]
         for day in sorted({file.day for file in held}, reverse=True):
@@ -168,8 +168,8 @@ class State:
         self._begin_anew("asked for")
 
     def _take(self, files: Sequence[Sealed], at_us: int) -> None:
-        since_us = max(0, at_us - LOOK_BACK_DAYS * _DAY_US)
-        given = {"since_us": since_us - since_us % _DAY_US}
+        since_us = max(0, at_us - LOOK_BACK_DAYS * DAY_US)
+        given = {"since_us": since_us - since_us % DAY_US}
         paths, rows = [file.path for file in files], sum(file.rows for file in files)
         try:
             self.engine.run(f"CREATE OR REPLACE TABLE coming ({_MADE})")

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Final
 
 from analytics.batch import Batch
+from analytics.clock import now_us
 from analytics.errors import StoreBusyError, StoreError
 from analytics.store import query, spool
 from analytics.store.answers import Answers
-from analytics.store.clock import now_us
 from analytics.store.commit import GroupCommit
 from analytics.store.facts import EMBEDDED, Opening, Storage
 from analytics.store.files import (

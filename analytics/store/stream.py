@@ -18,6 +18,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from analytics.clock import DAY_US
 from analytics.errors import StoreError
 from analytics.store import seal
 from analytics.store.columns import SCHEMAS
@@ -31,7 +32,6 @@ BATCH_ROWS: Final = 20_000
 LATE_DAYS: Final = 8
 """An agent keeps what it could not send for a week: rows of a day are looked for in files of these days."""
 TRIES: Final = 5
-DAY_US: Final = 86_400_000_000
 
 AT_US: Final[dict[str, str]] = {
     "readings": "cycle * 1000000",

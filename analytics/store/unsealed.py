@@ -9,6 +9,7 @@ from typing import Final
 import pyarrow as pa
 
 from analytics.batch import Batch
+from analytics.clock import HOUR_US
 from analytics.store import seal
 from analytics.store.columns import tables_of
 from analytics.store.known import BatchKey, KnownBatches
@@ -54,7 +55,7 @@ class Unsealed:
     def add(self, arrived: Arrived, body_bytes: int, key: BatchKey) -> None:
         """Take up the rows of one batch."""
         rows = sum(arrived.rows.values())
-        self.hours.add(arrived.received_us // seal.HOUR_US)
+        self.hours.add(arrived.received_us // HOUR_US)
         self.arrived.append(arrived)
         self.rows += rows
         self.size += body_bytes + rows * (ORIGIN_BYTES + len(key.agent) + len(key.boot))

@@ -16,13 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from analytics.clock import HOUR_US
 from analytics.errors import AnalyticsError
 from analytics.store import seal, tidy
 from analytics.store.files import remove_durably
 from analytics.store.hours import Hours
 from analytics.store.query import StoppedError, UnreadableFactsError
 from analytics.store.rolled import Rollups, day_of_hour
-from analytics.store.seal import HOUR_US, UnreadableError
+from analytics.store.seal import UnreadableError
 from analytics.store.shelf import Shelf
 from analytics.store.state import State
 from analytics.store.tidy import Keep

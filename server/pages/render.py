@@ -7,7 +7,7 @@ from typing import Any, Final
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from analytics.usage import HOUR_US
+from analytics.clock import HOUR_US
 from server.api.problem import Problem
 from server.pages import text
 from server.pages.assets import ASSETS_VERSION

@@ -8,12 +8,13 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analytics.clock import HOUR_US
 from analytics.histogram import MOST_COUNT, bucket, counts_of, pack
 from analytics.letters import rank
 from analytics.measurement import Letter
 from analytics.passive import applications, grade, lost, median, since_us
 from analytics.rules.load import load_rules
-from analytics.usage import HOUR_US, SUMS, By, Usage, merged
+from analytics.usage import SUMS, By, Usage, merged
 from tests.property.strategies import HISTOGRAMS
 
 RULES = load_rules()

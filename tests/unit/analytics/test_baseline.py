@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from analytics.baseline import HOUR_US, LEAST_SPREAD_US, WEEK_US, Baseline, Sample, baseline
+from analytics.baseline import LEAST_SPREAD_US, WEEK_US, Baseline, Sample, baseline
+from analytics.clock import HOUR_US
 
 MONDAY_US = 3000 * WEEK_US
 STEP_US = 300_000_000

@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from analytics.clock import HOUR_US
 from analytics.histogram import bucket
 from analytics.measurement import Letter
 from analytics.passive import HOURS, MOST_GROUPS, applications, grade, since_us
 from analytics.rules.load import load_rules
-from analytics.usage import HOUR_US, By, Usage, merged
+from analytics.usage import By, Usage, merged
 from tests.unit.analytics.facts import AT_US
 
 RULES = load_rules()

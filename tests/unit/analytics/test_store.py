@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analytics.batch import check_batch
+from analytics.clock import HOUR_US
 from analytics.errors import StoreBusyError, StoreError, StoreLockedError
 from analytics.histogram import MOST_COUNT
 from analytics.store import seal, spool
@@ -28,7 +29,7 @@ from analytics.store import store as store_module
 from analytics.store.commit import GroupCommit
 from analytics.store.seal import MANY_FILES
 from analytics.store.store import Store
-from analytics.usage import HOUR_US, SUMS, By, Usage, merged
+from analytics.usage import SUMS, By, Usage, merged
 from tests.unit.analytics.facts import AT_US, body, flow, hop, put, reading
 
 
@@ -367,7 +368,7 @@ import asyncio, sys, threading
 from pathlib import Path
 from analytics.batch import check_batch
 from analytics.store.store import Store
-from analytics.usage import HOUR_US, SUMS, By, Usage, merged
+from analytics.usage import SUMS, By, Usage, merged
 from tests.unit.analytics.facts import body, reading
 
 async def main(folder, first):
@@ -515,7 +516,7 @@ from pathlib import Path
 from analytics.batch import check_batch
 from analytics.errors import StoreFullError
 from analytics.store.store import Store
-from analytics.usage import HOUR_US, SUMS, By, Usage, merged
+from analytics.usage import SUMS, By, Usage, merged
 from tests.unit.analytics.facts import body, flow
 
 async def send(store, number):

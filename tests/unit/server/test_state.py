@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from analytics.clock import now_us
 from analytics.wire import EnrolRequest, ServiceOffer
 from server.api.core import AuditRow
-from server.clock import now_us
 from server.errors import (
     CredentialError,
     NameTakenError,

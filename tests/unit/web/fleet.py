@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 import uvicorn
 
+from analytics.clock import HOUR_US
 from analytics.explain import Explanation, explain
 from analytics.exports import FINDINGS, PATHS, Batches
 from analytics.findings import findings
@@ -34,7 +35,7 @@ from analytics.measurement import (
 from analytics.passive import HOURS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdict
 from analytics.rules.load import load_rules
-from analytics.usage import HOUR_US, KEYS, By, Usage
+from analytics.usage import KEYS, By, Usage
 from analytics.usual import NOTHING_KNOWN
 from server.api.core import AuditRow, ExportRange, Status
 from server.pages.app import report_app
