@@ -18,6 +18,8 @@ from analytics.store.files import make_folder, replace_durably
 
 PIECE_ROWS: Final = 500_000
 """Some 300 MB of readings as Arrow."""
+IN_SPAN: Final = "tenant = $tenant AND src BETWEEN $first AND $last"
+"""What is of a ``Span``, in tables whose owner is src."""
 
 
 class Span(NamedTuple):

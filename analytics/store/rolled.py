@@ -25,7 +25,7 @@ from analytics.histogram import FINE_BITS, MOST_COUNT
 from analytics.rollup import DEEP, FOLDS, KEYS, MOST_SUM, Level
 from analytics.store.columns import ROLLUP, ROLLUP_SCHEMA, SCHEMAS, file_metadata
 from analytics.store.files import remove_durably, remove_unfinished
-from analytics.store.ordered import spans, write_pieces
+from analytics.store.ordered import IN_SPAN, spans, write_pieces
 from analytics.store.query import Engine
 from analytics.store.recover import put_aside
 from analytics.store.seal import SUFFIX, Sealed, UnreadableError, check_through, hour_of_day
@@ -45,19 +45,18 @@ _BROUGHT: Final = ", ".join(f"{fold.sql} AS {name}" for name, fold in FOLDS.item
 _FOLDED: Final = ", ".join(_SQL[fold.by].format(name) for name, fold in FOLDS.items())
 _KEYS: Final = ", ".join(KEYS)
 _NAMES: Final = ", ".join((*KEYS, *FOLDS))
-_IN_SPAN: Final = "tenant = $tenant AND src BETWEEN $first AND $last"
 _RECEIVED: Final = "received_us >= $since_us AND received_us < $until_us"
 
 OF_READINGS: Final = f"""
     , parts AS (
         SELECT tenant, src, dst, rung, at_us - at_us % $width_us AS start_us, {_BROUGHT},
             CASE WHEN {DEEP} IS NULL THEN []::BIGINT[] ELSE [{_BUCKET}, 1] END AS rtt_histogram
-        FROM (SELECT *, least(ended_us, received_us) AS at_us FROM facts WHERE {_IN_SPAN} AND {_RECEIVED}))
+        FROM (SELECT *, least(ended_us, received_us) AS at_us FROM facts WHERE {IN_SPAN} AND {_RECEIVED}))
 """  # noqa: S608  # see above
 FINER: Final = "read_parquet($files, hive_partitioning = false, union_by_name = true)"
 OF_FINER: Final = f"""
     WITH parts AS (
-        SELECT * REPLACE (start_us - start_us % $width_us AS start_us) FROM {FINER} WHERE {_IN_SPAN})
+        SELECT * REPLACE (start_us - start_us % $width_us AS start_us) FROM {FINER} WHERE {IN_SPAN})
 """  # noqa: S608  # see above
 FOLD: Final = f"""
     , sums AS (SELECT {_KEYS}, {_FOLDED} FROM parts GROUP BY ALL),

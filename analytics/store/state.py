@@ -23,7 +23,7 @@ from analytics.clock import DAY_US, HOUR_US
 from analytics.store import query, seal
 from analytics.store.baselines import tell_usual
 from analytics.store.columns import SCHEMAS, STORED
-from analytics.store.ordered import Span, spans
+from analytics.store.ordered import IN_SPAN, Span, spans
 from analytics.store.query import LATEST_FIRST, Engine, Limits, StoppedError, UnreadableFactsError
 from analytics.store.rolled import Rollups
 from analytics.store.seal import Sealed
@@ -56,7 +56,6 @@ _COME: Final = f"""
     INSERT INTO coming WITH facts AS NOT MATERIALIZED ({{}})
     SELECT {_COLUMNS} FROM facts WHERE received_us >= $since_us AND {{}} {_NEWEST}
 """  # noqa: S608  # see above
-_IN_SPAN: Final = "tenant = $tenant AND src BETWEEN $first AND $last"
 _TAKE: Final = f"""
     CREATE OR REPLACE TABLE latest AS
     SELECT {_COLUMNS} FROM (SELECT {_COLUMNS} FROM coming UNION ALL BY NAME SELECT {_COLUMNS} FROM latest)
@@ -177,7 +176,7 @@ class State:
                 self._come(paths, "true", given)
             else:
                 for span in self._spans(paths):
-                    self._come(paths, _IN_SPAN, {**given, **span._asdict()})
+                    self._come(paths, IN_SPAN, {**given, **span._asdict()})
             self.engine.run(_TAKE, given=given)
             self._newest_us = self._newest(self.engine)
             self.engine.run("DROP TABLE coming")
