@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from analytics.rollup import LIGHT_RTTS
 from analytics.wire import ProbePlan
 from server.history import History
 from server.schedule import Pair, tournament
@@ -53,7 +54,8 @@ LIGHT_PROBES: Final = 60
 """A 95th percentile needs 59; a path on which even one is lost gets a full test next."""
 QUICK_PROBES: Final = 80
 FLEET_PROBES: Final = 40
-WATCH_PROBES: Final = 20
+WATCH_PROBES: Final = LIGHT_RTTS
+"""No more: else what is watched would count as what is usual."""
 QUICK_INTERVAL_US: Final = 10_000
 
 
