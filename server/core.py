@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from analytics.clock import now_us
 from analytics.explain import Explanation, explain
 from analytics.exports import EXPORTS, FINDINGS, PATHS, Ask, Batches
-from analytics.measurement import Flow
+from analytics.measurement import Flow, Hop, Reading
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
 from analytics.rules.load import Rules
 from analytics.store.store import Store
 from analytics.store.stream import Range
 from analytics.usage import By
-from analytics.usual import with_watched
+from analytics.usual import Usual, with_watched
 from analytics.watched import with_latest_tests
 from analytics.wire import ServiceOffer
 from server.api.core import OWN_PROCESS, AuditRow, ExportRange, Status
@@ -40,6 +40,20 @@ EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back an export goes that does not say."""
 FLOWS_OF_END: Final = 1_000
 """Looked through for those between the two ends of a path."""
+
+
+class _Facts(NamedTuple):
+    """What is known at a moment, read once for all that is made of it."""
+
+    latest: list[Reading]  # as stored
+    readings: list[Reading]  # the same, those of watched paths put together from their latest tests
+    usual: Usual
+    at_us: int
+    now: bool  # and not a moment of the past
+
+    def of_pair(self, src: str, dst: str) -> list[Reading]:
+        """Both directions between two agents, as far as they are known."""
+        return [reading for reading in self.readings if {reading.src, reading.dst} == {src, dst}]
 
 
 class Core:
@@ -109,49 +123,57 @@ class Core:
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
         """As ``ReportCore``."""
+        facts = self._facts(at_us)
+        return self._report(profile, facts, self._hops_of(facts.readings, at_us))
+
+    def _facts(self, at_us: int | None) -> _Facts:
         latest = self._store.readings_latest(DEFAULT_TENANT, at_us)
         watched = self._lately.told(self._clock()) if at_us is None else {}
-        readings = with_latest_tests(latest, watched)
-        hops = self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings], at_us)
         moment_us, now = self._clock() if at_us is None else at_us, at_us is None
+        usual = with_watched(self._usual.of(DEFAULT_TENANT, latest, moment_us, now=now), watched)
+        return _Facts(latest, with_latest_tests(latest, watched), usual, moment_us, now)
+
+    def _hops_of(self, readings: Iterable[Reading], at_us: int | None = None) -> list[Hop]:
+        return self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings], at_us)
+
+    def _report(self, profile: str, facts: _Facts, hops: list[Hop]) -> Report:
         members = self.members()
         made = build_report(
             tenant=DEFAULT_TENANT,
             profile=profile,
-            readings=readings,
+            readings=facts.readings,
             hops=hops,
             members=members,
-            at_us=moment_us,
+            at_us=facts.at_us,
             rules=self._rules_now(),
-            usual=with_watched(self._usual.of(DEFAULT_TENANT, latest, moment_us, now=now), watched),
-            passive=self._sessions.of(profile, members, latest, moment_us, now=now),
+            usual=facts.usual,
+            passive=self._sessions.of(profile, members, facts.latest, facts.at_us, now=facts.now),
         )
-        return made if at_us is not None else self._with_budget(made)
+        return self._with_budget(made) if facts.now else made
 
     def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
         """As ``ReportCore``."""
-        latest = self._store.readings_latest(DEFAULT_TENANT)
-        watched = self._lately.told(self._clock())
-        readings = [r for r in with_latest_tests(latest, watched) if {r.src, r.dst} == {src, dst}]
+        facts = self._facts(None)
+        readings = facts.of_pair(src, dst)
         if not readings:
             return None
-        at_us, members = self._clock(), self.members()
+        members = self.members()
         made = build_detail(
             src,
             dst,
             profile=profile,
             readings=readings,
-            hops=self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings]),
+            hops=self._hops_of(readings),
             flows=[
                 flow
                 for end in (src, dst)
                 for flow in self.flows(agent=end, but=OWN_PROCESS, limit=FLOWS_OF_END)
             ],
             members=members,
-            at_us=at_us,
+            at_us=facts.at_us,
             rules=self._rules_now(),
-            usual=with_watched(self._usual.of(DEFAULT_TENANT, latest, at_us, now=True), watched),
-            passive=self._sessions.of(profile, members, latest, at_us, now=True),
+            usual=facts.usual,
+            passive=self._sessions.of(profile, members, facts.latest, facts.at_us, now=True),
         )
         if made is None:
             return None
@@ -161,18 +183,16 @@ class Core:
 
     def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
         """As ``ReportCore``."""
-        made = self.report(profile, at_us)
-        latest = self._store.readings_latest(DEFAULT_TENANT, at_us)
-        watched = self._lately.told(self._clock()) if at_us is None else {}
-        readings = [r for r in with_latest_tests(latest, watched) if {r.src, r.dst} == {src, dst}]
-        usual = self._usual.of(DEFAULT_TENANT, latest, made.at_us, now=at_us is None)
+        facts = self._facts(at_us)
+        readings, hops = facts.of_pair(src, dst), self._hops_of(facts.readings, at_us)
+        tests = {reading.test for reading in readings}
         return explain(
             src,
             dst,
-            report=made,
+            report=self._report(profile, facts, hops),
             readings=readings,
-            hops=self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings], at_us),
-            usual=with_watched(usual, watched),
+            hops=[hop for hop in hops if hop.test in tests],
+            usual=facts.usual,
             rules=self._rules_now(),
         )
 
