@@ -131,7 +131,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         )
         doors = (
             enrolment.router(state, signer.public_key),
-            ingest.router(Ingest(state, store, heard=lately.take)),
+            ingest.router(Ingest(state, store, heard=lately.hear)),
             signalling.router(Signalling(state, hub, cycles, signer, version=release)),
         )
         addresses = [_address_of(sock.getsockname()) for sock in sockets]

@@ -17,9 +17,8 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from analytics.batch import Batch, TableBlock, check_batch, unpack_rows
+from analytics.batch import Batch, TableBlock, check_batch
 from analytics.column import repeated_text
-from analytics.measurement import Reading
 from analytics.store.glance import right_columns
 from analytics.store.spool import Packed, pack_body
 from analytics.store.store import Store
@@ -47,9 +46,9 @@ class Ingest:
     """The way from a request to the store."""
 
     def __init__(
-        self, state: State, store: Store, *, heard: Callable[[list[Reading]], None] = lambda readings: None
+        self, state: State, store: Store, *, heard: Callable[[TableBlock], None] = lambda block: None
     ) -> None:
-        self._heard = heard  # called with the readings of each new batch, once they are durable
+        self._heard = heard  # called with the packed readings of each new batch, once they are durable
         self._state = state
         self._store = store
         self._in_flight = 0
@@ -73,7 +72,7 @@ class Ingest:
         finally:
             self._in_flight -= 1
         if new and "readings" in batch.tables:
-            await asyncio.to_thread(lambda: self._heard(unpack_rows("readings", batch.tables["readings"])))
+            await asyncio.to_thread(self._heard, batch.tables["readings"])
         rows = sum(block.rows for block in batch.tables.values())
         return BatchReply(rows=rows, duplicate=not new)
 

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from analytics.batch import TableBlock, unpack_rows
 from analytics.clock import now_us
 from analytics.measurement import Reading
 from analytics.rules.load import Rules
@@ -41,6 +42,16 @@ class Lately:
             self._tests[test] = (pair, self._clock())
             while len(self._tests) > MOST_TESTS:
                 self._tests.popitem(last=False)
+
+    def hear(self, block: TableBlock) -> None:
+        """Take a batch's readings in; unpacked only while any are awaited."""
+        if self._awaits():
+            self.take(unpack_rows("readings", block))
+
+    def _awaits(self) -> bool:
+        with self._lock:
+            latest = next(reversed(self._tests.values()), None)
+            return latest is not None and self._clock() - latest[1] <= AWAITED_US
 
     def take(self, readings: Iterable[Reading]) -> None:
         """Take readings in; those of no test that began lately are left out."""

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytics import wire
+from analytics.batch import TableBlock, check_batch, pack_batch
 from analytics.measurement import Rung
 from analytics.rules.load import load_rules
 from analytics.wire import ProbePlan
@@ -170,6 +171,24 @@ def test_readings_of_tests_that_began_lately_are_judged_and_others_are_not() -> 
     now_us += 121_000_000
     lately.take([reading("a", "b", test="t2"), reading("b", "a", test="t2")])
     assert lately.told(now_us) == {}
+
+
+def test_a_batch_is_unpacked_only_while_a_test_of_it_may_be_awaited() -> None:
+    now_us = AT_US
+    lately = Lately(load_rules(), clock=lambda: now_us)
+    ends = [reading("a", "b", test="t1"), reading("b", "a", test="t1")]
+    bodies = [
+        pack_batch(agent=end.src, boot="6f1c0a2b9d3e4f50", batch=1, tables={"readings": [end]})
+        for end in ends
+    ]
+    torn = TableBlock(rows=2, columns={})
+    lately.hear(torn)  # nothing is awaited: not looked at
+    lately.began("t1", AB)
+    for body in bodies:
+        lately.hear(check_batch(body).tables["readings"])
+    assert set(lately.told(now_us)) == {("a", "b"), ("b", "a")}
+    now_us += 121_000_000
+    lately.hear(torn)
 
 
 def test_of_many_pairs_that_changed_none_are_chosen_at_the_end_of_each_test() -> None:
