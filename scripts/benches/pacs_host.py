@@ -6,7 +6,6 @@ congestion control of the PACS's host is set for each fetch: it is the one that 
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from lab.dicom import Study, write_ct
-from lab.pacs import PLUGIN
+from lab.pacs import DICOM_PORT, PLUGIN, WEB_PORT, write_config
 from lab.processes import listens
 
 from analytics.tcp_rates import Sender
@@ -25,8 +24,6 @@ from benches.chain import Chain
 from benches.errors import NeedsError, PartError
 from benches.net import inside, run
 
-DICOM_PORT: Final = 4242
-WEB_PORT: Final = 8042
 READY_S: Final = 20.0
 STORE_S: Final = 120.0
 PARALLEL: Final = 6  # connections that a browser opens to one server
@@ -76,8 +73,7 @@ def _orthanc() -> str | None:
 def serving(namespace: str, folder: Path, sizes: Sequence[int]) -> Iterator[Pacs]:
     """Run Orthanc in a namespace with one study a size (in images); gone afterwards. Raises ``PartError``."""
     home = folder / "orthanc"
-    home.mkdir()
-    config = _config(home)
+    config = write_config(home, "pathgrade bench", OverwriteInstances=True)
     with (
         (home / "log").open("wb") as log,
         subprocess.Popen(
@@ -100,28 +96,6 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
         if process.poll() is not None or time.monotonic() > deadline:
             raise PartError("Orthanc does not listen", remedy="start it by hand and read what it says")
         time.sleep(0.05)
-
-
-def _config(home: Path) -> Path:
-    config = {
-        "Name": "pathgrade bench",
-        "StorageDirectory": str(home / "storage"),
-        "IndexDirectory": str(home / "storage"),
-        "Plugins": [str(PLUGIN)],
-        "DicomAet": "PACS",
-        "DicomPort": DICOM_PORT,
-        "DicomAlwaysAllowStore": True,
-        "DicomAlwaysAllowGet": True,
-        "OverwriteInstances": True,
-        "HttpPort": WEB_PORT,
-        "HttpCompressionEnabled": False,  # a fetch moves the bytes that it names
-        "RemoteAccessAllowed": True,
-        "AuthenticationEnabled": False,  # reachable from the bench's own namespaces only
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-    }
-    path = home / "orthanc.json"
-    path.write_text(json.dumps(config, indent=1))
-    return path
 
 
 def _store(namespace: str, folder: Path, images: int) -> Study:

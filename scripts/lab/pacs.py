@@ -44,7 +44,7 @@ def start(lab: Lab) -> Study:
     assert lab.scenario.pacs
     host = lab.scenario.pacs.agent
     namespace = lab.plan.namespace(host)
-    config = _write_config(lab.folder / "orthanc")
+    config = write_config(lab.folder / "orthanc", "pathgrade lab")
     part = lab.parts.start("orthanc", [_program(), str(config)], namespace=namespace)
     pid = part.process.pid
     lab.parts.wait_until(
@@ -65,10 +65,11 @@ def _program() -> str:
     return program
 
 
-def _write_config(folder: Path) -> Path:
+def write_config(folder: Path, name: str, **more: object) -> Path:
+    """Say how Orthanc is to run in a new folder, reachable from its own namespaces only."""
     folder.mkdir()
     config = {
-        "Name": "pathgrade lab",
+        "Name": name,
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "storage"),
         "Plugins": [str(PLUGIN)],
@@ -79,8 +80,9 @@ def _write_config(folder: Path) -> Path:
         "HttpPort": WEB_PORT,
         "HttpCompressionEnabled": False,  # a fetch moves the bytes that it names
         "RemoteAccessAllowed": True,
-        "AuthenticationEnabled": False,  # reachable from the lab's own namespaces only
+        "AuthenticationEnabled": False,
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        **more,
     }
     path = folder / "orthanc.json"
     path.write_text(json.dumps(config, indent=1))
