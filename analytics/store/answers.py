@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import duckdb
 import msgspec
+import pyarrow as pa
 
 from analytics.clock import DAY_US
 from analytics.errors import StoreError
@@ -22,6 +23,8 @@ from analytics.usage import By, Usage
 from analytics.usual import Past, UsualHop
 
 _EVER: Final = ("0000-00-00", "9999-99-99")
+FEW_AGENTS: Final = 8
+"""The paths among so many are asked for by agent: files have statistics of those."""
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 
@@ -63,6 +66,62 @@ class Answers:
         asked = self._ask(_Way, query.MEASURED, given, _look_back(at_us), table="readings")
         return {(way.src, way.dst) for way in asked}
 
+    def latest_table(self, tenant: str, columns: Sequence[str], at_us: int | None = None) -> pa.Table:
+        """As ``readings_latest``, some columns, in no order, as Arrow: a million structs take a minute."""
+        now = self._clock_us() if at_us is None else at_us
+        question, given = query.readings_latest_in(columns), {"tenant": tenant, "at_us": now}
+        if at_us is None and not self._facts.is_shared:
+            ready = self._state.latest_table(tenant, now, question)
+            if ready is not None:
+                return ready
+        return self._table(question, given, _look_back(now), table="readings")
+
+    def arrived_since(self, tenant: str, columns: Sequence[str], since_us: int, at_us: int) -> pa.Table:
+        """All readings that were received in that time, as Arrow."""
+        given = {"tenant": tenant, "since_us": since_us, "at_us": at_us}
+        days = (seal.day_of(since_us), seal.day_of(at_us))
+        return self._table(query.arrived_since(columns), given, days, table="readings")
+
+    def readings_of(
+        self, tenant: str, paths: Collection[tuple[str, str]], at_us: int | None = None
+    ) -> list[Reading]:
+        """As ``readings_latest``, of some paths."""
+        if not paths:
+            return []
+        agents = {agent for path in paths for agent in path}
+        if len(agents) <= FEW_AGENTS:
+            question = query.READINGS_LATEST_BETWEEN
+            more: dict[str, Any] = {"agents": sorted(agents)}
+        else:
+            question = query.READINGS_LATEST_OF
+            more = {"srcs": [src for src, _ in paths], "dsts": [dst for _, dst in paths]}
+        found = self._readings_of(tenant, question, more, {src for src, _ in paths}, at_us)
+        wanted = frozenset(paths)
+        return [reading for reading in found if (reading.src, reading.dst) in wanted]
+
+    def _readings_of(
+        self, tenant: str, question: str, more: dict[str, Any], sources: set[str], at_us: int | None
+    ) -> list[Reading]:
+        now = self._clock_us() if at_us is None else at_us
+        if at_us is None and not self._facts.is_shared:
+            ready = self._state.latest_table(tenant, now, question, more, agents=sources)
+            if ready is not None:
+                return msgspec.convert(ready.to_pylist(), list[Reading])
+        given = {"tenant": tenant, "at_us": now, **more}
+        return self._ask(Reading, question, given, _look_back(now), table="readings")
+
+    def hops_of_readings(self, tenant: str, readings: Sequence[Reading]) -> list[Hop]:
+        """As ``hops_of``, of these readings' tests: the files that cannot have them are not read."""
+        if not readings:
+            return []
+        ends = {end for reading in readings for end in (reading.src, reading.dst)}
+        cycles = {reading.cycle for reading in readings}
+        given = {"tenant": tenant, "tests": sorted({reading.test for reading in readings})}
+        given |= {"first": min(ends), "last": max(ends)}
+        given |= {"first_cycle": min(cycles), "last_cycle": max(cycles)}
+        hour = min(cycles) // 3600
+        return self._ask(Hop, query.HOPS_OF_PATHS, given, _EVER, table="hops", since_hour=hour, agents=ends)
+
     def past(
         self,
         tenant: str,
@@ -84,10 +143,15 @@ class Answers:
         """As of which hour ``usual`` tells; 0 = not yet."""
         return 0 if self._facts.is_shared else self._state.usual_hour
 
-    def usual(self, tenant: str) -> list[Screened]:
-        """What is usual on each path, as of the last full hour."""
-        rows = [] if self._facts.is_shared else self._state.usual(tenant)
+    def usual(self, tenant: str, paths: Collection[tuple[str, str]] | None = None) -> list[Screened]:
+        """What is usual on each path, or on some, as of the last full hour."""
+        rows = [] if self._facts.is_shared else self._state.usual(tenant, paths)
         return msgspec.convert(rows, list[Screened])
+
+    def suspects(self, tenant: str, most: int) -> list[tuple[str, str]]:
+        """As ``screen.suspects``, of paths of which something is known: at most so many."""
+        rows = [] if self._facts.is_shared else self._state.suspects(tenant, most)
+        return [(row["src"], row["dst"]) for row in rows]
 
     def usual_hops(
         self, tenant: str, paths: Collection[tuple[str, str]], *, since_us: int, until_us: int
@@ -197,33 +261,55 @@ class Answers:
         return {table: rows + shared.get(table, 0) for table, rows in self._shelf.counts().items()}
 
     def _ask(
-        self, row: type[Row], question: str, given: dict[str, Any], days: tuple[str, str], *, table: str
+        self,
+        row: type[Row],
+        question: str,
+        given: dict[str, Any],
+        days: Days,
+        *,
+        table: str,
+        since_hour: int = 0,
+        agents: Collection[str] | None = None,
     ) -> list[Row]:
-        """Ask again where a file was merged away meanwhile; where one is damaged, set it aside first."""
-        rows: list[dict[str, Any]] | None = None
+        found = self._table(question, given, days, table=table, since_hour=since_hour, agents=agents)
+        return msgspec.convert(found.to_pylist(), list[row])  # type: ignore[valid-type]  # a type made at run time
+
+    def _table(
+        self,
+        question: str,
+        given: dict[str, Any],
+        days: Days,
+        *,
+        table: str,
+        since_hour: int = 0,
+        agents: Collection[str] | None = None,
+    ) -> pa.Table:
+        """Ask again where a file was merged away meanwhile; where one is damaged, set it aside first.
+
+        Files of hours before ``since_hour`` are left out, and of the rows that are not sealed those that
+        others than ``agents`` sent.
+        """
+
+        def answer() -> pa.Table:
+            held = self._shelf.held(table, agents)
+            chosen = [
+                file.path
+                for file in held.files
+                if days[0] <= file.day <= days[1] and file.hours[1] >= since_hour
+            ]
+            shared = self._facts.shared(table, days, held)
+            return self._engine.table(
+                table, question, files=chosen, shared=shared, fresh=held.fresh, given=given
+            )
+
         with suppress(UnreadableFactsError):
-            rows = self._answer(table, question, given, days)
-        if rows is None:
-            try:
-                rows = self._answer(table, question, given, days)
-            except UnreadableFactsError as error:
-                self._facts.unreadable(table, error)
-                rows = self._answer_at_last(table, question, given, days)
-        return msgspec.convert(rows, list[row])  # type: ignore[valid-type]  # a type made at run time
-
-    def _answer(
-        self, table: str, question: str, given: dict[str, Any], days: tuple[str, str]
-    ) -> list[dict[str, Any]]:
-        held = self._shelf.held(table)
-        chosen = [file.path for file in held.files if days[0] <= file.day <= days[1]]
-        shared = self._facts.shared(table, days, held)
-        return self._engine.ask(table, question, files=chosen, shared=shared, fresh=held.fresh, given=given)
-
-    def _answer_at_last(
-        self, table: str, question: str, given: dict[str, Any], days: tuple[str, str]
-    ) -> list[dict[str, Any]]:
+            return answer()
         try:
-            return self._answer(table, question, given, days)
+            return answer()
+        except UnreadableFactsError as error:
+            self._facts.unreadable(table, error)
+        try:
+            return answer()
         except UnreadableFactsError as error:
             raise StoreError(
                 f"asking for {table}: {error}", remedy="see the server's log for the file"

@@ -64,6 +64,30 @@ READINGS_LATEST: Final = f"""
     ORDER BY src, dst
 """  # noqa: S608  # see above
 
+SOME: Final = "(SELECT unnest($srcs::VARCHAR[]) src, unnest($dsts::VARCHAR[]) dst)"
+READINGS_LATEST_OF: Final = READINGS_LATEST.replace(
+    "FROM facts", f"FROM facts SEMI JOIN {SOME} USING (src, dst)"
+)
+"""Of some paths only."""
+READINGS_LATEST_BETWEEN: Final = READINGS_LATEST.replace(
+    "WHERE", "WHERE list_contains($agents, src) AND list_contains($agents, dst) AND"
+)
+"""Of the paths among a few agents."""
+
+
+def readings_latest_in(columns: Sequence[str]) -> str:
+    """As ``READINGS_LATEST``, some columns only, in no order: of a million paths every column counts."""
+    own = ", ".join(columns)
+    latest = READINGS_LATEST.replace(_OWN["readings"], own).replace("ORDER BY src, dst", "")
+    return latest
+
+
+def arrived_since(columns: Sequence[str]) -> str:
+    """Ask for all readings that were received since ``$since_us``."""
+    own = ", ".join(columns)
+    return f"SELECT {own} FROM facts WHERE tenant = $tenant AND received_us BETWEEN $since_us AND $at_us"  # noqa: S608  # see above
+
+
 MEASURED: Final = "SELECT DISTINCT src, dst FROM facts WHERE tenant = $tenant AND received_us <= $at_us"
 """The paths that ``READINGS_LATEST`` names."""
 
@@ -80,9 +104,7 @@ _PAST: Final = f"""
 """A path's light tests between cycles (``server.budget.WATCH_PROBES``) count as one in five minutes, and not
 where there is a deeper one: what is usual must not be what was watched."""
 PAST: Final = _PAST.format("facts")
-PAST_OF: Final = _PAST.format(
-    "facts SEMI JOIN (SELECT unnest($srcs::VARCHAR[]) src, unnest($dsts::VARCHAR[]) dst) USING (src, dst)"
-)
+PAST_OF: Final = _PAST.format(f"facts SEMI JOIN {SOME} USING (src, dst)")
 """Of some paths only."""
 
 READINGS_BEFORE: Final = f"""
@@ -106,6 +128,14 @@ HOPS_OF: Final = f"""
     WHERE tenant = $tenant AND list_contains($tests, test)
     ORDER BY test, src, ttl
 """  # noqa: S608  # see above
+
+HOPS_OF_PATHS: Final = f"""
+    SELECT {_OWN["hops"]} FROM facts
+    WHERE tenant = $tenant AND src BETWEEN $first AND $last AND cycle BETWEEN $first_cycle AND $last_cycle
+      AND list_contains($tests, test)
+    ORDER BY test, src, ttl
+"""  # noqa: S608  # see above
+"""As ``HOPS_OF``, and files are sorted by source: a few paths' are found without reading all of them."""
 
 FLOWS: Final = f"""
     SELECT {_OWN["flows"]} FROM facts

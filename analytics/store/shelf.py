@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -61,11 +61,12 @@ class Shelf:
         """A file that was taken into the state is set aside: what it brought may not be true."""
         self._taken: set[Path] = set()
 
-    def held(self, table: str) -> Held:
-        """Take a table's files and rows, each row once."""
+    def held(self, table: str, agents: Container[str] | None = None) -> Held:
+        """Take a table's files and rows, each row once; rows not sealed yet of some agents only, if named."""
         with self.lock:
             files = tuple(file for file in self.sealed.values() if file.table == table)
-            fresh = [arrived for unsealed in self.unsealed.values() for arrived in unsealed.having(table)]
+            waiting = list(self.unsealed.values())
+            fresh = [arrived for unsealed in waiting for arrived in unsealed.having(table, agents)]
             version = self.lake_version
         parts = [arrived.tables()[table] for arrived in fresh]  # not under the lock: senders need it
         return Held(files, pa.concat_tables(parts) if parts else SCHEMAS[table].empty_table(), version)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,6 +27,7 @@ class Arrived:
 
     def __init__(self, batch: Batch, tenant: str, received_us: int) -> None:
         self.received_us = received_us
+        self.agent = batch.agent
         self.rows = {name: block.rows for name, block in batch.tables.items() if block.rows}
         self._told: tuple[Batch, str] | None = (batch, tenant)
         self._tables: dict[str, pa.Table] = {}
@@ -61,9 +62,13 @@ class Unsealed:
         self.size += body_bytes + rows * (ORIGIN_BYTES + len(key.agent) + len(key.boot))
         self.batches.add(key)
 
-    def having(self, table: str) -> Iterator[Arrived]:
-        """Batches that have rows of a table."""
-        return (arrived for arrived in self.arrived if table in arrived.rows)
+    def having(self, table: str, agents: Container[str] | None = None) -> Iterator[Arrived]:
+        """Batches that have rows of a table, of all agents or of some."""
+        return (
+            arrived
+            for arrived in self.arrived
+            if table in arrived.rows and (agents is None or arrived.agent in agents)
+        )
 
     def tables(self) -> dict[tuple[str, str], list[pa.Table]]:
         """All rows, by table and day of receipt; of a segment that is written no more."""
