@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from analytics.findings import is_bad
 from analytics.grade import STALE
 from analytics.letters import BAD
 from analytics.measurement import Letter
@@ -58,11 +59,6 @@ def overview_of(report: Report) -> Overview:
         worst=report.paths[:WORST_SHOWN],
         members=report.members,
     )
-
-
-def is_bad(row: PathRow) -> bool:
-    """Whether people cannot work over a path, or it is slower than usual."""
-    return row.grade.letter in BAD or row.slower_since_us is not None
 
 
 def revision_of(report: Report) -> str:

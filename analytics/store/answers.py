@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -89,18 +89,16 @@ class Answers:
         if not paths:
             return []
         agents = {agent for path in paths for agent in path}
-        if len(agents) <= FEW_AGENTS:
-            question = query.READINGS_LATEST_BETWEEN
-            more: dict[str, Any] = {"agents": sorted(agents)}
-        else:
-            question = query.READINGS_LATEST_OF
-            more = {"srcs": [src for src, _ in paths], "dsts": [dst for _, dst in paths]}
+        named = {"srcs": [src for src, _ in paths], "dsts": [dst for _, dst in paths]}
+        few = len(agents) <= FEW_AGENTS
+        question = query.READINGS_LATEST_BETWEEN if few else query.READINGS_LATEST_OF
+        more = {"agents": sorted(agents)} if few else named
         found = self._readings_of(tenant, question, more, {src for src, _ in paths}, at_us)
         wanted = frozenset(paths)
         return [reading for reading in found if (reading.src, reading.dst) in wanted]
 
     def _readings_of(
-        self, tenant: str, question: str, more: dict[str, Any], sources: set[str], at_us: int | None
+        self, tenant: str, question: str, more: Mapping[str, Any], sources: set[str], at_us: int | None
     ) -> list[Reading]:
         now = self._clock_us() if at_us is None else at_us
         if at_us is None and not self._facts.is_shared:
