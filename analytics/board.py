@@ -1,4 +1,4 @@
-"""The board of a large fleet at a moment: what its report would say, with rows for the worst paths only. Pure.
+"""The board of a large fleet at a moment: what its report would say, with rows for the worst paths. Pure.
 
 READ FIRST: ``Board``, ``choose``, ``shown``. All paths are graded as columns (``analytics/ranking``) and
 counted from there. Full rows (legs, sessions, what is usual) are built for a bounded choice: paths from
@@ -60,7 +60,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Board:
-    """All that is shown of a large fleet, at one moment. Made by ``shown`` for each profile; never changed."""
+    """All that is shown of a large fleet, at one moment. Never changed once it is made."""
 
     tenant: str
     at_us: int

@@ -56,6 +56,8 @@ log: Final = logging.getLogger("pathgrade.server")
 
 LOG_FORMAT: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
 STALE_CYCLES: Final = 3
+LOOK_S: Final = 1.0
+"""How often it is looked whether pages' answers are to be made anew."""
 Tasks = Iterable[asyncio.Task[None]]
 ANY_HOSTS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared with, not bound
 
@@ -129,6 +131,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             lately=lately,
             period_us=settings.cycle_s * 1_000_000,
         )
+        opened.callback(core.close)
         doors = (
             enrolment.router(state, signer.public_key),
             ingest.router(Ingest(state, store, heard=lately.hear)),
@@ -145,6 +148,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
                 tasks.create_task(audit.run()),
                 tasks.create_task(_seal(store, cycles, settings.seal_s)),
                 tasks.create_task(_keep_up(store, settings.seal_s)),
+                tasks.create_task(_keep_ready(core)),
             ]
             served = {
                 (listener := http_listener(app)): tasks.create_task(listener.serve([sock]))
@@ -244,6 +248,22 @@ def _keep_up_once(store: Store) -> None:
         log.error("upkeep failed why=%r try=%r", str(error), error.remedy)
     except Exception:  # as above: rollups can wait, agents cannot
         log.exception("upkeep failed")
+
+
+async def _keep_ready(core: Core) -> None:
+    """Have ready what pages of a large fleet ask for."""
+    while True:
+        await asyncio.to_thread(_keep_ready_once, core)
+        await asyncio.sleep(LOOK_S)
+
+
+def _keep_ready_once(core: Core) -> None:
+    try:
+        core.keep_ready()
+    except AnalyticsError as error:
+        log.error("the board is not up to date why=%r try=%r", str(error), error.remedy)
+    except Exception:  # as above: pages show the board before
+        log.exception("the board is not up to date")
 
 
 async def _stop(mesh: asyncio.Task[None], served: dict[Listener, asyncio.Task[None]], keepers: Tasks) -> None:

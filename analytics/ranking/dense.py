@@ -111,6 +111,18 @@ class Dense:
                 numbers[at] = packing.none
         return bytes(blanked)
 
+    def measured(self, without: Iterable[str] = ()) -> int:
+        """How many paths are measured; ``without`` those of some agents."""
+        rungs, size, none = self.cells[Metric.RUNG], len(self.agents), bytes([PACKINGS[Metric.RUNG].none])
+        gone = [self.places[name] for name in without if name in self.places]
+        if not gone:
+            return size * size - self._unmeasured
+        left = bytearray(rungs)
+        for at in gone:
+            left[at * size : (at + 1) * size] = none * size
+            left[at::size] = none * size
+        return size * size - left.count(none)
+
     @cached_property
     def _unmeasured(self) -> int:
         return self.cells[Metric.RUNG].count(bytes([PACKINGS[Metric.RUNG].none]))

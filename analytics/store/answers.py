@@ -89,24 +89,32 @@ class Answers:
         if not paths:
             return []
         agents = {agent for path in paths for agent in path}
+        if len(agents) <= FEW_AGENTS:
+            return self._of_paths(
+                tenant, paths, query.READINGS_LATEST_BETWEEN, {"agents": sorted(agents)}, at_us
+            )
         named = {"srcs": [src for src, _ in paths], "dsts": [dst for _, dst in paths]}
-        few = len(agents) <= FEW_AGENTS
-        question = query.READINGS_LATEST_BETWEEN if few else query.READINGS_LATEST_OF
-        more = {"agents": sorted(agents)} if few else named
-        found = self._readings_of(tenant, question, more, {src for src, _ in paths}, at_us)
+        return self._of_paths(tenant, paths, query.READINGS_LATEST_OF, named, at_us)
+
+    def _of_paths(
+        self,
+        tenant: str,
+        paths: Collection[tuple[str, str]],
+        question: str,
+        named: Mapping[str, list[str]],
+        at_us: int | None,
+    ) -> list[Reading]:
+        now, ready = self._clock_us() if at_us is None else at_us, None
+        given = {"tenant": tenant, "at_us": now, **named}
+        if at_us is None and not self._facts.is_shared:
+            sources = {src for src, _ in paths}
+            ready = self._state.latest_table(tenant, now, question, named, agents=sources)
+        if ready is None:
+            found = self._ask(Reading, question, given, _look_back(now), table="readings")
+        else:
+            found = msgspec.convert(ready.to_pylist(), list[Reading])
         wanted = frozenset(paths)
         return [reading for reading in found if (reading.src, reading.dst) in wanted]
-
-    def _readings_of(
-        self, tenant: str, question: str, more: Mapping[str, Any], sources: set[str], at_us: int | None
-    ) -> list[Reading]:
-        now = self._clock_us() if at_us is None else at_us
-        if at_us is None and not self._facts.is_shared:
-            ready = self._state.latest_table(tenant, now, question, more, agents=sources)
-            if ready is not None:
-                return msgspec.convert(ready.to_pylist(), list[Reading])
-        given = {"tenant": tenant, "at_us": now, **more}
-        return self._ask(Reading, question, given, _look_back(now), table="readings")
 
     def hops_of_readings(self, tenant: str, readings: Sequence[Reading]) -> list[Hop]:
         """As ``hops_of``, of these readings' tests: the files that cannot have them are not read."""
@@ -252,6 +260,10 @@ class Answers:
         days = (seal.day_of(max(0, since_us - DAY_US)), _EVER[1])  # a day for clocks that are ahead
         given |= {"agent": agent, "but": but, "limit": limit}
         return self._ask(Usage, query.usage_question(by), given, days, table="flows")
+
+    def batches_taken(self) -> int:
+        """How many batches came since the store was opened: another number, and there is more to tell."""
+        return self._shelf.batches_taken
 
     def counts(self) -> dict[str, int]:
         """Rows kept, by table, of all tenants."""

@@ -57,6 +57,8 @@ class Shelf:
         self.sealed = left.sealed
         self.set_aside = left.files_set_aside
         self.lake_version: int | None = None
+        self.batches_taken = 0
+        """Since the store was opened: another number, and there is more to tell."""
         self.tainted = False
         """A file that was taken into the state is set aside: what it brought may not be true."""
         self._taken: set[Path] = set()
