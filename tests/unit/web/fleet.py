@@ -49,6 +49,7 @@ from analytics.rules.load import load_rules
 from analytics.usage import KEYS, By, Usage
 from analytics.usual import NOTHING_KNOWN
 from server.api.core import AuditRow, ExportRange, Status
+from server.api.mesh import MeshDoor
 from server.pages.app import report_app
 
 AT_US = 1_795_464_000_000_000  # 2026-11-23 20:00:00 UTC
@@ -504,11 +505,11 @@ def replace_member(member: Member, label: str) -> Member:
 
 
 @contextmanager
-def serve(core: FixtureCore) -> Iterator[str]:
+def serve(core: FixtureCore, mesh: MeshDoor | None = None) -> Iterator[str]:
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(report_app(core, version="0.1.0"), log_level="warning", lifespan="off")
+        uvicorn.Config(report_app(core, version="0.1.0", mesh=mesh), log_level="warning", lifespan="off")
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
