@@ -13,7 +13,6 @@ from server.pages import text
 from server.pages.tables import Column, cell
 from server.pages.views import HopGroup, HopLine
 
-
 WIDE_FROM: Final = 100
 """Narrower terminals have one blank between columns, else two."""
 
@@ -29,7 +28,8 @@ class Row:
 def hop_table(groups: Sequence[HopGroup], width: int) -> Table:
     """Draw hops, each leg named at its first hop, in the columns that the width allows."""
     shown = [column for column in HOP_COLUMNS if width >= column.from_width]
-    table = Table(box=None, padding=(0, 1, 0, 1 if width >= WIDE_FROM else 0), header_style="dim", pad_edge=False)
+    gap = 1 if width >= WIDE_FROM else 0
+    table = Table(box=None, padding=(0, 1, 0, gap), header_style="dim", pad_edge=False)
     for column in shown:
         table.add_column(column.head, justify=column.side, no_wrap=not column.wraps)
     for row in _rows(groups):
