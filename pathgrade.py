@@ -532,7 +532,7 @@ def mesh_run(
 
     Such a test goes before those of the cycle, and is quicker: no packet trains, few or no hops.
     """
-    from server.api.mesh import MeshAsk
+    from server.api.doors import MeshAsk
     from server.api.watching import followed
     from server.pages import terminal
 
@@ -560,7 +560,7 @@ def mesh_mark(
 
     Without AGENT, list what is marked.
     """
-    from server.api.mesh import Mark
+    from server.api.doors import Mark
     from server.pages import terminal
 
     client = _client(url)
@@ -606,7 +606,7 @@ def services_tag(
     json: Json = False,
 ) -> None:
     """Say what listens on a port of an agent's host. On the server's host."""
-    from server.api.services import ServiceTag
+    from server.api.doors import ServiceTag
     from server.pages import terminal
 
     if remove == bool(name):
