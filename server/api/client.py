@@ -18,10 +18,9 @@ from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.passive import Applications
 from analytics.report import PathDetail, Report, Service
+from server.api.connection import ApiConnection, Parameter
 from server.api.core import Status
-from server.api.door import Door, Parameter
-from server.api.mesh import Mark, MeshAsk, MeshRun
-from server.api.services import ServiceTag
+from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
 from server.errors import RefusedError
 
 EXPORT_TIMEOUT_S: Final = 300.0
@@ -34,7 +33,7 @@ class Client:
     """One server, asked over one connection. Raises ``ServerAwayError`` and ``RefusedError``."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        self.door = Door(url, token)
+        self.connection = ApiConnection(url, token)
 
     def status(self) -> Status:
         """How far the server is."""
@@ -92,7 +91,7 @@ class Client:
     def export_to(self, file: BinaryIO, table: str, **asked: Parameter) -> int:
         """Write an export as it comes."""
         size = 0
-        with self.door.stream(f"export/{table}", asked, timeout_s=EXPORT_TIMEOUT_S) as answer:
+        with self.connection.stream(f"export/{table}", asked, timeout_s=EXPORT_TIMEOUT_S) as answer:
             for piece in answer.iter_bytes():
                 size += file.write(piece)
                 _say_size(size, sys.stderr)
@@ -100,10 +99,10 @@ class Client:
         return size
 
     def _get(self, path: str, kind: type[T], **asked: Parameter) -> T:
-        return _read(self.door.get(path, asked), kind)
+        return _read(self.connection.get(path, asked), kind)
 
     def _post(self, path: str, body: msgspec.Struct, kind: type[T]) -> T:
-        return _read(self.door.post(path, msgspec.json.encode(body)), kind)
+        return _read(self.connection.post(path, msgspec.json.encode(body)), kind)
 
 
 def _read(answer: httpx.Response, kind: type[T]) -> T:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from analytics.report import PathDetail
-from server.api.mesh import MeshAsk, MeshRun
+from server.api.doors import MeshAsk, MeshRun
 from server.errors import AskError, DeniedError
 from server.pages.live import Sight
 from server.pages.rounds import Rounds

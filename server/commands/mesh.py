@@ -35,7 +35,7 @@ def run(
 
     Such a test goes before those of the cycle, and is quicker: no packet trains, few or no hops.
     """
-    from server.api.mesh import MeshAsk
+    from server.api.doors import MeshAsk
     from server.api.watching import followed
     from server.pages import terminal
 
@@ -64,7 +64,7 @@ def mark(
 
     Without AGENT, list what is marked.
     """
-    from server.api.mesh import Mark
+    from server.api.doors import Mark
     from server.pages import terminal
 
     server = client(url, token)

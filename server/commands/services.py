@@ -50,7 +50,7 @@ def tag(
     json: Json = False,
 ) -> None:
     """Say what listens on a port of an agent's host. On the server's host."""
-    from server.api.services import ServiceTag
+    from server.api.doors import ServiceTag
     from server.pages import terminal
 
     if remove == bool(name):

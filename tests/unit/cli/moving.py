@@ -9,7 +9,7 @@ import msgspec
 
 from analytics.measurement import Rung
 from analytics.report import PathDetail
-from server.api.mesh import Mark, MeshAsk, MeshResult, MeshRun
+from server.api.doors import Mark, MeshAsk, MeshResult, MeshRun
 from server.errors import DemandError
 from tests.unit.web.fleet import FixtureCore
 
@@ -25,7 +25,7 @@ class MovingCore(FixtureCore):
     refuses: str = ""
     asked: list[float] = field(default_factory=list)
 
-    def run(self, ask: MeshAsk) -> MeshRun:
+    def run(self, ask: MeshAsk, *, actor: str) -> MeshRun:
         if self.refuses:
             raise DemandError(self.refuses, remedy="ask again")
         self.asked.append(time.monotonic())
@@ -37,7 +37,7 @@ class MovingCore(FixtureCore):
     def marks(self) -> list[Mark]:
         return []
 
-    def mark(self, mark: Mark) -> list[Mark]:
+    def mark(self, mark: Mark, *, actor: str) -> list[Mark]:
         return [mark]
 
     def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from analytics.measurement import Hop, Reading, RouteChange
 from analytics.report import PathDetail
-from server.api.mesh import MeshAsk, MeshRun
+from server.api.doors import MeshAsk, MeshRun
 from server.commands.follow import UNTOUCHED_S, Following
 from server.errors import DeniedError, RefusedError
 from server.pages import live

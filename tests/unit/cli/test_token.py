@@ -103,7 +103,7 @@ def test_one_connection_serves_all_questions_of_a_command(guard: Guard) -> None:
     client = Client(url_of(guard), "let-me-in")
     for _ in range(3):
         assert client.marks() == []
-    client.door.close()
+    client.connection.close()
     assert len(guard.heard) == 3
     assert len({port for port, _ in guard.heard}) == 1
     with pytest.raises(DeniedError):

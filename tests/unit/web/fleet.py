@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -48,8 +49,8 @@ from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdi
 from analytics.rules.load import load_rules
 from analytics.usage import KEYS, By, Usage
 from analytics.usual import NOTHING_KNOWN
+from server.api.access import LocalVisitors
 from server.api.core import AuditRow, ExportRange, Status
-from server.api.mesh import MeshDoor
 from server.pages.app import report_app
 
 AT_US = 1_795_464_000_000_000  # 2026-11-23 20:00:00 UTC
@@ -504,12 +505,27 @@ def replace_member(member: Member, label: str) -> Member:
     return Member(name=member.name, site=member.site, label=label, services=member.services)
 
 
+@dataclass(frozen=True)
+class OneTenant:
+    """A tenant's parts, whoever asks; nothing can be changed where there is no desk."""
+
+    core: FixtureCore
+    desk: Any = None
+
+    def of(self, tenant: str) -> OneTenant:
+        return self
+
+
 @contextmanager
-def serve(core: FixtureCore, mesh: MeshDoor | None = None) -> Iterator[str]:
+def serve(core: FixtureCore, desk: Any = None) -> Iterator[str]:
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(report_app(core, version="0.1.0", mesh=mesh), log_level="warning", lifespan="off")
+        uvicorn.Config(
+            report_app(OneTenant(core, desk), LocalVisitors("default"), version="0.1.0"),
+            log_level="warning",
+            lifespan="off",
+        )
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

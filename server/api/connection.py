@@ -34,7 +34,7 @@ DENIED: Final[dict[int, str]] = {
 Parameter = str | int | None
 
 
-class Door:
+class ApiConnection:
     """Where a server's API is, and who asks."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
