@@ -15,6 +15,7 @@ from analytics.clock import now_us
 from analytics.moments import EXAMPLES, moment_us
 from server.api.access import TheCore, TheVisitor, Visitor
 from server.api.core import Status
+from server.api.events import revision_of
 from server.api.problem import ProblemError
 from server.api.routes import Profile, profile_of
 from server.pages import text
@@ -42,6 +43,7 @@ class Frame:
     profiles: list[str]
     at_us: int | None  # the past moment that is shown; None = now
     now_us: int
+    revision: str  # of what is shown: only what is newer is told; empty for the past
 
     def link(self, path: str, **fields: str) -> str:
         """Address another page for the chosen profile and moment; a field that is empty is left out."""
@@ -65,7 +67,7 @@ class Frame:
     @property
     def events(self) -> str:
         """Where the changes of what this page shows are told."""
-        return _address("/v1/events", {"profile": self.profile})
+        return _address("/v1/events", {"profile": self.profile, "since": self.revision})
 
     def _kept(self) -> dict[str, str]:
         return {"profile": self.profile if self.asked else "", "at": self.moment}
@@ -92,17 +94,20 @@ def _frame(
     request: Request, core: TheCore, visitor: TheVisitor, profile: Profile = None, at: At = None
 ) -> Frame:
     now = now_us()
+    at_us, graded_for, status = at_of(at, now), profile_of(core, profile or None), core.status()
     own = [item for item in request.query_params.multi_items() if item[0] not in {"profile", "at"}]
     return Frame(
-        status=core.status(),
+        status=status,
         visitor=visitor,
         path=quote(request.scope["path"]),
         fields=tuple(own[:MOST_FIELDS]),
-        profile=profile_of(core, profile or None),
+        profile=graded_for,
         asked=bool(profile),
         profiles=core.profiles(),
-        at_us=at_of(at, now),
+        at_us=at_us,
         now_us=now,
+        # Read before what the page shows: what changes meanwhile is told again rather than never.
+        revision=revision_of(core.revision(graded_for), status) if at_us is None else "",
     )
 
 

@@ -243,7 +243,7 @@ def test_a_page_of_now_keeps_the_profile_and_offers_the_past(site: httpx.Client)
     assert 'href="/flows?agent=pacs&amp;profile=pacs"' in html
     assert '<input type="hidden" name="agent" value="pacs">' in html
     assert re.search(r'href="/flows\?agent=pacs&amp;profile=generic&amp;at=[^"]+">1 hour ago', html)
-    assert 'data-events="/v1/events?profile=generic"' in html
+    assert 'data-events="/v1/events?profile=generic&amp;since=' in html
     assert 'href="/matrix">' in site.get("/").text  # nothing was chosen: nothing is kept
 
 
