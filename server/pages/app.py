@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from analytics.errors import LakeError
+from server.api import history as history_api
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
@@ -39,6 +40,7 @@ def report_app(
     )
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM)
     app.include_router(api.router(core))
+    app.include_router(history_api.router(core))
     app.include_router(pages.router(core))
     if mesh is not None:
         app.include_router(mesh_api.router(mesh))
