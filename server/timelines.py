@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from analytics.baseline import KEPT_US
@@ -50,11 +51,12 @@ def _level(length_us: int) -> Level:
 def _of_readings(store: Store, tenant: str, asked: Asked, rules: Rules) -> Timeline:
     span = span_of(asked.since_us, asked.until_us, asked.step_us)
     pair = (asked.src, asked.dst)
+    ask = partial(store.readings_of_path, tenant, since_us=span.since_us, until_us=span.until_us)
     return timeline(
         *pair,
         profile=asked.profile,
         span=span,
-        readings=store.readings_of_pair(tenant, *pair, since_us=span.since_us, until_us=span.until_us),
+        readings=[*ask(*pair), *ask(asked.dst, asked.src)],
         past=store.past(tenant, since_us=max(0, span.since_us - KEPT_US), at_us=span.until_us, paths={pair}),
         rules=rules,
     )

@@ -113,15 +113,15 @@ class Answers:
         days = (seal.day_of(since_us), seal.day_of(until_us))
         return self._ask(Reading, query.READINGS_BEFORE, given, days, table="readings")
 
-    def readings_of_pair(
+    def readings_of_path(
         self, tenant: str, src: str, dst: str, *, since_us: int, until_us: int
     ) -> list[Reading]:
-        """Both directions' readings of tests that may have ended in that time, with ``query.TOLD`` only."""
+        """A directed path's readings of tests that may have ended in that time, with ``query.TOLD`` only."""
         first_us, last_us = max(0, since_us - TEST_MOST_US), until_us
         given: dict[str, Any] = {"tenant": tenant, "src": src, "dst": dst}
         given |= {"first_cycle": first_us // 1_000_000, "last_cycle": last_us // 1_000_000}
         days = (seal.day_of(max(0, first_us - DAY_US)), seal.day_of(last_us + LATE_US))
-        return self._ask(Reading, query.READINGS_OF_PAIR, given, days, table="readings")
+        return self._ask(Reading, query.READINGS_OF_PATH, given, days, table="readings")
 
     def held(self, table: str) -> Held:
         """A table's sealed files and the rows not sealed yet, each row once; ``shared`` are others."""

@@ -100,12 +100,13 @@ TOLD: Final = (
     *("rtt_p95_us", "rtt_p99_us", "capacity_kbps", "capacity_trust", "route_id", "route_change"),
 )
 """What of a reading its grade and a timeline need."""
-READINGS_OF_PAIR: Final = f"""
+READINGS_OF_PATH: Final = f"""
     SELECT {", ".join(TOLD)} FROM facts
-    WHERE tenant = $tenant AND src IN ($src, $dst) AND dst IN ($src, $dst) AND src <> dst
-      AND cycle >= $first_cycle AND cycle <= $last_cycle
-    ORDER BY cycle, test, src, received_us, batch
+    WHERE tenant = $tenant AND src = $src AND dst = $dst AND cycle >= $first_cycle AND cycle <= $last_cycle
+    ORDER BY cycle, test, received_us, batch
 """  # noqa: S608  # see above
+"""One direction: files are sorted by it, so that one row group of a day's file is read, not the rest."""
+
 USUAL_HOPS: Final = """
     SELECT src, dst, ttl, address, median(rtt_min_us)::BIGINT AS rtt_min_us FROM facts
     WHERE tenant = $tenant AND cycle >= $since_us // 1000000 AND cycle < $until_us // 1000000
