@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Response
 from analytics.clock import now_us
 from analytics.moments import EXAMPLES, moment_us
 from analytics.timeline import Timeline
+from server.api.access import Scope, TheCore, needs
 from server.api.core import ReportCore
 from server.api.problem import ProblemError
 from server.api.routes import Profile, answered, check_agents, profile_of
@@ -30,20 +31,21 @@ Step = Annotated[
 ]
 
 
-def router(core: ReportCore) -> APIRouter:
+def router() -> APIRouter:
     """Build the routes under ``/v1``."""
-    routes = APIRouter(prefix="/v1", tags=["read"])
-    _add_timeline(routes, core)
+    routes = APIRouter(prefix="/v1", tags=["read"], dependencies=[needs(Scope.READ)])
+    _add_timeline(routes)
     return routes
 
 
-def _add_timeline(routes: APIRouter, core: ReportCore) -> None:
+def _add_timeline(routes: APIRouter) -> None:
     @routes.get(
         "/paths/{src}/{dst}/timeline",
         summary="One path over time: round trips, loss, letters, what is usual, routes and rungs",
     )
     def timeline(
         *,
+        core: TheCore,
         src: str,
         dst: str,
         profile: Profile = None,
