@@ -11,7 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from analytics.errors import LakeError
+<<<<<<< HEAD
 from server.api import events as events_api
+=======
+from server.api import history as history_api
+>>>>>>> history
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
@@ -40,7 +44,11 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
     app.state.events = events or Events()
     for router in (
         api.router(),
+<<<<<<< HEAD
         events_api.router(),
+=======
+        history_api.router(),
+>>>>>>> history
         mesh_api.router(),
         services_api.router(),
         pages.router(),
