@@ -35,6 +35,7 @@ from analytics.report import Member, PathDetail, PathRow, Report, Service, build
 from analytics.rules.load import Rules
 from analytics.store.store import Store
 from analytics.store.stream import Range
+from analytics.timeline import Timeline
 from analytics.usage import By
 from analytics.usual import Usual, with_watched
 from analytics.watched import with_latest_tests
@@ -42,15 +43,17 @@ from analytics.wire import ServiceOffer
 from server.api.core import OWN_PROCESS, AuditRow, ExportRange, Status
 from server.board import SMALL_AGENTS, Boards, Kept, Pace, Sight
 from server.cycles import Cycles
-from server.database import DEFAULT_TENANT
 from server.hub import Connection, Hub
 from server.lately import Lately
 from server.sessions import Sessions
 from server.state import Agent, State
+from server.timelines import Asked, timeline_of
 from server.usual import UsualCache
 
 FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back the passive flows of a page go."""
+TIMELINE_SINCE_US: Final = 24 * 3600 * 1_000_000
+"""How far back a timeline goes that does not say."""
 EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back an export goes that does not say."""
 FLOWS_OF_END: Final = 1_000
@@ -73,12 +76,13 @@ class _Facts(NamedTuple):
 
 
 class Core:
-    """Reads everything, changes nothing."""
+    """Reads everything of one tenant, changes nothing."""
 
     def __init__(
         self,
         *,
         version: str,
+        tenant: str,
         state: State,
         store: Store,
         hub: Hub,
@@ -89,6 +93,7 @@ class Core:
         clock: Callable[[], int] = now_us,
     ) -> None:
         self._version = version
+        self._tenant = tenant
         self._state = state
         self._store = store
         self._hub = hub
@@ -96,14 +101,14 @@ class Core:
         self._rules = rules
         self._lately = lately
         self._usual = UsualCache(store, period_us=period_us)
-        self._sessions = Sessions(store, rules, DEFAULT_TENANT)
+        self._sessions = Sessions(store, rules, tenant)
         self._clock = clock
         self._started_us = clock()
         self._made: dict[str, tuple[object, Report]] = {}  # small fleet: what the last report was made from
         self._listed: tuple[int, list[Member]] = (0, [])  # large fleet: when the members were listed
         self._pace = Pace()
         self._boards = Boards(
-            tenant=DEFAULT_TENANT,
+            tenant=tenant,
             store=store,
             lately=lately,
             usual=self._usual,
@@ -127,7 +132,7 @@ class Core:
             self._pace.made(state, time.monotonic() - began)
 
     def _is_large(self) -> bool:
-        return len(self._state.agents()) > SMALL_AGENTS
+        return len(self._state.agents(self._tenant)) > SMALL_AGENTS
 
     def _kept(self, at_us: int | None = None) -> Kept | None:
         """The board; None for a small fleet, which has none."""
@@ -140,7 +145,7 @@ class Core:
 
     def status(self) -> Status:
         """As ``ReportCore``."""
-        agents = self._state.agents()
+        agents = self._state.agents(self._tenant)
         online = {connection.agent.name for connection in self._hub.connections()}
         members = set(self._mesh_members(agents))
         return Status(
@@ -164,7 +169,7 @@ class Core:
     def _measured(self, members: set[str]) -> int:
         kept = self._kept()
         if kept is None:
-            measured = self._store.measured(DEFAULT_TENANT)
+            measured = self._store.measured(self._tenant)
             return sum(src in members and dst in members for src, dst in measured)
         return kept.board.dense.measured(without=set(kept.board.dense.agents) - members)
 
@@ -184,10 +189,10 @@ class Core:
 
     def _members(self) -> list[Member]:
         online = {connection.agent.name: connection for connection in self._hub.connections()}
-        tagged = self._state.services()
+        tagged = self._state.services(self._tenant)
         return [
             _member(agent, tagged.get(agent.name, ()), online.get(agent.name))
-            for agent in self._state.agents()
+            for agent in self._state.agents(self._tenant)
         ]
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
@@ -220,19 +225,19 @@ class Core:
         return self._report(profile, facts, self._hops_of(facts.readings, at_us))
 
     def _facts(self, at_us: int | None) -> _Facts:
-        latest = self._store.readings_latest(DEFAULT_TENANT, at_us)
+        latest = self._store.readings_latest(self._tenant, at_us)
         watched = self._lately.told(self._clock()) if at_us is None else {}
         moment_us, now = self._clock() if at_us is None else at_us, at_us is None
-        usual = with_watched(self._usual.of(DEFAULT_TENANT, latest, moment_us, now=now), watched)
+        usual = with_watched(self._usual.of(self._tenant, latest, moment_us, now=now), watched)
         return _Facts(latest, with_latest_tests(latest, watched), usual, moment_us, now)
 
     def _hops_of(self, readings: Iterable[Reading], at_us: int | None = None) -> list[Hop]:
-        return self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings], at_us)
+        return self._store.hops_of(self._tenant, [reading.test for reading in readings], at_us)
 
     def _report(self, profile: str, facts: _Facts, hops: list[Hop]) -> Report:
         members = self.members()
         made = build_report(
-            tenant=DEFAULT_TENANT,
+            tenant=self._tenant,
             profile=profile,
             readings=facts.readings,
             hops=hops,
@@ -304,9 +309,9 @@ class Core:
         now = at_us is None
         both = [(src, dst), (dst, src)]
         watched = self._lately.told(self._clock()) if now else {}
-        latest = self._store.readings_of(DEFAULT_TENANT, both, at_us)
+        latest = self._store.readings_of(self._tenant, both, at_us)
         readings = with_latest_tests(latest, watched)
-        usual = self._usual.with_calm(DEFAULT_TENANT, kept.usual, both) if now else kept.usual
+        usual = self._usual.with_calm(self._tenant, kept.usual, both) if now else kept.usual
         facts = _Facts(
             latest,
             readings,
@@ -315,7 +320,7 @@ class Core:
             now,
             kept.passive[profile],
         )
-        return facts, self._store.hops_of_readings(DEFAULT_TENANT, readings)
+        return facts, self._store.hops_of_readings(self._tenant, readings)
 
     def _detail(
         self, pair: tuple[str, str], profile: str, facts: _Facts, hops: list[Hop], flows: list[Flow]
@@ -370,6 +375,24 @@ class Core:
             rules=self._rules_now(),
         )
 
+    def timeline(
+        self,
+        src: str,
+        dst: str,
+        profile: str,
+        *,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        step_us: int | None = None,
+    ) -> Timeline:
+        """As ``ReportCore``."""
+        until_us = self._clock() if until_us is None else until_us
+        since_us = max(0, until_us - TIMELINE_SINCE_US) if since_us is None else since_us
+        asked = Asked(
+            src=src, dst=dst, profile=profile, since_us=since_us, until_us=until_us, step_us=step_us
+        )
+        return timeline_of(self._store, self._tenant, asked, self._rules)
+
     def flows(
         self,
         *,
@@ -381,7 +404,7 @@ class Core:
     ) -> list[Flow]:
         """As ``ReportCore``."""
         return self._store.flows(
-            DEFAULT_TENANT,
+            self._tenant,
             since_us=self._clock() - FLOWS_SINCE_US,
             agent=agent,
             process=process,
@@ -396,7 +419,7 @@ class Core:
         """As ``ReportCore``."""
         at_us = self._clock()
         usages = self._store.usage(
-            DEFAULT_TENANT,
+            self._tenant,
             by,
             since_us=since_us(at_us),
             until_us=at_us,
@@ -419,7 +442,7 @@ class Core:
         since_us = max(0, until_us - EXPORT_SINCE_US) if chosen.since_us is None else chosen.since_us
         profiles = [profile] if chosen.profile_named else self.profiles()
         asked = Ask(
-            of=Range(DEFAULT_TENANT, since_us, until_us, chosen.agents),
+            of=Range(self._tenant, since_us, until_us, chosen.agents),
             profile=profile,
             profiles=profiles,
             members=self.members(),
@@ -430,7 +453,7 @@ class Core:
 
     def audit(self, limit: int = 200) -> list[AuditRow]:
         """As ``ReportCore``."""
-        return self._state.audit(DEFAULT_TENANT, limit)
+        return self._state.audit(self._tenant, limit)
 
     def _rules_now(self) -> Rules:
         """Call nothing stale that the budget has not had its turn yet, and two cycles more."""
