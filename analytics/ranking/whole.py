@@ -24,7 +24,7 @@ def dense(chosen: Mapping[str, str], size: int, at_us: int) -> str:
     ``chosen`` as for ``letters``.
     """
     letter = (
-        f"{case((where, f'{p}letter'), other=str(UNRANKED))}::UTINYINT AS {p}letter"
+        f"coalesce({case((where, f'{p}letter'), other=str(UNRANKED))}, {UNRANKED})::UTINYINT AS {p}letter"
         for p, where in chosen.items()
     )
     bounded = f"greatest(least({{}}outcome, {MOST_OUTCOME}), -{MOST_OUTCOME})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -91,31 +91,19 @@ class Answers:
         if not paths:
             return []
         agents = {agent for path in paths for agent in path}
-        if len(agents) <= FEW_AGENTS:
-            return self._of_paths(
-                tenant, paths, query.READINGS_LATEST_BETWEEN, {"agents": sorted(agents)}, at_us
-            )
-        named = {"srcs": [src for src, _ in paths], "dsts": [dst for _, dst in paths]}
-        return self._of_paths(tenant, paths, query.READINGS_LATEST_OF, named, at_us)
-
-    def _of_paths(
-        self,
-        tenant: str,
-        paths: Collection[tuple[str, str]],
-        question: str,
-        named: Mapping[str, list[str]],
-        at_us: int | None,
-    ) -> list[Reading]:
+        few = len(agents) <= FEW_AGENTS
+        question = query.READINGS_LATEST_BETWEEN if few else query.READINGS_LATEST_OF
+        more: dict[str, Any] = {"agents": sorted(agents)} if few else {}
+        named = {} if few else query.wanted_paths(paths)
         now, ready = self._clock_us() if at_us is None else at_us, None
-        given = {"tenant": tenant, "at_us": now, **named}
         if at_us is None and not self._facts.is_shared:
             sources = {src for src, _ in paths}
-            ready = self._state.latest_table(tenant, now, question, named, agents=sources)
+            ready = self._state.latest_table(tenant, now, question, more, agents=sources, **named)
         if ready is None:
-            found = self._ask(Reading, question, given, _look_back(now), table="readings")
-        else:
-            found = msgspec.convert(ready.to_pylist(), list[Reading])
+            given = {"tenant": tenant, "at_us": now, **more}
+            ready = self._table(question, given, _look_back(now), table="readings", **named)
         wanted = frozenset(paths)
+        found = msgspec.convert(ready.to_pylist(), list[Reading])
         return [reading for reading in found if (reading.src, reading.dst) in wanted]
 
     def hops_of_readings(self, tenant: str, readings: Sequence[Reading]) -> list[Hop]:
@@ -124,11 +112,20 @@ class Answers:
             return []
         ends = {end for reading in readings for end in (reading.src, reading.dst)}
         cycles = {reading.cycle for reading in readings}
-        given: dict[str, Any] = {"tenant": tenant, "tests": sorted({reading.test for reading in readings})}
-        given |= {"first": min(ends), "last": max(ends)}
+        given: dict[str, Any] = {"tenant": tenant, "first": min(ends), "last": max(ends)}
         given |= {"first_cycle": min(cycles), "last_cycle": max(cycles)}
         hour = min(cycles) // 3600
-        return self._ask(Hop, query.HOPS_OF_PATHS, given, _EVER, table="hops", since_hour=hour, agents=ends)
+        named = query.wanted_tests(reading.test for reading in readings)
+        return self._ask(
+            Hop,
+            query.HOPS_OF_PATHS,
+            given,
+            _EVER,
+            table="hops",
+            since_hour=hour,
+            agents=ends,
+            **named,
+        )
 
     def past(
         self,
@@ -144,8 +141,10 @@ class Answers:
         days = (seal.day_of(since_us), seal.day_of(at_us))
         if paths is None:
             return self._ask(Past, query.PAST, given, days, table="readings")
-        given |= {"srcs": [src for src, _ in paths], "dsts": [dst for _, dst in paths]}
-        return self._ask(Past, query.PAST_OF, given, days, table="readings") if paths else []
+        if not paths:
+            return []
+        named = query.wanted_paths(paths)
+        return self._ask(Past, query.PAST_OF, given, days, table="readings", **named)
 
     def usual_hour(self) -> int:
         """As of which hour ``usual`` tells; 0 = not yet."""
@@ -212,8 +211,10 @@ class Answers:
         in days that those were not taken from.
         """
         at_us = self._clock_us() if at_us is None else at_us
-        given = {"tenant": tenant, "tests": tests}
-        return self._ask(Hop, query.HOPS_OF, given, _look_back(at_us), table="hops") if tests else []
+        if not tests:
+            return []
+        named = query.wanted_tests(tests)
+        return self._ask(Hop, query.HOPS_OF, {"tenant": tenant}, _look_back(at_us), table="hops", **named)
 
     def flows(
         self,
@@ -292,8 +293,11 @@ class Answers:
         table: str,
         since_hour: int = 0,
         agents: Collection[str] | None = None,
+        **registered: pa.Table,
     ) -> list[Row]:
-        found = self._table(question, given, days, table=table, since_hour=since_hour, agents=agents)
+        found = self._table(
+            question, given, days, table=table, since_hour=since_hour, agents=agents, **registered
+        )
         return msgspec.convert(found.to_pylist(), list[row])  # type: ignore[valid-type]  # a type made at run time
 
     def _table(
@@ -305,6 +309,7 @@ class Answers:
         table: str,
         since_hour: int = 0,
         agents: Collection[str] | None = None,
+        **registered: pa.Table,
     ) -> pa.Table:
         """Ask again where a file was merged away meanwhile; where one is damaged, set it aside first.
 
@@ -321,7 +326,7 @@ class Answers:
             ]
             shared = self._facts.shared(table, days, held)
             return self._engine.table(
-                table, question, files=chosen, shared=shared, fresh=held.fresh, given=given
+                table, question, files=chosen, shared=shared, fresh=held.fresh, given=given, **registered
             )
 
         with suppress(UnreadableFactsError):

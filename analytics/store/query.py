@@ -5,7 +5,7 @@ Facts have no database file: DuckDB would lock it against every other reader, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -64,9 +64,10 @@ READINGS_LATEST: Final = f"""
     ORDER BY src, dst
 """  # noqa: S608  # see above
 
-SOME: Final = "(SELECT unnest($srcs::VARCHAR[]) src, unnest($dsts::VARCHAR[]) dst)"
+WANTED: Final = "wanted"
+"""A registered table of what is asked for; in a list, DuckDB would look for numpy at each value."""
 READINGS_LATEST_OF: Final = READINGS_LATEST.replace(
-    "FROM facts", f"FROM facts SEMI JOIN {SOME} USING (src, dst)"
+    "FROM facts", f"FROM facts SEMI JOIN {WANTED} USING (src, dst)"
 )
 """Of some paths only."""
 READINGS_LATEST_BETWEEN: Final = READINGS_LATEST.replace(
@@ -104,7 +105,7 @@ _PAST: Final = f"""
 """A path's light tests between cycles (``server.budget.WATCH_PROBES``) count as one in five minutes, and not
 where there is a deeper one: what is usual must not be what was watched."""
 PAST: Final = _PAST.format("facts")
-PAST_OF: Final = _PAST.format(f"facts SEMI JOIN {SOME} USING (src, dst)")
+PAST_OF: Final = _PAST.format(f"facts SEMI JOIN {WANTED} USING (src, dst)")
 """Of some paths only."""
 
 READINGS_BEFORE: Final = f"""
@@ -137,15 +138,14 @@ USUAL_HOPS: Final = """
 """
 
 HOPS_OF: Final = f"""
-    SELECT {_OWN["hops"]} FROM facts
-    WHERE tenant = $tenant AND list_contains($tests, test)
+    SELECT {_OWN["hops"]} FROM facts SEMI JOIN {WANTED} USING (test)
+    WHERE tenant = $tenant
     ORDER BY test, src, ttl
 """  # noqa: S608  # see above
 
 HOPS_OF_PATHS: Final = f"""
-    SELECT {_OWN["hops"]} FROM facts
+    SELECT {_OWN["hops"]} FROM facts SEMI JOIN {WANTED} USING (test)
     WHERE tenant = $tenant AND src BETWEEN $first AND $last AND cycle BETWEEN $first_cycle AND $last_cycle
-      AND list_contains($tests, test)
     ORDER BY test, src, ttl
 """  # noqa: S608  # see above
 """As ``HOPS_OF``, and files are sorted by source: a few paths' are found without reading all of them."""
@@ -201,6 +201,18 @@ def usage_question(by: By) -> str:
     FROM sums SEMI JOIN busiest USING ({keys}) LEFT JOIN histograms USING ({keys}, hour_us)
     ORDER BY {keys}, hour_us
     """  # noqa: S608  # see above
+
+
+def wanted_paths(paths: Iterable[tuple[str, str]]) -> dict[str, pa.Table]:
+    """Register paths as what is asked for."""
+    named = list(paths)
+    columns = {"src": [src for src, _ in named], "dst": [dst for _, dst in named]}
+    return {WANTED: pa.table(columns, schema=pa.schema([("src", pa.string()), ("dst", pa.string())]))}
+
+
+def wanted_tests(tests: Iterable[str]) -> dict[str, pa.Table]:
+    """Register tests as what is asked for."""
+    return {WANTED: pa.table({"test": pa.array(sorted(set(tests)), pa.string())})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +281,12 @@ class Engine:
         fresh: pa.Table,
         given: Mapping[str, Any],
         shared: Shared | None = None,
+        **registered: pa.Table,
     ) -> pa.Table:
-        """As ``ask``, as an Arrow table."""
+        """As ``ask``, as an Arrow table; ``registered`` as for ``run``."""
         asked = f"WITH facts AS NOT MATERIALIZED ({facts(table, bool(files), shared)}) {question}"
-        return self.run(asked, files=files, given={**given, **(shared.given if shared else {})}, fresh=fresh)
+        more = shared.given if shared else {}
+        return self.run(asked, files=files, given={**given, **more}, fresh=fresh, **registered)
 
     def run(
         self,

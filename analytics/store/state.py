@@ -69,7 +69,7 @@ TAKEN_AT_ONCE: Final = 1_000_000
 """Rows of files that are taken in one piece: some 500 MB."""
 _USUAL: Final = """SELECT src, dst, rung, rtt_us, spread_us, n, of_hour, floor_us FROM usual
     WHERE tenant = $tenant ORDER BY src, dst"""
-_USUAL_OF: Final = _USUAL.replace("FROM usual", f"FROM usual SEMI JOIN {query.SOME} USING (src, dst)")
+_USUAL_OF: Final = _USUAL.replace("FROM usual", f"FROM usual SEMI JOIN {query.WANTED} USING (src, dst)")
 _SUSPECTS: Final = f"""
     SELECT src, dst FROM (
         SELECT tenant, src, dst,
@@ -125,6 +125,7 @@ class State:
         more: Mapping[str, Any] = MappingProxyType({}),
         *,
         agents: Collection[str] | None = None,
+        **registered: pa.Table,
     ) -> pa.Table | None:
         """As ``latest``, as Arrow; ``more`` are parameters, ``agents`` all sources that are asked for."""
         if at_us < self._newest_us:  # the clock was turned back: what was newest then is not known here
@@ -137,7 +138,7 @@ class State:
         question = f"WITH facts AS NOT MATERIALIZED ({facts}) {asked}"
         given = {"tenant": tenant, "at_us": at_us, "since_us": since_us - since_us % DAY_US, **more}
         try:
-            return engine.run(question, files=rest, given=given, fresh=held.fresh)
+            return engine.run(question, files=rest, given=given, fresh=held.fresh, **registered)
         except StoppedError:
             return None
         except UnreadableFactsError as error:
@@ -149,18 +150,17 @@ class State:
         """What is usual on the tenant's paths, as ``Screened``; empty where that is not known."""
         if paths is None:
             return self._told(_USUAL, {"tenant": tenant})
-        named = {"srcs": [src for src, _ in paths], "dsts": [dst for _, dst in paths]}
-        return self._told(_USUAL_OF, {"tenant": tenant, **named}) if paths else []
+        return self._told(_USUAL_OF, {"tenant": tenant}, **query.wanted_paths(paths)) if paths else []
 
     def suspects(self, tenant: str, most: int) -> list[dict[str, Any]]:
         """Paths whose latest reading may be part of a change (``screen.py``), the slowest first."""
         return self._told(_SUSPECTS, {"tenant": tenant, "most": most})
 
-    def _told(self, question: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _told(self, question: str, given: Mapping[str, Any], **registered: pa.Table) -> list[dict[str, Any]]:
         """Answer from the tables in here; nothing while that is not possible."""
         engine = self.engine
         try:
-            return engine.run(question, given=given).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
+            return engine.run(question, given=given, **registered).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
         except StoppedError:
             return []
         except UnreadableFactsError as error:
