@@ -190,8 +190,7 @@ def shown(
 ) -> tuple[Shown, Dense]:
     """Show a fleet for one profile; ``rows`` worst first. Returns the columns with the rows' letters too."""
     if rows:
-        told = (((row.src, row.dst), row.grade.letter, row.grade.outcome) for row in rows)
-        dense = dense.with_letters(profile, told)
+        dense = dense.with_rows(profile, rows)
     counts = dense.counts(profile)
     looked = [row for row in rows if is_bad(row)]
     bad = sum(counts[letter] for letter in BAD) + sum(row.grade.letter not in BAD for row in looked)

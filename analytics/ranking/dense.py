@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, Literal
 
+from analytics.cut import packed
 from analytics.measurement import Letter, Rung
 from analytics.overview import (
     BLANK,
@@ -24,6 +25,7 @@ from analytics.overview import (
     PathBrief,
 )
 from analytics.paths import WORST_FIRST
+from analytics.shapes import PathRow
 
 NO_OUTCOME: Final = -(2**31)
 MOST_OUTCOME: Final = 2**31 - 1
@@ -70,19 +72,22 @@ class Dense:
         rungs = self.shown(profile, Metric.RUNG)
         return sum(rungs.count(bytes([code])) for code, rung in enumerate(RUNGS) if rung.relayed)
 
-    def with_letters(self, profile: str, told: Iterable[tuple[Pair, Letter, int | None]]) -> Dense:
-        """With the letters and outcomes of some paths in place of those that all were graded to."""
+    def with_rows(self, profile: str, rows: Iterable[PathRow]) -> Dense:
+        """With what rows say in place of what the columns do: letters, and the numbers of watched paths."""
         letters, outcomes = bytearray(self.letters[profile]), bytearray(self.outcomes[profile])
-        numbers = memoryview(outcomes).cast("i")
-        for (src, dst), letter, outcome in told:
-            at = self.places[src] * len(self.agents) + self.places[dst]
-            letters[at] = ord(letter.value)
+        numbers, watched = memoryview(outcomes).cast("i"), dict[int, PathRow]()
+        for row in rows:
+            at = self.places[row.src] * len(self.agents) + self.places[row.dst]
+            letters[at], outcome = ord(row.grade.letter.value), row.grade.outcome
             numbers[at] = NO_OUTCOME if outcome is None else max(-MOST_OUTCOME, min(outcome, MOST_OUTCOME))
+            if row.watched:
+                watched[at] = row
         numbers.release()
         return replace(
             self,
             letters={**self.letters, profile: bytes(letters)},
             outcomes={**self.outcomes, profile: bytes(outcomes)},
+            cells={metric: _with(cells, metric, watched) for metric, cells in self.cells.items()},
         )
 
     def digest(self, profile: str) -> str:
@@ -227,6 +232,17 @@ class _Columns:
     def _number(self, metric: Metric, place: int) -> int | None:
         value = self.numbers[metric][place]
         return None if value == PACKINGS[metric].none else value
+
+
+def _with(cells: bytes, metric: Metric, rows: Mapping[int, PathRow]) -> bytes:
+    if not rows:
+        return cells
+    packing, changed = PACKINGS[metric], bytearray(cells)
+    numbers = memoryview(changed).cast(FORMATS[packing.cell_bytes])
+    for at, row in rows.items():
+        numbers[at] = packed(row, metric)
+    numbers.release()
+    return bytes(changed)
 
 
 def _digest(parts: Iterable[bytes]) -> str:

@@ -27,18 +27,14 @@ def dense(chosen: Mapping[str, str], size: int, at_us: int) -> str:
         f"coalesce({case((where, f'{p}letter'), other=str(UNRANKED))}, {UNRANKED})::UTINYINT AS {p}letter"
         for p, where in chosen.items()
     )
-    bounded = f"greatest(least({{}}outcome, {MOST_OUTCOME}), -{MOST_OUTCOME})"
-    outcome = (f"coalesce({bounded.format(p)}, {NO_OUTCOME})::INTEGER AS {p}outcome" for p in chosen)
-    rungs = case(
-        *((f"a_rung = {text(rung.value)}", str(code)) for code, rung in enumerate(RUNGS)),
-        other=str(PACKINGS[Metric.RUNG].none),
-    )
+    outcome = (f"coalesce({_bounded(f'{p}outcome')}, {NO_OUTCOME})::INTEGER AS {p}outcome" for p in chosen)
+    rungs = case(*((f"a_rung = {text(rung.value)}", str(code)) for code, rung in enumerate(RUNGS)))
     numbers = {
         Metric.RTT: "a_rtt_p50_us",
         Metric.LOSS: loss_bp("a"),
         Metric.LOSS_BACK: loss_bp("b"),
         Metric.RUNG: rungs,
-        Metric.AGE: f"greatest(0, {at_us} - ended_or_begun_us) // 1000000",
+        Metric.AGE: f"({at_us} - ended_or_begun_us) // 1000000",
     }
     cells = (f"{_cell(told, PACKINGS[metric])} AS {metric.name}" for metric, told in numbers.items())
     return f"""
@@ -48,8 +44,18 @@ def dense(chosen: Mapping[str, str], size: int, at_us: int) -> str:
     """  # noqa: S608  # see above
 
 
+def _bounded(outcome: str) -> str:
+    return case(
+        (f"{outcome} > {MOST_OUTCOME}", str(MOST_OUTCOME)),
+        (f"{outcome} < -{MOST_OUTCOME}", str(-MOST_OUTCOME)),
+        other=outcome,
+    )
+
+
 def _cell(told: str, packing: Packing) -> str:
-    return f"coalesce(least({told}, {packing.most}), {packing.none})::{_CELLS[FORMATS[packing.cell_bytes]]}"
+    # Not least(told, most): DuckDB leaves NULL out there.
+    bounded = case((f"{told} > {packing.most}", str(packing.most)), other=f"coalesce({told}, {packing.none})")
+    return f"{bounded}::{_CELLS[FORMATS[packing.cell_bytes]]}"
 
 
 def site_paths(p: str, where: str, most: int) -> str:
