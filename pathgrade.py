@@ -70,7 +70,9 @@ def command_line() -> typer.Typer:
     import typer
 
     from agent.commands import agent, deep, flows
+    from agent.commands import doctor as agent_doctor
     from server.commands import (
+        doctor,
         export,
         fleet,
         hops,
@@ -100,6 +102,7 @@ def command_line() -> typer.Typer:
         export.commands,
         server.commands,
         agent.commands,
+        doctor.commands(agent_doctor.checks),
         version.commands,
     ):
         app.add_typer(commands)

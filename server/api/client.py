@@ -17,7 +17,7 @@ from analytics.errors import ExportError
 from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.passive import Applications
-from analytics.report import PathDetail, Report, Service
+from analytics.report import Member, PathDetail, Report, Service
 from server.api.connection import ApiConnection, Parameter
 from server.api.core import Status
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
@@ -38,6 +38,10 @@ class Client:
     def status(self) -> Status:
         """How far the server is."""
         return self._get("status", Status)
+
+    def agents(self) -> list[Member]:
+        """The enrolled agents, by name."""
+        return self._get("agents", list[Member])
 
     def report(self, profile: str | None) -> Report:
         """Every directed path, worst first, with the verdict."""

@@ -55,6 +55,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     store: dict[str, int] = {}  # what happened to the store since it was opened: ``StoreHealth``
 
 
+TROUBLES: Final = {
+    "damaged_segments": "damaged spool segments",
+    "files_set_aside": "files set aside",
+    "upkeep_failures": "failed steps of the upkeep",
+}
+"""What of the store's health somebody should look at."""
+
+
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     """Who did what to whom, and when."""
 

@@ -46,6 +46,7 @@ COMMANDS = [
     ["agent", "identity"],
     ["agent", "peers"],
     ["agent", "peers", "forget"],
+    ["doctor"],
     ["version"],
 ]
 
