@@ -12,6 +12,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from analytics.errors import LakeError
 from server.api import events as events_api
+from server.api import history as history_api
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
@@ -41,6 +42,7 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
     for router in (
         api.router(),
         events_api.router(),
+        history_api.router(),
         mesh_api.router(),
         services_api.router(),
         pages.router(),
