@@ -97,6 +97,11 @@ class Backlog:
         """Put a pair back, behind all others."""
         self._later.append(pair)
 
+    def leave(self, agents: Set[str]) -> None:
+        """Forget the pairs with an end among these agents."""
+        self._next = [pair for pair in self._next if agents.isdisjoint(pair)]
+        self._later = deque(pair for pair in self._later if agents.isdisjoint(pair))
+
     @property
     def sites(self) -> set[str]:
         """The sites that something waits for."""

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from analytics.errors import LakeError
+from server.api import control as control_api
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
@@ -35,6 +36,7 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str) -> FastAPI:
     for router in (
         api.router(),
         mesh_api.router(),
+        control_api.router(),
         services_api.router(),
         pages.router(),
         pages.assets_router(),
