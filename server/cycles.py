@@ -180,11 +180,14 @@ class Cycles:
 
     def _leave(self, agents: Set[str]) -> None:
         """Take agents out of everything that runs or waits."""
-        for test in [test for test in self._tests.values() if not agents.isdisjoint(test.pair)]:
+        running = [test for test in self._tests.values() if not agents.isdisjoint(test.pair)]
+        for test in running:
             self._cancel(test, SWITCHED_OFF)
-        for backlog in (self._backlog, self._urgent):
-            backlog.leave(agents)
-        self._put_off = {pair: at_s for pair, at_s in self._put_off.items() if agents.isdisjoint(pair)}
+        self._urgent.leave(agents)
+        second = [pair for pair in self._put_off if not agents.isdisjoint(pair)]
+        for pair in second:
+            del self._put_off[pair]
+        self.planner.leave(agents, [*self._backlog.leave(agents), *second, *(test.pair for test in running)])
         self._demand.leave(agents, self._wall_us(), SWITCHED_OFF)
         self._members -= agents  # so that they join again when they are switched on
 

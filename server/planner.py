@@ -5,7 +5,7 @@ Keeps state and nothing else: what is chosen from it is up to ``server.budget``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from random import Random
 from typing import Final, NamedTuple
 
@@ -90,6 +90,13 @@ class Planner:
         pairs = len(self._sites) * (len(self._sites) - 1) // 2
         self.cycles_for_all = cycles_to_see_all(pairs, len(self._chosen))
         return [choice.pair for choice in choices]
+
+    def leave(self, agents: Set[str], pairs: Iterable[Pair]) -> None:
+        """Let agents out of the running cycle, in which these pairs of theirs were not tested."""
+        for pair in pairs:
+            self._chosen.pop(pair, None)
+        for agent in agents:
+            self._sites.pop(agent, None)
 
     def plan_of(self, pair: Pair) -> ProbePlan:
         """Say how deeply this cycle tests a pair."""
