@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from analytics.errors import LakeError
+from server.api import control as control_api
 from server.api import events as events_api
 from server.api import history as history_api
 from server.api import mesh as mesh_api
@@ -44,6 +45,7 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
         events_api.router(),
         history_api.router(),
         mesh_api.router(),
+        control_api.router(),
         services_api.router(),
         pages.router(),
         pages.assets_router(),
