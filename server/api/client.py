@@ -19,6 +19,7 @@ from analytics.measurement import Flow
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report, Service
 from server.api.connection import ApiConnection, Parameter
+from server.api.controls import BudgetAsk, Budgets, MeshSwitches, SwitchAsk, TagsAsk
 from server.api.core import Status
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
 from server.errors import RefusedError
@@ -78,6 +79,30 @@ class Client:
     def mark(self, mark: Mark) -> list[Mark]:
         """Mark or unmark; gives what is marked then."""
         return self._post("mesh/marks", mark, list[Mark])
+
+    def switches(self) -> MeshSwitches:
+        """What is switched off."""
+        return self._get("mesh/switches", MeshSwitches)
+
+    def switch(self, ask: SwitchAsk) -> MeshSwitches:
+        """Switch active tests on or off; gives what is off then."""
+        return self._post("mesh/switches", ask, MeshSwitches)
+
+    def tags(self, agent: str) -> list[str]:
+        """An agent's tags."""
+        return self._get(f"agents/{quote(agent, safe='')}/tags", list[str])
+
+    def tag_agent(self, agent: str, ask: TagsAsk) -> list[str]:
+        """Put tags on an agent and take tags off; gives its tags then."""
+        return self._post(f"agents/{quote(agent, safe='')}/tags", ask, list[str])
+
+    def budgets(self) -> Budgets:
+        """What active tests may take."""
+        return self._get("budgets", Budgets)
+
+    def budget(self, ask: BudgetAsk) -> Budgets:
+        """Set or unset a budget; gives what is set then."""
+        return self._post("budgets", ask, Budgets)
 
     def services(self) -> list[Service]:
         """What agents offer and what was tagged."""
