@@ -141,9 +141,14 @@ class Core:
         if at_us is not None:
             return self._members_then(self._store.readings_latest(self._tenant, at_us), at_us)
         online = {connection.agent.name: connection for connection in self._hub.connections()}
-        tagged = self._state.services(self._tenant)
+        services = self._state.services(self._tenant)
+        tags, switches = self._state.controls.tags(self._tenant), self._hub.switches
         return [
-            _member(agent, tagged.get(agent.name, ()), online.get(agent.name))
+            msgspec.structs.replace(
+                _member(agent, services.get(agent.name, ()), online.get(agent.name)),
+                tags=tags.get(agent.name, []),
+                switched_off=not switches.on(agent.name, agent.site),
+            )
             for agent in self._state.agents(self._tenant)
         ]
 
@@ -361,9 +366,10 @@ class Core:
         return msgspec.structs.replace(row, put_off=self._cycles.planner.puts_off(row.src, row.dst))
 
     def _mesh_members(self, agents: list[Agent]) -> list[str]:
-        """Name the agents that are to be tested: the enrolled, but those that say they take no part."""
+        """Name the agents that are to be tested: the enrolled, but those that take no part or are off."""
         apart = {c.agent.name for c in self._hub.connections() if not c.hello.mesh}
-        return [agent.name for agent in agents if agent.name not in apart]
+        switches = self._hub.switches
+        return [a.name for a in agents if a.name not in apart and switches.on(a.name, a.site)]
 
 
 def services_of(agent: Agent, tagged: Iterable[ServiceOffer]) -> list[Service]:

@@ -609,22 +609,18 @@ class OneTenant:
 
 
 @contextmanager
-def serve(core: FixtureCore) -> Iterator[str]:
+def serve(core: FixtureCore, desk: Any = None) -> Iterator[str]:
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            report_app(OneTenant(core), LocalVisitors("default"), version="0.1.0"),
-            log_level="warning",
-            lifespan="off",
-        )
-    )
+    app = report_app(OneTenant(core, desk), LocalVisitors("default"), version="0.1.0")
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
         # The socket listens already: a connection made now waits in its queue until the server takes it.
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
+        app.state.events.close()
         server.should_exit = True
         thread.join(timeout=10)
         listener.close()

@@ -185,6 +185,7 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
         "/v1/agents",
         "/v1/applications",
         "/v1/audit",
+        "/v1/events",
         "/v1/export/{table}",
         "/v1/flows",
         "/v1/mesh/marks",
