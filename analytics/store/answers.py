@@ -150,6 +150,7 @@ class Answers:
         tenant: str,
         *,
         since_us: int = 0,
+        until_us: int | None = None,
         agent: str | None = None,
         process: str | None = None,
         remote: str | None = None,
@@ -158,9 +159,10 @@ class Answers:
     ) -> list[Flow]:
         """Passive flows whose window began at ``since_us`` or later, newest first; filters match exactly.
 
+        ``until_us``: and had begun by then.
         ``but`` names a process that is left out.
         """
-        given = {"tenant": tenant, "since_us": since_us, "agent": agent}
+        given = {"tenant": tenant, "since_us": since_us, "until_us": until_us, "agent": agent}
         days = (seal.day_of(max(0, since_us - DAY_US)), _EVER[1])  # a day for clocks that are ahead
         given |= {"process": process, "remote": remote, "but": but, "limit": limit}
         return self._ask(Flow, query.FLOWS, given, days, table="flows")

@@ -28,11 +28,13 @@ from pathlib import Path
 from typing import Final
 
 from analytics.batch import Batch
-from analytics.clock import now_us
+from analytics.clock import HOUR_US, now_us
 from analytics.errors import StoreBusyError, StoreError
 from analytics.rollup import Level, Rollup
+from analytics.screen import Screened
 from analytics.store import query, spool
 from analytics.store.answers import Answers
+from analytics.store.baselines import usual_at
 from analytics.store.commit import GroupCommit
 from analytics.store.facts import EMBEDDED, Opening, Storage
 from analytics.store.files import (
@@ -44,7 +46,7 @@ from analytics.store.files import (
     sync_folder,
 )
 from analytics.store.known import BatchKey
-from analytics.store.query import Engine, Limits, UnreadableFactsError
+from analytics.store.query import Engine, Limits, StoppedError, UnreadableFactsError
 from analytics.store.recover import Left, recover
 from analytics.store.shelf import Shelf, StoreHealth
 from analytics.store.state import State
@@ -200,6 +202,12 @@ class Store(Answers):
         """Roll up, compact and let go of what is due; blocks, maybe for minutes. What fails is logged."""
         self._upkeep.run()
         self._facts.upkeep()
+
+    def usual_at(self, tenant: str, at_us: int) -> list[Screened]:
+        """What was usual on each path at the beginning of an hour of the past; empty where it is not kept."""
+        with suppress(UnreadableFactsError, StoppedError):
+            return usual_at(self._engine, self._upkeep.rollups, tenant, at_us // HOUR_US)
+        return []
 
     def rollups_of_pair(
         self, tenant: str, src: str, dst: str, level: Level, *, since_us: int, until_us: int

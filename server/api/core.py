@@ -93,8 +93,8 @@ class ReportCore(Protocol):
     def profiles(self) -> list[str]:
         """Name the application profiles that the rules know, in the order a page offers them."""
 
-    def members(self) -> list[Member]:
-        """List the enrolled agents, by name."""
+    def members(self, at_us: int | None = None) -> list[Member]:
+        """List the enrolled agents, by name; of the past, those of then (``analytics/then.py``)."""
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
         """Grade every path for a profile that ``profiles`` names, now or as it was at ``at_us``.
@@ -150,14 +150,21 @@ class ReportCore(Protocol):
         process: str | None = None,
         remote: str | None = None,
         but: str | None = None,
+        at_us: int | None = None,
         limit: int = 200,
     ) -> list[Flow]:
-        """List passive flows, newest first; filters match exactly; process ``but`` is left out."""
+        """List passive flows of a day, newest first; filters match exactly; process ``but`` is left out."""
 
     def applications(
-        self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
+        self,
+        by: By,
+        *,
+        agent: str | None = None,
+        but: str | None = None,
+        at_us: int | None = None,
+        limit: int = 200,
     ) -> Applications:
-        """Grade what the applications' sessions of the last day saw, worst first; ``but`` is left out."""
+        """Grade what the applications' sessions of a day saw, worst first; ``but`` is left out."""
 
     def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
         """Give the rows of an export: one of ``analytics.exports.TABLES``."""

@@ -420,7 +420,7 @@ class FixtureCore:
     def profiles(self) -> list[str]:
         return ["generic", "pacs"]
 
-    def members(self) -> list[Member]:
+    def members(self, at_us: int | None = None) -> list[Member]:
         return self.fleet
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
@@ -527,6 +527,7 @@ class FixtureCore:
         process: str | None = None,
         remote: str | None = None,
         but: str | None = None,
+        at_us: int | None = None,
         limit: int = 200,
     ) -> list[Flow]:
         found = [
@@ -540,7 +541,13 @@ class FixtureCore:
         return found[:limit]
 
     def applications(
-        self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
+        self,
+        by: By,
+        *,
+        agent: str | None = None,
+        but: str | None = None,
+        at_us: int | None = None,
+        limit: int = 200,
     ) -> Applications:
         seen = [one for one in usages(by, but) if agent in (None, one.agent)]
         return applications(seen, by=by, at_us=AT_US, rules=load_rules(), limit=limit)

@@ -30,6 +30,13 @@ def api() -> Iterator[httpx.Client]:
         ("status", Status),
         ("verdict", Verdict),
         ("paths", Report),
+        ("paths?at=2026-11-23T19:00Z", Report),
+        ("verdict?at=2h", Verdict),
+        ("paths/radiologist/pacs?at=09:45", PathDetail),
+        ("paths/radiologist/pacs/explain?at=1795464000000000", Explanation),
+        ("agents?at=2026-11-23", list[Member]),
+        ("flows?at=2026-11-23T20:00Z", list[Flow]),
+        ("applications?at=7d", Applications),
         ("paths/radiologist/pacs", PathDetail),
         ("paths/radiologist/pacs/explain", Explanation),
         ("paths/pacs/radiologist/explain?at_us=1795464000000000", Explanation),
@@ -239,3 +246,25 @@ def test_an_export_leaves_no_file_behind(api: httpx.Client) -> None:
     api.get("status")
 
     assert left() <= before
+
+
+@pytest.mark.parametrize("path", ["paths?at=yesterday", "paths/pacs/home?at=25%3A00", "agents?at=9999-01-01"])
+def test_what_is_no_moment_is_said_with_examples(api: httpx.Client, path: str) -> None:
+    answer = api.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert "no moment" in answer.json()["title"]
+    assert "09:45" in answer.json()["remedy"]
+
+
+def test_a_report_of_the_past_is_of_that_moment(api: httpx.Client) -> None:
+    assert api.get("paths", params={"at": "2026-11-23T19:00Z"}).json()["at_us"] == 1_795_460_400_000_000
+    assert api.get("paths", params={"at": ""}).json()["at_us"] == 1_795_464_000_000_000
+
+
+@pytest.mark.parametrize("asked", ["since=2026-11-24&until=2026-11-23", "since=x", "step_s=0"])
+def test_a_timeline_of_no_range_is_refused(api: httpx.Client, asked: str) -> None:
+    assert api.get(f"paths/radiologist/pacs/timeline?{asked}").status_code == 422
+
+
+def test_a_timeline_of_nobody_is_none(api: httpx.Client) -> None:
+    assert api.get("paths/radiologist/nobody/timeline").status_code == 404
