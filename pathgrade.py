@@ -73,6 +73,7 @@ def command_line() -> typer.Typer:
     from server.commands import (
         export,
         fleet,
+        history,
         hops,
         mesh,
         paths,
@@ -92,6 +93,7 @@ def command_line() -> typer.Typer:
     for commands in (
         fleet.commands,
         paths.commands,
+        history.commands,
         hops.commands(deep.traced),
         flows.commands(sessions.flows),
         sessions.commands,
