@@ -75,6 +75,7 @@ def command_line() -> typer.Typer:
         doctor,
         export,
         fleet,
+        history,
         hops,
         mesh,
         paths,
@@ -94,6 +95,7 @@ def command_line() -> typer.Typer:
     for commands in (
         fleet.commands,
         paths.commands,
+        history.commands,
         hops.commands(deep.traced),
         flows.commands(sessions.flows),
         sessions.commands,

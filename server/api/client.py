@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from analytics import words
+from analytics.compare import Comparison
 from analytics.errors import ExportError
 from analytics.explain import Explanation
 from analytics.measurement import Flow
@@ -63,6 +64,10 @@ class Client:
     def applications(self, **asked: Parameter) -> Applications:
         """What the applications' own sessions saw, graded, worst first."""
         return self._get("applications", Applications, **asked)
+
+    def compare(self, before_us: int, after_us: int | None, profile: str | None) -> Comparison:
+        """What changed between two moments."""
+        return self._get("diff", Comparison, before=before_us, after=after_us, profile=profile)
 
     def run_mesh(self, ask: MeshAsk) -> MeshRun:
         """Start tests on demand."""
