@@ -20,7 +20,7 @@ from server.api import services as services_api
 from server.api.access import Parts, Visitors
 from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
-from server.pages import render
+from server.pages import overview, render
 from server.pages import routes as pages
 from server.problems import problem_of
 
@@ -47,6 +47,7 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
         mesh_api.router(),
         control_api.router(),
         services_api.router(),
+        overview.router(),
         pages.router(),
         pages.assets_router(),
     ):
