@@ -21,7 +21,7 @@ from server.api.access import Parts, Visitors
 from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
 from server.pages import history as history_pages
-from server.pages import render
+from server.pages import overview, render
 from server.pages import routes as pages
 from server.problems import problem_of
 
@@ -48,6 +48,7 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
         mesh_api.router(),
         control_api.router(),
         services_api.router(),
+        overview.router(),
         pages.router(),
         history_pages.router(),
         pages.assets_router(),
