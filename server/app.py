@@ -33,6 +33,7 @@ from analytics.store.store import Store
 from server import enrolment, ingest, signalling
 from server.agent_app import agent_app
 from server.api.access import LocalVisitors
+from server.api.events import Events
 from server.audit import Audit
 from server.core import Core
 from server.cycles import Cycles
@@ -130,7 +131,11 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             signalling.router(Signalling(state, realms, signer, version=release)),
         )
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
-        apps = (agent_app(*doors), report_app(realms, LocalVisitors(DEFAULT_TENANT), version=release))
+        events = Events()
+        apps = (
+            agent_app(*doors),
+            report_app(realms, LocalVisitors(DEFAULT_TENANT), version=release, events=events),
+        )
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
@@ -146,6 +151,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             try:
                 yield Running(addresses[0], addresses[1], stun, first.core, first.cycles, realms)
             finally:
+                events.close()
                 await _stop(realms.meshes, served, [*realms.keepers, *keepers])
 
 

@@ -32,6 +32,7 @@ from analytics.report import Member, PathDetail, PathRow, Report, Service, build
 from analytics.rules.load import Rules
 from analytics.store.store import Store
 from analytics.store.stream import Range
+from analytics.timeline import Timeline
 from analytics.usage import By
 from analytics.usual import Usual, with_watched
 from analytics.watched import with_latest_tests
@@ -42,10 +43,13 @@ from server.hub import Connection, Hub
 from server.lately import Lately
 from server.sessions import Sessions
 from server.state import Agent, State
+from server.timelines import Asked, timeline_of
 from server.usual import UsualCache
 
 FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back the passive flows of a page go."""
+TIMELINE_SINCE_US: Final = 24 * 3600 * 1_000_000
+"""How far back a timeline goes that does not say."""
 EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back an export goes that does not say."""
 FLOWS_OF_END: Final = 1_000
@@ -240,6 +244,24 @@ class Core:
             usual=facts.usual,
             rules=self._rules_now(),
         )
+
+    def timeline(
+        self,
+        src: str,
+        dst: str,
+        profile: str,
+        *,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        step_us: int | None = None,
+    ) -> Timeline:
+        """As ``ReportCore``."""
+        until_us = self._clock() if until_us is None else until_us
+        since_us = max(0, until_us - TIMELINE_SINCE_US) if since_us is None else since_us
+        asked = Asked(
+            src=src, dst=dst, profile=profile, since_us=since_us, until_us=until_us, step_us=step_us
+        )
+        return timeline_of(self._store, self._tenant, asked, self._rules)
 
     def flows(
         self,
