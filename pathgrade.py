@@ -72,6 +72,7 @@ def command_line() -> typer.Typer:
     from agent.commands import agent, deep, flows
     from agent.commands import doctor as agent_doctor
     from server.commands import (
+        control,
         doctor,
         export,
         fleet,
@@ -101,6 +102,7 @@ def command_line() -> typer.Typer:
         sessions.commands,
         services.commands,
         mesh.commands,
+        control.commands,
         export.commands,
         server.commands,
         agent.commands,
