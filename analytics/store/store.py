@@ -2,12 +2,12 @@
 
 READ FIRST: ``Store.open``, ``append``, ``seal``, ``upkeep``. Below the data folder::
 
-    store.lock                                        one server at a time
-    spool/<segment>.spool                             acknowledged, not yet sealed      (spool.py)
-    parquet/<table>/date=<day>/<segment>.parquet      the truth                         (seal.py)
-    rollup/<level>/date=<day>/<hour>.parquet          readings by 5 min, hour, day      (rolled.py)
-    state.duckdb                                      disposable                        (state.py)
-    tmp/                                              what DuckDB spills
+    store.lock, layout                                              one server at a time; how the rest lies
+    spool/<segment>.spool                                           acknowledged, not yet sealed  (spool.py)
+    parquet/tenant=<tenant>/<table>/date=<day>/<segment>.parquet    the truth                     (seal.py)
+    rollup/tenant=<tenant>/<level>/date=<day>/<hour>.parquet        by 5 min, hour, day           (rolled.py)
+    state.duckdb                                                    disposable                    (state.py)
+    tmp/                                                            what DuckDB spills
 
 Rows of unsealed segments are in memory as well, in the buffers that came over the wire.
 Methods may be called from any thread.
@@ -28,7 +28,7 @@ from typing import Final
 from analytics.batch import Batch
 from analytics.clock import now_us
 from analytics.errors import StoreBusyError, StoreError
-from analytics.store import query, spool
+from analytics.store import layout, query, spool
 from analytics.store.answers import Answers
 from analytics.store.commit import GroupCommit
 from analytics.store.facts import EMBEDDED, Opening, Storage
@@ -45,6 +45,7 @@ from analytics.store.query import Engine, Limits
 from analytics.store.recover import Left, recover
 from analytics.store.shelf import Shelf, StoreHealth
 from analytics.store.state import State
+from analytics.store.tenants import check_name
 from analytics.store.tidy import Keep
 from analytics.store.unsealed import Arrived, Unsealed
 from analytics.store.upkeep import Upkeep
@@ -133,9 +134,12 @@ class Store(Answers):
             make_folder(folder / "parquet")
             lock = FolderLock(folder / "store.lock")
         try:
+            with disk_errors("bringing the data folder to a folder for each tenant", folder):
+                aside = layout.bring(folder)
             with disk_errors("reading the data folder", folder):
                 shutil.rmtree(folder / "tmp", ignore_errors=True)  # what a killed process spilled
                 left = recover(folder / "spool", folder / "parquet", storage.known(folder))
+                left.files_set_aside += aside
             store = cls(folder, lock, left, clock_us, limits=limits, keep=keep, storage=storage)
         except BaseException:
             lock.release()
@@ -164,6 +168,7 @@ class Store(Answers):
         ``StoreFullError``, ``StoreBusyError`` or ``StoreError``; then nothing is promised and the sender
         keeps its copy.
         """
+        check_name(tenant)
         key = BatchKey(tenant, batch.agent, batch.boot, batch.batch)
         received_us = self._clock_us()
         packed = body if isinstance(body, spool.Packed) else spool.pack_body(body)
