@@ -6,6 +6,7 @@ READ FIRST: ``subject`` and ``Request``.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -22,6 +23,8 @@ AGAIN_S: Final = 60
 """How often a receiver that forgets is told of what is still open."""
 FORGOTTEN_S: Final = 4 * AGAIN_S
 """After this long without word, it may take an alert to be over."""
+TEST_S: Final = 60
+"""How long a test alert stays."""
 MOST_TEXT: Final = 3_000
 
 _SAID: Final = {
@@ -87,35 +90,38 @@ def webhook(receiver: Webhook, notice: Notice, *, secret: str, delivery: str, at
 
 
 def alertmanager(
-    receiver: Alertmanager, notice: Notice, *, secret: str, link: str, at_s: int
-) -> Request | None:
-    """What ``POST /api/v2/alerts`` takes; None for an event that it has no word for.
+    receiver: Alertmanager, notices: Sequence[Notice], *, secret: str, link: str, at_s: int
+) -> Request:
+    """What ``POST /api/v2/alerts`` takes; an acknowledgement is as STILL: it has no word for it.
 
     Labels name an alert there, so they never change while it is open, but for the severity: of a rise the
     milder one is ended. An alert that is open is to be told again within ``FORGOTTEN_S``.
     """
-    if notice.event is Event.ACKNOWLEDGED:
-        return None
-    alert = notice.alert
-    over_us = alert.closed_us if notice.event is Event.CLOSED else None
-    told = [_posted(receiver, notice, alert.severity, link, _ends(over_us, at_s))]
-    if notice.before is not None and notice.before is not alert.severity:
-        told.append(_posted(receiver, notice, notice.before, link, _ends(notice.at_us, at_s)))
+    told = [one for notice in notices for one in _posted(receiver, notice, link, at_s)]
     headers = {"Content-Type": "application/json"}
     if secret:
         headers["Authorization"] = f"Bearer {secret}"
     return Request(f"{receiver.url.rstrip('/')}/api/v2/alerts", headers, msgspec.json.encode(told))
 
 
-def _ends(over_us: int | None, at_s: int) -> datetime:
-    return datetime.fromtimestamp(over_us / 1e6 if over_us is not None else at_s + FORGOTTEN_S, UTC)
+def _posted(receiver: Alertmanager, notice: Notice, link: str, at_s: int) -> Iterator[dict[str, Any]]:
+    alert, is_test = notice.alert, notice.event is Event.TEST
+    over_us = alert.closed_us if notice.event is Event.CLOSED else None
+    lasts_s = TEST_S if is_test else FORGOTTEN_S
+    yield _entry(receiver, notice, alert.severity, link, _moment(over_us or (at_s + lasts_s) * 1_000_000))
+    if notice.before is not None and notice.before is not alert.severity:
+        yield _entry(receiver, notice, notice.before, link, _moment(notice.at_us))
 
 
-def _posted(
+def _moment(at_us: int) -> datetime:
+    return datetime.fromtimestamp(at_us / 1e6, UTC)
+
+
+def _entry(
     receiver: Alertmanager, notice: Notice, severity: Severity, link: str, ends: datetime
 ) -> dict[str, Any]:
     alert = notice.alert
-    starts = datetime.fromtimestamp((alert.opened_us or alert.first_us) / 1e6, UTC)
+    starts = _moment(alert.opened_us or alert.first_us)
     labels = {
         **receiver.labels,
         "alertname": f"Pathgrade{alert.rule.title()}",
@@ -132,7 +138,8 @@ def _posted(
         "startsAt": starts.isoformat(),
         "endsAt": max(ends, starts).isoformat(),
     }
-    return {**told, "generatorURL": link} if link else told
+    shown = link_of(link, alert)
+    return {**told, "generatorURL": shown} if shown else told
 
 
 # --- Slack --------------------------------------------------------------------------------------------------
@@ -147,8 +154,8 @@ def slack(receiver: Slack, notice: Notice, *, secret: str, link: str) -> Request
         "title": _escaped(subject(notice)),
         "text": _escaped("\n".join(details(notice))),
     }
-    if link:
-        attachment["title_link"] = link
+    if shown := link_of(link, notice.alert):
+        attachment["title_link"] = shown
     body = msgspec.json.encode({"text": _escaped(f"pathgrade {subject(notice)}"), "attachments": [attachment]})
     return Request(secret, {"Content-Type": "application/json"}, body)
 
@@ -175,7 +182,8 @@ def mail(receiver: Email, notice: Notice, *, link: str, delivery: str) -> EmailM
     if not first:
         message["In-Reply-To"] = message["References"] = thread
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday notices, please
-    message.set_content("\n\n".join([*details(notice), *([link] if link else [])]) + "\n")
+    shown = link_of(link, notice.alert)
+    message.set_content("\n\n".join([*details(notice), *([shown] if shown else [])]) + "\n")
     return message
 
 
