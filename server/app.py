@@ -2,9 +2,9 @@
 
 ::
 
-    agents ── agent listener ─┬─ enrolment ── state (SQLite)          readers ── report listener ── core
-                              ├─ ingest ── store (spool, Parquet)                                    │
-                              └─ signalling ── hub ── cycles (the plan, run)    (reads all)
+    agents ── agent listener ─┬─ enrolment ── state (SQLite)      people ── report listener ── visitor, tenant
+                              ├─ ingest ── store (spool, Parquet)                                  │
+                              └─ signalling ── realm: hub ── cycles (the plan, run) ── desk, core ─┘
     agents ── STUN (UDP)
 """
 
@@ -32,6 +32,7 @@ from analytics.store.facts import EMBEDDED, Storage
 from analytics.store.store import Store
 from server import enrolment, ingest, signalling
 from server.agent_app import agent_app
+from server.api.access import LocalVisitors
 from server.audit import Audit
 from server.core import Core
 from server.cycles import Cycles
@@ -44,6 +45,7 @@ from server.ingest import Ingest
 from server.lately import Lately
 from server.listeners import Listener, given_socket, http_listener, stun_responders, tcp_socket
 from server.pages.app import report_app
+from server.realm import Realm, Realms
 from server.running import Plan
 from server.schedule import Pair
 from server.settings import Address, Settings
@@ -67,8 +69,9 @@ class Running:
     agents: Address
     report: Address
     stun: tuple[Address, ...]
-    core: Core
+    core: Core  # the first tenant's
     cycles: Cycles
+    realms: Realms
 
 
 def run(settings: Settings) -> None:
@@ -96,7 +99,6 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
     relays = Relays(settings.turn, settings.turn_secret())
     async with AsyncExitStack() as opened:
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
-        signer = Signer.open(settings.data)
         store = opened.enter_context(
             contextlib.closing(
                 Store.open(
@@ -112,49 +114,62 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         opened.callback(_close_all, responders)
         stun = tuple(_address_of(responder.get_extra_info("sockname")) for responder in responders)
 
-        hub = Hub()
-        audit = Audit(state)
-        cycles = Cycles(hub, audit, _plan(settings, stun, relays), signer=signer)
-        rules = _rules(settings)
-        lately = Lately(rules)
-        cycles.on_start = lately.began
+        rules, signer = _rules(settings), Signer.open(settings.data)
+        plan = _plan(settings, stun, relays)
         release = version("pathgrade")
-        core = Core(
-            version=release,
-            state=state,
-            store=store,
-            hub=hub,
-            cycles=cycles,
-            rules=rules,
-            lately=lately,
-            period_us=settings.cycle_s * 1_000_000,
-        )
+
+        def realm(tenant: str) -> Realm:
+            return _realm(
+                tenant, release=release, state=state, store=store, rules=rules, plan=plan, signer=signer
+            )
+
+        realms = Realms(realm, state.tenants())
         doors = (
             enrolment.router(state, signer.public_key),
-            ingest.router(Ingest(state, store, heard=lately.hear)),
-            signalling.router(Signalling(state, hub, cycles, signer, version=release)),
+            ingest.router(Ingest(state, store, heard=realms.hear)),
+            signalling.router(Signalling(state, realms, signer, version=release)),
         )
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
-
-        cycles.planner.history = _history(store)
-        desk = Desk(state, hub, cycles, audit, rules)
-        apps = (agent_app(*doors), report_app(core, version=release, mesh=desk, services=desk))
+        apps = (agent_app(*doors), report_app(realms, LocalVisitors(DEFAULT_TENANT), version=release))
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
-                tasks.create_task(audit.run()),
-                tasks.create_task(_seal(store, cycles, settings.seal_s)),
+                tasks.create_task(_seal(store, realms.ended, settings.seal_s)),
                 tasks.create_task(_keep_up(store, settings.seal_s)),
             ]
             served = {
                 (listener := http_listener(app)): tasks.create_task(listener.serve([sock]))
                 for app, sock in zip(apps, sockets, strict=True)
             }
-            mesh = tasks.create_task(cycles.run())
+            realms.start(tasks)
+            first = realms.of(DEFAULT_TENANT)
             try:
-                yield Running(addresses[0], addresses[1], stun, core, cycles)
+                yield Running(addresses[0], addresses[1], stun, first.core, first.cycles, realms)
             finally:
-                await _stop(mesh, served, keepers)
+                await _stop(realms.meshes, served, [*realms.keepers, *keepers])
+
+
+def _realm(
+    tenant: str, *, release: str, state: State, store: Store, rules: Rules, plan: Plan, signer: Signer
+) -> Realm:
+    """Wire what one tenant has of its own."""
+    hub, audit, lately = Hub(), Audit(state, tenant), Lately(rules)
+    cycles = Cycles(hub, audit, plan, signer=signer)
+    cycles.on_start = lately.began
+    cycles.planner.history = _history(store, tenant)
+    core = Core(
+        version=release,
+        tenant=tenant,
+        state=state,
+        store=store,
+        hub=hub,
+        cycles=cycles,
+        rules=rules,
+        lately=lately,
+        period_us=round(plan.period_s * 1_000_000),
+    )
+    desk = Desk(state, tenant, hub=hub, cycles=cycles, audit=audit, rules=rules)
+    return Realm(tenant=tenant, hub=hub, audit=audit, cycles=cycles, lately=lately, core=core, desk=desk)
 
 
 def _listening(settings: Settings, opened: AsyncExitStack) -> tuple[socket.socket, socket.socket]:
@@ -174,10 +189,10 @@ def _storage(settings: Settings) -> Storage:
     return LakeStorage(place, os.environ)
 
 
-def _history(store: Store) -> dict[Pair, History]:
+def _history(store: Store, tenant: str) -> dict[Pair, History]:
     """Recall what was tested; without the lake, start as if nothing had been."""
     try:
-        return remembered(store.readings_latest(DEFAULT_TENANT))
+        return remembered(store.readings_latest(tenant))
     except LakeError as error:
         log.warning("earlier tests are not known why=%r", str(error))
         return {}
@@ -207,14 +222,14 @@ def _rules(settings: Settings) -> Rules:
     )
 
 
-async def _seal(store: Store, cycles: Cycles, period_s: float) -> None:
+async def _seal(store: Store, ended: asyncio.Event, period_s: float) -> None:
     """Turn acknowledged rows into Parquet after each cycle and every ``period_s``; a last time at the end."""
     try:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(period_s):
-                    await cycles.ended.wait()
-            cycles.ended.clear()
+                    await ended.wait()
+            ended.clear()
             await asyncio.to_thread(_seal_once, store)
     finally:
         _seal_once(store)
@@ -246,9 +261,10 @@ def _keep_up_once(store: Store) -> None:
         log.exception("upkeep failed")
 
 
-async def _stop(mesh: asyncio.Task[None], served: dict[Listener, asyncio.Task[None]], keepers: Tasks) -> None:
+async def _stop(meshes: Tasks, served: dict[Listener, asyncio.Task[None]], keepers: Tasks) -> None:
     """End in order: no new tests, no new requests, then write what is left."""
-    mesh.cancel()
+    for mesh in meshes:
+        mesh.cancel()
     for listener in served:
         listener.stop()
     await asyncio.wait(served.values())

@@ -12,7 +12,6 @@ from typing import Final
 
 from analytics.clock import now_us
 from server.api.core import AuditRow
-from server.database import DEFAULT_TENANT
 from server.errors import StateError
 from server.state import State
 
@@ -24,10 +23,11 @@ MOST_WAITING: Final = 10_000
 
 
 class Audit:
-    """Collects audit rows on the event loop and writes them from a thread."""
+    """Collects a tenant's audit rows on the event loop and writes them from a thread."""
 
-    def __init__(self, state: State, *, clock: Callable[[], int] = now_us) -> None:
+    def __init__(self, state: State, tenant: str, *, clock: Callable[[], int] = now_us) -> None:
         self._state = state
+        self._tenant = tenant
         self._clock = clock
         self._waiting: list[AuditRow] = []
         self.dropped = 0
@@ -40,17 +40,17 @@ class Audit:
         """Note that active tests were switched on or off."""
         self._add("switch", "server", subject, f"mesh={'on' if on else 'off'}")
 
-    def demand(self, subject: str, *, run: str, pairs: int) -> None:
-        """Note that somebody on this host asked for tests now."""
-        self._add("run", "report", subject, f"run={run} pairs={pairs}")
+    def demand(self, actor: str, subject: str, *, run: str, pairs: int) -> None:
+        """Note that somebody asked for tests now."""
+        self._add("run", actor, subject, f"run={run} pairs={pairs}")
 
-    def mark(self, subject: str, *, important: bool) -> None:
-        """Note that somebody on this host said what matters."""
-        self._add("mark", "report", subject, f"important={'yes' if important else 'no'}")
+    def mark(self, actor: str, subject: str, *, important: bool) -> None:
+        """Note that somebody said what matters."""
+        self._add("mark", actor, subject, f"important={'yes' if important else 'no'}")
 
-    def tag(self, subject: str, *, service: str) -> None:
-        """Note that somebody on this host said what a port serves; empty: nothing."""
-        self._add("tag", "report", subject, f"service={service or 'none'}")
+    def tag(self, actor: str, subject: str, *, service: str) -> None:
+        """Note that somebody said what a port serves; empty: nothing."""
+        self._add("tag", actor, subject, f"service={service or 'none'}")
 
     async def run(self) -> None:
         """Write rows until cancelled; what is left then is written before it ends."""
@@ -70,7 +70,7 @@ class Audit:
         if not rows:
             return
         try:
-            self._state.add_audit(DEFAULT_TENANT, rows)
+            self._state.add_audit(self._tenant, rows)
         except StateError as error:
             log.error("audit rows kept rows=%d why=%s", len(rows), error)
             self._waiting[:0] = rows

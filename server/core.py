@@ -12,10 +12,21 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from analytics import cut
 from analytics.clock import now_us
 from analytics.explain import Explanation, explain
 from analytics.exports import EXPORTS, FINDINGS, PATHS, Ask, Batches
 from analytics.measurement import Flow, Hop, Reading
+from analytics.overview import (
+    AGENT_PATHS_SHOWN,
+    WORST_SHOWN,
+    AgentPaths,
+    MatrixCells,
+    Metric,
+    Overview,
+    SitePaths,
+    Worst,
+)
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
 from analytics.rules.load import Rules
@@ -27,7 +38,6 @@ from analytics.watched import with_latest_tests
 from analytics.wire import ServiceOffer
 from server.api.core import OWN_PROCESS, AuditRow, ExportRange, Status
 from server.cycles import Cycles
-from server.database import DEFAULT_TENANT
 from server.hub import Connection, Hub
 from server.lately import Lately
 from server.sessions import Sessions
@@ -57,12 +67,13 @@ class _Facts(NamedTuple):
 
 
 class Core:
-    """Reads everything, changes nothing."""
+    """Reads everything of one tenant, changes nothing."""
 
     def __init__(
         self,
         *,
         version: str,
+        tenant: str,
         state: State,
         store: Store,
         hub: Hub,
@@ -73,6 +84,7 @@ class Core:
         clock: Callable[[], int] = now_us,
     ) -> None:
         self._version = version
+        self._tenant = tenant
         self._state = state
         self._store = store
         self._hub = hub
@@ -80,16 +92,16 @@ class Core:
         self._rules = rules
         self._lately = lately
         self._usual = UsualCache(store, period_us=period_us)
-        self._sessions = Sessions(store, rules, DEFAULT_TENANT)
+        self._sessions = Sessions(store, rules, tenant)
         self._clock = clock
         self._started_us = clock()
 
     def status(self) -> Status:
         """As ``ReportCore``."""
-        agents = self._state.agents()
+        agents = self._state.agents(self._tenant)
         online = {connection.agent.name for connection in self._hub.connections()}
         members = set(self._mesh_members(agents))
-        measured = self._store.measured(DEFAULT_TENANT)
+        measured = self._store.measured(self._tenant)
         return Status(
             version=self._version,
             started_us=self._started_us,
@@ -115,10 +127,10 @@ class Core:
     def members(self) -> list[Member]:
         """As ``ReportCore``."""
         online = {connection.agent.name: connection for connection in self._hub.connections()}
-        tagged = self._state.services()
+        tagged = self._state.services(self._tenant)
         return [
             _member(agent, tagged.get(agent.name, ()), online.get(agent.name))
-            for agent in self._state.agents()
+            for agent in self._state.agents(self._tenant)
         ]
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
@@ -127,19 +139,19 @@ class Core:
         return self._report(profile, facts, self._hops_of(facts.readings, at_us))
 
     def _facts(self, at_us: int | None) -> _Facts:
-        latest = self._store.readings_latest(DEFAULT_TENANT, at_us)
+        latest = self._store.readings_latest(self._tenant, at_us)
         watched = self._lately.told(self._clock()) if at_us is None else {}
         moment_us, now = self._clock() if at_us is None else at_us, at_us is None
-        usual = with_watched(self._usual.of(DEFAULT_TENANT, latest, moment_us, now=now), watched)
+        usual = with_watched(self._usual.of(self._tenant, latest, moment_us, now=now), watched)
         return _Facts(latest, with_latest_tests(latest, watched), usual, moment_us, now)
 
     def _hops_of(self, readings: Iterable[Reading], at_us: int | None = None) -> list[Hop]:
-        return self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings], at_us)
+        return self._store.hops_of(self._tenant, [reading.test for reading in readings], at_us)
 
     def _report(self, profile: str, facts: _Facts, hops: list[Hop]) -> Report:
         members = self.members()
         made = build_report(
-            tenant=DEFAULT_TENANT,
+            tenant=self._tenant,
             profile=profile,
             readings=facts.readings,
             hops=hops,
@@ -151,9 +163,37 @@ class Core:
         )
         return self._with_budget(made) if facts.now else made
 
-    def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
+    def revision(self, profile: str) -> str:
         """As ``ReportCore``."""
-        facts = self._facts(None)
+        return cut.revision_of(self.report(profile))
+
+    def overview(self, profile: str, at_us: int | None = None) -> Overview:
+        """As ``ReportCore``."""
+        return cut.overview_of(self.report(profile, at_us))
+
+    def sites(self, profile: str, at_us: int | None = None) -> list[SitePaths]:
+        """As ``ReportCore``."""
+        return cut.site_paths_of(self.report(profile, at_us))
+
+    def matrix(self, profile: str, metric: Metric, at_us: int | None = None) -> MatrixCells:
+        """As ``ReportCore``."""
+        return cut.cells_of(self.report(profile, at_us), metric)
+
+    def agent_paths(
+        self, agent: str, profile: str, at_us: int | None = None, limit: int = AGENT_PATHS_SHOWN
+    ) -> AgentPaths:
+        """As ``ReportCore``."""
+        return cut.agent_paths_of(self.report(profile, at_us), agent, limit)
+
+    def worst(
+        self, profile: str, limit: int = WORST_SHOWN, start: int = 0, at_us: int | None = None
+    ) -> Worst:
+        """As ``ReportCore``."""
+        return cut.worst_of(self.report(profile, at_us), limit, start)
+
+    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
+        """As ``ReportCore``."""
+        facts = self._facts(at_us)
         readings = facts.of_pair(src, dst)
         if not readings:
             return None
@@ -163,7 +203,7 @@ class Core:
             dst,
             profile=profile,
             readings=readings,
-            hops=self._hops_of(readings),
+            hops=self._hops_of(readings, at_us),
             flows=[
                 flow
                 for end in (src, dst)
@@ -173,10 +213,10 @@ class Core:
             at_us=facts.at_us,
             rules=self._rules_now(),
             usual=facts.usual,
-            passive=self._sessions.of(profile, members, facts.latest, facts.at_us, now=True),
+            passive=self._sessions.of(profile, members, facts.latest, facts.at_us, now=facts.now),
         )
-        if made is None:
-            return None
+        if made is None or not facts.now:
+            return made
         return msgspec.structs.replace(
             made, forward=self._row(made.forward), back=self._row(made.back) if made.back else None
         )
@@ -207,7 +247,7 @@ class Core:
     ) -> list[Flow]:
         """As ``ReportCore``."""
         return self._store.flows(
-            DEFAULT_TENANT,
+            self._tenant,
             since_us=self._clock() - FLOWS_SINCE_US,
             agent=agent,
             process=process,
@@ -222,7 +262,7 @@ class Core:
         """As ``ReportCore``."""
         at_us = self._clock()
         usages = self._store.usage(
-            DEFAULT_TENANT,
+            self._tenant,
             by,
             since_us=since_us(at_us),
             until_us=at_us,
@@ -241,7 +281,7 @@ class Core:
         since_us = max(0, until_us - EXPORT_SINCE_US) if chosen.since_us is None else chosen.since_us
         profiles = [profile] if chosen.profile_named else self.profiles()
         asked = Ask(
-            of=Range(DEFAULT_TENANT, since_us, until_us, chosen.agents),
+            of=Range(self._tenant, since_us, until_us, chosen.agents),
             profile=profile,
             profiles=profiles,
             members=self.members(),
@@ -252,7 +292,7 @@ class Core:
 
     def audit(self, limit: int = 200) -> list[AuditRow]:
         """As ``ReportCore``."""
-        return self._state.audit(DEFAULT_TENANT, limit)
+        return self._state.audit(self._tenant, limit)
 
     def _rules_now(self) -> Rules:
         """Call nothing stale that the budget has not had its turn yet, and two cycles more."""

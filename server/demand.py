@@ -10,7 +10,7 @@ from typing import Final
 
 from analytics.measurement import Rung
 from analytics.wire import ProbePlan, TestEnded
-from server.api.mesh import MeshResult, MeshRun
+from server.api.doors import MeshResult, MeshRun
 from server.errors import DemandError
 from server.schedule import Pair
 

@@ -46,9 +46,13 @@ class Ingest:
     """The way from a request to the store."""
 
     def __init__(
-        self, state: State, store: Store, *, heard: Callable[[TableBlock], None] = lambda block: None
+        self,
+        state: State,
+        store: Store,
+        *,
+        heard: Callable[[str, TableBlock], None] = lambda tenant, block: None,
     ) -> None:
-        self._heard = heard  # called with the packed readings of each new batch, once they are durable
+        self._heard = heard  # with tenant and packed readings of each new batch, once they are durable
         self._state = state
         self._store = store
         self._in_flight = 0
@@ -72,7 +76,7 @@ class Ingest:
         finally:
             self._in_flight -= 1
         if new and "readings" in batch.tables:
-            await asyncio.to_thread(self._heard, batch.tables["readings"])
+            await asyncio.to_thread(self._heard, agent.tenant, batch.tables["readings"])
         rows = sum(block.rows for block in batch.tables.values())
         return BatchReply(rows=rows, duplicate=not new)
 

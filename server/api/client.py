@@ -19,9 +19,8 @@ from analytics.measurement import Flow
 from analytics.passive import Applications
 from analytics.report import PathDetail, Report, Service
 from server.api.core import Status
-from server.api.mesh import Mark, MeshAsk, MeshRun
+from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
 from server.api.problem import Problem
-from server.api.services import ServiceTag
 from server.errors import RefusedError, ServerAwayError
 
 EXPORT_TIMEOUT_S: Final = 300.0

@@ -20,6 +20,7 @@ from analytics.passive import MOST_GROUPS
 from analytics.report import PathDetail, Report
 from analytics.usage import By
 from analytics.written import MEDIA_TYPES, written
+from server.api.access import Scope, TheCore, needs
 from server.api.core import ExportRange, ReportCore, default_profile
 from server.api.problem import ProblemError
 
@@ -53,35 +54,37 @@ Moment = Annotated[int | None, Query(ge=0, le=2**53, description="us since 1970;
 Filter = Annotated[str | None, Query(max_length=64, description="must match exactly")]
 
 
-def router(core: ReportCore) -> APIRouter:
+def router() -> APIRouter:
     """Build the routes under ``/v1``."""
-    routes = APIRouter(prefix="/v1", tags=["read"])
-    _add_fleet(routes, core)
-    _add_paths(routes, core)
-    _add_export(routes, core)
+    routes = APIRouter(prefix="/v1", tags=["read"], dependencies=[needs(Scope.READ)])
+    _add_fleet(routes)
+    _add_paths(routes)
+    _add_export(routes)
     return routes
 
 
-def _add_fleet(routes: APIRouter, core: ReportCore) -> None:
+def _add_fleet(routes: APIRouter) -> None:
     @routes.get("/status", summary="How far the server is")
-    def status() -> Response:
+    def status(core: TheCore) -> Response:
         return _json(core.status())
 
     @routes.get("/agents", summary="The enrolled agents")
-    def agents() -> Response:
+    def agents(core: TheCore) -> Response:
         return _json(core.members())
 
     @routes.get("/audit", summary="Who did what to whom, newest first")
-    def audit(limit: Limit = 200) -> Response:
+    def audit(core: TheCore, limit: Limit = 200) -> Response:
         return _json(core.audit(limit))
 
     @routes.get("/profiles", summary="The application profiles, the default one first")
-    def profiles() -> Response:
+    def profiles(core: TheCore) -> Response:
         default = default_profile(core)
         return _json(sorted(core.profiles(), key=lambda profile: profile != default))
 
     @routes.get("/flows", summary="Passive TCP sessions by process and remote service, newest first")
     def flows(
+        *,
+        core: TheCore,
         agent: Filter = None,
         process: Filter = None,
         remote: Filter = None,
@@ -92,6 +95,7 @@ def _add_fleet(routes: APIRouter, core: ReportCore) -> None:
 
     @routes.get("/applications", summary="Letters of processes or destinations by their own TCP sessions")
     def applications(
+        core: TheCore,
         by: By = By.PROCESS,
         agent: Filter = None,
         but: Filter = None,
@@ -100,28 +104,29 @@ def _add_fleet(routes: APIRouter, core: ReportCore) -> None:
         return _json(core.applications(by, agent=agent, but=but, limit=limit))
 
 
-def _add_paths(routes: APIRouter, core: ReportCore) -> None:
+def _add_paths(routes: APIRouter) -> None:
     @routes.get("/verdict", summary="The sentence, and the sentences under it")
-    def verdict(profile: Profile = None) -> Response:
+    def verdict(core: TheCore, profile: Profile = None) -> Response:
         return _json(report_of(core, profile).verdict)
 
     @routes.get("/paths", summary="The report: verdict, every directed path worst first, members")
-    def paths(profile: Profile = None) -> Response:
+    def paths(core: TheCore, profile: Profile = None) -> Response:
         return _json(report_of(core, profile))
 
     @routes.get("/paths/{src}/{dst}", summary="One path: both directions, hops, passive flows")
-    def path(src: str, dst: str, profile: Profile = None) -> Response:
+    def path(core: TheCore, src: str, dst: str, profile: Profile = None) -> Response:
         return _json(detail_of(core, src, dst, profile))
 
     @routes.get("/paths/{src}/{dst}/explain", summary="Why a path has its letter: every step, with its rule")
-    def explain(src: str, dst: str, profile: Profile = None, at_us: Moment = None) -> Response:
+    def explain(core: TheCore, src: str, dst: str, profile: Profile = None, at_us: Moment = None) -> Response:
         return _json(explanation_of(core, src, dst, profile, at_us))
 
 
-def _add_export(routes: APIRouter, core: ReportCore) -> None:
+def _add_export(routes: APIRouter) -> None:
     @routes.get("/export/{table}", summary="Rows as a file; columns: docs/schema.md")
     def export(
         *,
+        core: TheCore,
         table: Table,
         format: Format = Format.PARQUET,
         profile: Profile = None,

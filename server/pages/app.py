@@ -14,10 +14,8 @@ from analytics.errors import LakeError
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
-from server.api.core import ReportCore
-from server.api.mesh import MeshDoor
+from server.api.access import Parts, Visitors
 from server.api.problem import Problem, ProblemError, problem_response
-from server.api.services import ServiceDoor
 from server.pages import render
 from server.pages import routes as pages
 from server.problems import problem_of
@@ -26,24 +24,22 @@ COMPRESS_FROM: Final = 1_000
 """Bytes of an answer below which compression saves nothing. Pages carry no secret that it could leak."""
 
 
-def report_app(
-    core: ReportCore, *, version: str, mesh: MeshDoor | None = None, services: ServiceDoor | None = None
-) -> FastAPI:
-    """Build the application of the report listener.
-
-    ``mesh``: with the routes that start tests; ``services``: with those that tag services.
-    """
+def report_app(parts: Parts, visitors: Visitors, *, version: str) -> FastAPI:
+    """Build the application of the report listener: each request gets the parts of its asker's tenant."""
     # FastAPI's own documentation pages load scripts from a CDN: only the OpenAPI document is served.
     app = FastAPI(
         title="pathgrade", version=version, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
     )
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM)
-    app.include_router(api.router(core))
-    app.include_router(pages.router(core))
-    if mesh is not None:
-        app.include_router(mesh_api.router(mesh))
-    if services is not None:
-        app.include_router(services_api.router(services))
+    app.state.parts, app.state.visitors = parts, visitors
+    for router in (
+        api.router(),
+        mesh_api.router(),
+        services_api.router(),
+        pages.router(),
+        pages.assets_router(),
+    ):
+        app.include_router(router)
     for error, handler in _HANDLERS.items():
         app.add_exception_handler(error, handler)
     return app

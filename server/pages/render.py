@@ -11,6 +11,7 @@ from analytics.clock import HOUR_US
 from server.api.problem import Problem
 from server.pages import text
 from server.pages.assets import ASSETS_VERSION
+from server.pages.nav import NAV
 
 HEADERS: Final = {
     # Nothing but our own files: no inline script or style, no frame around us, no form to anyone else.
@@ -77,6 +78,7 @@ def _make_environment() -> Environment:
         ASSETS_VERSION=ASSETS_VERSION,
         LETTER_MEANING=text.LETTER_MEANING,
         HOUR_US=HOUR_US,
+        NAV=NAV,
         RUNG_LONG=text.RUNG_LONG,
         RUNG_SHORT=text.RUNG_SHORT,
         WAY=text.WAY,

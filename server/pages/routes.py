@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from analytics.passive import Applications
 from analytics.usage import By
+from server.api.access import Scope, TheCore, needs
 from server.api.core import OWN_PROCESS, ReportCore
 from server.api.problem import ProblemError
 from server.api.routes import Filter, Profile, detail_of, explanation_of, profile_of, report_of
@@ -22,19 +23,25 @@ FLOWS_SHOWN: Final = 200
 GRADED_SHOWN: Final = 10
 
 
-def router(core: ReportCore) -> APIRouter:
+def router() -> APIRouter:
     """Build the routes of the pages; they are not part of the API."""
+    routes = APIRouter(include_in_schema=False, dependencies=[needs(Scope.READ)])
+    _add_report(routes)
+    _add_path(routes)
+    _add_flows(routes)
+    return routes
+
+
+def assets_router() -> APIRouter:
+    """Build the route of the vendored files: anyone's, as the page that asks who one is needs them too."""
     routes = APIRouter(include_in_schema=False)
-    _add_report(routes, core)
-    _add_path(routes, core)
-    _add_flows(routes, core)
     _add_assets(routes)
     return routes
 
 
-def _add_report(routes: APIRouter, core: ReportCore) -> None:
+def _add_report(routes: APIRouter) -> None:
     @routes.get("/")
-    def report(profile: Profile = None) -> HTMLResponse:
+    def report(core: TheCore, profile: Profile = None) -> HTMLResponse:
         made = report_of(core, profile)
         return page(
             "report.html",
@@ -45,9 +52,9 @@ def _add_report(routes: APIRouter, core: ReportCore) -> None:
         )
 
 
-def _add_path(routes: APIRouter, core: ReportCore) -> None:
+def _add_path(routes: APIRouter) -> None:
     @routes.get("/paths/{src}/{dst}")
-    def path(src: str, dst: str, profile: Profile = None) -> HTMLResponse:
+    def path(core: TheCore, src: str, dst: str, profile: Profile = None) -> HTMLResponse:
         graded_for = profile_of(core, profile)
         return page(
             "path.html",
@@ -59,10 +66,14 @@ def _add_path(routes: APIRouter, core: ReportCore) -> None:
         )
 
 
-def _add_flows(routes: APIRouter, core: ReportCore) -> None:
+def _add_flows(routes: APIRouter) -> None:
     @routes.get("/flows")
     def flows(
-        agent: Filter = None, process: Filter = None, remote: Filter = None, own: Filter = None
+        core: TheCore,
+        agent: Filter = None,
+        process: Filter = None,
+        remote: Filter = None,
+        own: Filter = None,
     ) -> HTMLResponse:
         # An empty field of the form comes as "", which means: any.
         asked = {"agent": agent or None, "process": process or None, "remote": remote or None}

@@ -21,7 +21,7 @@ from analytics.passive import Application, Applications
 from analytics.report import PathDetail, PathRow, Report, Service, Verdict
 from analytics.usage import By
 from server.api.core import Status
-from server.api.mesh import Mark, MeshResult, MeshRun
+from server.api.doors import Mark, MeshResult, MeshRun
 from server.pages import explained, text
 from server.pages.fusion_words import told_by
 from server.pages.tables import LETTER_STYLE, Column, cell, draw, plain, plain_value

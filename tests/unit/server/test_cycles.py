@@ -33,7 +33,7 @@ class World:
         self.now_s = 100.0
         self.audited: list[tuple[str, str]] = []
         self.hub = Hub(clock=lambda: self.now_s)
-        audit = Audit(None)  # type: ignore[arg-type]  # nothing is written here
+        audit = Audit(None, "default")  # type: ignore[arg-type]  # nothing is written here
         self.audit = audit
         self.cycles = Cycles(
             self.hub, audit, PLAN, clock=lambda: self.now_s, wall_us=lambda: int(self.now_s * 1e6)

@@ -10,10 +10,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import uvicorn
 
+from analytics import cut
 from analytics.clock import HOUR_US
 from analytics.explain import Explanation, explain
 from analytics.exports import FINDINGS, PATHS, Batches
@@ -32,11 +34,22 @@ from analytics.measurement import (
     Rung,
     StampSource,
 )
+from analytics.overview import (
+    AGENT_PATHS_SHOWN,
+    WORST_SHOWN,
+    AgentPaths,
+    MatrixCells,
+    Metric,
+    Overview,
+    SitePaths,
+    Worst,
+)
 from analytics.passive import HOURS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdict
 from analytics.rules.load import load_rules
 from analytics.usage import KEYS, By, Usage
 from analytics.usual import NOTHING_KNOWN
+from server.api.access import LocalVisitors
 from server.api.core import AuditRow, ExportRange, Status
 from server.pages.app import report_app
 
@@ -366,7 +379,29 @@ class FixtureCore:
             missing=[],
         )
 
-    def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
+    def revision(self, profile: str) -> str:
+        return cut.revision_of(self.report(profile))
+
+    def overview(self, profile: str, at_us: int | None = None) -> Overview:
+        return cut.overview_of(self.report(profile, at_us))
+
+    def sites(self, profile: str, at_us: int | None = None) -> list[SitePaths]:
+        return cut.site_paths_of(self.report(profile, at_us))
+
+    def matrix(self, profile: str, metric: Metric, at_us: int | None = None) -> MatrixCells:
+        return cut.cells_of(self.report(profile, at_us), metric)
+
+    def agent_paths(
+        self, agent: str, profile: str, at_us: int | None = None, limit: int = AGENT_PATHS_SHOWN
+    ) -> AgentPaths:
+        return cut.agent_paths_of(self.report(profile, at_us), agent, limit)
+
+    def worst(
+        self, profile: str, limit: int = WORST_SHOWN, start: int = 0, at_us: int | None = None
+    ) -> Worst:
+        return cut.worst_of(self.report(profile, at_us), limit, start)
+
+    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
         known = {member.name: member for member in self.fleet}
         if not self.measured:
             return None
@@ -470,12 +505,27 @@ def replace_member(member: Member, label: str) -> Member:
     return Member(name=member.name, site=member.site, label=label, services=member.services)
 
 
+@dataclass(frozen=True)
+class OneTenant:
+    """A tenant's parts, whoever asks; nothing can be changed where there is no desk."""
+
+    core: FixtureCore
+    desk: Any = None
+
+    def of(self, tenant: str) -> OneTenant:
+        return self
+
+
 @contextmanager
 def serve(core: FixtureCore) -> Iterator[str]:
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(report_app(core, version="0.1.0"), log_level="warning", lifespan="off")
+        uvicorn.Config(
+            report_app(OneTenant(core), LocalVisitors("default"), version="0.1.0"),
+            log_level="warning",
+            lifespan="off",
+        )
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
