@@ -71,6 +71,7 @@ def command_line() -> typer.Typer:
 
     from agent.commands import agent, deep, flows
     from server.commands import (
+        alerts,
         export,
         fleet,
         hops,
@@ -97,6 +98,7 @@ def command_line() -> typer.Typer:
         sessions.commands,
         services.commands,
         mesh.commands,
+        alerts.commands,
         export.commands,
         server.commands,
         agent.commands,

@@ -109,9 +109,11 @@ class DemandError(ServerError):
 
 
 class AlertError(ServerError):
-    """An alert, a silence or a receiver that there is not."""
+    """An alert, a silence or a receiver that there is not, or that cannot be had; ``status`` is HTTP's."""
 
-    exit_code = 65
+    def __init__(self, message: str, *, remedy: str = "", status: int = 404) -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
 
 
 class DeliveryError(ServerError):

@@ -1,7 +1,7 @@
 """Alerts, silences and undelivered notices of one tenant, in the server's SQLite.
 
-What a look changes and what receivers are to be told of it is one transaction: a server that is killed neither
-forgets an alert nor tells it twice. A notice is deleted once its receiver has taken it.
+What a look changes and what receivers are to be told of it is one transaction: a server that is killed
+neither forgets an alert nor tells it twice. A notice is deleted once its receiver has taken it.
 """
 
 from __future__ import annotations
@@ -161,7 +161,9 @@ class Book:
         c = DELIVERIES.c
         wanted = sa.select(c.receiver, sa.func.count(), sa.func.min(c.made_us)).where(c.tenant == self.tenant)
         with self._state.transaction(write=False) as connection:
-            return {row[0]: Waiting(row[1], row[2]) for row in connection.execute(wanted.group_by(c.receiver))}
+            return {
+                row[0]: Waiting(row[1], row[2]) for row in connection.execute(wanted.group_by(c.receiver))
+            }
 
     def _for(self, receiver: str) -> tuple[Any, ...]:
         return DELIVERIES.c.tenant == self.tenant, DELIVERIES.c.receiver == receiver

@@ -185,7 +185,7 @@ def _people(hit: Sequence[Case]) -> tuple[str, ...]:
 
 
 def _who(hit: Sequence[Case], able: str) -> list[str]:
-    """One sentence a service: 'The radiologist (hotel) cannot open a CT from the PACS.'"""
+    """One sentence a service, as 'The radiologist (hotel) cannot open a CT from the PACS'."""
     services = {_service_key(case): case.service for case in hit}
     return [
         f"{_begun([case.member for case in hit if _service_key(case) == key])}"

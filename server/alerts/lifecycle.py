@@ -4,12 +4,12 @@ READ FIRST: ``after``.
 
 - An alert opens when its cause has been seen for the rule's hold time. Time in which it is not seen counts
   back, so that one that flaps opens when it has been there more often than not, and one blip opens nothing.
-- It closes when its cause has not been seen for the rule's quiet time, without a break: flapping keeps it open.
+- It closes when its cause has not been seen for the rule's quiet time without a break: flapping keeps it open.
 - What is not known is not gone: time in which nothing is known of its paths counts neither way, for a day.
 - One cause that is named otherwise for a while (the uplink, then the way between two sites) stays one alert:
   a condition of the same rule and profile that explains mostly the same paths goes on with it.
-- Time counts from look to look, and no step for more than ``MOST_STEP_US``: neither a server that was down nor
-  a clock that jumped makes an alert older than what was seen of it.
+- Time counts from look to look, and no step for more than ``MOST_STEP_US``: a server that was down makes no
+  alert older than what was seen of it.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _closed(alert: Alert, at_us: int, why: str) -> Alert:
 
 
 def _matched(alerts: Sequence[Alert], seen: Sequence[Condition]) -> dict[str, Condition]:
-    """Which condition each alert goes on with, by the alert's id: its own cause, else mostly the same paths."""
+    """Which condition each alert goes on with, by the alert's id: its own cause, else mostly its paths."""
     by_id = {condition.cause.id: condition for condition in seen}
     found = {alert.id: by_id[alert.id] for alert in alerts if alert.id in by_id}
     left = [condition for condition in seen if condition.cause.id not in found]

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
+
+from analytics.measurement import text
 
 MOST_PAIRS: Final = 500
 """Paths of a cause that an alert remembers, to know it again and to know when nothing is known of it."""
@@ -130,15 +132,18 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     before: Severity | None = None  # of a rise: what it was
 
 
+Pattern = Annotated[str, text("text, with * for any", most=200)]
+
+
 class Matcher(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Which alerts a silence or a receiver is for. What is empty matches all; ``*`` stands for any text."""
 
-    id: str = ""
-    rule: str = ""
-    kind: str = ""
-    where: str = ""
-    profile: str = ""
-    agent: str = ""  # one of those who cannot work, or an end of a path
+    id: Pattern = ""
+    rule: Pattern = ""
+    kind: Pattern = ""
+    where: Pattern = ""
+    profile: Pattern = ""
+    agent: Pattern = ""  # one of those who cannot work, or an end of a path
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,3 +155,19 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
     made_us: int
     by: str
     note: str = ""
+
+
+class ReceiverStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One receiver: ``GET /v1/alerts/receivers``."""
+
+    name: str
+    kind: str
+    least: str
+    waiting: int
+    sent: int
+    failed: int
+    refused: int
+    given_up: int
+    dropped: int
+    last_error: str = ""  # empty once it has taken something again
+    last_sent_us: int | None = None

@@ -18,8 +18,19 @@ from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.passive import Applications
 from analytics.report import PathDetail, Report, Service
+from server.alerts.model import Alert, ReceiverStatus, Silence
 from server.api.core import Status
-from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
+from server.api.doors import (
+    AckAsk,
+    AlertList,
+    Mark,
+    MeshAsk,
+    MeshRun,
+    ReceiverTest,
+    ServiceTag,
+    SilenceAsk,
+    TestAsk,
+)
 from server.api.problem import Problem
 from server.errors import RefusedError, ServerAwayError
 
@@ -85,6 +96,33 @@ class Client:
     def tag(self, tag: ServiceTag) -> list[Service]:
         """Tag a port, or take its tag off; gives what there is then."""
         return self._post("services", tag, list[Service])
+
+    def alerts(self, since_us: int | None) -> AlertList:
+        """Open alerts, the worst first, and those that were over since then."""
+        return self._get("alerts", AlertList, since=since_us)
+
+    def acknowledge(self, id_: str, ask: AckAsk) -> Alert:
+        """Say that somebody has seen an alert."""
+        return self._post(f"alerts/{quote(id_, safe='')}/ack", ask, Alert)
+
+    def silence(self, ask: SilenceAsk) -> Silence:
+        """Keep receivers from being told of some alerts."""
+        return self._post("silences", ask, Silence)
+
+    def unsilence(self, id_: str) -> None:
+        """End a silence."""
+        path = f"silences/{quote(id_, safe='')}"
+        with self._saying_where(path):
+            answer = httpx.delete(f"{self.url}/v1/{path}", timeout=TIMEOUT_S, trust_env=False)
+        _good(answer)
+
+    def receivers(self) -> list[ReceiverStatus]:
+        """Who is told of alerts, and what became of it."""
+        return self._get("alerts/receivers", list[ReceiverStatus])
+
+    def test_receiver(self, name: str) -> ReceiverTest:
+        """Send a receiver a test alert now."""
+        return self._post(f"alerts/receivers/{quote(name, safe='')}/test", TestAsk(), ReceiverTest)
 
     def export(self, out: Path, table: str, **asked: Parameter) -> int:
         """Write an export to ``out``, whole or not at all; gives its bytes. A terminal sees how far it is."""

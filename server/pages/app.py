@@ -11,11 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from analytics.errors import LakeError
+from server.api import alerts as alerts_api
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
 from server.api.access import Parts, Visitors
 from server.api.problem import Problem, ProblemError, problem_response
+from server.metrics import routes as metrics
+from server.pages import alerts as alerts_page
 from server.pages import render
 from server.pages import routes as pages
 from server.problems import problem_of
@@ -36,7 +39,10 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str) -> FastAPI:
         api.router(),
         mesh_api.router(),
         services_api.router(),
+        alerts_api.router(),
         pages.router(),
+        alerts_page.router(),
+        metrics.router(),
         pages.assets_router(),
     ):
         app.include_router(router)

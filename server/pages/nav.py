@@ -15,5 +15,6 @@ class Entry(NamedTuple):
 
 NAV: Final = (
     Entry("report", "Report", "/"),
+    Entry("alerts", "Alerts", "/alerts"),
     Entry("flows", "Flows", "/flows"),
 )

@@ -41,7 +41,9 @@ class _Receiver(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     least: Severity = Severity.WARNING  # told from this severity on
     match: Matcher = Matcher()  # told of these only
     timeout_s: Seconds = 10.0  # for one attempt
-    give_up_h: Annotated[int, msgspec.Meta(ge=1, le=168)] = 24  # then an alert that does not arrive is dropped
+    give_up_h: Annotated[int, msgspec.Meta(ge=1, le=168)] = (
+        24  # then an alert that does not arrive is dropped
+    )
 
     def wants(self, alert: Alert) -> bool:
         """Whether an alert is for this receiver."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -10,11 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from analytics.clock import HOUR_US, now_us
 from server.alerts.book import Book, Delivery
-from server.alerts.model import Notice
+from server.alerts.model import Notice, ReceiverStatus
 from server.alerts.receivers.retry import wait_us
 from server.alerts.receivers.send import Sender
 from server.errors import DeliveryError, ServerError
@@ -35,22 +34,6 @@ class Tally:
     given_up: int = 0  # notices that were tried for too long
     dropped: int = 0  # notices for which there was no room
     last_error: str = ""
-    last_sent_us: int | None = None
-
-
-class ReceiverStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One receiver: ``GET /v1/alerts/receivers``."""
-
-    name: str
-    kind: str
-    least: str
-    waiting: int
-    sent: int
-    failed: int
-    refused: int
-    given_up: int
-    dropped: int
-    last_error: str = ""  # empty once it has taken something again
     last_sent_us: int | None = None
 
 
@@ -130,10 +113,8 @@ class Courier:
     async def _say_still(self) -> None:
         told, self._still = self._still, ()
         if told:
-            try:
+            with contextlib.suppress(DeliveryError):  # counted and logged; told again in a minute
                 await self._send(told, "")
-            except DeliveryError:
-                pass  # counted and logged; told again in a minute
 
     async def _send(self, notices: Sequence[Notice], delivery: str) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What each kind of receiver is sent: a notice to bytes, headers, or a mail. Pure, but for the secrets it is given.
+"""What each kind of receiver is sent: a notice to bytes, headers, or a mail. Pure: secrets are arguments.
 
 READ FIRST: ``subject`` and ``Request``.
 """
@@ -156,7 +156,9 @@ def slack(receiver: Slack, notice: Notice, *, secret: str, link: str) -> Request
     }
     if shown := link_of(link, notice.alert):
         attachment["title_link"] = shown
-    body = msgspec.json.encode({"text": _escaped(f"pathgrade {subject(notice)}"), "attachments": [attachment]})
+    body = msgspec.json.encode(
+        {"text": _escaped(f"pathgrade {subject(notice)}"), "attachments": [attachment]}
+    )
     return Request(secret, {"Content-Type": "application/json"}, body)
 
 
@@ -178,7 +180,9 @@ def mail(receiver: Email, notice: Notice, *, link: str, delivery: str) -> EmailM
     domain = receiver.sender.rpartition("@")[2]
     thread = f"<{notice.alert.id}.{notice.alert.first_us}@{domain}>"
     first = notice.event is Event.OPENED
-    message["Message-ID"] = thread if first else f"<{hashlib.sha256(delivery.encode()).hexdigest()[:24]}@{domain}>"
+    message["Message-ID"] = (
+        thread if first else f"<{hashlib.sha256(delivery.encode()).hexdigest()[:24]}@{domain}>"
+    )
     if not first:
         message["In-Reply-To"] = message["References"] = thread
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday notices, please

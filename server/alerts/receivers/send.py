@@ -14,7 +14,15 @@ import httpx
 
 from server.alerts.model import Notice
 from server.alerts.receivers import messages
-from server.alerts.receivers.config import LEAST_SECRET, Alertmanager, Email, Receiver, Slack, Webhook, read_secret
+from server.alerts.receivers.config import (
+    LEAST_SECRET,
+    Alertmanager,
+    Email,
+    Receiver,
+    Slack,
+    Webhook,
+    read_secret,
+)
 from server.alerts.receivers.messages import Request
 from server.errors import DeliveryError
 
@@ -28,7 +36,7 @@ Post = Callable[[Request], Awaitable[None]]
 
 
 class Sender:
-    """Sends to one receiver. ``send`` raises ``DeliveryError``; so it does where the secret cannot be read."""
+    """Sends to one receiver. ``send`` raises ``DeliveryError``; also where the secret cannot be read."""
 
     def __init__(self, name: str, receiver: Receiver, link: str) -> None:
         self.name = name

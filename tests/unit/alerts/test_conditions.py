@@ -47,9 +47,7 @@ def test_half_of_the_workplaces_and_not_just_one_is_critical():
     bad = dict.fromkeys(pairs, Letter.UNREACHABLE)
     (made,) = conditions(RULES, look(letters=bad, findings=[finding("host", "pacs", pairs)]))
     assert made.severity is Severity.CRITICAL
-    assert made.text.endswith(
-        "The radiologist (hotel) and the home reader cannot open a CT from the PACS."
-    )
+    assert made.text.endswith("The radiologist (hotel) and the home reader cannot open a CT from the PACS.")
     few = [member for member in MEMBERS if member.name in {"pacs", "radiologist"}]
     (one,) = conditions(RULES, look(letters=bad, findings=[finding()], members=few))
     assert one.severity is Severity.WARNING
@@ -61,8 +59,7 @@ def test_workplaces_without_a_shared_cause_are_one_condition_a_service():
     assert [one.cannot for one in made] == [("home",)]
     assert made[0].cause.where == "pacs:4242"
     assert made[0].text == (
-        "The home reader cannot open a CT from the PACS. "
-        "No cause that they share with others is known."
+        "The home reader cannot open a CT from the PACS. No cause that they share with others is known."
     )
 
 

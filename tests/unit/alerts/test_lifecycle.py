@@ -35,11 +35,11 @@ class History:
         there = (at or look())._replace(at_us=self.at_us)
         made = after(self.alerts, seen, RULES, there, elapsed_us=elapsed_us)
         self.alerts = []
-        for alert in made.alerts:
-            told = telling(alert, silenced=False)
+        for one in made.alerts:
+            told = telling(one, silenced=False)
+            alert = told.alert if told is not None else one
             if told is not None:
-                self.told.append((told.event, told.alert.id))
-                alert = told.alert
+                self.told.append((told.event, alert.id))
             (self.closed if alert.phase is Phase.CLOSED else self.alerts).append(alert)
         return self
 
@@ -197,9 +197,7 @@ def test_the_laws_hold_whatever_is_seen(steps: list[tuple[bool, int]]) -> None:
             seen_s = 0
         assert len(history.alerts) <= 1
     events = [event for event, _ in history.told]
-    assert all(
-        event is (Event.OPENED if at % 2 == 0 else Event.CLOSED) for at, event in enumerate(events)
-    )
+    assert all(event is (Event.OPENED if at % 2 == 0 else Event.CLOSED) for at, event in enumerate(events))
 
 
 @pytest.mark.parametrize(
