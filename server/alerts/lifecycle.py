@@ -4,7 +4,7 @@ READ FIRST: ``after``.
 
 - An alert opens when its cause has been seen for the rule's hold time. Time in which it is not seen counts
   back, so that one that flaps opens when it has been there more often than not, and one blip opens nothing.
-- It closes when its cause has not been seen for the rule's quiet time without a break: flapping keeps it open.
+- It closes when its cause has not been seen for the rule's quiet time on end: flapping keeps it open.
 - What is not known is not gone: time in which nothing is known of its paths counts neither way, for a day.
 - One cause that is named otherwise for a while (the uplink, then the way between two sites) stays one alert:
   a condition of the same rule and profile that explains mostly the same paths goes on with it.

@@ -113,11 +113,18 @@ def read_toml(path: Path, kind: type[T]) -> T:
             told = file.read(MOST_BYTES + 1)
         if len(told) > MOST_BYTES:
             raise msgspec.ValidationError(f"over {MOST_BYTES} bytes")
-        return msgspec.toml.decode(told, type=kind)
+        return msgspec.toml.decode(told, type=kind, dec_hook=_decoded)
     except OSError as error:
         raise SettingsError(f"read {path}: {error.strerror}", remedy="name a file that exists") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}", remedy="docs/alerts.md describes every key") from error
+
+
+def _decoded(kind: type, value: object) -> object:
+    """Read what msgspec does not know: paths."""
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value)
+    raise msgspec.ValidationError(f"{value!r} is no {kind.__name__}")
 
 
 def _checked(path: Path, rules: AlertRules, readings: Mapping[str, object] | None) -> AlertRules:

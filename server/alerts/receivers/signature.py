@@ -1,8 +1,8 @@
 """Signs what a webhook is sent, so that its receiver knows who sent it and when. Pure.
 
-The header is ``Pathgrade-Signature: t=1795464000,v1=<hex>``: HMAC-SHA256 (RFC 2104) with the shared secret,
-over the time, a dot, and the body's bytes. A receiver refuses what is not signed so, and what is older than five
-minutes, so that nothing can be sent again later; ``Pathgrade-Delivery`` tells two attempts of one delivery.
+The header is ``Pathgrade-Signature: t=1795464000,v1=<hex>``: HMAC-SHA256 (RFC 2104) with the shared secret
+over the time, a dot, and the body's bytes. A receiver refuses what is not signed so, and what is older than
+five minutes, so that nothing can be sent again later; ``Pathgrade-Delivery`` is the same for each attempt.
 """
 
 from __future__ import annotations

@@ -511,18 +511,22 @@ class OneTenant:
 
     core: FixtureCore
     desk: Any = None
+    alerts: Any = None
+    meter: Any = None
 
     def of(self, tenant: str) -> OneTenant:
         return self
 
 
 @contextmanager
-def serve(core: FixtureCore) -> Iterator[str]:
+def serve(core: FixtureCore, *, alerts: Any = None, meter: Any = None) -> Iterator[str]:
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(
-            report_app(OneTenant(core), LocalVisitors("default"), version="0.1.0"),
+            report_app(
+                OneTenant(core, alerts=alerts, meter=meter), LocalVisitors("default"), version="0.1.0"
+            ),
             log_level="warning",
             lifespan="off",
         )
