@@ -36,6 +36,7 @@ from server.alerts.parts import alert_desk, oldest_waiting_us
 from server.alerts.receivers.config import AlertsConfig, load_receivers
 from server.alerts.rules import AlertRules, load_alert_rules
 from server.api.access import LocalVisitors
+from server.api.events import Events
 from server.audit import Audit
 from server.core import Core
 from server.cycles import Cycles
@@ -154,7 +155,11 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         )
         pusher = _pusher(settings, realms, release=release, failures=own.failures)
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
-        apps = (agent_app(*doors), report_app(realms, LocalVisitors(DEFAULT_TENANT), version=release))
+        events = Events()
+        apps = (
+            agent_app(*doors),
+            report_app(realms, LocalVisitors(DEFAULT_TENANT), version=release, events=events),
+        )
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
@@ -172,6 +177,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             try:
                 yield Running(addresses[0], addresses[1], stun, first.core, first.cycles, realms)
             finally:
+                events.close()
                 await _stop(realms.meshes, served, [*realms.keepers, *keepers])
 
 

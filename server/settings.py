@@ -103,8 +103,8 @@ class Settings(BaseSettings):
     profiles: Path | None = None
     """Rules file of profiles of your own, beside the built-in ones or in their place (docs/grades.md)."""
     alerts: Path | None = None
-    """File of who is told of alerts: webhooks, Alertmanager, mail, Slack (docs/alerts.md). None = alerts are on
-    the page, in the API and in the command only."""
+    """File of who is told of alerts: webhooks, Alertmanager, mail, Slack (docs/alerts.md). None = they are
+    on the page, in the API and in the command only."""
     alert_rules: Path | None = None
     """Rules of alerts of your own, beside the built-in ones or in their place (docs/alerts.md)."""
     metrics_pairs: bool = False

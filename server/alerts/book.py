@@ -56,9 +56,16 @@ class Book:
         """Those that are pending or open."""
         return self._alerts(ALERTS.c.closed_us.is_(None))
 
-    def past(self, since_us: int, limit: int) -> list[Alert]:
-        """Those that were over since then, the latest first."""
-        return self._alerts(ALERTS.c.closed_us >= since_us, order=ALERTS.c.closed_us.desc(), limit=limit)
+    def past(self, since_us: int, limit: int, *, until_us: int) -> list[Alert]:
+        """Those that were over since then and until then, the latest first."""
+        over = ALERTS.c.closed_us.between(since_us, until_us)
+        return self._alerts(over, order=ALERTS.c.closed_us.desc(), limit=limit)
+
+    def open_at(self, at_us: int) -> list[Alert]:
+        """Those that were open at a past moment, as they are now, or were in the end."""
+        c = ALERTS.c
+        lasted = sa.and_(c.first_us <= at_us, sa.or_(c.closed_us.is_(None), c.closed_us > at_us))
+        return [one for one in self._alerts(lasted) if one.opened_us is not None and one.opened_us <= at_us]
 
     def _alerts(self, which: Any, *, order: Any = ALERTS.c.first_us, limit: int | None = None) -> list[Alert]:
         wanted = sa.select(ALERTS.c.body).where(ALERTS.c.tenant == self.tenant, which)

@@ -156,11 +156,14 @@ def _kept_from_work(cases: Sequence[Case], pairs: Collection[Pair]) -> list[Case
 def _severity(
     critical_percent: int, cases: Sequence[Case], hit: Sequence[Case], *, otherwise: Severity
 ) -> Severity:
-    """Critical where so many of a service's workplaces, and not just one, cannot work."""
+    """Critical where so many workplaces of a service that it hits, and not just one, cannot work at all.
+
+    Whatever keeps the others from it: a service that most cannot use is as bad with three causes as with one.
+    """
     if not hit:
         return otherwise
-    of, cannot = _by_service(cases), _by_service(hit)
-    many = (count > 1 and 100 * count >= critical_percent * of[service] for service, count in cannot.items())
+    of, cannot = _by_service(cases), _by_service([case for case in cases if case.letter in BAD])
+    many = (cannot[s] > 1 and 100 * cannot[s] >= critical_percent * of[s] for s in _by_service(hit))
     return Severity.CRITICAL if any(many) else Severity.WARNING
 
 

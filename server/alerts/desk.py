@@ -1,6 +1,6 @@
 """Where people see alerts, say that they have seen one, keep some quiet, and try receivers.
 
-It provides ``server.api.doors.AlertDoor``, and runs the tenant's watcher and couriers.
+It provides ``server.api.alert_door.AlertDoor``, and runs the tenant's watcher and couriers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from server.alerts.matching import says_something, silence_of
 from server.alerts.model import Alert, Event, Notice, Phase, ReceiverStatus, Severity, Silence
 from server.alerts.receivers.courier import Courier
 from server.alerts.watcher import Watcher, for_receivers
-from server.api.doors import AckAsk, AlertList, ReceiverTest, SilenceAsk
+from server.api.alert_door import AckAsk, AlertList, ReceiverTest, SilenceAsk
 from server.audit import Audit
 from server.errors import AlertError, DeliveryError
 
@@ -53,16 +53,16 @@ class AlertDesk:
                 tasks.create_task(courier.run())
             tasks.create_task(self.watcher.run())
 
-    def alerts(self, since_us: int | None, limit: int) -> AlertList:
+    def alerts(self, since_us: int | None, limit: int, *, at_us: int | None = None) -> AlertList:
         """As ``AlertDoor``."""
-        at_us = self._clock()
-        silences = self._book.silences(at_us)
+        now, at_us = at_us is None, self._clock() if at_us is None else at_us
+        silences = self._book.silences(at_us) if now else []
         live = [
             msgspec.structs.replace(one, silence=silence_of(one, silences, at_us))
-            for one in self._book.live()
-            if one.phase is Phase.OPEN
+            for one in (self._book.live() if now else self._book.open_at(at_us))
+            if one.opened_us is not None
         ]
-        past = [] if since_us is None else self._book.past(since_us, limit)
+        past = [] if since_us is None else self._book.past(since_us, limit, until_us=at_us)
         return AlertList(
             at_us=at_us,
             rules_version=self.watcher.rules.version,

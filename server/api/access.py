@@ -13,8 +13,9 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
+from server.api.alert_door import AlertDoor
 from server.api.core import ReportCore
-from server.api.doors import AlertDoor, Door
+from server.api.doors import Door
 from server.api.local import is_local
 from server.api.problem import ProblemError
 from server.metrics.family import Family

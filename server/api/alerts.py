@@ -11,14 +11,15 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from analytics.clock import now_us
 from analytics.moments import EXAMPLES, moment_us
 from server.api.access import Scope, TheAlerts, TheVisitor, needs
+from server.api.alert_door import AckAsk, SilenceAsk, TestAsk
 from server.api.body import HEADERS, body_of, json_of
-from server.api.doors import AckAsk, SilenceAsk, TestAsk
 from server.api.problem import ProblemError
 from server.errors import AlertError
 
 Since = Annotated[
     str | None, Query(max_length=40, description=f"also those that were over since then, as {EXAMPLES}")
 ]
+Then = Annotated[str | None, Query(max_length=40, description="as it was at this past moment")]
 Limit = Annotated[int, Query(ge=1, le=5_000, description="at most so many of each")]
 Id = Annotated[str, Path(max_length=64)]
 
@@ -36,8 +37,8 @@ def _add_alerts(routes: APIRouter) -> None:
     @routes.get(
         "/alerts", summary="Open alerts, the worst first, and past ones", dependencies=[needs(Scope.READ)]
     )
-    def alerts(door: TheAlerts, since: Since = None, limit: Limit = 500) -> Response:
-        return json_of(door.alerts(since_of(since), limit))
+    def alerts(door: TheAlerts, since: Since = None, at: Then = None, limit: Limit = 500) -> Response:
+        return json_of(door.alerts(since_of(since), limit, at_us=since_of(at)))
 
     @routes.post(
         "/alerts/{id}/ack", summary="Say that somebody has seen it", dependencies=[needs(Scope.OPERATE)]

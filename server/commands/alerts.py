@@ -69,7 +69,7 @@ def ack(
     json: Json = False,
 ) -> None:
     """Say that you have seen an alert; receivers are told so. It stays open until its cause is gone."""
-    from server.api.doors import AckAsk
+    from server.api.alert_door import AckAsk
 
     server = client(url, token)
     seen = server.acknowledge(_whole(server, alert), AckAsk(by=by, note=note))
@@ -107,7 +107,7 @@ def silence(
     ends is told then.
     """
     from server.alerts.model import Matcher
-    from server.api.doors import SilenceAsk
+    from server.api.alert_door import SilenceAsk
     from server.pages import alert_words
 
     until_us = time.time_ns() // 1_000 + seconds(span, "--for") * 1_000_000

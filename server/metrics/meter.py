@@ -10,8 +10,8 @@ from analytics.clock import now_us
 from analytics.overview import Metric
 from server.alerts.model import Severity
 from server.alerts.watcher import Watcher
+from server.api.alert_door import AlertDoor, AlertList
 from server.api.core import ReportCore, Status, default_profile
-from server.api.doors import AlertDoor, AlertList
 from server.metrics import fleet
 from server.metrics.family import Family, Labels, family, labels
 from server.metrics.own import READINGS, Own, readings

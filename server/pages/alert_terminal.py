@@ -11,7 +11,7 @@ from rich.text import Text
 
 from analytics import words
 from server.alerts.model import Alert, ReceiverStatus, Severity
-from server.api.doors import AlertList
+from server.api.alert_door import AlertList
 from server.pages.alert_words import MARK, lasted, silence_words, state
 
 STYLE: Final = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}

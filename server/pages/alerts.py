@@ -8,12 +8,15 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from analytics.clock import DAY_US
-from server.api.access import Scope, TheAlerts, TheCore, needs
+from server.api.access import Scope, TheAlerts, needs
 from server.api.alerts import Since, since_of
 from server.pages import alert_words
+from server.pages.frame import TheFrame
 from server.pages.render import page
 
 SHOWN: Final = 200
+WEEK_US: Final = 7 * DAY_US
+"""How far back the page goes, unless somebody asks otherwise."""
 
 
 def router() -> APIRouter:
@@ -21,18 +24,19 @@ def router() -> APIRouter:
     routes = APIRouter(include_in_schema=False, dependencies=[needs(Scope.READ)])
 
     @routes.get("/alerts")
-    def alerts(core: TheCore, door: TheAlerts, since: Since = None) -> HTMLResponse:
-        at_us = since_of(since)
-        found = door.alerts(at_us, SHOWN)
-        if at_us is None:  # a week, unless somebody asks otherwise
-            found = door.alerts(max(0, found.at_us - 7 * DAY_US), SHOWN)
+    def alerts(door: TheAlerts, frame: TheFrame, since: Since = None) -> HTMLResponse:
+        at_us = frame.at_us or frame.now_us
+        since_us = since_of(since)
+        found = door.alerts(
+            max(0, at_us - WEEK_US) if since_us is None else since_us, SHOWN, at_us=frame.at_us
+        )
         return page(
             "alerts.html",
+            frame,
             found=found,
             receivers=door.receivers(),
             since=since or "",
             said=alert_words,
-            status_now=core.status(),
         )
 
     return routes

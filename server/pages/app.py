@@ -12,10 +12,14 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from analytics.errors import LakeError
 from server.api import alerts as alerts_api
+from server.api import control as control_api
+from server.api import events as events_api
+from server.api import history as history_api
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
 from server.api.access import Parts, Visitors
+from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
 from server.metrics import routes as metrics
 from server.pages import alerts as alerts_page
@@ -27,17 +31,24 @@ COMPRESS_FROM: Final = 1_000
 """Bytes of an answer below which compression saves nothing. Pages carry no secret that it could leak."""
 
 
-def report_app(parts: Parts, visitors: Visitors, *, version: str) -> FastAPI:
-    """Build the application of the report listener: each request gets the parts of its asker's tenant."""
+def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events | None = None) -> FastAPI:
+    """Build the application of the report listener: each request gets the parts of its asker's tenant.
+
+    Who stops its server closes ``app.state.events`` first: a stream of events ends in no other way.
+    """
     # FastAPI's own documentation pages load scripts from a CDN: only the OpenAPI document is served.
     app = FastAPI(
         title="pathgrade", version=version, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
     )
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM)
     app.state.parts, app.state.visitors = parts, visitors
+    app.state.events = events or Events()
     for router in (
         api.router(),
+        events_api.router(),
+        history_api.router(),
         mesh_api.router(),
+        control_api.router(),
         services_api.router(),
         alerts_api.router(),
         pages.router(),

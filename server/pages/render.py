@@ -11,6 +11,7 @@ from analytics.clock import HOUR_US
 from server.api.problem import Problem
 from server.pages import text
 from server.pages.assets import ASSETS_VERSION
+from server.pages.frame import Frame
 from server.pages.nav import NAV
 
 HEADERS: Final = {
@@ -54,9 +55,9 @@ FILTERS: Final = {
 }
 
 
-def page(template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-    """Render a template as a page."""
-    body = _environment.get_template(template).render(**context)
+def page(template: str, frame: Frame | None = None, *, status: int = 200, **context: Any) -> HTMLResponse:
+    """Render a template as a page; without a frame, one that says a problem."""
+    body = _environment.get_template(template).render(frame=frame, **context)
     return HTMLResponse(body, status_code=status, headers=HEADERS)
 
 

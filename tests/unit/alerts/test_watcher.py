@@ -9,7 +9,7 @@ import pytest
 from analytics.measurement import Letter
 from server.alerts.model import Event, Matcher, Notice, Severity
 from server.alerts.receivers.config import Alertmanager, AlertsConfig, Webhook
-from server.api.doors import AckAsk, SilenceAsk
+from server.api.alert_door import AckAsk, SilenceAsk
 from server.errors import AlertError
 from tests.unit.alerts.parts import HOTEL_BAD, RULES, WELL, Parts, deliver, mend, parts, tick, worsen
 from tests.unit.alerts.receivers import until, web
@@ -110,10 +110,9 @@ def test_receivers_are_told_what_is_for_them(tmp_path: Path) -> None:
         worsen(of)
         look(of)
         assert told(receiver) == []
-        of.core.letters = {
-            **WELL,
-            **{("pacs", m): Letter.F for m in ("clinic", "home", "office-1", "office-2")},
-        }
+        others = ("clinic", "home", "office-1", "office-2", "radiologist")
+        gone = {pair: Letter.F for other in others for pair in (("pacs", other), (other, "pacs"))}
+        of.core.letters = {**WELL, **gone}
         look(of)
         assert {event for event, _ in told(receiver)} == {"opened"}
 
