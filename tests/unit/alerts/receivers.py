@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import Message
@@ -65,7 +65,8 @@ def web(port: int = 0) -> Iterator[Web]:
             for name, value in {**more, "Content-Length": str(len(seen.body))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(seen.body)
+            with suppress(ConnectionError):  # who asked may have given up
+                self.wfile.write(seen.body)
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
