@@ -72,6 +72,7 @@ def command_line() -> typer.Typer:
     from agent.commands import agent, deep, flows
     from agent.commands import doctor as agent_doctor
     from server.commands import (
+        alerts,
         control,
         doctor,
         export,
@@ -103,6 +104,7 @@ def command_line() -> typer.Typer:
         services.commands,
         mesh.commands,
         control.commands,
+        alerts.commands,
         export.commands,
         server.commands,
         agent.commands,

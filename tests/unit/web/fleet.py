@@ -629,16 +629,18 @@ class OneTenant:
 
     core: FixtureCore
     desk: Any = None
+    alerts: Any = None
+    meter: Any = None
 
     def of(self, tenant: str) -> OneTenant:
         return self
 
 
 @contextmanager
-def serve(core: FixtureCore, desk: Any = None) -> Iterator[str]:
+def serve(core: FixtureCore, desk: Any = None, *, alerts: Any = None, meter: Any = None) -> Iterator[str]:
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    app = report_app(OneTenant(core, desk), LocalVisitors("default"), version="0.1.0")
+    app = report_app(OneTenant(core, desk, alerts, meter), LocalVisitors("default"), version="0.1.0")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

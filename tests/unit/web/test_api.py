@@ -187,6 +187,10 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
     assert sorted(api.get("openapi.json").json()["paths"]) == [
         "/v1/agents",
         "/v1/agents/{name}/tags",
+        "/v1/alerts",
+        "/v1/alerts/receivers",
+        "/v1/alerts/receivers/{name}/test",
+        "/v1/alerts/{id}/ack",
         "/v1/applications",
         "/v1/audit",
         "/v1/budgets",
@@ -204,6 +208,8 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
         "/v1/paths/{src}/{dst}/timeline",
         "/v1/profiles",
         "/v1/services",
+        "/v1/silences",
+        "/v1/silences/{id}",
         "/v1/status",
         "/v1/verdict",
     ]
