@@ -37,7 +37,7 @@ from analytics.ranking.dense import Dense
 from analytics.rules.load import Rules
 from analytics.shapes import Member, PathRow, Report
 from analytics.tomography import Part
-from analytics.verdict import Rest, verdict
+from analytics.verdict import NOW, Rest, verdict
 
 SERVICE_ROWS: Final = 2_000
 """Rows for paths from services, for each profile: the worst ones."""
@@ -187,6 +187,7 @@ def shown(
     worst: Sequence[Pair],
     sites: Sequence[SitePaths],
     crossing: Callable[[Sequence[PathRow]], Counter[Part]],
+    when: str = NOW,
 ) -> tuple[Shown, Dense]:
     """Show a fleet for one profile; ``rows`` worst first. Returns the columns with the rows' letters too."""
     if rows:
@@ -199,7 +200,7 @@ def shown(
         counts - Counter(row.grade.letter for row in rows),
         lambda src, dst: dense.letter(profile, src, dst),
     )
-    said = with_ends(verdict(profile, members, rows, rules, found, rest=rest), rows)
+    said = with_ends(verdict(profile, members, rows, rules, found, rest=rest, when=when), rows)
     listed = _listed(rows, worst)
     overview = Overview(
         tenant=tenant,

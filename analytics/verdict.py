@@ -24,6 +24,7 @@ CAN: Final = frozenset({Letter.A, Letter.B, Letter.C})
 PATHS_TOLD: Final = 5
 PEOPLE_TOLD: Final = 20
 REASONS_TOLD: Final = 5
+NOW: Final = "right now"
 LIKELY_PERCENT: Final = 50
 """From this confidence on, those who share a cause are told in one sentence: it names that cause."""
 
@@ -72,21 +73,22 @@ def verdict(
     rules: Rules,
     findings: Sequence[Finding] = (),
     *,
+    when: str = NOW,
     rest: Rest = NO_REST,
 ) -> Verdict:
     """Judge a fleet for one profile; ``rows`` worst first, ``findings`` the causes that they share.
 
-    ``rest`` are the paths that have no row, none of them worse than those that have one.
-    Raises ``RulesError`` for an unknown profile.
+    ``when`` ends the headline: of the past, the moment. ``rest`` are the paths that have no row, none of them
+    worse than those that have one. Raises ``RulesError`` for an unknown profile.
     """
     wanted = rules.profile(profile)
     services = [service for member in members for service in member.services if service.profile == profile]
     if len(members) < 2 or not rows:
         return _nothing_yet(members)
     if not services:
-        return _of_paths(wanted, members, rows, findings, rest.letters)
+        return _of_paths(wanted, members, rows, findings, rest=rest.letters, when=when)
     cases = _cases(services, members, rows, rest)
-    return _of_people(wanted, services, members, cases, findings)
+    return _of_people(wanted, services, members, cases, findings, when=when)
 
 
 def _nothing_yet(members: Sequence[Member]) -> Verdict:
@@ -113,10 +115,12 @@ def _of_people(
     members: Sequence[Member],
     cases: Sequence[_Case],
     findings: Sequence[Finding],
+    *,
+    when: str,
 ) -> Verdict:
     by_service = [[case for case in cases if case.service == service] for service in services]
     able = [profile.words.able.format(service=service_name(service)) for service in services]
-    headlines = map(_headline, by_service, able)
+    headlines = [_headline(own, to_do, when) for own, to_do in zip(by_service, able, strict=True)]
     unknown = [case for case in cases if _state(case.letter) == "unknown"]
     several = len(services) > 1
     said = _cannot_sentences(cases, profile, members, findings, several=several)
@@ -171,7 +175,7 @@ def _state(letter: Letter) -> str:
     return "can" if letter in CAN else "cannot"
 
 
-def _headline(cases: Sequence[_Case], able: str) -> str:
+def _headline(cases: Sequence[_Case], able: str, when: str) -> str:
     """Say '4 of 5 workplaces can open a CT from the PACS right now'."""
     if not cases:
         return f"No workplace is enrolled yet that could {able}."
@@ -179,9 +183,9 @@ def _headline(cases: Sequence[_Case], able: str) -> str:
     total, can, unknown = len(states), states.count("can"), states.count("unknown")
     if unknown == total:
         who = "the one workplace" if total == 1 else f"the {total:,} workplaces"
-        return f"Whether {who} can {able} is not known right now."
+        return f"Whether {who} can {able} is not known {when}."
     verb = "cannot" if total == 1 and not can else "can"
-    return f"{_who(total, can, unknown)} {verb} {able} right now{_rest(unknown)}."
+    return f"{_who(total, can, unknown)} {verb} {able} {when}{_rest(unknown)}."
 
 
 def _who(total: int, can: int, unknown: int) -> str:
@@ -301,7 +305,9 @@ def _of_paths(
     members: Sequence[Member],
     rows: Sequence[PathRow],
     findings: Sequence[Finding],
+    *,
     rest: Mapping[Letter, int],
+    when: str,
 ) -> Verdict:
     """Without a service nobody in particular is served: count paths, and name the causes and the worst."""
     states = Counter(_state(row.grade.letter) for row in rows)
@@ -317,7 +323,7 @@ def _of_paths(
             groups.setdefault(pair if finding is None else (finding.kind, finding.where, ""), []).append(row)
     said = [_path_sentence(own, profile, members, shared) for own in groups.values()]
     return Verdict(
-        headline=_paths_headline(states, profile.words.paths_able),
+        headline=_paths_headline(states, profile.words.paths_able, when),
         details=_most(said, PATHS_TOLD, _more_paths, beyond=beyond),
         can=[],
         cannot=[],
@@ -325,25 +331,25 @@ def _of_paths(
     )
 
 
-def _paths_headline(states: Counter[str], able: str) -> str:
+def _paths_headline(states: Counter[str], able: str, when: str) -> str:
     """Say '28 of 30 paths are good right now; 1 is not known'."""
     total, can, unknown = states.total(), states["can"], states["unknown"]
     if total == 1:
-        return _one_path_headline(next(iter(states)), able)
+        return _one_path_headline(next(iter(states)), able, when)
     if unknown == total:
-        return f"Whether the {total:,} paths {able} is not known right now."
+        return f"Whether the {total:,} paths {able} is not known {when}."
     if can == total:
-        return f"All {total:,} paths {able} right now."
+        return f"All {total:,} paths {able} {when}."
     who = f"None of the {total:,}" if not can and not unknown else f"{can:,} of {total:,}"
-    return f"{who} paths {able} right now{_rest(unknown)}."
+    return f"{who} paths {able} {when}{_rest(unknown)}."
 
 
-def _one_path_headline(state: str, able: str) -> str:
+def _one_path_headline(state: str, able: str, when: str) -> str:
     told = able.removeprefix("are ")
     return {
-        "can": f"The one path is {told} right now.",
-        "cannot": f"The one path is not {told} right now.",
-        "unknown": f"Whether the one path is {told} is not known right now.",
+        "can": f"The one path is {told} {when}.",
+        "cannot": f"The one path is not {told} {when}.",
+        "unknown": f"Whether the one path is {told} is not known {when}.",
     }[state]
 
 

@@ -31,8 +31,10 @@ from analytics.ranking.ranking import Ranking
 from analytics.rules.load import Rules
 from analytics.shapes import Member, PathRow
 from analytics.store.store import Store
+from analytics.then import when
 from analytics.tomography import Part
 from analytics.usual import NOTHING_KNOWN, Usual, with_watched
+from analytics.verdict import NOW
 from analytics.watched import Watched, Way, with_latest_tests
 from server.lately import Lately
 from server.sessions import Sessions
@@ -62,7 +64,7 @@ class Sight(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Ready:
     """A board, and what it takes to tell more of single paths in the same way."""
 
     board: Board
@@ -82,7 +84,7 @@ class Boards:
         lately: Lately,
         usual: UsualCache,
         sessions: Sessions,
-        sight: Callable[[], Sight],
+        sight: Callable[[int | None], Sight],
         clock: Callable[[], int],
         scratch: Path | None = None,
     ) -> None:
@@ -95,11 +97,11 @@ class Boards:
         self._clock = clock
         self._scratch = scratch
         self._making = threading.Lock()  # one refresh at a time
-        self._kept: Kept | None = None
+        self._kept: Ready | None = None
         self._ranking: Ranking | None = None
         self._fleet: Fleet | None = None
         self._since_us = 0
-        self._past: dict[int, Kept] = {}
+        self._past: dict[int, Ready] = {}
 
     def close(self) -> None:
         """Let go of the columns."""
@@ -108,17 +110,17 @@ class Boards:
                 self._ranking.close()
             self._ranking, self._fleet, self._kept = None, None, None
 
-    def now(self) -> Kept:
+    def now(self) -> Ready:
         """The board; the first one is waited for."""
         return self._kept or self.refresh()
 
-    def refresh(self) -> Kept:
+    def refresh(self) -> Ready:
         """Make it anew. Raises ``StoreError``."""
         with self._making:
             self._kept = self._made()
             return self._kept
 
-    def at(self, at_us: int) -> Kept:
+    def at(self, at_us: int) -> Ready:
         """Make the board of a moment of the past; takes seconds. Raises ``StoreError``."""
         with self._making:
             known = self._past.pop(at_us, None) or self._made_at(at_us)
@@ -129,8 +131,8 @@ class Boards:
 
     # --- all paths ----------------------------------------------------------------------------------------
 
-    def _made(self) -> Kept:
-        sight, at_us = self._sight(), self._clock()
+    def _made(self) -> Ready:
+        sight, at_us = self._sight(None), self._clock()
         ranking = self._taken(sight, at_us)
         watched = self._lately.told(at_us)
         usual = with_watched(self._usual.of_large(self._tenant, at_us), watched)
@@ -158,8 +160,8 @@ class Boards:
             fleet, rules, tenant=self._tenant, memory_limit=MEMORY_LIMIT, threads=2, scratch=self._scratch
         )
 
-    def _made_at(self, at_us: int) -> Kept:
-        sight = self._sight()
+    def _made_at(self, at_us: int) -> Ready:
+        sight = self._sight(at_us)
         back_us = max(LOOK_BACK_S, sight.rules.stale_after_s) * 1_000_000
         came = self._store.arrived_since(self._tenant, RANKED_COLUMNS, max(0, at_us - back_us), at_us)
         ranking = self._begun(Fleet.of(sight.members), sight.rules)
@@ -171,7 +173,7 @@ class Boards:
 
     # --- rows of some -------------------------------------------------------------------------------------
 
-    def _board(self, sight: Sight, at_us: int, ranking: Ranking, usual: Usual, *, now: bool) -> Kept:
+    def _board(self, sight: Sight, at_us: int, ranking: Ranking, usual: Usual, *, now: bool) -> Ready:
         members = sorted(sight.members, key=lambda member: member.name)
         dense, profiles = ranking.dense(at_us), list(sight.rules.profiles)
         passive = self._passive(members, dense, profiles, at_us, now=now)
@@ -214,9 +216,10 @@ class Boards:
                 worst=worst[profile],
                 sites=ranking.site_paths(profile, SITE_PAIRS_SHOWN),
                 crossing=_crossing(ranking, profile),
+                when=NOW if now else when(at_us),
             )
         board = Board(self._tenant, at_us, members, sight.rules, dense, made)
-        return Kept(board, usual, passive, usual.watched)
+        return Ready(board, usual, passive, usual.watched)
 
     def _facts(
         self, pairs: set[Pair], usual: Usual, at_us: int, *, now: bool

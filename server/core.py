@@ -7,7 +7,7 @@ needs from the store and the hub at once, and computes on that.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from itertools import chain
 from typing import Final, NamedTuple
@@ -16,6 +16,7 @@ import msgspec
 
 from analytics import cut
 from analytics.clock import now_us
+from analytics.compare import Comparison, compare
 from analytics.explain import Explanation, explain
 from analytics.exports import EXPORTS, FINDINGS, PATHS, Ask, Batches
 from analytics.fusion import Passive
@@ -35,15 +36,18 @@ from analytics.report import Member, PathDetail, PathRow, Report, Service, build
 from analytics.rules.load import Rules
 from analytics.store.store import Store
 from analytics.store.stream import Range
+from analytics.then import members_then, when
 from analytics.timeline import Timeline
 from analytics.usage import By
 from analytics.usual import Usual, with_watched
+from analytics.verdict import NOW
 from analytics.watched import with_latest_tests
 from analytics.wire import ServiceOffer
 from server.api.core import OWN_PROCESS, AuditRow, ExportRange, Status
-from server.board import SMALL_AGENTS, Boards, Kept, Pace, Sight
+from server.board import SMALL_AGENTS, Boards, Pace, Ready, Sight
 from server.cycles import Cycles
 from server.hub import Connection, Hub
+from server.kept import Kept
 from server.lately import Lately
 from server.sessions import Sessions
 from server.state import Agent, State
@@ -54,6 +58,10 @@ FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back the passive flows of a page go."""
 TIMELINE_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back a timeline goes that does not say."""
+PAST_KEPT: Final = 4
+"""Reports of the past: a page asks for several cuts of one."""
+PAST_KEPT_S: Final = 60.0
+"""What an agent could not send in time may still come."""
 EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back an export goes that does not say."""
 FLOWS_OF_END: Final = 1_000
@@ -102,9 +110,10 @@ class Core:
         self._lately = lately
         self._usual = UsualCache(store, period_us=period_us)
         self._sessions = Sessions(store, rules, tenant)
+        self._past: Kept[tuple[str, int], Report] = Kept(PAST_KEPT, PAST_KEPT_S)
         self._clock = clock
         self._started_us = clock()
-        self._made: dict[str, tuple[object, Report]] = {}  # small fleet: what the last report was made from
+        self._fresh: dict[str, tuple[object, Report]] = {}  # small fleet: what the last report was made from
         self._listed: tuple[int, list[Member]] = (0, [])  # large fleet: when the members were listed
         self._pace = Pace()
         self._boards = Boards(
@@ -134,14 +143,15 @@ class Core:
     def _is_large(self) -> bool:
         return len(self._state.agents(self._tenant)) > SMALL_AGENTS
 
-    def _kept(self, at_us: int | None = None) -> Kept | None:
+    def _ready(self, at_us: int | None = None) -> Ready | None:
         """The board; None for a small fleet, which has none."""
         if not self._is_large():
             return None
         return self._boards.now() if at_us is None else self._boards.at(at_us)
 
-    def _sight(self) -> Sight:
-        return Sight(self._members(), self._rules_now(), self._cycles.planner.puts_off)
+    def _sight(self, at_us: int | None) -> Sight:
+        members = self._members() if at_us is None else self._members_at(at_us)
+        return Sight(members, self._rules_now(), self._cycles.planner.puts_off)
 
     def status(self) -> Status:
         """As ``ReportCore``."""
@@ -167,7 +177,7 @@ class Core:
         )
 
     def _measured(self, members: set[str]) -> int:
-        kept = self._kept()
+        kept = self._ready()
         if kept is None:
             measured = self._store.measured(self._tenant)
             return sum(src in members and dst in members for src, dst in measured)
@@ -177,8 +187,10 @@ class Core:
         """As ``ReportCore``."""
         return list(self._rules.profiles)
 
-    def members(self) -> list[Member]:
+    def members(self, at_us: int | None = None) -> list[Member]:
         """As ``ReportCore``; of a large fleet, they are listed once a second."""
+        if at_us is not None:
+            return self._members_at(at_us)
         if not self._is_large():
             return self._members()
         second, listed = self._listed
@@ -187,17 +199,39 @@ class Core:
             self._listed = (self._clock() // 1_000_000, listed)
         return listed
 
+    def _members_at(self, at_us: int) -> list[Member]:
+        """Of a large fleet, those that are enrolled and were: who was on line then is not looked up."""
+        if not self._is_large():
+            return self._members_then(self._store.readings_latest(self._tenant, at_us), at_us)
+        then = {a.name for a in self._state.agents(self._tenant) if a.enrolled_us <= at_us}
+        return [member for member in self.members() if member.name in then]
+
     def _members(self) -> list[Member]:
         online = {connection.agent.name: connection for connection in self._hub.connections()}
-        tagged = self._state.services(self._tenant)
+        services = self._state.services(self._tenant)
+        tags, switches = self._state.controls.tags(self._tenant), self._hub.switches
         return [
-            _member(agent, tagged.get(agent.name, ()), online.get(agent.name))
+            msgspec.structs.replace(
+                _member(agent, services.get(agent.name, ()), online.get(agent.name)),
+                tags=tags.get(agent.name, []),
+                switched_off=not switches.on(agent.name, agent.site),
+            )
             for agent in self._state.agents(self._tenant)
         ]
 
+    def _members_then(self, readings: Sequence[Reading], at_us: int) -> list[Member]:
+        enrolled_us = {agent.name: agent.enrolled_us for agent in self._state.agents(self._tenant)}
+        stale_us = self._rules_now().stale_after_s * 1_000_000
+        return members_then(self.members(), enrolled_us, readings, at_us=at_us, stale_us=stale_us)
+
+    def _members_of(self, facts: _Facts) -> list[Member]:
+        if self._is_large():
+            return self.members(None if facts.now else facts.at_us)
+        return self.members() if facts.now else self._members_then(facts.latest, facts.at_us)
+
     def report(self, profile: str, at_us: int | None = None) -> Report:
         """As ``ReportCore``."""
-        kept = self._kept(at_us)
+        kept = self._ready(at_us)
         if kept is not None:
             return kept.board.report(profile)
         return self._whole(profile, at_us) if at_us is not None else self._small(profile)
@@ -212,15 +246,20 @@ class Core:
             self.members(),
             (self._cycles.cycle, planner.cycles_for_all, planner.put_off()),
         )
-        known = self._made.get(profile)
+        known = self._fresh.get(profile)
         if known is not None and known[0] == of:
             return known[1]
-        made = self._whole(profile)
-        self._made[profile] = (of, made)
+        made = self._made(profile, None)
+        self._fresh[profile] = (of, made)
         return made
 
     def _whole(self, profile: str, at_us: int | None = None) -> Report:
         """Every path of the fleet, as structs: of a large one it takes a minute."""
+        if at_us is None:
+            return self._made(profile, None)
+        return self._past.of((profile, at_us), lambda: self._made(profile, at_us))
+
+    def _made(self, profile: str, at_us: int | None) -> Report:
         facts = self._facts(at_us)
         return self._report(profile, facts, self._hops_of(facts.readings, at_us))
 
@@ -235,7 +274,7 @@ class Core:
         return self._store.hops_of(self._tenant, [reading.test for reading in readings], at_us)
 
     def _report(self, profile: str, facts: _Facts, hops: list[Hop]) -> Report:
-        members = self.members()
+        members = self._members_of(facts)
         made = build_report(
             tenant=self._tenant,
             profile=profile,
@@ -246,31 +285,32 @@ class Core:
             rules=self._rules_now(),
             usual=facts.usual,
             passive=self._passive(profile, members, facts),
+            when=NOW if facts.now else when(facts.at_us),
         )
         return self._with_budget(made) if facts.now else made
 
     def revision(self, profile: str) -> str:
         """As ``ReportCore``."""
-        kept = self._kept()
+        kept = self._ready()
         return cut.revision_of(self._small(profile)) if kept is None else kept.board.revision(profile)
 
     def overview(self, profile: str, at_us: int | None = None) -> Overview:
         """As ``ReportCore``."""
-        kept = self._kept(at_us)
+        kept = self._ready(at_us)
         if kept is None:
             return cut.overview_of(self.report(profile, at_us))
         return kept.board.profiles[profile].overview
 
     def sites(self, profile: str, at_us: int | None = None) -> list[SitePaths]:
         """As ``ReportCore``."""
-        kept = self._kept(at_us)
+        kept = self._ready(at_us)
         if kept is None:
             return cut.site_paths_of(self.report(profile, at_us))
         return list(kept.board.profiles[profile].sites)
 
     def matrix(self, profile: str, metric: Metric, at_us: int | None = None) -> MatrixCells:
         """As ``ReportCore``."""
-        kept = self._kept(at_us)
+        kept = self._ready(at_us)
         if kept is None:
             return cut.cells_of(self.report(profile, at_us), metric)
         return kept.board.cells(profile, metric)
@@ -279,7 +319,7 @@ class Core:
         self, agent: str, profile: str, at_us: int | None = None, limit: int = AGENT_PATHS_SHOWN
     ) -> AgentPaths:
         """As ``ReportCore``."""
-        kept = self._kept(at_us)
+        kept = self._ready(at_us)
         if kept is None:
             return cut.agent_paths_of(self.report(profile, at_us), agent, limit)
         return kept.board.agent_paths(agent, profile, limit)
@@ -288,7 +328,7 @@ class Core:
         self, profile: str, limit: int = WORST_SHOWN, start: int = 0, at_us: int | None = None
     ) -> Worst:
         """As ``ReportCore``."""
-        kept = self._kept(at_us)
+        kept = self._ready(at_us)
         if kept is None:
             return cut.worst_of(self.report(profile, at_us), limit, start)
         return kept.board.worst(profile, limit, start)
@@ -296,12 +336,12 @@ class Core:
     def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
         """As ``ReportCore``."""
         facts, hops = self._of_pair(src, dst, profile, at_us)
-        ends = (self.flows(agent=end, but=OWN_PROCESS, limit=FLOWS_OF_END) for end in (src, dst))
+        ends = (self.flows(agent=end, but=OWN_PROCESS, at_us=at_us, limit=FLOWS_OF_END) for end in (src, dst))
         return self._detail((src, dst), profile, facts, hops, list(chain.from_iterable(ends)))
 
     def _of_pair(self, src: str, dst: str, profile: str, at_us: int | None) -> tuple[_Facts, list[Hop]]:
         """What is known of both directions between two agents; of a large fleet, nothing else is read."""
-        kept = self._kept(at_us)
+        kept = self._ready(at_us)
         if kept is None:
             facts = self._facts(at_us)
             facts = facts._replace(readings=facts.of_pair(src, dst))
@@ -326,7 +366,7 @@ class Core:
         self, pair: tuple[str, str], profile: str, facts: _Facts, hops: list[Hop], flows: list[Flow]
     ) -> PathDetail | None:
         """``facts`` and ``hops`` are of the two."""
-        members = self.members()
+        members = self._members_of(facts)
         made = build_detail(
             *pair,
             profile=profile,
@@ -352,7 +392,7 @@ class Core:
 
     def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
         """As ``ReportCore``."""
-        kept = self._kept(at_us)
+        kept = self._ready(at_us)
         if kept is None:
             facts = self._facts(at_us)
             all_hops = self._hops_of(facts.readings, at_us)
@@ -374,6 +414,10 @@ class Core:
             usual=facts.usual,
             rules=self._rules_now(),
         )
+
+    def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
+        """As ``ReportCore``."""
+        return compare(self.report(profile, before_us), self.report(profile, after_us))
 
     def timeline(
         self,
@@ -400,12 +444,14 @@ class Core:
         process: str | None = None,
         remote: str | None = None,
         but: str | None = None,
+        at_us: int | None = None,
         limit: int = 200,
     ) -> list[Flow]:
         """As ``ReportCore``."""
         return self._store.flows(
             self._tenant,
-            since_us=self._clock() - FLOWS_SINCE_US,
+            since_us=max(0, (self._clock() if at_us is None else at_us) - FLOWS_SINCE_US),
+            until_us=at_us,
             agent=agent,
             process=process,
             remote=remote,
@@ -414,10 +460,16 @@ class Core:
         )
 
     def applications(
-        self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
+        self,
+        by: By,
+        *,
+        agent: str | None = None,
+        but: str | None = None,
+        at_us: int | None = None,
+        limit: int = 200,
     ) -> Applications:
         """As ``ReportCore``."""
-        at_us = self._clock()
+        at_us = self._clock() if at_us is None else at_us
         usages = self._store.usage(
             self._tenant,
             by,
@@ -468,9 +520,10 @@ class Core:
         return msgspec.structs.replace(row, put_off=self._cycles.planner.puts_off(row.src, row.dst))
 
     def _mesh_members(self, agents: list[Agent]) -> list[str]:
-        """Name the agents that are to be tested: the enrolled, but those that say they take no part."""
+        """Name the agents that are to be tested: the enrolled, but those that take no part or are off."""
         apart = {c.agent.name for c in self._hub.connections() if not c.hello.mesh}
-        return [agent.name for agent in agents if agent.name not in apart]
+        switches = self._hub.switches
+        return [a.name for a in agents if a.name not in apart and switches.on(a.name, a.site)]
 
 
 def services_of(agent: Agent, tagged: Iterable[ServiceOffer]) -> list[Service]:

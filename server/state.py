@@ -10,7 +10,8 @@ import hashlib
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ import sqlalchemy as sa
 from analytics.clock import now_us
 from analytics.wire import EnrolReply, EnrolRequest, ServiceOffer
 from server.api.core import AuditRow
+from server.control_state import ControlState
 from server.database import (
     AGENTS,
     AUDIT,
@@ -69,6 +71,7 @@ class State:
         self._agents = {(agent.tenant, agent.name): agent for agent in _read_agents(engine)}
         self._by_secret = {agent.secret_hash: agent for agent in self._agents.values()}
         self._services = _read_services(engine)
+        self.controls = ControlState(engine, self._writing)
 
     def tenants(self) -> list[str]:
         """Name the tenants, by name."""
@@ -97,6 +100,12 @@ class State:
         finally:
             self._engine.dispose()
             os.close(self._lock)
+
+    @contextmanager
+    def transaction(self, *, write: bool = True) -> Iterator[sa.Connection]:
+        """One transaction, for parts with tables of their own; raises ``StateError``."""
+        with self._writing if write else nullcontext(), transaction(self._engine, write=write) as connection:
+            yield connection
 
     def enrol(self, request: EnrolRequest, *, fingerprint: str, at_us: int, origin: str) -> EnrolReply:
         """Let an agent in and give it a secret; raises ``TokenError`` and ``NameTakenError``.

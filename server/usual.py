@@ -28,6 +28,8 @@ CALM_PATHS: Final = 50
 MOST_SUSPECTS: Final = 300
 """Of a large fleet, that are looked at test by test."""
 LEAST_APART_S: Final = 60.0
+THEN_PATHS: Final = 50_000
+"""Of a moment of the past: for more paths, two weeks of rollups take minutes."""
 CALM_TESTS: Final = 36
 """Tests before the change that tell it: three hours of the default cycle."""
 
@@ -50,7 +52,7 @@ class UsualCache:
     def of(self, tenant: str, latest: Sequence[Reading], at_us: int, *, now: bool) -> Usual:
         """Tell what is usual, given the latest readings; only the answer for ``now`` is remembered."""
         if not now:
-            return self._ask(tenant, {}, at_us, None, paths=len(latest))
+            return self._then(tenant, latest, at_us)
         key = (tenant, len(latest), max((reading.ended_us for reading in latest), default=0))
         with self._lock:
             if key == self._key:
@@ -85,6 +87,15 @@ class UsualCache:
     def with_calm(self, tenant: str, usual: Usual, paths: Collection[Pair]) -> Usual:
         """Add what is usual on paths that nothing is the matter with."""
         return replace(usual, paths={**known_of(self._store.usual(tenant, paths)), **usual.paths})
+
+    def _then(self, tenant: str, latest: Sequence[Reading], at_us: int) -> Usual:
+        """As for now, screened by the rollups that there were then."""
+        if len(latest) > THEN_PATHS:
+            return NOTHING_KNOWN
+        rows = self._store.usual_at(tenant, at_us)
+        screened = {(row.src, row.dst): row for row in rows}
+        chosen = affordable(suspects(latest, screened), period_us=self._period_us)
+        return self._ask(tenant, known_of(rows), at_us, chosen, paths=len(chosen))
 
     def _screen(self, tenant: str) -> tuple[Mapping[Pair, Screened], Mapping[Pair, Known]]:
         """Take what is usual on the paths that nothing is the matter with, read once an hour."""

@@ -22,7 +22,7 @@ from analytics.rules.load import load_rules
 from analytics.store.store import Store
 from analytics.usual import with_watched
 from analytics.watched import with_latest_tests
-from server.board import Boards, Kept, Pace, Sight
+from server.board import Boards, Pace, Ready, Sight
 from server.lately import Lately
 from server.schedule import Pair
 from server.sessions import Sessions
@@ -121,7 +121,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         lately=lately,
         usual=UsualCache(store, period_us=300_000_000),
         sessions=Sessions(store, RULES, "default"),
-        sight=lambda: Sight(list(members), RULES, lambda one, other: False),
+        sight=lambda at_us: Sight(list(members), RULES, lambda one, other: False),
         clock=lambda: AT_US,
     )
     yield World(store, lately, boards, members)
@@ -155,7 +155,7 @@ def facts(world: World, seed: int) -> None:
     world.watch()
 
 
-def check(world: World, kept: Kept, profile: str, *, whole: bool) -> None:
+def check(world: World, kept: Ready, profile: str, *, whole: bool) -> None:
     report, found = world.report(profile), kept.board
     expected = cut.overview_of(report)
     told = found.profiles[profile].overview
