@@ -30,6 +30,7 @@ from benches import (
     passive,
     rank,
     tomography,
+    web,
 )
 from benches.bench import Bench, Report
 from benches.errors import BenchError, NeedsError
@@ -48,6 +49,7 @@ BENCHES: Final = {
         crash.BENCH,
         pacs.BENCH,
         tomography.BENCH,
+        web.BENCH,
     )
 }
 EXIT_MISSED: Final = 1
