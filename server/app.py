@@ -38,6 +38,7 @@ from server.alerts.rules import AlertRules, load_alert_rules
 from server.api.access import LocalVisitors
 from server.api.events import Events
 from server.audit import Audit
+from server.background import Background
 from server.core import Core
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
@@ -112,6 +113,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         settings.metrics_pairs,
     )
     async with AsyncExitStack() as opened:
+        aside = [opened.enter_context(contextlib.closing(Background(name))) for name in ("upkeep", "board")]
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
         store = opened.enter_context(
             contextlib.closing(
@@ -167,8 +169,8 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         async with asyncio.TaskGroup() as tasks:
             keepers = [
                 tasks.create_task(_seal(store, realms, settings.seal_s, own.failures)),
-                tasks.create_task(_keep_up(store, settings.seal_s, own.failures)),
-                tasks.create_task(_keep_ready(realms)),
+                tasks.create_task(_keep_up(store, aside[0], settings.seal_s, own.failures)),
+                tasks.create_task(_keep_ready(realms, aside[1])),
             ]
             if pusher is not None:
                 keepers.append(tasks.create_task(pusher.run()))
@@ -340,11 +342,11 @@ def _seal_once(store: Store, failures: Failures) -> None:
         log.exception("not sealed")
 
 
-async def _keep_up(store: Store, period_s: float, failures: Failures) -> None:
+async def _keep_up(store: Store, aside: Background, period_s: float, failures: Failures) -> None:
     """Roll up, compact, let go of what is old; beside the sealing, as it may take minutes."""
     while True:
         await asyncio.sleep(period_s)
-        await asyncio.to_thread(_keep_up_once, store, failures)
+        await aside.run(_keep_up_once, store, failures)
 
 
 def _keep_up_once(store: Store, failures: Failures) -> None:
@@ -358,11 +360,11 @@ def _keep_up_once(store: Store, failures: Failures) -> None:
         log.exception("upkeep failed")
 
 
-async def _keep_ready(realms: Realms) -> None:
+async def _keep_ready(realms: Realms, aside: Background) -> None:
     """Have ready what pages of a large fleet ask for."""
     while True:
         for realm in realms.all():
-            await asyncio.to_thread(_keep_ready_once, realm.core)
+            await aside.run(_keep_ready_once, realm.core)
         await asyncio.sleep(LOOK_S)
 
 

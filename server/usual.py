@@ -86,7 +86,10 @@ class UsualCache:
 
     def with_calm(self, tenant: str, usual: Usual, paths: Collection[Pair]) -> Usual:
         """Add what is usual on paths that nothing is the matter with."""
-        return replace(usual, paths={**known_of(self._store.usual(tenant, paths)), **usual.paths})
+        unknown = [path for path in paths if path not in usual.paths]
+        if not unknown or not self._store.usual_hour():
+            return usual
+        return replace(usual, paths={**known_of(self._store.usual(tenant, unknown)), **usual.paths})
 
     def _then(self, tenant: str, latest: Sequence[Reading], at_us: int) -> Usual:
         """As for now, screened by the rollups that there were then."""

@@ -25,8 +25,7 @@ from analytics.usage import By, Usage
 from analytics.usual import Past, UsualHop
 
 _EVER: Final = ("0000-00-00", "9999-99-99")
-FEW_AGENTS: Final = 8
-"""The paths among so many are asked for by agent: files have statistics of those."""
+_PAIR: Final = ("one", "other")
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 
@@ -90,11 +89,10 @@ class Answers:
         """As ``readings_latest``, of some paths."""
         if not paths:
             return []
-        agents = {agent for path in paths for agent in path}
-        few = len(agents) <= FEW_AGENTS
-        question = query.READINGS_LATEST_BETWEEN if few else query.READINGS_LATEST_OF
-        more: dict[str, Any] = {"agents": sorted(agents)} if few else {}
-        named = {} if few else query.wanted_paths(paths)
+        ends = sorted({agent for path in paths for agent in path})
+        question, more, named = query.READINGS_LATEST_OF, dict[str, Any](), query.wanted_paths(paths)
+        if len(ends) == len(_PAIR):
+            question, more, named = query.READINGS_LATEST_OF_PAIR, dict(zip(_PAIR, ends, strict=True)), {}
         now, ready = self._clock_us() if at_us is None else at_us, None
         if at_us is None and not self._facts.is_shared:
             sources = {src for src, _ in paths}
@@ -112,13 +110,17 @@ class Answers:
             return []
         ends = {end for reading in readings for end in (reading.src, reading.dst)}
         cycles = {reading.cycle for reading in readings}
-        given: dict[str, Any] = {"tenant": tenant, "first": min(ends), "last": max(ends)}
-        given |= {"first_cycle": min(cycles), "last_cycle": max(cycles)}
+        given: dict[str, Any] = {"tenant": tenant, "first_cycle": min(cycles), "last_cycle": max(cycles)}
+        question = query.HOPS_OF_PATHS
+        if len(ends) == len(_PAIR):
+            question, given = query.HOPS_OF_PAIR, given | dict(zip(_PAIR, sorted(ends), strict=True))
+        else:
+            given |= {"first": min(ends), "last": max(ends)}
         hour = min(cycles) // 3600
         named = query.wanted_tests(reading.test for reading in readings)
         return self._ask(
             Hop,
-            query.HOPS_OF_PATHS,
+            question,
             given,
             _EVER,
             table="hops",

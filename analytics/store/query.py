@@ -70,10 +70,11 @@ READINGS_LATEST_OF: Final = READINGS_LATEST.replace(
     "FROM facts", f"FROM facts SEMI JOIN {WANTED} USING (src, dst)"
 )
 """Of some paths only."""
-READINGS_LATEST_BETWEEN: Final = READINGS_LATEST.replace(
-    "WHERE", "WHERE list_contains($agents, src) AND list_contains($agents, dst) AND"
-)
-"""Of the paths among a few agents."""
+_OF_PAIR: Final = """(
+        SELECT * FROM facts WHERE src = $one AND dst = $other
+        UNION ALL SELECT * FROM facts WHERE src = $other AND dst = $one)"""
+"""Both directions between two agents. Written so that an engine needs to look at few pieces of each file."""
+READINGS_LATEST_OF_PAIR: Final = READINGS_LATEST.replace("FROM facts", f"FROM {_OF_PAIR}")
 
 
 def readings_latest_in(columns: Sequence[str]) -> str:
@@ -149,6 +150,12 @@ HOPS_OF_PATHS: Final = f"""
     ORDER BY test, src, ttl
 """  # noqa: S608  # see above
 """As ``HOPS_OF``, and files are sorted by source: a few paths' are found without reading all of them."""
+
+HOPS_OF_PAIR: Final = f"""
+    SELECT {_OWN["hops"]} FROM {_OF_PAIR} SEMI JOIN {WANTED} USING (test)
+    WHERE tenant = $tenant AND cycle BETWEEN $first_cycle AND $last_cycle
+    ORDER BY test, src, ttl
+"""  # noqa: S608  # see above
 
 FLOWS: Final = f"""
     SELECT {_OWN["flows"]} FROM facts

@@ -64,6 +64,7 @@ _TAKE: Final = f"""
     CREATE OR REPLACE TABLE latest AS
     SELECT {_COLUMNS} FROM (SELECT {_COLUMNS} FROM coming UNION ALL BY NAME SELECT {_COLUMNS} FROM latest)
     WHERE received_us >= $since_us {_NEWEST}
+    ORDER BY tenant, src
 """  # noqa: S608  # see above
 _OWNERS: Final = "SELECT tenant, src AS owner, count(*) AS n FROM facts GROUP BY ALL ORDER BY ALL"
 TAKEN_AT_ONCE: Final = 1_000_000
@@ -71,6 +72,7 @@ TAKEN_AT_ONCE: Final = 1_000_000
 _USUAL: Final = """SELECT src, dst, rung, rtt_us, spread_us, n, of_hour, floor_us FROM usual
     WHERE tenant = $tenant ORDER BY src, dst"""
 _USUAL_OF: Final = _USUAL.replace("FROM usual", f"FROM usual SEMI JOIN {query.WANTED} USING (src, dst)")
+_USUAL_OF_ONE: Final = _USUAL.replace("ORDER BY src, dst", "AND src = $src AND dst = $dst")
 _SUSPECTS: Final = f"""
     SELECT src, dst FROM (
         SELECT tenant, src, dst,
@@ -151,6 +153,9 @@ class State:
         """What is usual on the tenant's paths, as ``Screened``; empty where that is not known."""
         if paths is None:
             return self._told(_USUAL, {"tenant": tenant})
+        if len(paths) == 1:
+            ((src, dst),) = paths
+            return self._told(_USUAL_OF_ONE, {"tenant": tenant, "src": src, "dst": dst})
         return self._told(_USUAL_OF, {"tenant": tenant}, **query.wanted_paths(paths)) if paths else []
 
     def suspects(self, tenant: str, most: int) -> list[dict[str, Any]]:

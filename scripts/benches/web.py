@@ -57,9 +57,10 @@ WORDS: Final = {
     "path": "page of a path",
     "agent": "page of an agent",
 }
-DRAWN: Final = (
-    "() => document.querySelector('canvas')?.dataset.drawn === 'yes' || document.querySelector('canvas')"
-)
+CAME: Final = """() => performance.getEntriesByType('resource')
+    .some(entry => entry.name.includes('/v1/matrix') && entry.responseEnd > 0)"""
+FRAMES: Final = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""What is drawn when the cells came is on the screen two frames later."""
 START_S: Final = 600
 PAINTS: Final = 5
 
@@ -104,9 +105,7 @@ def needs() -> None:
 def measure(quick: bool, folder: Path, say: Say) -> Report:
     """Make the fleet, run the server, let people click: first alone, then while agents send."""
     size = QUICK if quick else WHOLE
-    say(
-        f"Enrolling {size.agents:,} agents, sealing two cycles of {size.agents * (size.agents - 1):,} paths ..."
-    )
+    say(f"Enrolling {size.agents:,} agents, sealing two cycles of all their paths ...")
     fleet = web_fleet.make(folder / "data", size.agents)
     with serving(folder) as server:
         say("Waiting for the server ...")
