@@ -160,7 +160,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         )
         pusher = _pusher(settings, realms, release=release, failures=own.failures)
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
-        events = Events()
+        events, sealed = Events(), asyncio.Event()
         apps = (
             agent_app(*doors),
             report_app(realms, LocalVisitors(DEFAULT_TENANT), version=release, events=events),
@@ -168,8 +168,8 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
-                tasks.create_task(_seal(store, realms, settings.seal_s, own.failures)),
-                tasks.create_task(_keep_up(store, aside[0], settings.seal_s, own.failures)),
+                tasks.create_task(_seal(store, realms, settings.seal_s, own.failures, sealed)),
+                tasks.create_task(_keep_up(store, aside[0], own.failures, sealed)),
                 tasks.create_task(_keep_ready(realms, aside[1])),
             ]
             if pusher is not None:
@@ -315,7 +315,9 @@ def _rules(settings: Settings) -> Rules:
     )
 
 
-async def _seal(store: Store, realms: Realms, period_s: float, failures: Failures) -> None:
+async def _seal(
+    store: Store, realms: Realms, period_s: float, failures: Failures, sealed: asyncio.Event
+) -> None:
     """Turn acknowledged rows into Parquet after each cycle and every ``period_s``; a last time at the end."""
     try:
         while True:
@@ -324,6 +326,7 @@ async def _seal(store: Store, realms: Realms, period_s: float, failures: Failure
                     await realms.ended.wait()
             realms.ended.clear()
             await asyncio.to_thread(_seal_once, store, failures)
+            sealed.set()
             for realm in realms.all():
                 realm.alerts.watcher.woken.set()
     finally:
@@ -342,10 +345,11 @@ def _seal_once(store: Store, failures: Failures) -> None:
         log.exception("not sealed")
 
 
-async def _keep_up(store: Store, aside: Background, period_s: float, failures: Failures) -> None:
-    """Roll up, compact, let go of what is old; beside the sealing, as it may take minutes."""
+async def _keep_up(store: Store, aside: Background, failures: Failures, sealed: asyncio.Event) -> None:
+    """Roll up, compact, let go of what is old after each sealing; beside it, as it may take minutes."""
     while True:
-        await asyncio.sleep(period_s)
+        await sealed.wait()
+        sealed.clear()
         await aside.run(_keep_up_once, store, failures)
 
 

@@ -54,6 +54,8 @@ from server.state import Agent, State
 from server.timelines import Asked, timeline_of
 from server.usual import UsualCache
 
+PAIRS_KEPT, PAIR_KEPT_S = 50, 2.0
+"""Of a large fleet: a page asks for a pair's facts more than once."""
 FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back the passive flows of a page go."""
 TIMELINE_SINCE_US: Final = 24 * 3600 * 1_000_000
@@ -116,6 +118,9 @@ class Core:
         self._fresh: dict[str, tuple[object, Report]] = {}  # small fleet: what the last report was made from
         self._listed: tuple[int, list[Member]] = (0, [])  # large fleet: when the members were listed
         self._pace = Pace()
+        self._pairs: Kept[tuple[str, str, str, int | None], tuple[_Facts, list[Hop]]] = Kept(
+            PAIRS_KEPT, PAIR_KEPT_S
+        )
         self._boards = Boards(
             tenant=tenant,
             store=store,
@@ -346,6 +351,13 @@ class Core:
             facts = self._facts(at_us)
             facts = facts._replace(readings=facts.of_pair(src, dst))
             return facts, self._hops_of(facts.readings, at_us)
+        return self._pairs.of(
+            (src, dst, profile, at_us), lambda: self._read_pair(src, dst, profile, at_us, kept)
+        )
+
+    def _read_pair(
+        self, src: str, dst: str, profile: str, at_us: int | None, kept: Ready
+    ) -> tuple[_Facts, list[Hop]]:
         now = at_us is None
         both = [(src, dst), (dst, src)]
         watched = self._lately.told(self._clock()) if now else {}

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import duckdb
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from analytics.clock import DAY_US
 from analytics.errors import StoreError
@@ -26,6 +27,7 @@ from analytics.usual import Past, UsualHop
 
 _EVER: Final = ("0000-00-00", "9999-99-99")
 _PAIR: Final = ("one", "other")
+_READING: Final = list(Reading.__struct_fields__)
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 
@@ -89,20 +91,42 @@ class Answers:
         """As ``readings_latest``, of some paths."""
         if not paths:
             return []
+        wanted, now = frozenset(paths), self._clock_us() if at_us is None else at_us
         ends = sorted({agent for path in paths for agent in path})
-        question, more, named = query.READINGS_LATEST_OF, dict[str, Any](), query.wanted_paths(paths)
-        if len(ends) == len(_PAIR):
-            question, more, named = query.READINGS_LATEST_OF_PAIR, dict(zip(_PAIR, ends, strict=True)), {}
-        now, ready = self._clock_us() if at_us is None else at_us, None
+        ready = None
         if at_us is None and not self._facts.is_shared:
-            sources = {src for src, _ in paths}
-            ready = self._state.latest_table(tenant, now, question, more, agents=sources, **named)
+            ready = self._of_pair(tenant, ends, now) if len(ends) == len(_PAIR) else None
+            if ready is None:
+                sources, named = {src for src, _ in paths}, query.wanted_paths(paths)
+                ready = self._state.latest_table(
+                    tenant, now, query.READINGS_LATEST_OF, agents=sources, **named
+                )
         if ready is None:
-            given = {"tenant": tenant, "at_us": now, **more}
-            ready = self._table(question, given, _look_back(now), table="readings", **named)
-        wanted = frozenset(paths)
-        found = msgspec.convert(ready.to_pylist(), list[Reading])
+            given, named = {"tenant": tenant, "at_us": now}, query.wanted_paths(paths)
+            ready = self._table(query.READINGS_LATEST_OF, given, _look_back(now), table="readings", **named)
+        found = msgspec.convert(ready.select(_READING).to_pylist(), list[Reading])
         return [reading for reading in found if (reading.src, reading.dst) in wanted]
+
+    def _of_pair(self, tenant: str, ends: Sequence[str], at_us: int) -> pa.Table | None:
+        """Latest readings of both directions, put together here: planning one question takes longer."""
+        told = self._state.of_pair(tenant, ends[0], ends[1], at_us)
+        if told is None:
+            return None
+        known, files = told
+        fresh = self._shelf.held("readings", tenant, ends).fresh
+        among = pc.and_(*(pc.is_in(fresh[end], pa.array(ends)) for end in ("src", "dst")))
+        parts = [known, fresh.filter(among)]
+        if files:
+            given = {"tenant": tenant, "at_us": at_us, **dict(zip(_PAIR, ends, strict=True))}
+            try:
+                sealed = self._engine.table(
+                    "readings", query.STORED_OF_PAIR, files=files, fresh=fresh.slice(0, 0), given=given
+                )
+            except UnreadableFactsError:
+                return None  # merged away meanwhile, or damaged
+            parts.append(sealed)
+        every = pa.concat_tables(parts, promote_options="permissive")
+        return _latest_of(every)
 
     def hops_of_readings(self, tenant: str, readings: Sequence[Reading]) -> list[Hop]:
         """As ``hops_of``, of these readings' tests: the files that cannot have them are not read."""
@@ -350,3 +374,12 @@ class Answers:
 def _look_back(at_us: int) -> tuple[str, str]:
     """Name the first and the last day in which something about ``at_us`` is looked for."""
     return seal.day_of(max(0, at_us - LOOK_BACK_DAYS * DAY_US)), seal.day_of(at_us)
+
+
+def _latest_of(rows: pa.Table) -> pa.Table:
+    """Keep the latest row of each path."""
+    ordered = rows.sort_by([(key, "descending") for key in query.LATEST_KEY])
+    seen: dict[tuple[str, str], int] = {}
+    for at, path in enumerate(zip(ordered["src"].to_pylist(), ordered["dst"].to_pylist(), strict=True)):
+        seen.setdefault(path, at)
+    return ordered.take(pa.array(seen.values(), pa.int64()))

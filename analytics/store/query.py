@@ -54,7 +54,8 @@ def connect(limits: Limits, temporary: Path, database: str = ":memory:") -> duck
 _OWN: Final = {name: ", ".join(table.__struct_fields__) for name, table in FACTS.items()}
 _STORED: Final = {name: ", ".join(column.name for column in stored) for name, stored in STORED.items()}
 
-LATEST_FIRST: Final = "cycle DESC, ended_us DESC, received_us DESC, batch DESC"
+LATEST_KEY: Final = ("cycle", "ended_us", "received_us", "batch")
+LATEST_FIRST: Final = ", ".join(f"{column} DESC" for column in LATEST_KEY)
 
 READINGS_LATEST: Final = f"""
     SELECT {_OWN["readings"]} FROM facts
@@ -74,7 +75,11 @@ _OF_PAIR: Final = """(
         SELECT * FROM facts WHERE src = $one AND dst = $other
         UNION ALL SELECT * FROM facts WHERE src = $other AND dst = $one)"""
 """Both directions between two agents. Written so that an engine needs to look at few pieces of each file."""
-READINGS_LATEST_OF_PAIR: Final = READINGS_LATEST.replace("FROM facts", f"FROM {_OF_PAIR}")
+STORED_OF_PAIR: Final = f"""
+    SELECT {_STORED["readings"]} FROM {_OF_PAIR} WHERE tenant = $tenant AND received_us <= $at_us
+"""  # noqa: S608  # see above
+    f"SELECT {_STORED['readings']} FROM {_OF_PAIR} WHERE tenant = $tenant AND received_us <= $at_us"  # noqa: S608  # see above
+)
 
 
 def readings_latest_in(columns: Sequence[str]) -> str:

@@ -72,6 +72,9 @@ TAKEN_AT_ONCE: Final = 1_000_000
 _USUAL: Final = """SELECT src, dst, rung, rtt_us, spread_us, n, of_hour, floor_us FROM usual
     WHERE tenant = $tenant ORDER BY src, dst"""
 _USUAL_OF: Final = _USUAL.replace("FROM usual", f"FROM usual SEMI JOIN {query.WANTED} USING (src, dst)")
+_OF_ONE: Final = f"""SELECT {_COLUMNS} FROM latest
+    WHERE tenant = $tenant AND received_us >= $since_us AND src = ${{}} AND dst = ${{}}"""  # noqa: S608  # see above
+_OF_PAIR: Final = f"{_OF_ONE.format('one', 'other')} UNION ALL {_OF_ONE.format('other', 'one')}"
 _USUAL_OF_ONE: Final = _USUAL.replace("ORDER BY src, dst", "AND src = $src AND dst = $dst")
 _SUSPECTS: Final = f"""
     SELECT src, dst FROM (
@@ -148,6 +151,26 @@ class State:
             if not rest:  # else it may be one of the files
                 self._suspect(engine, error)
             return None
+
+    def of_pair(self, tenant: str, one: str, other: str, at_us: int) -> tuple[pa.Table, list[Path]] | None:
+        """Both directions' latest readings in here, and files that are not; None where this cannot tell.
+
+        Two plain looks: an engine finds each in one piece of the table, which is ordered.
+        """
+        if at_us < self._newest_us:
+            return None
+        since_us, engine = max(0, at_us - LOOK_BACK_DAYS * DAY_US), self.engine
+        files, taken = self._shelf.held("readings", tenant, ()).files, self._shelf.taken_now()
+        given = {"tenant": tenant, "one": one, "other": other, "since_us": since_us - since_us % DAY_US}
+        try:
+            found = engine.run(_OF_PAIR, given=given)
+        except StoppedError:
+            return None
+        except UnreadableFactsError as error:
+            self._suspect(engine, error)
+            return None
+        first = seal.day_of(since_us)
+        return found, [file.path for file in files if file.path not in taken and file.day >= first]
 
     def usual(self, tenant: str, paths: Collection[tuple[str, str]] | None = None) -> list[dict[str, Any]]:
         """What is usual on the tenant's paths, as ``Screened``; empty where that is not known."""
