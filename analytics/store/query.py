@@ -78,8 +78,6 @@ _OF_PAIR: Final = """(
 STORED_OF_PAIR: Final = f"""
     SELECT {_STORED["readings"]} FROM {_OF_PAIR} WHERE tenant = $tenant AND received_us <= $at_us
 """  # noqa: S608  # see above
-    f"SELECT {_STORED['readings']} FROM {_OF_PAIR} WHERE tenant = $tenant AND received_us <= $at_us"  # noqa: S608  # see above
-)
 
 
 def readings_latest_in(columns: Sequence[str]) -> str:
