@@ -186,8 +186,10 @@ def test_a_fault_inside_is_one_problem() -> None:
 def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
     assert sorted(api.get("openapi.json").json()["paths"]) == [
         "/v1/agents",
+        "/v1/agents/{name}/tags",
         "/v1/applications",
         "/v1/audit",
+        "/v1/budgets",
         "/v1/diff",
         "/v1/events",
         "/v1/export/{table}",
@@ -195,6 +197,7 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
         "/v1/mesh/marks",
         "/v1/mesh/runs",
         "/v1/mesh/runs/{id}",
+        "/v1/mesh/switches",
         "/v1/paths",
         "/v1/paths/{src}/{dst}",
         "/v1/paths/{src}/{dst}/explain",
