@@ -16,6 +16,7 @@ import msgspec
 
 from analytics import words
 from analytics.measurement import Letter
+from analytics.rules.load import Rules
 from analytics.rules.sla import CauseKind, Owner, Side, SlaRules
 from analytics.shapes import Member, Service
 from analytics.stretches import Stretch, basis_points, covered, incidents, lengths
@@ -154,6 +155,21 @@ class Asked(NamedTuple):
     made_us: int
     rules_versions: Sequence[str]
     counts_for_s: int
+
+
+def users_of(service: Service, members: Sequence[Member], rules: Rules) -> list[Member]:
+    """Tell who uses a service: every agent but those that offer one of its profile.
+
+    Where a profile is for some sites only, those with an end of the path there. Raises ``RulesError`` for an unknown profile.
+    """
+    offered = {one.agent for member in members for one in member.services if one.profile == service.profile}
+    wanted = set(rules.profile(service.profile).sites)
+    here = {member.site for member in members if member.name == service.agent}
+    return [
+        member
+        for member in members
+        if member.name not in offered and (not wanted or wanted & ({member.site} | here))
+    ]
 
 
 def sla_report(

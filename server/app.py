@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -59,6 +60,7 @@ log: Final = logging.getLogger("pathgrade.server")
 
 LOG_FORMAT: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
 STALE_CYCLES: Final = 3
+FILED_EACH_S: Final = 3_600.0
 Tasks = Iterable[asyncio.Task[None]]
 ANY_HOSTS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared with, not bound
 
@@ -121,7 +123,14 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
 
         def realm(tenant: str) -> Realm:
             return _realm(
-                tenant, release=release, state=state, store=store, rules=rules, plan=plan, signer=signer
+                tenant,
+                release=release,
+                state=state,
+                store=store,
+                rules=rules,
+                plan=plan,
+                signer=signer,
+                data=settings.data,
             )
 
         realms = Realms(realm, state.tenants())
@@ -141,6 +150,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             keepers = [
                 tasks.create_task(_seal(store, realms.ended, settings.seal_s)),
                 tasks.create_task(_keep_up(store, settings.seal_s)),
+                tasks.create_task(_file_days(realms)),
             ]
             served = {
                 (listener := http_listener(app)): tasks.create_task(listener.serve([sock]))
@@ -156,7 +166,15 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
 
 
 def _realm(
-    tenant: str, *, release: str, state: State, store: Store, rules: Rules, plan: Plan, signer: Signer
+    tenant: str,
+    *,
+    release: str,
+    state: State,
+    store: Store,
+    rules: Rules,
+    plan: Plan,
+    signer: Signer,
+    data: Path,
 ) -> Realm:
     """Wire what one tenant has of its own."""
     hub, audit, lately = Hub(), Audit(state, tenant), Lately(rules)
@@ -172,6 +190,8 @@ def _realm(
         cycles=cycles,
         rules=rules,
         lately=lately,
+        signer=signer,
+        data=data,
         period_us=round(plan.period_s * 1_000_000),
     )
     desk = Desk(state, tenant, hub=hub, cycles=cycles, audit=audit, rules=rules)
@@ -265,6 +285,23 @@ def _keep_up_once(store: Store) -> None:
         log.error("upkeep failed why=%r try=%r", str(error), error.remedy)
     except Exception:  # as above: rollups can wait, agents cannot
         log.exception("upkeep failed")
+
+
+async def _file_days(realms: Realms) -> None:
+    """File what each day said, for SLA reports: readings are let go of before anyone may ask."""
+    while True:
+        await asyncio.sleep(FILED_EACH_S)
+        for realm in realms.all():
+            await asyncio.to_thread(_file_days_once, realm)
+
+
+def _file_days_once(realm: Realm) -> None:
+    try:
+        realm.core.file_days()
+    except AnalyticsError as error:
+        log.error("days not filed tenant=%s why=%r try=%r", realm.tenant, str(error), error.remedy)
+    except Exception:  # as above
+        log.exception("days not filed tenant=%s", realm.tenant)
 
 
 async def _stop(meshes: Tasks, served: dict[Listener, asyncio.Task[None]], keepers: Tasks) -> None:

@@ -55,6 +55,12 @@ class Answers:
         given = {"tenant": tenant, "at_us": at_us}
         return self._ask(Reading, query.READINGS_LATEST, given, _look_back(at_us), table="readings")
 
+    def readings_latest_of(self, tenant: str, agent: str, at_us: int) -> list[Reading]:
+        """As ``readings_latest``, of paths with an agent at an end, and of a day."""
+        given = {"tenant": tenant, "agent": agent, "at_us": at_us}
+        days = (seal.day_of(max(0, at_us - DAY_US)), seal.day_of(at_us))
+        return self._ask(Reading, query.READINGS_LATEST_OF, given, days, table="readings")
+
     def measured(self, tenant: str) -> set[tuple[str, str]]:
         """Name the paths (src, dst) that ``readings_latest`` has a reading of, at a fraction of its cost."""
         at_us = self._clock_us()

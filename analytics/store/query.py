@@ -64,6 +64,14 @@ READINGS_LATEST: Final = f"""
     ORDER BY src, dst
 """  # noqa: S608  # see above
 
+READINGS_LATEST_OF: Final = f"""
+    SELECT {_OWN["readings"]} FROM facts
+    WHERE tenant = $tenant AND received_us <= $at_us AND (src = $agent OR dst = $agent)
+    QUALIFY row_number() OVER (
+        PARTITION BY src, dst ORDER BY {LATEST_FIRST}) = 1
+    ORDER BY src, dst
+"""  # noqa: S608  # see above
+
 MEASURED: Final = "SELECT DISTINCT src, dst FROM facts WHERE tenant = $tenant AND received_us <= $at_us"
 """The paths that ``READINGS_LATEST`` names."""
 

@@ -17,12 +17,14 @@ from server.api import history as history_api
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
+from server.api import sla as sla_api
 from server.api.access import Parts, Visitors
 from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
 from server.pages import history as history_pages
 from server.pages import render
 from server.pages import routes as pages
+from server.pages import sla as sla_pages
 from server.problems import problem_of
 
 COMPRESS_FROM: Final = 1_000
@@ -45,11 +47,13 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
         api.router(),
         events_api.router(),
         history_api.router(),
+        sla_api.router(),
         mesh_api.router(),
         control_api.router(),
         services_api.router(),
         pages.router(),
         history_pages.router(),
+        sla_pages.router(),
         pages.assets_router(),
     ):
         app.include_router(router)
