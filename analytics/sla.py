@@ -160,7 +160,7 @@ class Asked(NamedTuple):
 def users_of(service: Service, members: Sequence[Member], rules: Rules) -> list[Member]:
     """Tell who uses a service: every agent but those that offer one of its profile.
 
-    Where a profile is for some sites only, those with an end of the path there. Raises ``RulesError`` for an unknown profile.
+    Where a profile is for some sites only, those with an end of the path there. Raises ``RulesError``.
     """
     offered = {one.agent for member in members for one in member.services if one.profile == service.profile}
     wanted = set(rules.profile(service.profile).sites)

@@ -169,7 +169,10 @@ def check_statement(body: bytes, signature: bytes, key: bytes) -> None:
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, STATEMENT_MAGIC + body)
     except (ValueError, InvalidSignature) as error:
-        raise SealError("the signature is not by this key over this document") from error
+        raise SealError(
+            "the signature is not by this key over this document",
+            remedy="take the file byte by byte as it was written, and the key of the server that signed it",
+        ) from error
 
 
 def key_text(key: bytes) -> str:

@@ -7,7 +7,7 @@ The body is what is signed, byte by byte; the signature stands beside it, in a h
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Query, Response
@@ -20,21 +20,12 @@ from server.api.access import Scope, TheCore, needs
 from server.api.core import ReportCore
 from server.api.problem import ProblemError
 from server.api.routes import HEADERS, Profile, answered
-
-SIGNATURE: Final = "Pathgrade-Signature"
-KEY: Final = "Pathgrade-Key"
+from server.api.sla_shapes import KEY, SIGNATURE, SlaKey
 
 Named = Annotated[
     str | None, Query(max_length=128, description="service by its name, or as agent:port; default: the first")
 ]
 OfMonth = Annotated[str | None, Query(max_length=10, description="as in 2026-11; default: the one that runs")]
-
-
-class SlaKey(msgspec.Struct, frozen=True, kw_only=True):
-    """The public half of the key that reports are signed with."""
-
-    key: str  # "ed25519:" and base64
-    algorithm: str = "Ed25519"
 
 
 def router() -> APIRouter:
