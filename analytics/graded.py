@@ -1,22 +1,21 @@
-"""The letters of a service's tests over a time, graded by SQL a day at a time: what the SLA report counts.
+"""The letters of a service's tests over a time, graded by SQL: what the SLA report counts.
 
 As ``analytics/exports.py`` grades each test at its end, and as ``analytics/grade.py`` does one at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 import duckdb
 import pyarrow as pa
 
+from analytics.clock import DAY_US
 from analytics.grade import TEST_MOST_US
 from analytics.rules.load import Rules
 from analytics.sql.grades import BACK, OWN, grades_sql, prefix
 from analytics.sql.text import CODES, case
 from analytics.store.store import Store
-from analytics.store.stream import Range, stream
 from analytics.stretches import Graded
 
 _COLUMNS: Final = tuple(dict.fromkeys(("cycle", "test", "src", "dst", *OWN)))
@@ -40,43 +39,25 @@ class Way(NamedTuple):
 def graded(store: Store, way: Way, rules: Rules, since_us: int, until_us: int) -> dict[str, list[Graded]]:
     """Grade every test that ended in a time, by workplace and time. Raises ``StoreError``, ``RulesError``."""
     found: dict[str, list[Graded]] = {}
-    of = Range(way.tenant, max(0, since_us - TEST_MOST_US), until_us, frozenset({way.agent}))
-    tests = _tables(stream(store, "readings", of, _COLUMNS))
-    with duckdb.connect(":memory:", config={"threads": 1}) as database:
-        question = _question(way, rules)
-        for table in tests:
-            database.register("tests", table)
-            given = {"agent": way.agent, "since_us": since_us, "until_us": until_us}
+    question = _question(way, rules)
+    with duckdb.connect(":memory:", config={"threads": 2}) as database:
+        for first_us in range(since_us, until_us, AT_ONCE_US):
+            last_us = min(until_us, first_us + AT_ONCE_US)
+            given = {"agent": way.agent, "since_us": first_us, "until_us": last_us}
+            database.register("tests", _tests(store, way, first_us, last_us))
             for dst, at_us, code, sent in database.execute(question, given).fetchall():
                 found.setdefault(dst, []).append(Graded(at_us, CODES[code], sent))
     return found
 
 
-ROWS: Final = 200_000
-"""Graded at once."""
+AT_ONCE_US: Final = 5 * DAY_US
+"""Of 50 workplaces, 150,000 tests."""
 
 
-def _tables(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Gather batches; the rows of one test stay together, as they come next to each other."""
-    rest: list[pa.RecordBatch] = []
-    for batch in batches:
-        rest.append(batch)
-        if sum(one.num_rows for one in rest) >= ROWS:
-            table = pa.Table.from_batches(rest)
-            cut = _last_test(table)
-            yield table.slice(0, cut)
-            rest = table.slice(cut).to_batches()
-    if rest:
-        yield pa.Table.from_batches(rest)
-
-
-def _last_test(table: pa.Table) -> int:
-    """Where the last test begins; the end where there is only one."""
-    names = table["test"]
-    at: int = table.num_rows - 1
-    while at > 0 and names[at - 1] == names[at]:
-        at -= 1
-    return at or table.num_rows
+def _tests(store: Store, way: Way, since_us: int, until_us: int) -> pa.Table:
+    return store.readings_of_agent(
+        way.tenant, way.agent, since_us=since_us, until_us=until_us, columns=_COLUMNS
+    )
 
 
 def _question(way: Way, rules: Rules) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from analytics.clock import DAY_US
-from analytics.grade import grade
+from analytics.grade import TEST_MOST_US, grade
 from analytics.graded import Way
 from analytics.letters import BAD
 from analytics.measurement import Reading
@@ -35,7 +34,8 @@ class Blame:
         self, way: Way, at_us: int, workplaces: Sequence[str], members: Sequence[Member]
     ) -> Mapping[str, Cause]:
         """Tell why each of these could not use what is on the agent's host. Raises ``StoreError``."""
-        readings = self._store.readings_latest_of(way.tenant, way.agent, at_us)
+        since_us = max(0, at_us - self._rules.stale_after_s * 1_000_000 - TEST_MOST_US)
+        readings = self._store.readings_latest_of(way.tenant, way.agent, at_us, since_us=since_us)
         bad = self._bad(readings, way.profile, at_us)
         closely = [pair for pair in bad if not set(workplaces).isdisjoint(pair)][:MOST_PAIRS]
         tests = sorted({one.test for one in readings if (one.src, one.dst) in bad})
@@ -53,7 +53,7 @@ class Blame:
 
     def _bad(self, readings: Sequence[Reading], profile: str, at_us: int) -> list[Pair]:
         """Paths that people cannot work over, both directions of each."""
-        of = {(one.src, one.dst): one for one in readings if at_us - one.ended_us < DAY_US}
+        of = {(one.src, one.dst): one for one in readings}
         bad = [
             pair
             for pair, one in of.items()

@@ -8,7 +8,7 @@ made again while rows of its day may still arrive, and stays as it is from then 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -33,8 +33,10 @@ from analytics.stretches import Stretch, incidents, joined, stretches
 log: Final = logging.getLogger(__name__)
 
 FORMAT: Final = 1
-MOST_MOMENTS: Final = 12
-"""Looked at for causes in one go: each is a report of the service's paths."""
+MOMENTS_ASKED: Final = 3
+"""Looked at for causes while somebody waits: each is a report of the service's paths."""
+MOMENTS_FILED: Final = 60
+"""And while nobody does; what is left is looked at in the next hour."""
 AGAIN_US: Final = 3_600_000_000
 """A day is counted again after so long, then after twice as long each time, while rows may arrive."""
 MOST_FILE: Final = 4 * 2**20
@@ -100,10 +102,10 @@ class SlaBook:
         """
         now_us = self._clock()
         way = Way(self._tenant, service.agent, service.profile)
-        days = [self._day(way, due, now_us) for due in due_days(month, now_us)]
+        days = self._days(way, due_days(month, now_us), now_us)
         known = list(members)
         parts = _joined(days, known, service.agent)
-        causes = self._noted(way, days, parts)
+        causes = self._noted(way, days, parts, MOMENTS_ASKED)
         asked = Asked(
             tenant=self._tenant,
             service=service,
@@ -119,35 +121,42 @@ class SlaBook:
         first = now_us - now_us % DAY_US - LATE_US
         for service in services:
             way = Way(self._tenant, service.agent, service.profile)
-            for since_us in range(first, now_us - DAY_US, DAY_US):
-                day = self._day(way, Due(since_us, since_us + DAY_US, over=True), now_us)
-                begun = {
-                    name: [one for one in own if one.since_us > since_us]  # else it began the day before
-                    for name, own in _joined([day], [], service.agent).items()
-                }
-                self._noted(way, [day], begun)
+            dues = [Due(at, at + DAY_US, over=True) for at in range(first, now_us - DAY_US + 1, DAY_US)]
+            days = self._days(way, dues, now_us)
+            self._noted(way, days, _joined(days, [], service.agent), MOMENTS_FILED)
 
-    def _day(self, way: Way, due: Due, now_us: int) -> SlaDay:
-        """Take a day as it is filed, or count it."""
-        filed = self._read(way, due)
-        if filed is not None and not _is_due(filed, now_us):
-            return filed
-        made = self._count(way, due, now_us)
-        if not made.parts:  # its readings are gone, or there never were any
-            return filed or made
-        if filed is not None:
-            made = msgspec.structs.replace(made, causes=filed.causes)
-        if due.over:
-            self._write(way, made)
-        return made
+    def _days(self, way: Way, dues: Sequence[Due], now_us: int) -> list[SlaDay]:
+        """Take days as they are filed, and count the others: those next to each other at once."""
+        filed = {due: self._read(way, due) for due in dues}
+        lacking = [due for due in dues if (day := filed[due]) is None or _is_due(day, now_us)]
+        made = {day.since_us: day for run in runs(lacking) for day in self._counted(way, run, filed, now_us)}
+        return [made.get(due.since_us) or filed[due] or self._empty(due, now_us) for due in dues]
 
-    def _count(self, way: Way, due: Due, now_us: int) -> SlaDay:
+    def _counted(
+        self, way: Way, run: Sequence[Due], filed: Mapping[Due, SlaDay | None], now_us: int
+    ) -> Iterator[SlaDay]:
+        """Count days that follow each other, and file what is over; a day without a test stays as it was."""
         counts_for_us = self._rules.stale_after_s * 1_000_000
-        tests = graded(self._store, way, self._rules, max(0, due.since_us - counts_for_us), due.until_us)
+        tests = graded(
+            self._store, way, self._rules, max(0, run[0].since_us - counts_for_us), run[-1].until_us
+        )
         cut = {
-            name: stretches(own, due.since_us, due.until_us, counts_for_us=counts_for_us)
+            name: stretches(own, run[0].since_us, run[-1].until_us, counts_for_us=counts_for_us)
             for name, own in tests.items()
         }
+        for due in run:
+            parts = {name: known for name, own in cut.items() if (known := _known(own, due))}
+            if not parts:  # its readings are gone, or there never were any
+                continue
+            before = filed[due]
+            made = msgspec.structs.replace(
+                self._empty(due, now_us), parts=parts, causes=before.causes if before else []
+            )
+            if due.over:
+                self._write(way, made)
+            yield made
+
+    def _empty(self, due: Due, now_us: int) -> SlaDay:
         return SlaDay(
             format=FORMAT,
             made_us=now_us,
@@ -155,32 +164,25 @@ class SlaBook:
             until_us=due.until_us,
             rules_version=self._rules.version,
             counts_for_s=self._rules.stale_after_s,
-            parts={
-                name: [
-                    (part.since_us, part.until_us, part.letter)
-                    for part in own
-                    if part.letter is not Letter.UNKNOWN
-                ]
-                for name, own in cut.items()
-            },
+            parts={},
         )
 
     def _noted(
-        self, way: Way, days: Sequence[SlaDay], parts: Mapping[str, Sequence[Stretch]]
+        self, way: Way, days: Sequence[SlaDay], parts: Mapping[str, Sequence[Stretch]], most: int
     ) -> dict[tuple[str, int], Cause]:
         """Recall why, and look into the incidents of which nobody has, the longest first."""
         noted = {(one.workplace, one.since_us): one.cause for day in days for one in day.causes}
         down: Down = [(name, one) for name, own in parts.items() for one in incidents(own)]
-        new = self._looked_into(way, [one for one in down if (one[0], one[1].since_us) not in noted])
+        new = self._looked_into(way, [one for one in down if (one[0], one[1].since_us) not in noted], most)
         for day in days:
             added = [note for note in new if day.since_us <= note.since_us < day.until_us]
             if added and day.until_us - day.since_us == DAY_US:
                 self._write(way, msgspec.structs.replace(day, causes=[*day.causes, *added]))
         return noted | {(one.workplace, one.since_us): one.cause for one in new}
 
-    def _looked_into(self, way: Way, down: Down) -> list[NotedCause]:
+    def _looked_into(self, way: Way, down: Down, most: int) -> list[NotedCause]:
         found = []
-        for at_us, seen in moments(down, MOST_MOMENTS):
+        for at_us, seen in moments(down, most):
             told = self._causes(way, at_us, [name for name, _ in seen])
             found += [
                 NotedCause(workplace=name, since_us=one.since_us, cause=told.get(name, NOT_KNOWN))
@@ -222,6 +224,22 @@ def due_days(month: Month, now_us: int) -> list[Due]:
         Due(since_us, min(since_us + DAY_US, until_us), over=since_us + DAY_US <= now_us)
         for since_us in range(month.since_us, until_us, DAY_US)
     ]
+
+
+def runs(dues: Sequence[Due]) -> list[list[Due]]:
+    """Days that follow each other, together."""
+    found: list[list[Due]] = []
+    for due in dues:
+        if not found or found[-1][-1].until_us != due.since_us:
+            found.append([])
+        found[-1].append(due)
+    return found
+
+
+def _known(own: Sequence[Stretch], due: Due) -> list[tuple[int, int, Letter]]:
+    """A day's part of a workplace's stretches, without what is unknown."""
+    parts = joined(own, due.since_us, due.until_us)
+    return [(one.since_us, one.until_us, one.letter) for one in parts if one.letter is not Letter.UNKNOWN]
 
 
 def _is_due(filed: SlaDay, now_us: int) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import duckdb
 import msgspec
+import pyarrow as pa
 
 from analytics.clock import DAY_US
 from analytics.errors import StoreError
@@ -55,10 +56,10 @@ class Answers:
         given = {"tenant": tenant, "at_us": at_us}
         return self._ask(Reading, query.READINGS_LATEST, given, _look_back(at_us), table="readings")
 
-    def readings_latest_of(self, tenant: str, agent: str, at_us: int) -> list[Reading]:
-        """As ``readings_latest``, of paths with an agent at an end, and of a day."""
-        given = {"tenant": tenant, "agent": agent, "at_us": at_us}
-        days = (seal.day_of(max(0, at_us - DAY_US)), seal.day_of(at_us))
+    def readings_latest_of(self, tenant: str, agent: str, at_us: int, *, since_us: int) -> list[Reading]:
+        """As ``readings_latest``, of paths with an agent at an end, and of cycles since then."""
+        given = {"tenant": tenant, "agent": agent, "at_us": at_us, "first_cycle": since_us // 1_000_000}
+        days = (seal.day_of(since_us), seal.day_of(at_us))
         return self._ask(Reading, query.READINGS_LATEST_OF, given, days, table="readings")
 
     def measured(self, tenant: str) -> set[tuple[str, str]]:
@@ -118,6 +119,16 @@ class Answers:
         given = {"tenant": tenant, "since_us": since_us, "until_us": until_us, "paths": named, "most": most}
         days = (seal.day_of(since_us), seal.day_of(until_us))
         return self._ask(Reading, query.READINGS_BEFORE, given, days, table="readings")
+
+    def readings_of_agent(
+        self, tenant: str, agent: str, *, since_us: int, until_us: int, columns: Sequence[str]
+    ) -> pa.Table:
+        """Columns of the readings with an agent at an end, of tests that may have ended in that time."""
+        first_us = max(0, since_us - TEST_MOST_US)
+        given: dict[str, Any] = {"tenant": tenant, "agent": agent}
+        given |= {"first_cycle": first_us // 1_000_000, "last_cycle": until_us // 1_000_000}
+        days = (seal.day_of(max(0, first_us - DAY_US)), seal.day_of(until_us + LATE_US))
+        return self._table(query.of_agent(columns), given, days, table="readings")
 
     def readings_of_path(
         self, tenant: str, src: str, dst: str, *, since_us: int, until_us: int
@@ -219,29 +230,28 @@ class Answers:
     def _ask(
         self, row: type[Row], question: str, given: dict[str, Any], days: tuple[str, str], *, table: str
     ) -> list[Row]:
-        """Ask again where a file was merged away meanwhile; where one is damaged, set it aside first."""
-        rows: list[dict[str, Any]] | None = None
-        with suppress(UnreadableFactsError):
-            rows = self._answer(table, question, given, days)
-        if rows is None:
-            try:
-                rows = self._answer(table, question, given, days)
-            except UnreadableFactsError as error:
-                self._facts.unreadable(table, error)
-                rows = self._answer_at_last(table, question, given, days)
+        rows = self._table(question, given, days, table=table).to_pylist()
         return msgspec.convert(rows, list[row])  # type: ignore[valid-type]  # a type made at run time
 
-    def _answer(
-        self, table: str, question: str, given: dict[str, Any], days: tuple[str, str]
-    ) -> list[dict[str, Any]]:
+    def _table(self, question: str, given: dict[str, Any], days: tuple[str, str], *, table: str) -> pa.Table:
+        """Ask again where a file was merged away meanwhile; where one is damaged, set it aside first."""
+        with suppress(UnreadableFactsError):
+            return self._answer(table, question, given, days)
+        try:
+            return self._answer(table, question, given, days)
+        except UnreadableFactsError as error:
+            self._facts.unreadable(table, error)
+            return self._answer_at_last(table, question, given, days)
+
+    def _answer(self, table: str, question: str, given: dict[str, Any], days: tuple[str, str]) -> pa.Table:
         held = self._shelf.held(table)
         chosen = [file.path for file in held.files if days[0] <= file.day <= days[1]]
         shared = self._facts.shared(table, days, held)
-        return self._engine.ask(table, question, files=chosen, shared=shared, fresh=held.fresh, given=given)
+        return self._engine.table(table, question, files=chosen, shared=shared, fresh=held.fresh, given=given)
 
     def _answer_at_last(
         self, table: str, question: str, given: dict[str, Any], days: tuple[str, str]
-    ) -> list[dict[str, Any]]:
+    ) -> pa.Table:
         try:
             return self._answer(table, question, given, days)
         except UnreadableFactsError as error:
