@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Final
 
 from analytics.clock import now_us
 from server.api.core import AuditRow
-from server.database import DEFAULT_TENANT
 from server.errors import StateError
 from server.state import State
 
@@ -24,10 +23,11 @@ MOST_WAITING: Final = 10_000
 
 
 class Audit:
-    """Collects audit rows on the event loop and writes them from a thread."""
+    """Collects a tenant's audit rows on the event loop and writes them from a thread."""
 
-    def __init__(self, state: State, *, clock: Callable[[], int] = now_us) -> None:
+    def __init__(self, state: State, tenant: str, *, clock: Callable[[], int] = now_us) -> None:
         self._state = state
+        self._tenant = tenant
         self._clock = clock
         self._waiting: list[AuditRow] = []
         self.dropped = 0
@@ -36,21 +36,44 @@ class Audit:
         """Note that ``actor`` and ``subject`` are told to test each other."""
         self._add("test", actor, subject, f"test={test} cycle={cycle}")
 
-    def switch(self, subject: str, *, on: bool) -> None:
-        """Note that active tests were switched on or off."""
-        self._add("switch", "server", subject, f"mesh={'on' if on else 'off'}")
+    def switch(self, actor: str, subject: str, *, on: bool) -> None:
+        """Note that somebody switched active tests on or off."""
+        self._add("switch", actor, subject, f"mesh={'on' if on else 'off'}")
 
-    def demand(self, subject: str, *, run: str, pairs: int) -> None:
-        """Note that somebody on this host asked for tests now."""
-        self._add("run", "report", subject, f"run={run} pairs={pairs}")
+    def tags(self, actor: str, agent: str, *, put: Set[str], taken: Set[str]) -> None:
+        """Note that somebody put tags on an agent or took some off."""
+        changes = [*(f"+{tag}" for tag in sorted(put)), *(f"-{tag}" for tag in sorted(taken))]
+        self._add("tags", actor, agent, ", ".join(changes))
 
-    def mark(self, subject: str, *, important: bool) -> None:
-        """Note that somebody on this host said what matters."""
-        self._add("mark", "report", subject, f"important={'yes' if important else 'no'}")
+    def budget(self, actor: str, subject: str, *, cpu_bp: int | None, bytes_per_hour: int | None) -> None:
+        """Note that somebody set what active tests may take; None: as the wider reach."""
+        told = {"cpu_bp": cpu_bp, "bytes_per_hour": bytes_per_hour}
+        detail = " ".join(f"{name}={'unset' if value is None else value}" for name, value in told.items())
+        self._add("budget", actor, subject, detail)
 
-    def tag(self, subject: str, *, service: str) -> None:
-        """Note that somebody on this host said what a port serves; empty: nothing."""
-        self._add("tag", "report", subject, f"service={service or 'none'}")
+    def demand(self, actor: str, subject: str, *, run: str, pairs: int) -> None:
+        """Note that somebody asked for tests now."""
+        self._add("run", actor, subject, f"run={run} pairs={pairs}")
+
+    def mark(self, actor: str, subject: str, *, important: bool) -> None:
+        """Note that somebody said what matters."""
+        self._add("mark", actor, subject, f"important={'yes' if important else 'no'}")
+
+    def tag(self, actor: str, subject: str, *, service: str) -> None:
+        """Note that somebody said what a port serves; empty: nothing."""
+        self._add("tag", actor, subject, f"service={service or 'none'}")
+
+    def acknowledge(self, actor: str, subject: str, *, title: str, by: str, note: str) -> None:
+        """Note that somebody has seen an alert."""
+        self._add("ack", actor, subject, f"alert={title!r} by={by!r} note={note!r}")
+
+    def silence(self, actor: str, subject: str, *, on: bool, matcher: str, note: str) -> None:
+        """Note that somebody kept alerts quiet, or no longer."""
+        self._add("silence" if on else "unsilence", actor, subject, f"{matcher} note={note!r}" if on else "")
+
+    def test_receiver(self, actor: str, subject: str) -> None:
+        """Note that somebody sent a receiver of alerts a test."""
+        self._add("alert-test", actor, subject, "")
 
     async def run(self) -> None:
         """Write rows until cancelled; what is left then is written before it ends."""
@@ -70,7 +93,7 @@ class Audit:
         if not rows:
             return
         try:
-            self._state.add_audit(DEFAULT_TENANT, rows)
+            self._state.add_audit(self._tenant, rows)
         except StateError as error:
             log.error("audit rows kept rows=%d why=%s", len(rows), error)
             self._waiting[:0] = rows

@@ -6,36 +6,58 @@ needs from the store and the hub at once, and computes on that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Final, NamedTuple
 
 import msgspec
 
+from analytics import cut
 from analytics.clock import now_us
+from analytics.compare import Comparison, compare
 from analytics.explain import Explanation, explain
 from analytics.exports import EXPORTS, FINDINGS, PATHS, Ask, Batches
 from analytics.measurement import Flow, Hop, Reading
+from analytics.overview import (
+    AGENT_PATHS_SHOWN,
+    WORST_SHOWN,
+    AgentPaths,
+    MatrixCells,
+    Metric,
+    Overview,
+    SitePaths,
+    Worst,
+)
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
 from analytics.rules.load import Rules
 from analytics.store.store import Store
 from analytics.store.stream import Range
+from analytics.then import members_then, when
+from analytics.timeline import Timeline
 from analytics.usage import By
 from analytics.usual import Usual, with_watched
+from analytics.verdict import NOW
 from analytics.watched import with_latest_tests
 from analytics.wire import ServiceOffer
 from server.api.core import OWN_PROCESS, AuditRow, ExportRange, Status
 from server.cycles import Cycles
-from server.database import DEFAULT_TENANT
 from server.hub import Connection, Hub
+from server.kept import Kept
 from server.lately import Lately
 from server.sessions import Sessions
 from server.state import Agent, State
+from server.timelines import Asked, timeline_of
 from server.usual import UsualCache
 
 FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back the passive flows of a page go."""
+TIMELINE_SINCE_US: Final = 24 * 3600 * 1_000_000
+"""How far back a timeline goes that does not say."""
+PAST_KEPT: Final = 4
+"""Reports of the past: a page asks for several cuts of one."""
+PAST_KEPT_S: Final = 60.0
+"""What an agent could not send in time may still come."""
 EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back an export goes that does not say."""
 FLOWS_OF_END: Final = 1_000
@@ -57,12 +79,13 @@ class _Facts(NamedTuple):
 
 
 class Core:
-    """Reads everything, changes nothing."""
+    """Reads everything of one tenant, changes nothing."""
 
     def __init__(
         self,
         *,
         version: str,
+        tenant: str,
         state: State,
         store: Store,
         hub: Hub,
@@ -73,6 +96,7 @@ class Core:
         clock: Callable[[], int] = now_us,
     ) -> None:
         self._version = version
+        self._tenant = tenant
         self._state = state
         self._store = store
         self._hub = hub
@@ -80,16 +104,17 @@ class Core:
         self._rules = rules
         self._lately = lately
         self._usual = UsualCache(store, period_us=period_us)
-        self._sessions = Sessions(store, rules, DEFAULT_TENANT)
+        self._sessions = Sessions(store, rules, tenant)
+        self._past: Kept[tuple[str, int], Report] = Kept(PAST_KEPT, PAST_KEPT_S)
         self._clock = clock
         self._started_us = clock()
 
     def status(self) -> Status:
         """As ``ReportCore``."""
-        agents = self._state.agents()
+        agents = self._state.agents(self._tenant)
         online = {connection.agent.name for connection in self._hub.connections()}
         members = set(self._mesh_members(agents))
-        measured = self._store.measured(DEFAULT_TENANT)
+        measured = self._store.measured(self._tenant)
         return Status(
             version=self._version,
             started_us=self._started_us,
@@ -112,34 +137,54 @@ class Core:
         """As ``ReportCore``."""
         return list(self._rules.profiles)
 
-    def members(self) -> list[Member]:
+    def members(self, at_us: int | None = None) -> list[Member]:
         """As ``ReportCore``."""
+        if at_us is not None:
+            return self._members_then(self._store.readings_latest(self._tenant, at_us), at_us)
         online = {connection.agent.name: connection for connection in self._hub.connections()}
-        tagged = self._state.services()
+        services = self._state.services(self._tenant)
+        tags, switches = self._state.controls.tags(self._tenant), self._hub.switches
         return [
-            _member(agent, tagged.get(agent.name, ()), online.get(agent.name))
-            for agent in self._state.agents()
+            msgspec.structs.replace(
+                _member(agent, services.get(agent.name, ()), online.get(agent.name)),
+                tags=tags.get(agent.name, []),
+                switched_off=not switches.on(agent.name, agent.site),
+            )
+            for agent in self._state.agents(self._tenant)
         ]
+
+    def _members_then(self, readings: Sequence[Reading], at_us: int) -> list[Member]:
+        enrolled_us = {agent.name: agent.enrolled_us for agent in self._state.agents(self._tenant)}
+        stale_us = self._rules_now().stale_after_s * 1_000_000
+        return members_then(self.members(), enrolled_us, readings, at_us=at_us, stale_us=stale_us)
+
+    def _members_of(self, facts: _Facts) -> list[Member]:
+        return self.members() if facts.now else self._members_then(facts.latest, facts.at_us)
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
         """As ``ReportCore``."""
+        if at_us is None:
+            return self._made(profile, None)
+        return self._past.of((profile, at_us), lambda: self._made(profile, at_us))
+
+    def _made(self, profile: str, at_us: int | None) -> Report:
         facts = self._facts(at_us)
         return self._report(profile, facts, self._hops_of(facts.readings, at_us))
 
     def _facts(self, at_us: int | None) -> _Facts:
-        latest = self._store.readings_latest(DEFAULT_TENANT, at_us)
+        latest = self._store.readings_latest(self._tenant, at_us)
         watched = self._lately.told(self._clock()) if at_us is None else {}
         moment_us, now = self._clock() if at_us is None else at_us, at_us is None
-        usual = with_watched(self._usual.of(DEFAULT_TENANT, latest, moment_us, now=now), watched)
+        usual = with_watched(self._usual.of(self._tenant, latest, moment_us, now=now), watched)
         return _Facts(latest, with_latest_tests(latest, watched), usual, moment_us, now)
 
     def _hops_of(self, readings: Iterable[Reading], at_us: int | None = None) -> list[Hop]:
-        return self._store.hops_of(DEFAULT_TENANT, [reading.test for reading in readings], at_us)
+        return self._store.hops_of(self._tenant, [reading.test for reading in readings], at_us)
 
     def _report(self, profile: str, facts: _Facts, hops: list[Hop]) -> Report:
-        members = self.members()
+        members = self._members_of(facts)
         made = build_report(
-            tenant=DEFAULT_TENANT,
+            tenant=self._tenant,
             profile=profile,
             readings=facts.readings,
             hops=hops,
@@ -148,35 +193,64 @@ class Core:
             rules=self._rules_now(),
             usual=facts.usual,
             passive=self._sessions.of(profile, members, facts.latest, facts.at_us, now=facts.now),
+            when=NOW if facts.now else when(facts.at_us),
         )
         return self._with_budget(made) if facts.now else made
 
-    def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
+    def revision(self, profile: str) -> str:
         """As ``ReportCore``."""
-        facts = self._facts(None)
+        return cut.revision_of(self.report(profile))
+
+    def overview(self, profile: str, at_us: int | None = None) -> Overview:
+        """As ``ReportCore``."""
+        return cut.overview_of(self.report(profile, at_us))
+
+    def sites(self, profile: str, at_us: int | None = None) -> list[SitePaths]:
+        """As ``ReportCore``."""
+        return cut.site_paths_of(self.report(profile, at_us))
+
+    def matrix(self, profile: str, metric: Metric, at_us: int | None = None) -> MatrixCells:
+        """As ``ReportCore``."""
+        return cut.cells_of(self.report(profile, at_us), metric)
+
+    def agent_paths(
+        self, agent: str, profile: str, at_us: int | None = None, limit: int = AGENT_PATHS_SHOWN
+    ) -> AgentPaths:
+        """As ``ReportCore``."""
+        return cut.agent_paths_of(self.report(profile, at_us), agent, limit)
+
+    def worst(
+        self, profile: str, limit: int = WORST_SHOWN, start: int = 0, at_us: int | None = None
+    ) -> Worst:
+        """As ``ReportCore``."""
+        return cut.worst_of(self.report(profile, at_us), limit, start)
+
+    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
+        """As ``ReportCore``."""
+        facts = self._facts(at_us)
         readings = facts.of_pair(src, dst)
         if not readings:
             return None
-        members = self.members()
+        members = self._members_of(facts)
         made = build_detail(
             src,
             dst,
             profile=profile,
             readings=readings,
-            hops=self._hops_of(readings),
+            hops=self._hops_of(readings, at_us),
             flows=[
                 flow
                 for end in (src, dst)
-                for flow in self.flows(agent=end, but=OWN_PROCESS, limit=FLOWS_OF_END)
+                for flow in self.flows(agent=end, but=OWN_PROCESS, at_us=at_us, limit=FLOWS_OF_END)
             ],
             members=members,
             at_us=facts.at_us,
             rules=self._rules_now(),
             usual=facts.usual,
-            passive=self._sessions.of(profile, members, facts.latest, facts.at_us, now=True),
+            passive=self._sessions.of(profile, members, facts.latest, facts.at_us, now=facts.now),
         )
-        if made is None:
-            return None
+        if made is None or not facts.now:
+            return made
         return msgspec.structs.replace(
             made, forward=self._row(made.forward), back=self._row(made.back) if made.back else None
         )
@@ -196,6 +270,28 @@ class Core:
             rules=self._rules_now(),
         )
 
+    def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
+        """As ``ReportCore``."""
+        return compare(self.report(profile, before_us), self.report(profile, after_us))
+
+    def timeline(
+        self,
+        src: str,
+        dst: str,
+        profile: str,
+        *,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        step_us: int | None = None,
+    ) -> Timeline:
+        """As ``ReportCore``."""
+        until_us = self._clock() if until_us is None else until_us
+        since_us = max(0, until_us - TIMELINE_SINCE_US) if since_us is None else since_us
+        asked = Asked(
+            src=src, dst=dst, profile=profile, since_us=since_us, until_us=until_us, step_us=step_us
+        )
+        return timeline_of(self._store, self._tenant, asked, self._rules)
+
     def flows(
         self,
         *,
@@ -203,12 +299,14 @@ class Core:
         process: str | None = None,
         remote: str | None = None,
         but: str | None = None,
+        at_us: int | None = None,
         limit: int = 200,
     ) -> list[Flow]:
         """As ``ReportCore``."""
         return self._store.flows(
-            DEFAULT_TENANT,
-            since_us=self._clock() - FLOWS_SINCE_US,
+            self._tenant,
+            since_us=max(0, (self._clock() if at_us is None else at_us) - FLOWS_SINCE_US),
+            until_us=at_us,
             agent=agent,
             process=process,
             remote=remote,
@@ -217,12 +315,18 @@ class Core:
         )
 
     def applications(
-        self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
+        self,
+        by: By,
+        *,
+        agent: str | None = None,
+        but: str | None = None,
+        at_us: int | None = None,
+        limit: int = 200,
     ) -> Applications:
         """As ``ReportCore``."""
-        at_us = self._clock()
+        at_us = self._clock() if at_us is None else at_us
         usages = self._store.usage(
-            DEFAULT_TENANT,
+            self._tenant,
             by,
             since_us=since_us(at_us),
             until_us=at_us,
@@ -241,7 +345,7 @@ class Core:
         since_us = max(0, until_us - EXPORT_SINCE_US) if chosen.since_us is None else chosen.since_us
         profiles = [profile] if chosen.profile_named else self.profiles()
         asked = Ask(
-            of=Range(DEFAULT_TENANT, since_us, until_us, chosen.agents),
+            of=Range(self._tenant, since_us, until_us, chosen.agents),
             profile=profile,
             profiles=profiles,
             members=self.members(),
@@ -252,7 +356,7 @@ class Core:
 
     def audit(self, limit: int = 200) -> list[AuditRow]:
         """As ``ReportCore``."""
-        return self._state.audit(DEFAULT_TENANT, limit)
+        return self._state.audit(self._tenant, limit)
 
     def _rules_now(self) -> Rules:
         """Call nothing stale that the budget has not had its turn yet, and two cycles more."""
@@ -267,9 +371,10 @@ class Core:
         return msgspec.structs.replace(row, put_off=self._cycles.planner.puts_off(row.src, row.dst))
 
     def _mesh_members(self, agents: list[Agent]) -> list[str]:
-        """Name the agents that are to be tested: the enrolled, but those that say they take no part."""
+        """Name the agents that are to be tested: the enrolled, but those that take no part or are off."""
         apart = {c.agent.name for c in self._hub.connections() if not c.hello.mesh}
-        return [agent.name for agent in agents if agent.name not in apart]
+        switches = self._hub.switches
+        return [a.name for a in agents if a.name not in apart and switches.on(a.name, a.site)]
 
 
 def services_of(agent: Agent, tagged: Iterable[ServiceOffer]) -> list[Service]:

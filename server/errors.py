@@ -17,10 +17,14 @@
     │   ├── BodyEncodingError  a Content-Encoding this server does not read
     │   └── BodySlowError      it did not arrive in time
     ├── BusyError              no room for another request right now
+    ├── AlertError             an alert, a silence or a receiver that there is not
+    ├── DeliveryError          a receiver that did not take an alert
     ├── DemandError            tests on demand, a mark or a tag that cannot be had
     └── AskError               a command asked a running server in vain
         ├── ServerAwayError    nobody answers at that URL
+        ├── TokenFileError     the token that the command was given cannot be used
         └── RefusedError       it answered with a problem, or with something else
+            └── DeniedError    the problem is who asks: no token, or one that may not do this
 """
 
 from __future__ import annotations
@@ -106,6 +110,25 @@ class DemandError(ServerError):
     """Tests on demand, a mark or a tag that cannot be had now."""
 
 
+class AlertError(ServerError):
+    """An alert, a silence or a receiver that there is not, or that cannot be had; ``status`` is HTTP's."""
+
+    def __init__(self, message: str, *, remedy: str = "", status: int = 404) -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+
+
+class DeliveryError(ServerError):
+    """A receiver did not take an alert. ``again``: it may if it is tried again, from ``asked_s`` on."""
+
+    def __init__(
+        self, message: str, *, remedy: str = "", again: bool = True, asked_s: int | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.again = again
+        self.asked_s = asked_s
+
+
 class AskError(ServerError):
     """A command asked a running server in vain."""
 
@@ -120,3 +143,15 @@ class RefusedError(AskError):
     """The server answered with a problem, or what answers is not a pathgrade server."""
 
     exit_code = 65
+
+
+class DeniedError(RefusedError):
+    """The server does not know who asks (401), or does not let them (403)."""
+
+    exit_code = 77
+
+
+class TokenFileError(AskError):
+    """The token that the command was given cannot be used: not one, or others can read it."""
+
+    exit_code = 77

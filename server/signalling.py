@@ -21,6 +21,7 @@ from analytics.wire import (
     FromAgent,
     Health,
     Hello,
+    MeshSwitch,
     NatReport,
     Notice,
     Signal,
@@ -34,8 +35,9 @@ from server.credentials import authenticate
 from server.cycles import Cycles
 from server.errors import CredentialError, ServerError
 from server.grants import Signer, check_binding
-from server.hub import Connection, Hub
+from server.hub import Connection
 from server.problems import problem_of
+from server.realm import Realms
 from server.state import State
 
 log: Final = logging.getLogger("pathgrade.server.signalling")
@@ -52,12 +54,11 @@ class Gone(Exception):  # noqa: N818  # not a fault: the agent hung up
 
 
 class Signalling:
-    """Talks to the agents on behalf of the mesh."""
+    """Talks to the agents on behalf of the mesh of each one's tenant."""
 
-    def __init__(self, state: State, hub: Hub, cycles: Cycles, signer: Signer, *, version: str) -> None:
+    def __init__(self, state: State, realms: Realms, signer: Signer, *, version: str) -> None:
         self._state = state
-        self._hub = hub
-        self._cycles = cycles
+        self._realms = realms
         self._signer = signer
         self._version = version
         self._handlers: dict[type[Any], Callable[[Connection, Any], None]] = {
@@ -85,26 +86,28 @@ class Signalling:
         await self._converse(socket, connection)
 
     async def _converse(self, socket: WebSocket, connection: Connection) -> None:
-        agent = connection.agent
+        agent, realm = connection.agent, self._realms.of(connection.agent.tenant)
         objection = await self._bind(connection)
-        self._hub.attach(connection)
+        realm.hub.attach(connection)
         log.info("agent online name=%s site=%s passive=%r", agent.name, agent.site, connection.hello.passive)
         connection.say(
             Welcome(
                 tenant=agent.tenant,
                 server_version=self._version,
-                stun=self._cycles.stun_urls(connection),
+                stun=realm.cycles.stun_urls(connection),
                 time=self._signer.time(connection.hello.challenge),
                 server_key=self._signer.public_key,
             )
         )
+        if not realm.hub.is_on(connection):
+            connection.say(MeshSwitch(on=False))  # a connection begins with them on
         if objection:
             connection.say(Notice(code="binding", text=objection))
         try:
             await _until_over(socket, connection, self._read(socket, connection))
         finally:
-            self._hub.detach(connection)
-            self._state.saw(agent.name, now_us())
+            realm.hub.detach(connection)
+            self._state.saw(agent.tenant, agent.name, now_us())
             log.info("agent offline name=%s", agent.name)
 
     async def _bind(self, connection: Connection) -> str:
@@ -115,7 +118,7 @@ class Signalling:
         try:
             check_binding(agent, agent.identity_key or hello.identity_key, hello.binding)
             if not agent.identity_key:
-                await asyncio.to_thread(self._state.identify, agent.name, hello.identity_key)
+                await asyncio.to_thread(self._state.identify, agent.tenant, agent.name, hello.identity_key)
                 connection.agent = replace(agent, identity_key=hello.identity_key)
         except (SealError, ServerError) as error:
             log.warning("not bound name=%s why=%r", agent.name, str(error))
@@ -140,13 +143,12 @@ class Signalling:
         connection.say(Notice(code="again", text="hello was said already; connect again to change it"))
 
     def _on_signal(self, connection: Connection, message: Signal) -> None:
-        if not self._cycles.relay(connection.agent.name, message):
+        if not self._cycles_of(connection).relay(connection.agent.name, message):
             connection.say(Notice(code="no-test", text=f"you are in no running test {message.test!r}"))
 
     def _on_ended(self, connection: Connection, message: TestEnded) -> None:
-        self._cycles.end(
-            connection.agent.name, message
-        )  # a test that was cancelled meanwhile is nobody's fault
+        # A test that was cancelled meanwhile is nobody's fault.
+        self._cycles_of(connection).end(connection.agent.name, message)
 
     def _on_health(self, connection: Connection, message: Health) -> None:
         connection.health = message
@@ -161,6 +163,9 @@ class Signalling:
             message.code[:40],
             message.text[:200],
         )
+
+    def _cycles_of(self, connection: Connection) -> Cycles:
+        return self._realms.of(connection.agent.tenant).cycles
 
 
 def router(signalling: Signalling) -> APIRouter:

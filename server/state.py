@@ -10,7 +10,8 @@ import hashlib
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ import sqlalchemy as sa
 from analytics.clock import now_us
 from analytics.wire import EnrolReply, EnrolRequest, ServiceOffer
 from server.api.core import AuditRow
+from server.control_state import ControlState
 from server.database import (
     AGENTS,
     AUDIT,
@@ -29,6 +31,7 @@ from server.database import (
     MARKS,
     REPLACES,
     SERVICES,
+    TENANTS,
     TOKENS,
     connect,
     make_folder,
@@ -65,9 +68,15 @@ class State:
         self._engine = engine
         self._lock = lock
         self._writing = threading.Lock()
-        self._agents = {agent.name: agent for agent in _read_agents(engine)}
+        self._agents = {(agent.tenant, agent.name): agent for agent in _read_agents(engine)}
         self._by_secret = {agent.secret_hash: agent for agent in self._agents.values()}
         self._services = _read_services(engine)
+        self.controls = ControlState(engine, self._writing)
+
+    def tenants(self) -> list[str]:
+        """Name the tenants, by name."""
+        with transaction(self._engine, write=False) as connection:
+            return list(connection.execute(sa.select(TENANTS.c.name).order_by(TENANTS.c.name)).scalars())
 
     @classmethod
     def open(cls, data: Path) -> State:
@@ -92,6 +101,12 @@ class State:
             self._engine.dispose()
             os.close(self._lock)
 
+    @contextmanager
+    def transaction(self, *, write: bool = True) -> Iterator[sa.Connection]:
+        """One transaction, for parts with tables of their own; raises ``StateError``."""
+        with self._writing if write else nullcontext(), transaction(self._engine, write=write) as connection:
+            yield connection
+
     def enrol(self, request: EnrolRequest, *, fingerprint: str, at_us: int, origin: str) -> EnrolReply:
         """Let an agent in and give it a secret; raises ``TokenError`` and ``NameTakenError``.
 
@@ -104,7 +119,7 @@ class State:
         with self._writing:
             with transaction(self._engine) as connection:
                 token = _find_token(connection, request.token, at_us)
-                known = self._agents.get(request.name)
+                known = self._agents.get((token.tenant, request.name))
                 used = known is not None and known.token_hash == token.hash
                 if not _is_replaced(connection, token, request.name) or used:
                     _check_name(request, fingerprint, known)
@@ -128,21 +143,24 @@ class State:
             )
         return agent
 
-    def agents(self) -> list[Agent]:
-        """List the enrolled agents, by name."""
-        return [self._agents[name] for name in sorted(self._agents.copy())]
+    def agents(self, tenant: str) -> list[Agent]:
+        """List a tenant's enrolled agents, by name."""
+        known = self._agents.copy()
+        return [known[key] for key in sorted(known) if key[0] == tenant]
 
-    def saw(self, name: str, at_us: int) -> None:
+    def saw(self, tenant: str, name: str, at_us: int) -> None:
         """Note that an agent was connected; written to disk on ``close``."""
-        self._remember(replace(self._agents[name], seen_us=at_us), self._agents[name])
+        known = self._agents[tenant, name]
+        self._remember(replace(known, seen_us=at_us), known)
 
-    def identify(self, name: str, key: bytes) -> None:
+    def identify(self, tenant: str, name: str, key: bytes) -> None:
         """Keep the identity key of an agent that enrolled when agents had none."""
         with self._writing:
-            agent = replace(self._agents[name], identity_key=key)
+            known = self._agents[tenant, name]
+            agent = replace(known, identity_key=key)
             with transaction(self._engine) as connection:
                 _put_identity(connection, agent)
-            self._remember(agent, self._agents[name])
+            self._remember(agent, known)
 
     def add_audit(self, tenant: str, rows: Sequence[AuditRow]) -> None:
         """Write audit rows, all or none."""
@@ -164,50 +182,51 @@ class State:
                 for row in connection.execute(wanted)
             ]
 
-    def marks(self) -> list[tuple[str, str]]:
+    def marks(self, tenant: str) -> list[tuple[str, str]]:
         """List the agents, or pairs of them, that are marked as important; a lone one has an empty peer."""
         wanted = sa.select(MARKS.c.agent, MARKS.c.peer).order_by(MARKS.c.agent, MARKS.c.peer)
         with transaction(self._engine, write=False) as connection:
             return [
-                (row.agent, row.peer)
-                for row in connection.execute(wanted.where(MARKS.c.tenant == DEFAULT_TENANT))
+                (row.agent, row.peer) for row in connection.execute(wanted.where(MARKS.c.tenant == tenant))
             ]
 
-    def mark(self, agent: str, peer: str, *, important: bool) -> None:
+    def mark(self, tenant: str, agent: str, peer: str, *, important: bool) -> None:
         """Mark or unmark an agent (``peer`` empty) or a pair."""
-        row = {"tenant": DEFAULT_TENANT, "agent": agent, "peer": peer}
+        row = {"tenant": tenant, "agent": agent, "peer": peer}
         same = (MARKS.c[name] == value for name, value in row.items())
         with self._writing, transaction(self._engine) as connection:
             connection.execute(MARKS.delete().where(*same))
             if important:
                 connection.execute(MARKS.insert().values(row))
 
-    def services(self) -> dict[str, list[ServiceOffer]]:
+    def services(self, tenant: str) -> dict[str, list[ServiceOffer]]:
         """List the services that people tagged, by agent; those that agents offer are with the agents."""
-        return self._services
+        return self._services.get(tenant, {})
 
-    def tag(self, agent: str, port: int, offer: ServiceOffer | None) -> None:
+    def tag(self, tenant: str, agent: str, port: int, offer: ServiceOffer | None) -> None:
         """Tag a port of an agent's host as a service, in place of what it was tagged as; None: as none."""
-        same = (SERVICES.c.tenant == DEFAULT_TENANT, SERVICES.c.agent == agent, SERVICES.c.port == port)
+        same = (SERVICES.c.tenant == tenant, SERVICES.c.agent == agent, SERVICES.c.port == port)
         with self._writing, transaction(self._engine) as connection:
             connection.execute(SERVICES.delete().where(*same))
             if offer is not None:
-                row = {"tenant": DEFAULT_TENANT, "agent": agent, **msgspec.structs.asdict(offer)}
+                row = {"tenant": tenant, "agent": agent, **msgspec.structs.asdict(offer)}
                 connection.execute(SERVICES.insert().values(row))
         self._services = _read_services(self._engine)
 
     def _remember(self, agent: Agent, before: Agent | None) -> None:
         if before is not None:
             self._by_secret.pop(before.secret_hash, None)
-        self._agents[agent.name] = agent
+        self._agents[agent.tenant, agent.name] = agent
         self._by_secret[agent.secret_hash] = agent
 
 
-def create_token(data: Path, seats: int, expires_s: int, *, replaces: str = "") -> str:
+def create_token(
+    data: Path, seats: int, expires_s: int, *, replaces: str = "", tenant: str = DEFAULT_TENANT
+) -> str:
     """Make a token that lets ``seats`` agents in within ``expires_s``; works beside a running server.
 
     With ``replaces``, it lets in that agent only, with new keys in place of those it enrolled with. Raises
-    ``StateError``. The token is told once: only its hash is kept.
+    ``StateError``, also for a tenant that is not known. The token is told once: only its hash is kept.
     """
     make_folder(data)
     engine = connect(data / FILE_NAME)
@@ -217,7 +236,7 @@ def create_token(data: Path, seats: int, expires_s: int, *, replaces: str = "") 
             connection.execute(
                 TOKENS.insert().values(
                     hash=_hash(token),
-                    tenant=DEFAULT_TENANT,
+                    tenant=tenant,
                     seats=seats,
                     used=0,
                     expires_us=now_us() + expires_s * 1_000_000,
@@ -312,13 +331,13 @@ def _read_agents(engine: sa.Engine) -> list[Agent]:
         return [_agent_from(row) for row in connection.execute(wanted)]
 
 
-def _read_services(engine: sa.Engine) -> dict[str, list[ServiceOffer]]:
-    wanted = sa.select(SERVICES).where(SERVICES.c.tenant == DEFAULT_TENANT)
-    found: dict[str, list[ServiceOffer]] = {}
+def _read_services(engine: sa.Engine) -> dict[str, dict[str, list[ServiceOffer]]]:
+    found: dict[str, dict[str, list[ServiceOffer]]] = {}
+    ordered = sa.select(SERVICES).order_by(SERVICES.c.agent, SERVICES.c.port)
     with transaction(engine, write=False) as connection:
-        for row in connection.execute(wanted.order_by(SERVICES.c.agent, SERVICES.c.port)):
+        for row in connection.execute(ordered):
             offer = ServiceOffer(name=row.name, profile=row.profile, port=row.port)
-            found.setdefault(row.agent, []).append(offer)
+            found.setdefault(row.tenant, {}).setdefault(row.agent, []).append(offer)
     return found
 
 

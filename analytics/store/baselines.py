@@ -15,10 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from analytics.baseline import KEPT_US, LEAST_N, LEAST_OF_HOUR, LEAST_SPAN_US, LEAST_SPREAD_US, NORMAL
 from analytics.clock import HOUR_US
 from analytics.histogram import FINE_BITS
 from analytics.rollup import Level
+from analytics.screen import Screened
 from analytics.store.ordered import spans
 from analytics.store.query import Engine
 from analytics.store.rolled import AllRollups, Rollups, day_of_hour
@@ -78,6 +81,11 @@ SCREEN: Final = f"""
 _INSERT: Final = f"""
     INSERT INTO {{table}} SELECT {_PATH}, rung, rtt_us, spread_us, n, floor_us FROM ({SCREEN})
 """  # noqa: S608  # see above
+_THEN: Final = f"""
+    SELECT src, dst, rung, rtt_us, spread_us, n, false AS of_hour,
+        least(floor_us, rtt_us) * 99 // 100 AS floor_us  -- as above
+    FROM ({SCREEN})
+"""  # noqa: S608  # see above
 _OWNERS: Final = f"SELECT tenant, src AS owner, count(*) AS n FROM {_FILES} GROUP BY ALL ORDER BY ALL"  # noqa: S608  # see above
 _MADE: Final = """CREATE OR REPLACE TABLE {} (tenant VARCHAR, src VARCHAR, dst VARCHAR, rung VARCHAR,
     rtt_us BIGINT, spread_us BIGINT, n BIGINT, floor_us BIGINT)"""
@@ -123,6 +131,19 @@ def tell_usual(
     engine.run("CREATE OR REPLACE TABLE usual_until AS SELECT $hour::BIGINT AS hour", given={"hour": hour})
     engine.run(_DAYS, given={"tenants": list(newest), "days": list(newest.values())})
     return newest
+
+
+def usual_at(engine: Engine, rollups: Rollups, tenant: str, hour: int) -> list[Screened]:
+    """What was usual as of the beginning of an hour of the past. Raises ``UnreadableFactsError``.
+
+    Of all hours of the week: a path that could be slower is looked at test by test in any case.
+    """
+    files = blocks(rollups, hour)
+    if not files:
+        return []
+    given = {"tenant": tenant, "first": "", "last": "~", "since_us": hour * HOUR_US - KEPT_US}
+    given |= {"least_n": LEAST_N, "least_span_us": LEAST_SPAN_US}
+    return msgspec.convert(engine.run(_THEN, files=files, given=given).to_pylist(), list[Screened])
 
 
 def blocks(rollups: Rollups, hour: int) -> list[Path]:

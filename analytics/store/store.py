@@ -21,15 +21,20 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from analytics.batch import Batch
-from analytics.clock import now_us
+from analytics.clock import HOUR_US, now_us
 from analytics.errors import StoreBusyError, StoreError
+from analytics.rollup import Level, Rollup
+from analytics.screen import Screened
 from analytics.store import layout, query, spool
 from analytics.store.answers import Answers
+from analytics.store.baselines import usual_at
 from analytics.store.commit import GroupCommit
 from analytics.store.facts import EMBEDDED, Opening, Storage
 from analytics.store.files import (
@@ -41,7 +46,7 @@ from analytics.store.files import (
     sync_folder,
 )
 from analytics.store.known import BatchKey
-from analytics.store.query import Engine, Limits
+from analytics.store.query import Engine, Limits, StoppedError, UnreadableFactsError
 from analytics.store.recover import Left, recover
 from analytics.store.shelf import Shelf, StoreHealth
 from analytics.store.state import State
@@ -202,6 +207,25 @@ class Store(Answers):
         """Roll up, compact and let go of what is due; blocks, maybe for minutes. What fails is logged."""
         self._upkeep.run()
         self._facts.upkeep()
+
+    def usual_at(self, tenant: str, at_us: int) -> list[Screened]:
+        """What was usual on each path at the beginning of an hour of the past; empty where it is not kept."""
+        with suppress(UnreadableFactsError, StoppedError):
+            return usual_at(self._engine, self._upkeep.rollups.of(tenant), tenant, at_us // HOUR_US)
+        return []
+
+    def rollups_of_pair(
+        self, tenant: str, src: str, dst: str, level: Level, *, since_us: int, until_us: int
+    ) -> list[Rollup]:
+        """Both directions' rollups of that time, by time; the hour that runs is in none yet."""
+        given = {"tenant": tenant, "src": src, "dst": dst, "since_us": since_us, "until_us": until_us}
+        ask = partial(self._upkeep.rollups.of(tenant).of_pair, self._engine, level, given)
+        try:
+            with suppress(UnreadableFactsError):  # let go of, or made again, meanwhile
+                return ask()
+            return ask()
+        except UnreadableFactsError as error:
+            raise StoreError(f"asking for {level}: {error}", remedy="pathgrade server rebuild") from error
 
     def rebuild(self, say: Callable[[str], None]) -> tuple[int, int]:
         """Make rollups and ``state.duckdb`` anew; returns hours made, and hours whose readings are gone."""

@@ -12,11 +12,23 @@ from typing import Final, Protocol
 
 import msgspec
 
+from analytics.compare import Comparison
 from analytics.explain import Explanation
 from analytics.exports import Batches
 from analytics.measurement import Flow
+from analytics.overview import (
+    AGENT_PATHS_SHOWN,
+    WORST_SHOWN,
+    AgentPaths,
+    MatrixCells,
+    Metric,
+    Overview,
+    SitePaths,
+    Worst,
+)
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report
+from analytics.timeline import Timeline
 from analytics.usage import By
 
 DEFAULT_PROFILE: Final = "generic"
@@ -43,6 +55,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     paths_not_watched: int = 0  # marked or changed, but the agents' budgets have no room to watch them
     rows: dict[str, int] = {}  # fact table -> rows kept
     store: dict[str, int] = {}  # what happened to the store since it was opened: ``StoreHealth``
+
+
+TROUBLES: Final = {
+    "damaged_segments": "damaged spool segments",
+    "files_set_aside": "files set aside",
+    "upkeep_failures": "failed steps of the upkeep",
+}
+"""What of the store's health somebody should look at."""
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,17 +94,58 @@ class ReportCore(Protocol):
     def profiles(self) -> list[str]:
         """Name the application profiles that the rules know, in the order a page offers them."""
 
-    def members(self) -> list[Member]:
-        """List the enrolled agents, by name."""
+    def members(self, at_us: int | None = None) -> list[Member]:
+        """List the enrolled agents, by name; of the past, those of then (``analytics/then.py``)."""
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
-        """Grade every path for a profile that ``profiles`` names, now or as it was at ``at_us``."""
+        """Grade every path for a profile that ``profiles`` names, now or as it was at ``at_us``.
 
-    def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
-        """Tell all of one path; None where the pair has no reading of ``src`` yet."""
+        Of a large fleet, ``paths`` are the worst few thousand and ``paths_of`` says of how many. Pages ask
+        what follows, which is bounded, and kept ready.
+        """
+
+    def revision(self, profile: str) -> str:
+        """Name what is shown of a profile now; another name where anything but ages is different. Cheap."""
+
+    def overview(self, profile: str, at_us: int | None = None) -> Overview:
+        """Show a fleet on one page."""
+
+    def sites(self, profile: str, at_us: int | None = None) -> list[SitePaths]:
+        """Count paths by pair of sites, those with the most bad ones first."""
+
+    def matrix(self, profile: str, metric: Metric, at_us: int | None = None) -> MatrixCells:
+        """Pack one metric of all paths."""
+
+    def agent_paths(
+        self, agent: str, profile: str, at_us: int | None = None, limit: int = AGENT_PATHS_SHOWN
+    ) -> AgentPaths:
+        """List one agent's paths both ways, worst first. Empty for a name that nobody has."""
+
+    def worst(
+        self, profile: str, limit: int = WORST_SHOWN, start: int = 0, at_us: int | None = None
+    ) -> Worst:
+        """List the worst paths, in pieces: ``start`` is ``next`` of the piece before."""
+
+    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
+        """Tell all of one path; None where the pair has no reading of ``src`` by then."""
 
     def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
         """Derive the letter of a path, now or as it was at ``at_us``; None where there is no reading."""
+
+    def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
+        """Put the report of an earlier moment beside that of a later one (now if None)."""
+
+    def timeline(
+        self,
+        src: str,
+        dst: str,
+        profile: str,
+        *,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        step_us: int | None = None,
+    ) -> Timeline:
+        """Lay a path out over time, by default the day before ``until_us`` (now if None)."""
 
     def flows(
         self,
@@ -93,14 +154,21 @@ class ReportCore(Protocol):
         process: str | None = None,
         remote: str | None = None,
         but: str | None = None,
+        at_us: int | None = None,
         limit: int = 200,
     ) -> list[Flow]:
-        """List passive flows, newest first; filters match exactly; process ``but`` is left out."""
+        """List passive flows of a day, newest first; filters match exactly; process ``but`` is left out."""
 
     def applications(
-        self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
+        self,
+        by: By,
+        *,
+        agent: str | None = None,
+        but: str | None = None,
+        at_us: int | None = None,
+        limit: int = 200,
     ) -> Applications:
-        """Grade what the applications' sessions of the last day saw, worst first; ``but`` is left out."""
+        """Grade what the applications' sessions of a day saw, worst first; ``but`` is left out."""
 
     def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
         """Give the rows of an export: one of ``analytics.exports.TABLES``."""

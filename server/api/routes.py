@@ -20,7 +20,9 @@ from analytics.passive import MOST_GROUPS
 from analytics.report import PathDetail, Report
 from analytics.usage import By
 from analytics.written import MEDIA_TYPES, written
+from server.api.access import Scope, TheCore, needs
 from server.api.core import ExportRange, ReportCore, default_profile
+from server.api.moments import At, read_moment
 from server.api.problem import ProblemError
 
 MOST_ROWS: Final = 5_000
@@ -53,75 +55,95 @@ Moment = Annotated[int | None, Query(ge=0, le=2**53, description="us since 1970;
 Filter = Annotated[str | None, Query(max_length=64, description="must match exactly")]
 
 
-def router(core: ReportCore) -> APIRouter:
+def router() -> APIRouter:
     """Build the routes under ``/v1``."""
-    routes = APIRouter(prefix="/v1", tags=["read"])
-    _add_fleet(routes, core)
-    _add_paths(routes, core)
-    _add_export(routes, core)
+    routes = APIRouter(prefix="/v1", tags=["read"], dependencies=[needs(Scope.READ)])
+    _add_fleet(routes)
+    _add_paths(routes)
+    _add_export(routes)
     return routes
 
 
-def _add_fleet(routes: APIRouter, core: ReportCore) -> None:
+def _add_fleet(routes: APIRouter) -> None:
     @routes.get("/status", summary="How far the server is")
-    def status() -> Response:
+    def status(core: TheCore) -> Response:
         return _json(core.status())
 
     @routes.get("/agents", summary="The enrolled agents")
-    def agents() -> Response:
-        return _json(core.members())
+    def agents(core: TheCore, at: At = None) -> Response:
+        return _json(core.members(read_moment("at", at)))
 
     @routes.get("/audit", summary="Who did what to whom, newest first")
-    def audit(limit: Limit = 200) -> Response:
+    def audit(core: TheCore, limit: Limit = 200) -> Response:
         return _json(core.audit(limit))
 
     @routes.get("/profiles", summary="The application profiles, the default one first")
-    def profiles() -> Response:
+    def profiles(core: TheCore) -> Response:
         default = default_profile(core)
         return _json(sorted(core.profiles(), key=lambda profile: profile != default))
 
     @routes.get("/flows", summary="Passive TCP sessions by process and remote service, newest first")
     def flows(
+        *,
+        core: TheCore,
         agent: Filter = None,
         process: Filter = None,
         remote: Filter = None,
         but: Filter = None,
+        at: At = None,
         limit: Limit = 200,
     ) -> Response:
-        return _json(core.flows(agent=agent, process=process, remote=remote, but=but, limit=limit))
+        at_us = read_moment("at", at)
+        return _json(
+            core.flows(agent=agent, process=process, remote=remote, but=but, at_us=at_us, limit=limit)
+        )
 
     @routes.get("/applications", summary="Letters of processes or destinations by their own TCP sessions")
     def applications(
+        *,
+        core: TheCore,
         by: By = By.PROCESS,
         agent: Filter = None,
         but: Filter = None,
+        at: At = None,
         limit: Annotated[int, Query(ge=1, le=MOST_GROUPS, description="at most so many rows")] = 200,
     ) -> Response:
-        return _json(core.applications(by, agent=agent, but=but, limit=limit))
+        at_us = read_moment("at", at)
+        return _json(core.applications(by, agent=agent, but=but, at_us=at_us, limit=limit))
 
 
-def _add_paths(routes: APIRouter, core: ReportCore) -> None:
+def _add_paths(routes: APIRouter) -> None:
     @routes.get("/verdict", summary="The sentence, and the sentences under it")
-    def verdict(profile: Profile = None) -> Response:
-        return _json(report_of(core, profile).verdict)
+    def verdict(core: TheCore, profile: Profile = None, at: At = None) -> Response:
+        return _json(report_of(core, profile, read_moment("at", at)).verdict)
 
     @routes.get("/paths", summary="The report: verdict, every directed path worst first, members")
-    def paths(profile: Profile = None) -> Response:
-        return _json(report_of(core, profile))
+    def paths(core: TheCore, profile: Profile = None, at: At = None) -> Response:
+        return _json(report_of(core, profile, read_moment("at", at)))
 
     @routes.get("/paths/{src}/{dst}", summary="One path: both directions, hops, passive flows")
-    def path(src: str, dst: str, profile: Profile = None) -> Response:
-        return _json(detail_of(core, src, dst, profile))
+    def path(core: TheCore, src: str, dst: str, profile: Profile = None, at: At = None) -> Response:
+        return _json(detail_of(core, src, dst, profile, read_moment("at", at)))
 
     @routes.get("/paths/{src}/{dst}/explain", summary="Why a path has its letter: every step, with its rule")
-    def explain(src: str, dst: str, profile: Profile = None, at_us: Moment = None) -> Response:
-        return _json(explanation_of(core, src, dst, profile, at_us))
+    def explain(
+        *,
+        core: TheCore,
+        src: str,
+        dst: str,
+        profile: Profile = None,
+        at: At = None,
+        at_us: Moment = None,
+    ) -> Response:
+        chosen = at_us if at is None else read_moment("at", at)
+        return _json(explanation_of(core, src, dst, profile, chosen))
 
 
-def _add_export(routes: APIRouter, core: ReportCore) -> None:
+def _add_export(routes: APIRouter) -> None:
     @routes.get("/export/{table}", summary="Rows as a file; columns: docs/schema.md")
     def export(
         *,
+        core: TheCore,
         table: Table,
         format: Format = Format.PARQUET,
         profile: Profile = None,
@@ -161,17 +183,19 @@ def _agents(core: ReportCore, agent: str | None, site: str | None) -> frozenset[
     return frozenset(m.name for m in members if agent in (None, m.name) and site in (None, m.site))
 
 
-def report_of(core: ReportCore, profile: str | None) -> Report:
+def report_of(core: ReportCore, profile: str | None, at_us: int | None = None) -> Report:
     """Grade for a profile, the fleet's default if None; raises ``ProblemError`` (404) for an unknown one."""
-    return core.report(profile_of(core, profile))
+    return core.report(profile_of(core, profile), at_us)
 
 
-def detail_of(core: ReportCore, src: str, dst: str, profile: str | None) -> PathDetail:
+def detail_of(
+    core: ReportCore, src: str, dst: str, profile: str | None, at_us: int | None = None
+) -> PathDetail:
     """Tell all of one path; raises ``ProblemError`` (404) saying which part of the question is unknown."""
-    _check_agents(core, src, dst)
-    detail = core.detail(src, dst, profile_of(core, profile)) if src != dst else None
+    check_agents(core, src, dst)
+    detail = core.detail(src, dst, profile_of(core, profile), at_us) if src != dst else None
     if detail is None:
-        raise _no_reading(src, dst)
+        raise _no_reading(src, dst, at_us)
     return detail
 
 
@@ -179,14 +203,15 @@ def explanation_of(
     core: ReportCore, src: str, dst: str, profile: str | None, at_us: int | None = None
 ) -> Explanation:
     """Derive the letter of one path; raises as ``detail_of``."""
-    _check_agents(core, src, dst)
+    check_agents(core, src, dst)
     found = core.explain(src, dst, profile_of(core, profile), at_us) if src != dst else None
     if found is None:
         raise _no_reading(src, dst, at_us)
     return found
 
 
-def _check_agents(core: ReportCore, src: str, dst: str) -> None:
+def check_agents(core: ReportCore, src: str, dst: str) -> None:
+    """Raise ``ProblemError`` (404) unless both are enrolled."""
     known = [member.name for member in core.members()]
     for name in (src, dst):
         if name not in known:
@@ -223,8 +248,10 @@ def profile_of(core: ReportCore, asked: str | None) -> str:
     return asked
 
 
-def _json(value: object) -> Response:
+def answered(value: object) -> Response:
+    """Answer with a struct of the vocabulary, or a list of them."""
     return Response(_encode(value), media_type="application/json", headers=HEADERS)
 
 
+_json: Final = answered
 _encode: Final[Callable[[object], bytes]] = msgspec.json.Encoder().encode

@@ -8,7 +8,7 @@ from typing import Final, TextIO
 import msgspec
 
 from server.api.client import Client
-from server.api.mesh import MeshAsk, MeshRun
+from server.api.doors import MeshAsk, MeshRun
 
 LOOK_S: Final = 0.1
 SLOWEST_LOOK_S: Final = 1.0

@@ -11,14 +11,20 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from analytics.errors import LakeError
+from server.api import alerts as alerts_api
+from server.api import control as control_api
+from server.api import events as events_api
+from server.api import history as history_api
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
-from server.api.core import ReportCore
-from server.api.mesh import MeshDoor
+from server.api.access import Parts, Visitors
+from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
-from server.api.services import ServiceDoor
-from server.pages import render
+from server.metrics import routes as metrics
+from server.pages import alerts as alerts_page
+from server.pages import history as history_pages
+from server.pages import overview, render
 from server.pages import routes as pages
 from server.problems import problem_of
 
@@ -26,24 +32,34 @@ COMPRESS_FROM: Final = 1_000
 """Bytes of an answer below which compression saves nothing. Pages carry no secret that it could leak."""
 
 
-def report_app(
-    core: ReportCore, *, version: str, mesh: MeshDoor | None = None, services: ServiceDoor | None = None
-) -> FastAPI:
-    """Build the application of the report listener.
+def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events | None = None) -> FastAPI:
+    """Build the application of the report listener: each request gets the parts of its asker's tenant.
 
-    ``mesh``: with the routes that start tests; ``services``: with those that tag services.
+    Who stops its server closes ``app.state.events`` first: a stream of events ends in no other way.
     """
     # FastAPI's own documentation pages load scripts from a CDN: only the OpenAPI document is served.
     app = FastAPI(
         title="pathgrade", version=version, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
     )
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM)
-    app.include_router(api.router(core))
-    app.include_router(pages.router(core))
-    if mesh is not None:
-        app.include_router(mesh_api.router(mesh))
-    if services is not None:
-        app.include_router(services_api.router(services))
+    app.state.parts, app.state.visitors = parts, visitors
+    app.state.events = events or Events()
+    for router in (
+        api.router(),
+        events_api.router(),
+        history_api.router(),
+        mesh_api.router(),
+        control_api.router(),
+        services_api.router(),
+        alerts_api.router(),
+        overview.router(),
+        pages.router(),
+        history_pages.router(),
+        alerts_page.router(),
+        metrics.router(),
+        pages.assets_router(),
+    ):
+        app.include_router(router)
     for error, handler in _HANDLERS.items():
         app.add_exception_handler(error, handler)
     return app

@@ -11,6 +11,9 @@ from analytics.clock import HOUR_US
 from server.api.problem import Problem
 from server.pages import text
 from server.pages.assets import ASSETS_VERSION
+from server.pages.frame import Frame
+from server.pages.nav import NAV
+from server.pages.overview_view import since_words
 
 HEADERS: Final = {
     # Nothing but our own files: no inline script or style, no frame around us, no form to anyone else.
@@ -53,9 +56,9 @@ FILTERS: Final = {
 }
 
 
-def page(template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-    """Render a template as a page."""
-    body = _environment.get_template(template).render(**context)
+def page(template: str, frame: Frame | None = None, *, status: int = 200, **context: Any) -> HTMLResponse:
+    """Render a template as a page; without a frame, one that says a problem."""
+    body = _environment.get_template(template).render(frame=frame, **context)
     return HTMLResponse(body, status_code=status, headers=HEADERS)
 
 
@@ -72,11 +75,12 @@ def _make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(FILTERS)
+    made.filters.update(FILTERS, since_words=since_words)
     made.globals.update(
         ASSETS_VERSION=ASSETS_VERSION,
         LETTER_MEANING=text.LETTER_MEANING,
         HOUR_US=HOUR_US,
+        NAV=NAV,
         RUNG_LONG=text.RUNG_LONG,
         RUNG_SHORT=text.RUNG_SHORT,
         WAY=text.WAY,

@@ -1,80 +1,79 @@
-"""The pages: the report at ``/``, one path, the passive flows, and the vendored files they need."""
+"""The pages of one path and of the passive flows, and the vendored files that all need."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
 from analytics.passive import Applications
 from analytics.usage import By
+from server.api.access import Scope, TheCore, needs
 from server.api.core import OWN_PROCESS, ReportCore
 from server.api.problem import ProblemError
-from server.api.routes import Filter, Profile, detail_of, explanation_of, profile_of, report_of
+from server.api.routes import Filter, detail_of, explanation_of
 from server.pages import assets
 from server.pages.assets import ASSETS
 from server.pages.explained import sections
+from server.pages.frame import TheFrame
 from server.pages.render import page
-from server.pages.views import path_view, report_view
+from server.pages.views import path_view
 
 FLOWS_SHOWN: Final = 200
 GRADED_SHOWN: Final = 10
 
 
-def router(core: ReportCore) -> APIRouter:
+def router() -> APIRouter:
     """Build the routes of the pages; they are not part of the API."""
+    routes = APIRouter(include_in_schema=False, dependencies=[needs(Scope.READ)])
+    _add_path(routes)
+    _add_flows(routes)
+    return routes
+
+
+def assets_router() -> APIRouter:
+    """Build the route of the vendored files: anyone's, as the page that asks who one is needs them too."""
     routes = APIRouter(include_in_schema=False)
-    _add_report(routes, core)
-    _add_path(routes, core)
-    _add_flows(routes, core)
     _add_assets(routes)
     return routes
 
 
-def _add_report(routes: APIRouter, core: ReportCore) -> None:
-    @routes.get("/")
-    def report(profile: Profile = None) -> HTMLResponse:
-        made = report_of(core, profile)
-        return page(
-            "report.html",
-            view=report_view(made),
-            status_now=core.status(),
-            profile=made.profile,
-            profiles=core.profiles(),
-        )
-
-
-def _add_path(routes: APIRouter, core: ReportCore) -> None:
+def _add_path(routes: APIRouter) -> None:
     @routes.get("/paths/{src}/{dst}")
-    def path(src: str, dst: str, profile: Profile = None) -> HTMLResponse:
-        graded_for = profile_of(core, profile)
+    def path(core: TheCore, frame: TheFrame, src: str, dst: str) -> HTMLResponse:
+        graded_for = frame.profile
         return page(
             "path.html",
+            frame,
             view=path_view(detail_of(core, src, dst, graded_for), graded_for),
             steps=sections(explanation_of(core, src, dst, graded_for)),
-            status_now=core.status(),
             profile=graded_for,
-            profiles=core.profiles(),
         )
 
 
-def _add_flows(routes: APIRouter, core: ReportCore) -> None:
+def _add_flows(routes: APIRouter) -> None:
     @routes.get("/flows")
     def flows(
-        agent: Filter = None, process: Filter = None, remote: Filter = None, own: Filter = None
+        *,
+        core: TheCore,
+        frame: TheFrame,
+        agent: Filter = None,
+        process: Filter = None,
+        remote: Filter = None,
+        own: Filter = None,
     ) -> HTMLResponse:
         # An empty field of the form comes as "", which means: any.
-        asked = {"agent": agent or None, "process": process or None, "remote": remote or None}
+        asked: dict[str, Any] = {"agent": agent or None, "process": process or None, "remote": remote or None}
         return page(
             "flows.html",
+            frame,
             flows=core.flows(**asked, but=None if own or process else OWN_PROCESS, limit=FLOWS_SHOWN),
             applications=[] if process or remote else _graded(core, agent or None, own=bool(own)),
             asked=asked,
             own=bool(own),
             most=FLOWS_SHOWN,
             members=core.members(),
-            status_now=core.status(),
         )
 
 

@@ -191,9 +191,9 @@ def test_a_name_belongs_to_an_identity_key_and_its_certificate_may_change(tmp_pa
         with pytest.raises(NameTakenError):
             enrol(state, request(token, EVE), EVE.fingerprint)
     with closing(State.open(tmp_path)) as state:
-        assert [agent.identity_key for agent in state.agents()] == [B.public_key]
+        assert [agent.identity_key for agent in state.agents("default")] == [B.public_key]
         enrol(state, request(token, B, key=b""), EVE.fingerprint)  # an older agent, put back
-        assert state.agents()[0].identity_key == B.public_key
+        assert state.agents("default")[0].identity_key == B.public_key
 
 
 def test_a_state_of_before_identity_keys_takes_the_first_that_is_shown(tmp_path: Path) -> None:
@@ -204,10 +204,10 @@ def test_a_state_of_before_identity_keys_takes_the_first_that_is_shown(tmp_path:
         database.execute("DROP TABLE identities")
         database.commit()
     with closing(State.open(tmp_path)) as state:
-        assert state.agents()[0].identity_key == b""
-        state.identify("b", B.public_key)
+        assert state.agents("default")[0].identity_key == b""
+        state.identify("default", "b", B.public_key)
     with closing(State.open(tmp_path)) as state:
-        assert state.agents()[0].identity_key == B.public_key
+        assert state.agents("default")[0].identity_key == B.public_key
 
 
 def test_a_reinstalled_agent_is_taken_with_a_token_that_replaces_it(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_reinstalled_agent_is_taken_with_a_token_that_replaces_it(tmp_path: Pa
         with pytest.raises(TokenError, match="for 'b' only"):
             state.enrol(request(renewing, A), fingerprint=A.fingerprint, at_us=1, origin="192.0.2.1")
         state.enrol(request(renewing, EVE), fingerprint=EVE.fingerprint, at_us=2, origin="192.0.2.1")
-        assert [agent.identity_key for agent in state.agents()] == [EVE.public_key]
+        assert [agent.identity_key for agent in state.agents("default")] == [EVE.public_key]
         with pytest.raises(CredentialError):
             state.agent_of_secret(old.secret)
         # Its answer may have been lost: once more with the same keys, but with no others.

@@ -130,10 +130,10 @@ def test_the_command_tags_and_lists(with_server: Run) -> None:
 
 def test_tags_outlive_the_server(tmp_path: Path) -> None:
     state = State.open(tmp_path)
-    state.tag("pacs", 8042, ServiceOffer(name="DICOMweb", profile="pacs", port=8042))
+    state.tag("default", "pacs", 8042, ServiceOffer(name="DICOMweb", profile="pacs", port=8042))
     state.close()
     again = State.open(tmp_path)
-    assert again.services() == {"pacs": [ServiceOffer(name="DICOMweb", profile="pacs", port=8042)]}
+    assert again.services("default") == {"pacs": [ServiceOffer(name="DICOMweb", profile="pacs", port=8042)]}
     again.close()
 
 

@@ -53,7 +53,7 @@ def test_a_token_lets_in_as_many_as_it_has_seats(state: State, tmp_path: Path) -
     with pytest.raises(TokenError, match="all 2 seats") as caught:
         enrol(state, request(token, "c"))
     assert caught.value.remedy
-    assert [agent.name for agent in state.agents()] == ["a", "b"]
+    assert [agent.name for agent in state.agents("default")] == ["a", "b"]
 
 
 def test_an_answer_that_was_lost_can_be_asked_for_again(state: State, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_it_all_survives_a_restart_but_no_secret_is_on_disk(tmp_path: Path) -> N
     token = create_token(tmp_path, 1, 60)
     state = State.open(tmp_path)
     secret = enrol(state, request(token))
-    state.saw("pacs", 1_800_000_000_000_000)
+    state.saw("default", "pacs", 1_800_000_000_000_000)
     state.close()
     again = State.open(tmp_path)
     agent = again.agent_of_secret(secret)
@@ -150,5 +150,5 @@ def test_tokens_made_by_many_processes_at_once_all_count(tmp_path: Path) -> None
     state = State.open(tmp_path)
     for number, token in enumerate(tokens):
         enrol(state, request(token, f"agent-{number}"))
-    assert len(state.agents()) == 4
+    assert len(state.agents("default")) == 4
     state.close()

@@ -10,11 +10,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import uvicorn
 
+from analytics import cut
 from analytics.clock import HOUR_US
+from analytics.compare import Comparison, compare
 from analytics.explain import Explanation, explain
 from analytics.exports import FINDINGS, PATHS, Batches
 from analytics.findings import findings
@@ -29,14 +32,27 @@ from analytics.measurement import (
     LegKind,
     Letter,
     Reading,
+    RouteChange,
     Rung,
     StampSource,
+)
+from analytics.overview import (
+    AGENT_PATHS_SHOWN,
+    WORST_SHOWN,
+    AgentPaths,
+    MatrixCells,
+    Metric,
+    Overview,
+    SitePaths,
+    Worst,
 )
 from analytics.passive import HOURS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdict
 from analytics.rules.load import load_rules
+from analytics.timeline import Timeline, span_of, timeline
 from analytics.usage import KEYS, By, Usage
-from analytics.usual import NOTHING_KNOWN
+from analytics.usual import NOTHING_KNOWN, Past
+from server.api.access import LocalVisitors
 from server.api.core import AuditRow, ExportRange, Status
 from server.pages.app import report_app
 
@@ -58,6 +74,7 @@ MEMBERS = [
     Member(name="radiologist", site="hotel", label="the radiologist"),
 ]
 
+CALM_HEADLINE = "All 5 workplaces can open a CT from the PACS on 23 Nov 2026 at 13:00 UTC."
 HEADLINE = "4 of 5 workplaces can open a CT from the PACS right now."
 DETAIL = (
     "The radiologist (hotel) cannot read comfortably (D): a 50 MB CT takes about 41 s. "
@@ -134,8 +151,8 @@ def legs_of(src: Member, dst: Member) -> list[Leg]:
     ]
 
 
-def grade(src: Member, dst: Member, profile: str) -> Grade:
-    took_ms = sum(leg.rtt_us for leg in legs_of(src, dst)) * 150 // 1000
+def grade(src: Member, dst: Member, profile: str, saved_us: int = 0) -> Grade:
+    took_ms = (sum(leg.rtt_us for leg in legs_of(src, dst)) - saved_us) * 150 // 1000
     letter = next(
         letter
         for letter, most in (("A", 5_000), ("B", 10_000), ("C", 30_000), ("D", 60_000), ("F", 10**9))
@@ -181,6 +198,22 @@ def row(src: Member, dst: Member, profile: str) -> PathRow:
         connect_us=there.connect_us,
         error="",
         legs=legs_of(src, dst),
+    )
+
+
+def calmed(made: PathRow) -> PathRow:
+    """The same path before the hotel's access was slow."""
+    if made.rtt_min_us is None or "radiologist" not in (made.src, made.dst):
+        return made
+    saved_us = 200_000
+    legs = [
+        msgspec.structs.replace(leg, rtt_us=leg.rtt_us - saved_us) if leg.rtt_us > saved_us else leg
+        for leg in made.legs
+    ]
+    src, dst = (next(one for one in MEMBERS if one.name == name) for name in (made.src, made.dst))
+    times = {name: getattr(made, name) - saved_us for name in ("rtt_min_us", "rtt_p50_us", "rtt_p95_us")}
+    return msgspec.structs.replace(
+        made, **times, legs=legs, grade=grade(src, dst, made.grade.profile, saved_us)
     )
 
 
@@ -236,6 +269,63 @@ def hops(src: Member, dst: Member) -> list[Hop]:
             rtt_p95_us=at_us + 1_900 if address else None,
         )
         for ttl, (address, at_us) in enumerate(zip(addresses, reached, strict=True), start=1)
+    ]
+
+
+DAY_US = 24 * HOUR_US
+SLOWER_SINCE_US = AT_US - 6 * HOUR_US
+"""Since when the radiologist's paths are slow; before, the hotel added next to nothing."""
+
+
+CHANGES = {16 * HOUR_US - 300_000_000: RouteChange.CHANGED, 14 * HOUR_US - 300_000_000: RouteChange.BALANCED}
+
+
+def tests_of(src: Member, dst: Member, since_us: int, until_us: int) -> list[Reading]:
+    """A test each five minutes; none for an hour; another route for two hours, home's through the relay."""
+    base, saved_us = reading(src, dst), 200_000 * ("radiologist" in (src.name, dst.name))
+    found = []
+    for at_us in range(since_us - since_us % 300_000_000, until_us, 300_000_000):
+        ago_us, calm = AT_US - at_us, at_us < SLOWER_SINCE_US
+        if 10 * HOUR_US <= ago_us < 11 * HOUR_US:
+            continue
+        wave_us = at_us // 300_000_000 % 7 * 150
+        other = 14 * HOUR_US <= ago_us < 16 * HOUR_US
+        relayed = other and "home" in (src.name, dst.name)
+        least_us = base.rtt_min_us - saved_us * calm + RELAY_US * relayed
+        found.append(
+            msgspec.structs.replace(
+                base,
+                cycle=at_us // 1_000_000 - 60,
+                started_us=at_us - 30_000_000,
+                ended_us=at_us,
+                rung=Rung.RELAY_UDP if relayed else base.rung,
+                rungs_failed="srflx: no answer" if relayed else base.rungs_failed,
+                received=base.sent if calm else base.received,
+                rtt_min_us=least_us,
+                rtt_p25_us=least_us + 200,
+                rtt_p50_us=least_us + 400 + wave_us,
+                rtt_p75_us=least_us + 900 + wave_us,
+                rtt_p90_us=least_us + 1_000 + 2 * wave_us,
+                rtt_p95_us=least_us + 1_200 + 3 * wave_us,
+                rtt_p99_us=least_us + 1_500 + 3 * wave_us,
+                route_id="r2" if other else "r1",
+                route_change=CHANGES.get(ago_us, RouteChange.SAME),
+            )
+        )
+    return found
+
+
+def past_of(readings: list[Reading]) -> list[Past]:
+    return [
+        Past(
+            src=one.src,
+            dst=one.dst,
+            at_us=one.ended_us,
+            rung=one.rung,
+            rtt_min_us=one.rtt_min_us,
+            rtt_p50_us=one.rtt_p50_us,
+        )
+        for one in readings
     ]
 
 
@@ -348,25 +438,49 @@ class FixtureCore:
     def profiles(self) -> list[str]:
         return ["generic", "pacs"]
 
-    def members(self) -> list[Member]:
+    def members(self, at_us: int | None = None) -> list[Member]:
         return self.fleet
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
         rows = [self._row(src, dst, profile) for src, dst in self._pairs()]
+        calm = at_us is not None and at_us < SLOWER_SINCE_US
+        rows = [calmed(row) for row in rows] if calm else rows
         rows.sort(key=lambda made: (WORST_FIRST.index(made.grade.letter), -(made.grade.outcome or 0)))
         return Report(
             tenant="default",
             profile=profile,
             at_us=at_us or AT_US,
             rules_version="2026-11-01",
-            verdict=self._verdict(profile),
+            verdict=self._verdict(profile, calm=calm),
             findings=findings(rows, self.fleet),
             paths=rows,
             members=self.fleet,
             missing=[],
         )
 
-    def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
+    def revision(self, profile: str) -> str:
+        return cut.revision_of(self.report(profile))
+
+    def overview(self, profile: str, at_us: int | None = None) -> Overview:
+        return cut.overview_of(self.report(profile, at_us))
+
+    def sites(self, profile: str, at_us: int | None = None) -> list[SitePaths]:
+        return cut.site_paths_of(self.report(profile, at_us))
+
+    def matrix(self, profile: str, metric: Metric, at_us: int | None = None) -> MatrixCells:
+        return cut.cells_of(self.report(profile, at_us), metric)
+
+    def agent_paths(
+        self, agent: str, profile: str, at_us: int | None = None, limit: int = AGENT_PATHS_SHOWN
+    ) -> AgentPaths:
+        return cut.agent_paths_of(self.report(profile, at_us), agent, limit)
+
+    def worst(
+        self, profile: str, limit: int = WORST_SHOWN, start: int = 0, at_us: int | None = None
+    ) -> Worst:
+        return cut.worst_of(self.report(profile, at_us), limit, start)
+
+    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
         known = {member.name: member for member in self.fleet}
         if not self.measured:
             return None
@@ -396,6 +510,35 @@ class FixtureCore:
             rules=load_rules(),
         )
 
+    def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
+        return compare(self.report(profile, before_us), self.report(profile, after_us))
+
+    def timeline(
+        self,
+        src: str,
+        dst: str,
+        profile: str,
+        *,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        step_us: int | None = None,
+    ) -> Timeline:
+        known = {member.name: member for member in self.fleet}
+        until_us = AT_US if until_us is None else until_us
+        span = span_of(until_us - DAY_US if since_us is None else since_us, until_us, step_us)
+        ways = [(known[src], known[dst]), (known[dst], known[src])] if self.measured else []
+        found = [one for a, b in ways for one in tests_of(a, b, span.since_us, until_us)]
+        before = [one for a, b in ways[:1] for one in tests_of(a, b, span.since_us - 3 * DAY_US, until_us)]
+        return timeline(
+            src,
+            dst,
+            profile=profile,
+            span=span,
+            readings=found,
+            past=past_of(before),
+            rules=load_rules(),
+        )
+
     def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
         kind = {"paths": PATHS, "findings": FINDINGS}[table]
         return kind.of(self.report(profile, chosen.until_us), chosen.agents)
@@ -407,6 +550,7 @@ class FixtureCore:
         process: str | None = None,
         remote: str | None = None,
         but: str | None = None,
+        at_us: int | None = None,
         limit: int = 200,
     ) -> list[Flow]:
         found = [
@@ -420,7 +564,13 @@ class FixtureCore:
         return found[:limit]
 
     def applications(
-        self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
+        self,
+        by: By,
+        *,
+        agent: str | None = None,
+        but: str | None = None,
+        at_us: int | None = None,
+        limit: int = 200,
     ) -> Applications:
         seen = [one for one in usages(by, but) if agent in (None, one.agent)]
         return applications(seen, by=by, at_us=AT_US, rules=load_rules(), limit=limit)
@@ -447,7 +597,7 @@ class FixtureCore:
             return []
         return [(a, b) for a in self.fleet for b in self.fleet if a.name != b.name]
 
-    def _verdict(self, profile: str) -> Verdict:
+    def _verdict(self, profile: str, *, calm: bool = False) -> Verdict:
         if not self.fleet:
             return Verdict(headline="No agents yet.", details=[], can=[], cannot=[], unknown=[])
         if not self.measured:
@@ -456,6 +606,9 @@ class FixtureCore:
             return Verdict(
                 headline="20 of 30 paths are good right now.", details=[], can=[], cannot=[], unknown=[]
             )
+        if calm:
+            everyone = [m.name for m in self.fleet if m.name != "pacs"]
+            return Verdict(headline=CALM_HEADLINE, details=[], can=everyone, cannot=[], unknown=[])
         others = [m.name for m in self.fleet if m.name not in ("pacs", "radiologist")]
         return Verdict(headline=HEADLINE, details=[DETAIL], can=others, cannot=["radiologist"], unknown=[])
 
@@ -470,19 +623,32 @@ def replace_member(member: Member, label: str) -> Member:
     return Member(name=member.name, site=member.site, label=label, services=member.services)
 
 
+@dataclass(frozen=True)
+class OneTenant:
+    """A tenant's parts, whoever asks; nothing can be changed where there is no desk."""
+
+    core: FixtureCore
+    desk: Any = None
+    alerts: Any = None
+    meter: Any = None
+
+    def of(self, tenant: str) -> OneTenant:
+        return self
+
+
 @contextmanager
-def serve(core: FixtureCore) -> Iterator[str]:
+def serve(core: FixtureCore, desk: Any = None, *, alerts: Any = None, meter: Any = None) -> Iterator[str]:
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(report_app(core, version="0.1.0"), log_level="warning", lifespan="off")
-    )
+    app = report_app(OneTenant(core, desk, alerts, meter), LocalVisitors("default"), version="0.1.0")
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
         # The socket listens already: a connection made now waits in its queue until the server takes it.
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
+        app.state.events.close()
         server.should_exit = True
         thread.join(timeout=10)
         listener.close()

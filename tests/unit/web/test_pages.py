@@ -1,5 +1,6 @@
 """The pages, over real sockets: the words, the headers, and what happens to hostile text."""
 
+import gzip
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -108,7 +109,9 @@ def test_the_verdict_comes_first(site: httpx.Client) -> None:
 
 def test_people_come_worst_first(site: httpx.Client) -> None:
     html = site.get("/").text
-    places = re.findall(r'<li class="place place-(\w+)">.*?<a href="([^"]+)">([^<]+)</a>', html, re.DOTALL)
+    places = re.findall(
+        r'<li class="place place-(\w+)"[^>]*>.*?<a href="([^"]+)">([^<]+)</a>', html, re.DOTALL
+    )
 
     assert places[0] == ("cannot", "/paths/pacs/radiologist?profile=pacs", "the radiologist")
     assert [can for can, _, _ in places] == ["cannot", "can", "can", "can", "can"]
@@ -117,7 +120,7 @@ def test_people_come_worst_first(site: httpx.Client) -> None:
 
 def test_every_path_is_listed_with_what_was_measured(site: httpx.Client) -> None:
     html = site.get("/").text
-    rows = re.findall(r'<tr role="row" class="row-\w+">(.*?)</tr>', html, re.DOTALL)
+    rows = re.findall(r'<tr role="row" [^>]*class="row-\w+">(.*?)</tr>', html, re.DOTALL)
     worst = Words(f"<table><tr>{rows[2]}</tr></table>").text
 
     assert len(rows) == 30
@@ -138,7 +141,7 @@ def test_every_path_is_listed_with_what_was_measured(site: httpx.Client) -> None
 
 def test_a_relay_is_never_called_direct(site: httpx.Client) -> None:
     html = site.get("/").text
-    rows = re.findall(r'<tr role="row" class="row-\w+">(.*?)</tr>', html, re.DOTALL)
+    rows = re.findall(r'<tr role="row" [^>]*class="row-\w+">(.*?)</tr>', html, re.DOTALL)
     clinic = [row for row in rows if "/clinic" in row]
 
     assert len(clinic) == 10
@@ -182,9 +185,13 @@ def test_hostile_text_stays_text() -> None:
 
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;" in html
-    assert [attributes["src"][:18] for tag, attributes in Words(html).tags if tag == "script"] == [
-        "/static/refresh.js"
-    ]
+    assert _scripts(html) == ["page.js", "live.js"]
+
+
+def _scripts(html: str) -> list[str]:
+    """Name the files of a page's scripts."""
+    sources = [str(attributes["src"]) for tag, attributes in Words(html).tags if tag == "script"]
+    return [source.removeprefix("/static/").partition("?")[0] for source in sources]
 
 
 def test_hostile_questions_stay_text(site: httpx.Client) -> None:
@@ -195,7 +202,7 @@ def test_hostile_questions_stay_text(site: httpx.Client) -> None:
         "/?profile=%3Cb%3E",
     ):
         html = site.get(path).text
-        assert html.count("<script") == html.count('<script src="/static/refresh.js'), path
+        assert html.count("<script") == len(_scripts(html)) == html.count('<script src="/static/'), path
 
 
 def test_no_request_names_a_file_outside(site: httpx.Client) -> None:
@@ -221,6 +228,38 @@ def test_an_unknown_agent_is_told_who_there_is(site: httpx.Client) -> None:
     )
 
 
+def test_a_page_of_the_past_says_so_and_its_links_keep_the_moment(site: httpx.Client) -> None:
+    html = site.get("/?profile=generic&at=2026-11-23T09:45").text
+
+    assert "This page shows 2026-11-23 09:45:00 UTC, not now. Show now" in Words(html).text
+    assert 'href="/?profile=generic">Show now</a>' in html
+    assert 'href="/matrix?profile=generic&amp;at=2026-11-23T09%3A45%3A00Z"' in html
+    assert _scripts(html) == ["page.js"]
+    assert "http-equiv" not in html
+
+
+def test_a_page_of_now_keeps_the_profile_and_offers_the_past(site: httpx.Client) -> None:
+    html = site.get("/flows?agent=pacs&profile=generic").text
+
+    assert 'href="/matrix?profile=generic"' in html
+    assert 'href="/flows?agent=pacs&amp;profile=pacs"' in html
+    assert '<input type="hidden" name="agent" value="pacs">' in html
+    assert re.search(r'href="/flows\?agent=pacs&amp;profile=generic&amp;at=[^"]+">1 hour ago', html)
+    assert 'data-events="/v1/events?profile=generic&amp;since=' in html
+    assert 'href="/matrix">' in site.get("/").text  # nothing was chosen: nothing is kept
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [("x", "is no moment"), ("2199-01-01", "is yet to come"), ("9" * 30, "is no moment"), ("x" * 41, "at: ")],
+)
+def test_a_moment_that_is_none_is_said(site: httpx.Client, asked: str, said: str) -> None:
+    answer = site.get("/", params={"at": asked})
+
+    assert answer.status_code in {400, 422}
+    assert said in Words(answer.text).text
+
+
 @pytest.mark.parametrize(
     ("core", "said"),
     [
@@ -239,11 +278,12 @@ def test_empty_states_say_what_to_do(core: FixtureCore, said: str) -> None:
 
 
 def test_the_page_is_small(site: httpx.Client) -> None:
-    """150 kB for everything a first visit loads, at six agents; the pages themselves go compressed later."""
+    """150 kB, compressed as it travels, for everything that a first visit loads."""
     html = site.get("/").text
     assets = set(re.findall(r'(?:src|href)="(/static/[^"]+)"', html))
+    parts = [html.encode(), *(site.get(link).content for link in assets)]
 
-    assert len(html) + sum(len(site.get(link).content) for link in assets) < 150_000
+    assert sum(len(gzip.compress(part)) for part in parts) < 150_000
 
 
 def test_applications_are_above_the_flows_worst_first(site: httpx.Client) -> None:
@@ -335,7 +375,7 @@ def test_a_path_that_the_budget_put_off_says_so_beside_its_age() -> None:
 
 def test_a_watched_path_says_since_when_and_the_list_how_many_are_not_watched() -> None:
     class Watched(FixtureCore):
-        def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
+        def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
             made = super().detail(src, dst, profile)
             assert made is not None
             row = msgspec.structs.replace(made.forward, watched=True, letter_since_us=1_000_000)

@@ -11,7 +11,7 @@ from analytics.measurement import Rung
 from analytics.passive import Applications
 from analytics.report import Report, Service
 from analytics.usage import By
-from server.api.mesh import MeshResult, MeshRun
+from server.api.doors import MeshResult, MeshRun
 from server.pages import terminal
 from tests.unit.web.fleet import MEMBERS, FixtureCore, hops, row
 

@@ -1,0 +1,17 @@
+"""Whether a request comes from the server's own host."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from fastapi import Request
+
+
+def is_local(request: Request) -> bool:
+    """Say whether a request comes from this host, and by a name of it: another name may be a rebound one."""
+    try:
+        name = request.url.hostname or ""
+        client = ipaddress.ip_address(request.client.host if request.client else "")
+        return client.is_loopback and (name == "localhost" or ipaddress.ip_address(name).is_loopback)
+    except ValueError:
+        return False
