@@ -69,12 +69,9 @@ def _add_fleet(routes: APIRouter) -> None:
         return _json(core.status())
 
     @routes.get("/agents", summary="The enrolled agents")
-    def agents(core: TheCore) -> Response:
-        return _json(core.members())
-
-    @routes.get("/audit", summary="Who did what to whom, newest first")
-    def audit(core: TheCore, limit: Limit = 200) -> Response:
-        return _json(core.audit(limit))
+    def agents(core: TheCore, site: Filter = None, tag: Filter = None) -> Response:
+        chosen = [m for m in core.members() if site in (None, m.site) and (tag is None or tag in m.tags)]
+        return _json(chosen)
 
     @routes.get("/profiles", summary="The application profiles, the default one first")
     def profiles(core: TheCore) -> Response:

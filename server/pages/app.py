@@ -11,6 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from analytics.errors import LakeError
+from server.api import agents as agents_api
+from server.api import audit as audit_api
 from server.api import control as control_api
 from server.api import events as events_api
 from server.api import history as history_api
@@ -46,6 +48,8 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
         history_api.router(),
         mesh_api.router(),
         control_api.router(),
+        agents_api.router(),
+        audit_api.router(),
         services_api.router(),
         pages.router(),
         pages.assets_router(),
