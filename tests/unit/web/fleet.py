@@ -455,8 +455,6 @@ def info_of(member: Member) -> AgentInfo:
 
 AUDIT = [
     AuditEntry(
-        id=120 - number, at_us=AT_US - number * 60_000_000, actor=actor, action=action, subject=of, detail=told
-    )
         id=120 - number,
         at_us=AT_US - number * 60_000_000,
         actor=actor,
