@@ -22,6 +22,8 @@ from server.api import services as services_api
 from server.api.access import Parts, Visitors
 from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
+from server.pages import agents as agent_pages
+from server.pages import control as control_pages
 from server.pages import render
 from server.pages import routes as pages
 from server.problems import problem_of
@@ -52,6 +54,8 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
         audit_api.router(),
         services_api.router(),
         pages.router(),
+        agent_pages.router(),
+        control_pages.router(),
         pages.assets_router(),
     ):
         app.include_router(router)
