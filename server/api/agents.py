@@ -7,8 +7,9 @@ from fastapi import APIRouter, Response
 from server.api.access import Scope, TheCore, needs
 from server.api.agent_info import AgentInfo
 from server.api.core import ReportCore
+from server.api.moments import At, read_moment
 from server.api.problem import ProblemError
-from server.api.routes import Limit, Moment, Profile, answered, profile_of
+from server.api.routes import Limit, Profile, answered, profile_of
 
 
 def router() -> APIRouter:
@@ -21,10 +22,10 @@ def router() -> APIRouter:
 
     @routes.get("/agents/{name}/paths", summary="An agent's paths both ways, worst first")
     def paths(
-        core: TheCore, name: str, profile: Profile = None, at_us: Moment = None, limit: Limit = 200
+        *, core: TheCore, name: str, profile: Profile = None, at: At = None, limit: Limit = 200
     ) -> Response:
         agent_of(core, name)
-        return answered(core.agent_paths(name, profile_of(core, profile), at_us, limit))
+        return answered(core.agent_paths(name, profile_of(core, profile), read_moment("at", at), limit))
 
     @routes.get("/services/seen", summary="Ports that sessions ended at lately: perhaps services to tag")
     def seen(core: TheCore) -> Response:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from server.api.access import Scope, TheCore, needs
 from server.api.audits import AuditAsk, as_csv
-from server.api.history import At, read_moment
+from server.api.moments import At, read_moment
 from server.api.routes import HEADERS, Filter, Limit, answered
 
 Before = Annotated[int | None, Query(ge=0, le=2**53, description="rows with a smaller id: the next piece")]

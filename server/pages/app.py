@@ -12,6 +12,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from analytics.errors import LakeError
 from server.api import agents as agents_api
+from server.api import alerts as alerts_api
 from server.api import audit as audit_api
 from server.api import control as control_api
 from server.api import events as events_api
@@ -22,9 +23,12 @@ from server.api import services as services_api
 from server.api.access import Parts, Visitors
 from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
+from server.metrics import routes as metrics
 from server.pages import agents as agent_pages
+from server.pages import alerts as alerts_page
 from server.pages import control as control_pages
-from server.pages import render
+from server.pages import history as history_pages
+from server.pages import overview, render
 from server.pages import routes as pages
 from server.problems import problem_of
 
@@ -53,9 +57,14 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
         agents_api.router(),
         audit_api.router(),
         services_api.router(),
+        alerts_api.router(),
+        overview.router(),
         pages.router(),
         agent_pages.router(),
         control_pages.router(),
+        history_pages.router(),
+        alerts_page.router(),
+        metrics.router(),
         pages.assets_router(),
     ):
         app.include_router(router)
