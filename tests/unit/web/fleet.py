@@ -57,9 +57,12 @@ from server.agents import listeners_of
 from server.api.access import LocalVisitors
 from server.api.agent_info import AgentInfo, Listener, Vitals
 from server.api.audits import AuditAsk, AuditEntry
-from server.api.controls import BudgetNow, Off, Reach
+from server.api.controls import BudgetNow, Reach
 from server.api.core import OWN_PROCESS, ExportRange, Status
 from server.pages.app import report_app
+from server.settings import Settings
+from server.settings_told import settings_told
+from tests.unit.web.desk import CLINIC_OFF, FixtureDesk
 
 AT_US = 1_795_464_000_000_000  # 2026-11-23 20:00:00 UTC
 CYCLE = AT_US // 1_000_000 - 60
@@ -440,7 +443,6 @@ NATS = {
     "pacs": NatReport(udp=True, mapped="198.51.100.66", mapping=Dependence.NONE, filtering=Dependence.NONE),
     "office-2": NatReport(udp=False),
 }
-CLINIC_OFF = Off(reach=Reach.SITE, name="clinic", by="ada", since_us=AT_US - 3_600_000_000)
 
 
 def info_of(member: Member) -> AgentInfo:
@@ -728,7 +730,7 @@ def replace_member(member: Member, label: str) -> Member:
 
 @dataclass(frozen=True)
 class OneTenant:
-    """A tenant's parts, whoever asks; nothing can be changed where there is no desk."""
+    """A tenant's parts, whoever asks."""
 
     core: FixtureCore
     desk: Any = None
@@ -743,7 +745,9 @@ class OneTenant:
 def serve(core: FixtureCore, desk: Any = None, *, alerts: Any = None, meter: Any = None) -> Iterator[str]:
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    app = report_app(OneTenant(core, desk, alerts, meter), LocalVisitors("default"), version="0.1.0")
+    parts = OneTenant(core, desk or FixtureDesk(), alerts, meter)
+    told = settings_told(Settings.load(data="/var/lib/pathgrade", cycle_s=60), {})
+    app = report_app(parts, LocalVisitors("default"), version="0.1.0", settings=told)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
