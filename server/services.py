@@ -11,8 +11,9 @@ from server.state import Agent
 
 def services_of(agent: Agent, tagged: Iterable[ServiceOffer]) -> list[Service]:
     """What an agent offers and what was tagged on its host; a tag stands in place of an offer of its port."""
-    by_port = {offer.port: offer for offer in (*agent.services, *tagged)}
-    return [
-        Service(name=offer.name, profile=offer.profile, agent=agent.name, port=offer.port)
-        for offer in by_port.values()
-    ]
+    offered = {offer.port: _service(agent, offer, tagged=False) for offer in agent.services}
+    return [*(offered | {offer.port: _service(agent, offer, tagged=True) for offer in tagged}).values()]
+
+
+def _service(agent: Agent, offer: ServiceOffer, *, tagged: bool) -> Service:
+    return Service(name=offer.name, profile=offer.profile, agent=agent.name, port=offer.port, tagged=tagged)

@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
@@ -17,16 +18,7 @@ import msgspec
 from server.settings import Settings
 
 HIDDEN: Final = "set, not shown"
-SECRET_NAMES: Final = (
-    "secret",
-    "password",
-    "token",
-    "credential",
-    "api_key",
-    "private_key",
-    "webhook",
-    "slack",
-)
+SECRET_NAMES: Final = ("secret", "password", "token", "credential", "api_key", "private_key", "webhook")
 """In the name of a setting whose value is one; of a ``_file`` the name of the file is told."""
 INSIDE: Final = re.compile(r"(?i)(password|passwd|pwd|secret|token|key)\s*=\s*('[^']*'|\S+)")
 """A secret inside a longer text, as in a connection string of PostgreSQL."""
@@ -87,8 +79,9 @@ def _abouts(of: type) -> dict[str, str]:
     """Read the text under each field in the source: Python does not keep it."""
     body = ast.parse(inspect.getsource(of)).body[0].body  # type: ignore[attr-defined]  # a class
     found = {}
-    for field, told in zip(body, body[1:], strict=False):
+    for field, told in pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(told, ast.Expr):
             text = " ".join(str(ast.literal_eval(told.value)).split())
-            found[ast.unparse(field.target)] = re.split(r"(?<=[.;:]) ", text, maxsplit=1)[0].rstrip(";:")
+            first = re.split(r"(?<=\.) ", text, maxsplit=1)[0]
+            found[ast.unparse(field.target)] = first.replace("`", "")
     return found

@@ -74,5 +74,6 @@ def sites_of(agents: list[AgentInfo], switches: MeshSwitches, budgets: Budgets) 
 
 def agents_apart(switches: MeshSwitches, budgets: Budgets) -> list[str]:
     """Name the agents that are switched or have a budget on their own. Pure."""
-    named = (*switches.off, *budgets.own)
-    return sorted({one.name for one in named if one.reach is Reach.AGENT})
+    subjects = [(one.reach, one.name) for one in switches.off]
+    subjects += [(one.reach, one.name) for one in budgets.own]
+    return sorted({name for reach, name in subjects if reach is Reach.AGENT})

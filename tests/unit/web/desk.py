@@ -1,4 +1,4 @@
-"""A desk for tests of the pages: it keeps what it is told, and its tests on demand end when they are looked at."""
+"""A desk for tests of the pages: it keeps what it is told; its tests on demand end when looked at."""
 
 from __future__ import annotations
 

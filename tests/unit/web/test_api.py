@@ -220,6 +220,7 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
         "/v1/profiles",
         "/v1/services",
         "/v1/services/seen",
+        "/v1/settings",
         "/v1/silences",
         "/v1/silences/{id}",
         "/v1/status",
