@@ -57,6 +57,7 @@ from server.realm import Realm, Realms
 from server.running import Plan
 from server.schedule import Pair
 from server.settings import Address, Settings
+from server.settings_told import settings_told
 from server.signalling import Signalling
 from server.state import State
 from server.stun import Counters
@@ -163,7 +164,13 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         events, sealed = Events(), asyncio.Event()
         apps = (
             agent_app(*doors),
-            report_app(realms, LocalVisitors(DEFAULT_TENANT), version=release, events=events),
+            report_app(
+                realms,
+                LocalVisitors(DEFAULT_TENANT),
+                version=release,
+                events=events,
+                settings=settings_told(settings, os.environ),
+            ),
         )
 
         async with asyncio.TaskGroup() as tasks:
