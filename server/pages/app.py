@@ -14,13 +14,14 @@ from analytics.errors import LakeError
 from server.api import control as control_api
 from server.api import events as events_api
 from server.api import history as history_api
+from server.api import matrix as matrix_api
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
 from server.api.access import Parts, Visitors
 from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
-from server.pages import overview, render
+from server.pages import matrix, overview, render
 from server.pages import routes as pages
 from server.problems import problem_of
 
@@ -43,11 +44,13 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
     for router in (
         api.router(),
         events_api.router(),
+        matrix_api.router(),
         history_api.router(),
         mesh_api.router(),
         control_api.router(),
         services_api.router(),
         overview.router(),
+        matrix.router(),
         pages.router(),
         pages.assets_router(),
     ):
