@@ -21,6 +21,7 @@ from server.api import services as services_api
 from server.api.access import Parts, Visitors
 from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
+from server.pages import map as site_map
 from server.pages import matrix, overview, render
 from server.pages import routes as pages
 from server.problems import problem_of
@@ -51,6 +52,7 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
         services_api.router(),
         overview.router(),
         matrix.router(),
+        site_map.router(),
         pages.router(),
         pages.assets_router(),
     ):
