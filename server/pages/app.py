@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from analytics.errors import LakeError
+from server.api import alerts as alerts_api
 from server.api import control as control_api
 from server.api import events as events_api
 from server.api import history as history_api
@@ -21,6 +22,9 @@ from server.api import services as services_api
 from server.api.access import Parts, Visitors
 from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
+from server.metrics import routes as metrics
+from server.pages import alerts as alerts_page
+from server.pages import history as history_pages
 from server.pages import map as site_map
 from server.pages import matrix, overview, render
 from server.pages import routes as pages
@@ -50,10 +54,14 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
         mesh_api.router(),
         control_api.router(),
         services_api.router(),
+        alerts_api.router(),
         overview.router(),
         matrix.router(),
         site_map.router(),
         pages.router(),
+        history_pages.router(),
+        alerts_page.router(),
+        metrics.router(),
         pages.assets_router(),
     ):
         app.include_router(router)

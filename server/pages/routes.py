@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
@@ -64,7 +64,7 @@ def _add_flows(routes: APIRouter) -> None:
         own: Filter = None,
     ) -> HTMLResponse:
         # An empty field of the form comes as "", which means: any.
-        asked = {"agent": agent or None, "process": process or None, "remote": remote or None}
+        asked: dict[str, Any] = {"agent": agent or None, "process": process or None, "remote": remote or None}
         return page(
             "flows.html",
             frame,
