@@ -18,6 +18,7 @@ from server.api import audit as audit_api
 from server.api import control as control_api
 from server.api import events as events_api
 from server.api import history as history_api
+from server.api import matrix as matrix_api
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
@@ -32,7 +33,8 @@ from server.pages import audit as audit_pages
 from server.pages import control as control_pages
 from server.pages import flows as flow_pages
 from server.pages import history as history_pages
-from server.pages import overview, render
+from server.pages import map as site_map
+from server.pages import matrix, overview, render
 from server.pages import paths as path_pages
 from server.pages import routes as pages
 from server.pages import services as service_pages
@@ -67,6 +69,7 @@ def report_app(
     for router in (
         api.router(),
         events_api.router(),
+        matrix_api.router(),
         history_api.router(),
         mesh_api.router(),
         control_api.router(),
@@ -76,6 +79,8 @@ def report_app(
         settings_api.router(),
         alerts_api.router(),
         overview.router(),
+        matrix.router(),
+        site_map.router(),
         path_pages.router(),
         flow_pages.router(),
         service_pages.router(),
