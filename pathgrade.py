@@ -72,6 +72,7 @@ def command_line() -> typer.Typer:
     from agent.commands import agent, deep, flows
     from agent.commands import doctor as agent_doctor
     from server.commands import (
+        complete,
         doctor,
         export,
         fleet,
@@ -87,7 +88,7 @@ def command_line() -> typer.Typer:
     app = typer.Typer(
         help="Grades every network path between your hosts, and names the leg that slows it.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
@@ -103,6 +104,7 @@ def command_line() -> typer.Typer:
         server.commands,
         agent.commands,
         doctor.commands(agent_doctor.checks),
+        complete.commands,
         version.commands,
     ):
         app.add_typer(commands)

@@ -1,11 +1,31 @@
-"""The fleet in short: ``status``."""
+"""The fleet: ``status``, ``agents``, ``audit``."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-from analytics.command_line import DEFAULT_URL, Json, Profile, Token, Url, example, print_json, show
+from analytics.command_line import (
+    DEFAULT_URL,
+    At,
+    Json,
+    Profile,
+    Token,
+    Url,
+    example,
+    moment,
+    print_json,
+    show,
+    width,
+)
 from server.commands.asking import client
+from server.commands.complete import agent_argument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from server.api.core import AuditRow
 
 commands = typer.Typer()
 
@@ -21,4 +41,77 @@ def status(
     now = server.status()
     if json:
         return print_json(now)
-    return show(terminal.status(now, server.report(profile).verdict))
+    return show(terminal.status(now, server.verdict(profile)))
+
+
+@commands.command(
+    epilog=example("pathgrade agents", "pathgrade agents --away", "pathgrade agents radiologist")
+)
+def agents(
+    agent: Annotated[str | None, agent_argument("AGENT", "Tell all of this one.")] = None,
+    *,
+    site: Annotated[str | None, typer.Option(metavar="NAME", help="Of this site.")] = None,
+    away: Annotated[bool, typer.Option("--away", help="Only those that are not online.")] = False,
+    at: At = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """List the agents: site, whether they are online, services, and the NAT in front of them.
+
+    With AGENT, all that is known of one.
+    """
+    from server.pages import agent_words
+
+    server = client(url, token)
+    moment_us = moment(at, "--at")
+    found = server.agents(at=None if moment_us is None else str(moment_us))
+    if agent is not None:
+        one = agent_words.one_of(found, agent)
+        return print_json(one) if json else show(agent_words.one(one, server.tags(agent)))
+    fitting = [m for m in found if site in (None, m.site) and not (away and m.online)]
+    return print_json(fitting) if json else show(agent_words.listed(fitting, found, width()))
+
+
+@commands.command(
+    epilog=example(
+        "pathgrade audit",
+        "pathgrade audit --action enrol --since 7d",
+        "pathgrade audit --subject radiologist --json | jq '.[].actor'",
+    )
+)
+def audit(
+    *,
+    actor: Annotated[str | None, typer.Option(metavar="NAME", help="What they did.")] = None,
+    action: Annotated[
+        str | None, typer.Option(metavar="WORD", help="As enrol, demand, mark, switch.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(metavar="TEXT", help="Whom or what it was about.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="From then on: 2h, 09:45, 7d.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=5_000, help="Of the newest, look at so many.")] = 200,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and print what comes.")] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """List who did what to whom, newest first.
+
+    --follow prints the newest last and stays; with --json, one object a line.
+    """
+    from server.commands.audit import follow_rows, keep
+    from server.pages import audit_words
+
+    server = client(url, token)
+    fits = keep(actor=actor, action=action, subject=subject, since_us=moment(since, "--since"))
+    if follow:
+        return follow_rows(lambda: server.audit(limit), fits, _line(json=json))
+    found = [row for row in server.audit(limit) if fits(row)]
+    return print_json(found) if json else show(audit_words.listed(found, width()))
+
+
+def _line(*, json: bool) -> Callable[[AuditRow], str]:
+    import msgspec
+
+    from server.pages import audit_words
+
+    return (lambda row: msgspec.json.encode(row).decode()) if json else audit_words.line

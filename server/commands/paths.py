@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -20,29 +21,64 @@ from analytics.command_line import (
     width,
 )
 from server.commands.asking import client
+from server.commands.complete import agent_argument, agent_option
 
 commands = typer.Typer()
+
+
+class Letter(StrEnum):
+    """Grades: ``analytics.measurement.Letter``."""
+
+    A = "A"
+    B = "B"
+    C = "C"
+    D = "D"
+    F = "F"
+    UNREACHABLE = "X"
+    UNKNOWN = "?"
 
 
 @commands.command(
     epilog=example(
         "pathgrade paths",
+        "pathgrade paths --letter D --letter F --letter X",
+        "pathgrade paths --site hotel --limit 20 --start 20",
         "pathgrade paths --profile pacs --json | jq '.paths[] | select(.grade.letter == \"D\")'",
     )
 )
 def paths(
-    *, url: Url = DEFAULT_URL, token: Token = None, profile: Profile = None, json: Json = False
+    *,
+    agent: Annotated[str | None, agent_option("With this agent at an end.")] = None,
+    site: Annotated[str | None, typer.Option(metavar="NAME", help="With this site at an end.")] = None,
+    letter: Annotated[list[Letter] | None, typer.Option(help="With this letter; repeatable.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=5_000, help="At most so many.")] = 200,
+    start: Annotated[int, typer.Option(min=0, max=10**6, help="Leave out so many of the worst.")] = 0,
+    profile: Profile = None,
+    at: At = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    json: Json = False,
 ) -> None:
-    """List every directed path, worst first.
+    """List directed paths, worst first.
 
-    Each with its grade, what was measured, how it was reached, and the leg that holds most of its time.
+    Each with its grade, what was measured, how it was reached, and the leg that holds most of its time. Of a
+    large fleet the worst few thousand are listed; pathgrade export paths has all.
     """
     from server.pages import terminal
 
-    report = client(url, token).report(profile)
+    moment_us = moment(at, "--at")
+    found = client(url, token).paths(
+        agent=agent,
+        site=site,
+        letter=[one.value for one in letter or ()],
+        limit=limit,
+        start=start,
+        profile=profile,
+        at=None if moment_us is None else str(moment_us),
+    )
     if json:
-        return print_json(report)
-    return show(terminal.report(report, width()))
+        return print_json(found)
+    return show(terminal.path_list(found, width()))
 
 
 @commands.command(
@@ -53,8 +89,8 @@ def paths(
     )
 )
 def explain(
-    src: Annotated[str, typer.Argument(metavar="SRC", help="Agent that sends.")],
-    dst: Annotated[str, typer.Argument(metavar="DST", help="Agent that receives.")],
+    src: Annotated[str, agent_argument("SRC", "Agent that sends.")],
+    dst: Annotated[str, agent_argument("DST", "Agent that receives.")],
     *,
     url: Url = DEFAULT_URL,
     token: Token = None,

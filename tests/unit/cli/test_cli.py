@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[3]
 COMMANDS = [
     [],
     ["status"],
+    ["agents"],
+    ["audit"],
     ["paths"],
     ["hops"],
     ["explain"],
@@ -47,6 +49,7 @@ COMMANDS = [
     ["agent", "peers"],
     ["agent", "peers", "forget"],
     ["doctor"],
+    ["completion"],
     ["version"],
 ]
 
