@@ -8,12 +8,11 @@ that heavy work never sits on the event loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from analytics.explain import Explanation
-from analytics.exports import Batches
 from analytics.measurement import Flow
 from analytics.overview import (
     AGENT_PATHS_SHOWN,
@@ -29,6 +28,9 @@ from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report
 from analytics.timeline import Timeline
 from analytics.usage import By
+
+if TYPE_CHECKING:
+    from analytics.exports import Batches  # loads the engine, which a command does not need
 
 DEFAULT_PROFILE: Final = "generic"
 """What paths are graded for where no agent offers a service."""
