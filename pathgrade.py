@@ -72,10 +72,13 @@ def command_line() -> typer.Typer:
     from agent.commands import agent, deep, flows
     from agent.commands import doctor as agent_doctor
     from server.commands import (
+        alerts,
         complete,
+        control,
         doctor,
         export,
         fleet,
+        history,
         hops,
         mesh,
         paths,
@@ -95,11 +98,14 @@ def command_line() -> typer.Typer:
     for commands in (
         fleet.commands,
         paths.commands,
+        history.commands,
         hops.commands(deep.traced),
         flows.commands(sessions.flows),
         sessions.commands,
         services.commands,
         mesh.commands,
+        control.commands,
+        alerts.commands,
         export.commands,
         server.commands,
         agent.commands,

@@ -14,6 +14,7 @@ import msgspec
 
 from analytics import cut
 from analytics.clock import now_us
+from analytics.compare import Comparison, compare
 from analytics.explain import Explanation, explain
 from analytics.exports import EXPORTS, FINDINGS, PATHS, Ask, Batches
 from analytics.measurement import Flow, Hop, Reading
@@ -268,6 +269,10 @@ class Core:
             usual=facts.usual,
             rules=self._rules_now(),
         )
+
+    def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
+        """As ``ReportCore``."""
+        return compare(self.report(profile, before_us), self.report(profile, after_us))
 
     def timeline(
         self,

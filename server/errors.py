@@ -17,6 +17,8 @@
     │   ├── BodyEncodingError  a Content-Encoding this server does not read
     │   └── BodySlowError      it did not arrive in time
     ├── BusyError              no room for another request right now
+    ├── AlertError             an alert, a silence or a receiver that there is not
+    ├── DeliveryError          a receiver that did not take an alert
     ├── DemandError            tests on demand, a mark or a tag that cannot be had
     └── AskError               a command asked a running server in vain
         ├── ServerAwayError    nobody answers at that URL
@@ -106,6 +108,25 @@ class BusyError(ServerError):
 
 class DemandError(ServerError):
     """Tests on demand, a mark or a tag that cannot be had now."""
+
+
+class AlertError(ServerError):
+    """An alert, a silence or a receiver that there is not, or that cannot be had; ``status`` is HTTP's."""
+
+    def __init__(self, message: str, *, remedy: str = "", status: int = 404) -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+
+
+class DeliveryError(ServerError):
+    """A receiver did not take an alert. ``again``: it may if it is tried again, from ``asked_s`` on."""
+
+    def __init__(
+        self, message: str, *, remedy: str = "", again: bool = True, asked_s: int | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.again = again
+        self.asked_s = asked_s
 
 
 class AskError(ServerError):

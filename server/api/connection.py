@@ -60,6 +60,11 @@ class ApiConnection:
         with self.saying_where("POST", path):
             return good(self._open().post(self._of(path), content=body, headers=headers))
 
+    def delete(self, path: str) -> httpx.Response:
+        """Take something away. Raises what ``saying_where`` and ``good`` do."""
+        with self.saying_where("DELETE", path):
+            return good(self._open().delete(self._of(path)))
+
     @contextmanager
     def stream(self, path: str, asked: Asked, *, timeout_s: float) -> Iterator[httpx.Response]:
         """Ask for what is long; the answer is read as it comes."""

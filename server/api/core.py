@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from analytics.compare import Comparison
 from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.overview import (
@@ -132,6 +133,9 @@ class ReportCore(Protocol):
 
     def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
         """Derive the letter of a path, now or as it was at ``at_us``; None where there is no reading."""
+
+    def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
+        """Put the report of an earlier moment beside that of a later one (now if None)."""
 
     def timeline(
         self,

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from analytics.errors import LakeError
+from server.api import alerts as alerts_api
 from server.api import control as control_api
 from server.api import events as events_api
 from server.api import history as history_api
@@ -20,7 +21,10 @@ from server.api import services as services_api
 from server.api.access import Parts, Visitors
 from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
-from server.pages import render
+from server.metrics import routes as metrics
+from server.pages import alerts as alerts_page
+from server.pages import history as history_pages
+from server.pages import overview, render
 from server.pages import routes as pages
 from server.problems import problem_of
 
@@ -47,7 +51,12 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
         mesh_api.router(),
         control_api.router(),
         services_api.router(),
+        alerts_api.router(),
+        overview.router(),
         pages.router(),
+        history_pages.router(),
+        alerts_page.router(),
+        metrics.router(),
         pages.assets_router(),
     ):
         app.include_router(router)

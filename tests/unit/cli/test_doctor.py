@@ -264,7 +264,7 @@ moments = st.floats(0, 2e9)
 def test_a_clock_is_called_off_only_as_far_as_it_is_certain(
     sent_s: float, took_s: float, off_s: float, when: float
 ) -> None:
-    """The server's second, told at some moment in between, never proves more than is so."""
+    """The server's second, made from its true time at some moment in between, proves no more than is so."""
     server_now = sent_s + when * took_s - off_s
     told = host.clock_off_s(int(server_now // 1), sent_s, sent_s + took_s)
     assert abs(told) <= abs(off_s) + 1e-6

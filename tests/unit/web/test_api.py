@@ -9,6 +9,7 @@ import httpx
 import msgspec
 import pytest
 
+from analytics.compare import Comparison
 from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.passive import Applications
@@ -40,6 +41,8 @@ def api() -> Iterator[httpx.Client]:
         ("paths/radiologist/pacs", PathDetail),
         ("paths/radiologist/pacs/explain", Explanation),
         ("paths/pacs/radiologist/explain?at_us=1795464000000000", Explanation),
+        ("diff?before=2026-11-23T13:00Z&after=2026-11-23T20:00Z", Comparison),
+        ("diff?before=2026-11-23T13:00Z", Comparison),
         ("paths/radiologist/pacs/timeline", Timeline),
         (
             "paths/radiologist/pacs/timeline?since=1795000000000000&until=1795464000000000&step_s=900",
@@ -184,9 +187,14 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
     assert sorted(api.get("openapi.json").json()["paths"]) == [
         "/v1/agents",
         "/v1/agents/{name}/tags",
+        "/v1/alerts",
+        "/v1/alerts/receivers",
+        "/v1/alerts/receivers/{name}/test",
+        "/v1/alerts/{id}/ack",
         "/v1/applications",
         "/v1/audit",
         "/v1/budgets",
+        "/v1/diff",
         "/v1/events",
         "/v1/export/{table}",
         "/v1/flows",
@@ -200,6 +208,8 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
         "/v1/paths/{src}/{dst}/timeline",
         "/v1/profiles",
         "/v1/services",
+        "/v1/silences",
+        "/v1/silences/{id}",
         "/v1/status",
         "/v1/verdict",
     ]
@@ -268,3 +278,18 @@ def test_a_timeline_of_no_range_is_refused(api: httpx.Client, asked: str) -> Non
 
 def test_a_timeline_of_nobody_is_none(api: httpx.Client) -> None:
     assert api.get("paths/radiologist/nobody/timeline").status_code == 404
+
+
+def test_what_changed_between_two_moments_is_told_by_cause(api: httpx.Client) -> None:
+    asked = {"before": "2026-11-23T13:00Z", "after": "2026-11-23T20:00Z"}
+    told = msgspec.json.decode(api.get("diff", params=asked).content, type=Comparison)
+    assert told.headline == ("10 paths are worse; 1 workplace can no longer work; 1 cause appeared.")
+    (cause,) = told.causes
+    assert (cause.kind, cause.where, cause.state, len(cause.changes)) == ("uplink", "hotel", "appeared", 10)
+    assert told.others == []
+    assert (told.lost, told.regained) == (["radiologist"], [])
+
+
+@pytest.mark.parametrize("asked", ["", "before=", "before=x", "before=2h&after=3h", "before=2h&after=x"])
+def test_two_moments_that_are_none_are_refused(api: httpx.Client, asked: str) -> None:
+    assert api.get(f"diff?{asked}").status_code == 422
