@@ -29,7 +29,7 @@ from analytics.overview import (
     Worst,
 )
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
-from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
+from analytics.report import Member, PathDetail, PathRow, Report, build_detail, build_report
 from analytics.rules.load import Rules
 from analytics.store.store import Store
 from analytics.store.stream import Range
@@ -40,11 +40,15 @@ from analytics.usual import Usual, with_watched
 from analytics.verdict import NOW
 from analytics.watched import with_latest_tests
 from analytics.wire import ServiceOffer
-from server.api.core import OWN_PROCESS, AuditRow, ExportRange, Status
+from server.agents import LISTENERS_FROM, Agents, listeners_of
+from server.api.agent_info import AgentInfo, Listener
+from server.api.audits import AuditAsk, AuditEntry
+from server.api.core import OWN_PROCESS, ExportRange, Status
 from server.cycles import Cycles
 from server.hub import Connection, Hub
 from server.kept import Kept
 from server.lately import Lately
+from server.services import services_of
 from server.sessions import Sessions
 from server.state import Agent, State
 from server.timelines import Asked, timeline_of
@@ -105,6 +109,7 @@ class Core:
         self._lately = lately
         self._usual = UsualCache(store, period_us=period_us)
         self._sessions = Sessions(store, rules, tenant)
+        self._agents = Agents(state, tenant, hub)
         self._past: Kept[tuple[str, int], Report] = Kept(PAST_KEPT, PAST_KEPT_S)
         self._clock = clock
         self._started_us = clock()
@@ -354,9 +359,25 @@ class Core:
         kind = EXPORTS[table]
         return Batches(kind.schema, kind.batches(self._store, asked))
 
-    def audit(self, limit: int = 200) -> list[AuditRow]:
+    def audit(self, ask: AuditAsk) -> list[AuditEntry]:
         """As ``ReportCore``."""
-        return self._state.audit(self._tenant, limit)
+        return self._state.audits.look(self._tenant, ask)
+
+    def audit_actions(self) -> list[str]:
+        """As ``ReportCore``."""
+        return self._state.audits.actions(self._tenant)
+
+    def agents(self) -> list[AgentInfo]:
+        """As ``ReportCore``."""
+        return self._agents.all(self._cycles.planner.setting, self._clock())
+
+    def agent(self, name: str) -> AgentInfo | None:
+        """As ``ReportCore``."""
+        return self._agents.one(name, self._cycles.planner.setting, self._clock())
+
+    def listeners(self) -> list[Listener]:
+        """As ``ReportCore``."""
+        return listeners_of(self.flows(but=OWN_PROCESS, limit=LISTENERS_FROM))
 
     def _rules_now(self) -> Rules:
         """Call nothing stale that the budget has not had its turn yet, and two cycles more."""
@@ -375,15 +396,6 @@ class Core:
         apart = {c.agent.name for c in self._hub.connections() if not c.hello.mesh}
         switches = self._hub.switches
         return [a.name for a in agents if a.name not in apart and switches.on(a.name, a.site)]
-
-
-def services_of(agent: Agent, tagged: Iterable[ServiceOffer]) -> list[Service]:
-    """What an agent offers and what was tagged on its host; a tag stands in place of an offer of its port."""
-    by_port = {offer.port: offer for offer in (*agent.services, *tagged)}
-    return [
-        Service(name=offer.name, profile=offer.profile, agent=agent.name, port=offer.port)
-        for offer in by_port.values()
-    ]
 
 
 def _member(agent: Agent, tagged: Iterable[ServiceOffer], connection: Connection | None) -> Member:

@@ -75,12 +75,9 @@ def _add_fleet(routes: APIRouter) -> None:
         return _json(core.status())
 
     @routes.get("/agents", summary="The enrolled agents")
-    def agents(core: TheCore, at: At = None) -> Response:
-        return _json(core.members(read_moment("at", at)))
-
-    @routes.get("/audit", summary="Who did what to whom, newest first")
-    def audit(core: TheCore, limit: Limit = 200) -> Response:
-        return _json(core.audit(limit))
+    def agents(core: TheCore, at: At = None, site: Filter = None, tag: Filter = None) -> Response:
+        known = core.members(read_moment("at", at))
+        return _json([m for m in known if site in (None, m.site) and (tag is None or tag in m.tags)])
 
     @routes.get("/profiles", summary="The application profiles, the default one first")
     def profiles(core: TheCore) -> Response:

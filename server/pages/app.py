@@ -11,7 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from analytics.errors import LakeError
+from server.api import agents as agents_api
 from server.api import alerts as alerts_api
+from server.api import audit as audit_api
 from server.api import control as control_api
 from server.api import events as events_api
 from server.api import history as history_api
@@ -22,7 +24,9 @@ from server.api.access import Parts, Visitors
 from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
 from server.metrics import routes as metrics
+from server.pages import agents as agent_pages
 from server.pages import alerts as alerts_page
+from server.pages import control as control_pages
 from server.pages import history as history_pages
 from server.pages import overview, render
 from server.pages import routes as pages
@@ -50,10 +54,14 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
         history_api.router(),
         mesh_api.router(),
         control_api.router(),
+        agents_api.router(),
+        audit_api.router(),
         services_api.router(),
         alerts_api.router(),
         overview.router(),
         pages.router(),
+        agent_pages.router(),
+        control_pages.router(),
         history_pages.router(),
         alerts_page.router(),
         metrics.router(),
