@@ -20,10 +20,12 @@ from analytics.measurement import Flow
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report, Service, Verdict
 from server.alerts.model import Alert, ReceiverStatus, Silence
+from server.api.agent_info import AgentInfo
 from server.api.alert_door import AckAsk, AlertList, ReceiverTest, SilenceAsk, TestAsk
+from server.api.audits import AuditEntry
 from server.api.connection import TIMEOUT_S, ApiConnection, Parameter
 from server.api.controls import BudgetAsk, Budgets, MeshSwitches, SwitchAsk, TagsAsk
-from server.api.core import AuditRow, Status
+from server.api.core import Status
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
 from server.api.listed import PathList
 from server.errors import RefusedError
@@ -52,9 +54,13 @@ class Client:
         """The sentence, and the sentences under it."""
         return self._get("verdict", Verdict, profile=profile)
 
-    def audit(self, limit: int) -> list[AuditRow]:
+    def agent(self, name: str) -> AgentInfo:
+        """All of one agent but for its paths."""
+        return self._get(f"agents/{quote(name, safe='')}", AgentInfo)
+
+    def audit(self, **asked: Parameter) -> list[AuditEntry]:
         """Who did what to whom, newest first."""
-        return self._get("audit", list[AuditRow], limit=limit)
+        return self._get("audit", list[AuditEntry], **asked)
 
     def report(self, profile: str | None) -> Report:
         """Every directed path, worst first, with the verdict."""

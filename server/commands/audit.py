@@ -1,4 +1,4 @@
-"""Which rows of the audit log are asked for, and how it is followed."""
+"""How the audit log is followed."""
 
 from __future__ import annotations
 
@@ -7,50 +7,35 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from server.api.core import AuditRow
+import msgspec
+
+from server.api.audits import AuditEntry
+from server.pages import audit_words
 
 LOOK_S: Final = 2.0
 
-Fits = Callable[[AuditRow], bool]
+
+def printed(*, json: bool) -> Callable[[AuditEntry], str]:
+    """Choose how a row is printed."""
+    return (lambda row: msgspec.json.encode(row).decode()) if json else audit_words.line
 
 
-def keep(*, actor: str | None, action: str | None, subject: str | None, since_us: int | None) -> Fits:
-    """Tell which rows fit: ``actor`` and ``action`` exactly, ``subject`` if it stands anywhere in it."""
-
-    def fits(row: AuditRow) -> bool:
-        return (
-            actor in (None, row.actor)
-            and action in (None, row.action)
-            and (subject is None or subject in row.subject)
-            and (since_us is None or row.at_us >= since_us)
-        )
-
-    return fits
-
-
-def news(before: Sequence[AuditRow], now: Sequence[AuditRow]) -> list[AuditRow]:
-    """Give what came since, oldest first; both are newest first. Rows may be equal in everything."""
-    if not before:
-        return list(reversed(now))
-    # Where the row that was newest stands now; if it is out of sight, all is news.
-    places = [place for place, row in enumerate(now) if row == before[0]]
-    same = sum(row == before[0] for row in before)
-    return list(reversed(now[: places[-same] if len(places) >= same else len(now)]))
+def news(last_id: int, rows: Sequence[AuditEntry]) -> list[AuditEntry]:
+    """Give the rows after one, oldest first."""
+    return sorted((row for row in rows if row.id > last_id), key=lambda row: row.id)
 
 
 def follow_rows(
-    look: Callable[[], list[AuditRow]],
-    fits: Fits,
-    line: Callable[[AuditRow], str],
+    look: Callable[[], list[AuditEntry]],
+    line: Callable[[AuditEntry], str],
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Print rows as they come, until Ctrl-C. Raises what ``look`` does."""
-    before: list[AuditRow] = []
+    last_id = -1
     with suppress(KeyboardInterrupt):  # the way out
         while True:
-            now = look()
-            for row in filter(fits, news(before, now)):
+            for row in news(last_id, look()):
                 print(line(row), flush=True)
-            before = now
+                last_id = row.id
             sleep(LOOK_S)

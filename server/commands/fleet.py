@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from analytics.command_line import (
     Profile,
     Token,
     Url,
+    as_text,
     example,
     moment,
     print_json,
@@ -21,11 +22,6 @@ from analytics.command_line import (
 )
 from server.commands.asking import client
 from server.commands.complete import agent_argument
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from server.api.core import AuditRow
 
 commands = typer.Typer()
 
@@ -64,11 +60,10 @@ def agents(
     from server.pages import agent_words
 
     server = client(url, token)
-    moment_us = moment(at, "--at")
-    found = server.agents(at=None if moment_us is None else str(moment_us))
     if agent is not None:
-        one = agent_words.one_of(found, agent)
-        return print_json(one) if json else show(agent_words.one(one, server.tags(agent)))
+        one = server.agent(agent)
+        return print_json(one) if json else show(agent_words.one(one))
+    found = server.agents(at=as_text(moment(at, "--at")))
     fitting = [m for m in found if site in (None, m.site) and not (away and m.online)]
     return print_json(fitting) if json else show(agent_words.listed(fitting, found, width()))
 
@@ -83,12 +78,14 @@ def agents(
 def audit(
     *,
     actor: Annotated[str | None, typer.Option(metavar="NAME", help="What they did.")] = None,
-    action: Annotated[
-        str | None, typer.Option(metavar="WORD", help="As enrol, demand, mark, switch.")
+    action: Annotated[str | None, typer.Option(metavar="WORD", help="As enrol, run, mark, switch.")] = None,
+    subject: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="With this in whom it was about.")
     ] = None,
-    subject: Annotated[str | None, typer.Option(metavar="TEXT", help="Whom or what it was about.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="From then on: 2h, 09:45, 7d.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=5_000, help="Of the newest, look at so many.")] = 200,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Before then.")] = None,
+    tests: Annotated[bool, typer.Option("--tests", help="Each ordered test, too: nearly all rows.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=5_000, help="At most so many.")] = 200,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and print what comes.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
@@ -98,20 +95,20 @@ def audit(
 
     --follow prints the newest last and stays; with --json, one object a line.
     """
-    from server.commands.audit import follow_rows, keep
+    from server.commands.audit import follow_rows, printed
     from server.pages import audit_words
 
     server = client(url, token)
-    fits = keep(actor=actor, action=action, subject=subject, since_us=moment(since, "--since"))
+    asked = {
+        "actor": actor,
+        "action": action,
+        "subject": subject,
+        "since": as_text(moment(since, "--since")),
+        "until": as_text(moment(until, "--until")),
+        "tests": str(tests or action == "test").lower(),
+        "limit": limit,
+    }
     if follow:
-        return follow_rows(lambda: server.audit(limit), fits, _line(json=json))
-    found = [row for row in server.audit(limit) if fits(row)]
+        return follow_rows(lambda: server.audit(**asked), printed(json=json))
+    found = server.audit(**asked)
     return print_json(found) if json else show(audit_words.listed(found, width()))
-
-
-def _line(*, json: bool) -> Callable[[AuditRow], str]:
-    import msgspec
-
-    from server.pages import audit_words
-
-    return (lambda row: msgspec.json.encode(row).decode()) if json else audit_words.line

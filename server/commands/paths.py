@@ -14,6 +14,7 @@ from analytics.command_line import (
     Profile,
     Token,
     Url,
+    as_text,
     example,
     moment,
     print_json,
@@ -66,7 +67,6 @@ def paths(
     """
     from server.pages import terminal
 
-    moment_us = moment(at, "--at")
     found = client(url, token).paths(
         agent=agent,
         site=site,
@@ -74,7 +74,7 @@ def paths(
         limit=limit,
         start=start,
         profile=profile,
-        at=None if moment_us is None else str(moment_us),
+        at=as_text(moment(at, "--at")),
     )
     if json:
         return print_json(found)

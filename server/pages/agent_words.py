@@ -11,7 +11,7 @@ from rich.text import Text
 
 from analytics.report import Member
 from analytics.wire import Dependence, NatReport
-from server.errors import RefusedError
+from server.api.agent_info import AgentInfo, Vitals
 from server.pages import text
 from server.pages.tables import Column, draw, plain
 
@@ -39,38 +39,63 @@ def listed(members: Sequence[Member], of: Sequence[Member], width: int) -> Rende
     return Group(draw(COLUMNS, ordered, width), Text(told + cut, "dim"))
 
 
-def one_of(members: Sequence[Member], name: str) -> Member:
-    """Find one. Raises ``RefusedError``."""
-    found = next((member for member in members if member.name == name), None)
-    if found is None:
-        raise RefusedError(f"no agent is called {name!r}", remedy="pathgrade agents lists them")
-    return found
-
-
-def one(member: Member, tags: Sequence[str]) -> RenderableType:
+def one(info: AgentInfo) -> RenderableType:
     """Tell all of one agent."""
     grid = Table.grid(padding=(0, 2))
-    for name, value in _facts(plain(member), tags):
+    told = plain(info)
+    for name, value in _facts(told):
         grid.add_row(Text(name, "dim"), value if isinstance(value, Text) else Text(value))
-    return Group(Text(plain(member).name, "bold"), grid)
+    return Group(Text(told.name, "bold"), grid)
 
 
-def _facts(member: Member, tags: Sequence[str]) -> Iterator[tuple[str, str | Text]]:
-    yield "called", text.person(member)
-    yield "site", member.site
-    yield "state", _state(member)
+def _facts(info: AgentInfo) -> Iterator[tuple[str, str | Text]]:
+    yield "called", info.label or info.name
+    yield "site", info.site
+    yield "state", _state_since(info)
+    yield "enrolled", text.clock(info.enrolled_us)
+    yield "version", info.version or text.NOTHING
     yield (
         "services",
-        "; ".join(f"{s.name} at port {s.port}, for {s.profile}" for s in member.services) or "none",
+        "; ".join(f"{s.name} at port {s.port}, for {s.profile}" for s in info.services) or "none",
     )
-    yield "tags", ", ".join(plain_tags(tags)) or "none"
-    yield "addresses", ", ".join(member.addresses) or text.NOTHING
-    yield from _nat(member.nat)
+    yield "tags", ", ".join(info.tags) or "none"
+    yield "passive", info.passive or text.NOTHING
+    yield "active tests", _tests(info)
+    yield "may take", f"{_core(info.budget.cpu_bp)}, {text.size(info.budget.bytes_per_hour)} sent an hour"
+    yield from _vitals(info.vitals)
+    yield "addresses", ", ".join(info.addresses) or text.NOTHING
+    yield from _nat(info.nat)
 
 
-def plain_tags(tags: Sequence[str]) -> list[str]:
-    """Leave out what a terminal would obey."""
-    return ["".join(letter for letter in tag if letter.isprintable()) for tag in tags]
+def _state_since(info: AgentInfo) -> Text:
+    return _state(info) if info.online else _state(info).append(f" since {text.clock(info.seen_us)}", "")
+
+
+def _tests(info: AgentInfo) -> str:
+    if info.off is not None:
+        whose = info.off.name or "the fleet"
+        return f"off for {whose} since {text.clock(info.off.since_us)}, by {info.off.by}"
+    return "off by its own configuration" if info.mesh is False else "on"
+
+
+def _vitals(vitals: Vitals | None) -> Iterator[tuple[str, str]]:
+    """Say what it costs and what it lost; a counter that is 0 is good news, and short."""
+    if vitals is None:
+        yield "takes", "not known while it is away"
+        return
+    latest = vitals.latest
+    sent = text.NOTHING if vitals.bytes_per_hour is None else text.size(vitals.bytes_per_hour)
+    cpu = text.NOTHING if vitals.cpu_bp is None else _core(vitals.cpu_bp)
+    yield "takes", f"{cpu}, {text.size(latest.rss_kb * 1024)} of memory, {sent} sent an hour"
+    yield "sessions", f"{latest.events_seen:,} closed, {latest.events_lost + latest.events_missed:,} lost"
+    yield "waiting", text.plural(latest.batches_waiting, "batch", "batches")
+    if latest.packets_refused or latest.grants_refused:
+        orders = sum(latest.grants_refused.values())
+        yield "refused", f"{latest.packets_refused:,} packets of tests, {text.plural(orders, 'order')}"
+
+
+def _core(bp: int) -> str:
+    return f"{bp / 100:g}{text.NBSP}% of a core"
 
 
 def _nat(nat: NatReport | None) -> Iterator[tuple[str, str]]:
@@ -87,7 +112,7 @@ def _nat(nat: NatReport | None) -> Iterator[tuple[str, str]]:
         yield "hairpin", "yes" if nat.hairpin else "no"
 
 
-def _state(member: Member) -> Text:
+def _state(member: Member | AgentInfo) -> Text:
     return Text("online", "green") if member.online else Text("away", "bold red")
 
 

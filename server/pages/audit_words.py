@@ -8,7 +8,7 @@ from typing import Final
 from rich.console import RenderableType
 from rich.text import Text
 
-from server.api.core import AuditRow
+from server.api.audits import AuditRow
 from server.pages import text
 from server.pages.tables import Column, draw, plain
 

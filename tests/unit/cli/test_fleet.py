@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics.report import Member
-from analytics.wire import Dependence, NatReport
-from server.api.core import AuditRow
+from analytics.wire import Dependence, Health, NatReport
+from server.api.agent_info import Vitals
+from server.api.audits import AuditEntry
+from server.api.controls import Off, Reach
 from server.api.listed import PathList, listed
-from server.commands.audit import follow_rows, keep, news
-from server.pages import agent_words, audit_words
+from server.commands.audit import follow_rows, news, printed
+from server.pages import agent_words
 from tests.unit.cli.test_cli import pathgrade, words
 from tests.unit.web.fleet import FixtureCore, serve
 from tests.unit.web.test_terminal import EVIL, SHOWN, drawn
@@ -46,10 +47,22 @@ def test_agents_by_site_with_how_many(url: str) -> None:
 def test_an_agent_that_nobody_has_is_one_clear_error(url: str) -> None:
     done = pathgrade("agents", "nobody", url=url)
     assert (done.returncode, done.stdout) == (65, "")
-    assert done.stderr == "error: no agent is called 'nobody'\n  try: pathgrade agents lists them\n"
+    assert (
+        done.stderr
+        == "error: no agent is called 'nobody'\n  try: pathgrade agents names them; the page is /agents\n"
+    )
 
 
-def test_all_of_one_agent_in_words_and_harmless() -> None:
+def test_all_of_one_agent(url: str) -> None:
+    lines = [words(line) for line in pathgrade("agents", "radiologist", url=url).stdout.splitlines()]
+    known = next(info for info in CORE.agents() if info.name == "radiologist")
+    assert lines[:3] == ["radiologist", "called the radiologist", "site hotel"]
+    assert f"version {known.version}" in lines
+    assert any(line.startswith("takes ") for line in lines)
+    assert json.loads(pathgrade("agents", "radiologist", "--json", url=url).stdout)["site"] == "hotel"
+
+
+def test_what_an_agent_says_is_in_words_and_harmless() -> None:
     nat = NatReport(
         udp=True,
         mapped="203.0.113.20",
@@ -58,20 +71,30 @@ def test_all_of_one_agent_in_words_and_harmless() -> None:
         cgnat=True,
         hairpin=False,
     )
-    member = Member(name="radiologist", site=EVIL, online=False, nat=nat, addresses=["192.168.7.20"])
-    shown = drawn(agent_words.one(member, ["night\x1b", "3T"]))
+    latest = Health(cpu_us=1, rss_kb=61_000, events_seen=9_000, events_lost=2, grants_refused={"old": 3})
+    vitals = Vitals(at_us=1, over_s=30, cpu_bp=41, bytes_per_hour=2_000_000, latest=latest)
+    off = Off(reach=Reach.SITE, name="hotel", by="ada", since_us=0)
+    known = msgspec.structs.replace(
+        CORE.agents()[0], site=EVIL, online=False, seen_us=0, nat=nat, vitals=vitals, off=off
+    )
+    shown = drawn(agent_words.one(known))
+    lines = [words(line) for line in shown.splitlines()]
     assert SHOWN in shown
     assert "\x1b" not in shown
     for line in (
-        "state away",
-        "tags night, 3T",
+        "state away since 1970-01-01 00:00:00 UTC",
+        "active tests off for hotel since 1970-01-01 00:00:00 UTC, by ada",
+        "takes 0.41 % of a core, 62.5 MB of memory, 2.0 MB sent an hour",
+        "sessions 9,000 closed, 2 lost",
+        "refused 0 packets of tests, 3 orders",
         "NAT another port for each peer, of the provider (RFC 6598)",
         "public address 203.0.113.20",
         "hairpin no",
     ):
-        assert line in [words(one) for one in shown.splitlines()]
-    blocked = drawn(agent_words.one(msgspec.structs.replace(member, nat=NatReport(udp=False)), []))
-    assert "UDP is blocked, or none is set" in blocked
+        assert line in lines, shown
+    silent = msgspec.structs.replace(known, nat=NatReport(udp=False), vitals=None)
+    assert "UDP is blocked, or none is set" in drawn(agent_words.one(silent))
+    assert "not known while it is away" in drawn(agent_words.one(silent))
 
 
 @pytest.mark.parametrize(
@@ -122,51 +145,35 @@ def test_who_is_not_there_is_said(url: str, asked: list[str]) -> None:
 
 def test_audit_is_filtered(url: str) -> None:
     assert "enrol" in pathgrade("audit", "--actor", "pacs", url=url).stdout
-    assert json.loads(pathgrade("audit", "--subject", "hotel", "--json", url=url).stdout) == []
-    assert "Nothing fits" in pathgrade("audit", "--action", "mark", url=url).stdout
+    assert json.loads(pathgrade("audit", "--subject", "moon", "--json", url=url).stdout) == []
+    assert "Nothing fits" in pathgrade("audit", "--action", "nothing", url=url).stdout
 
 
-def row(at_us: int, **more: str) -> AuditRow:
-    return AuditRow(at_us=at_us, actor="a", action="mark", **more)
+def entry(id_: int, **more: str) -> AuditEntry:
+    return AuditEntry(id=id_, at_us=id_, actor="a", action="mark", **more)
 
 
-def test_a_row_fits_by_all_that_is_asked() -> None:
-    fits = keep(actor="a", action="mark", subject="x", since_us=5)
-    assert fits(row(5, subject="x y"))
-    assert not fits(row(4, subject="x y"))
-    assert not fits(row(5, subject="y"))
-    assert keep(actor=None, action=None, subject=None, since_us=None)(row(0))
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 30))
+def test_following_prints_each_row_once_in_order(before: int, more: int, limit: int) -> None:
+    newest_first = [entry(number) for number in range(before + more, 0, -1)][: max(limit, more)]
+    assert [row.id for row in news(before, newest_first)] == [*range(before + 1, before + more + 1)]
 
 
-@given(st.lists(st.integers(0, 3), max_size=12), st.integers(0, 12), st.integers(1, 30))
-def test_following_prints_each_row_once_in_order(moments: list[int], first: int, limit: int) -> None:
-    """Moments may be equal; as long as no more rows come between two looks than one look shows."""
-    log = [row(at_us) for at_us in sorted(moments)]
-    limit = max(limit, len(log))
-    before = list(reversed(log[:first]))[:limit]
-    now = list(reversed(log))[:limit]
-    assert list(reversed(before)) + news(before, now) == log if before else news(before, now) == log
+def test_following_prints_what_comes_and_ends_by_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    looks = iter([[entry(1)], [entry(2, detail="\x1b"), entry(1)]])
 
+    def look() -> list[AuditEntry]:
+        try:
+            return next(looks)
+        except StopIteration:
+            raise KeyboardInterrupt from None
 
-def test_following_prints_and_ends_by_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
-    looks = iter([[row(1)], [row(2, detail="\x1b"), row(1)]])
-
-    def sleep(_: float) -> None:
-        if capsys_lines and len(capsys_lines) > 1:
-            raise KeyboardInterrupt
-
-    capsys_lines: list[str] = []
-
-    def line(one: AuditRow) -> str:
-        capsys_lines.append(audit_words.line(one))
-        return capsys_lines[-1]
-
-    follow_rows(lambda: next(looks), lambda _: True, line, sleep=sleep)
-    assert capsys.readouterr().out.splitlines() == capsys_lines
-    assert capsys_lines == [
+    follow_rows(look, printed(json=False), sleep=lambda _: None)
+    assert capsys.readouterr().out.splitlines() == [
         "1970-01-01T00:00:00Z  a  mark",
         "1970-01-01T00:00:00Z  a  mark  \N{REPLACEMENT CHARACTER}",
     ]
+    assert json.loads(printed(json=True)(entry(1)))["id"] == 1
 
 
 def completed(words_: str, url: str, shell: str = "zsh") -> str:
