@@ -17,6 +17,7 @@ from server.api import audit as audit_api
 from server.api import control as control_api
 from server.api import events as events_api
 from server.api import history as history_api
+from server.api import matrix as matrix_api
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
@@ -28,7 +29,8 @@ from server.pages import agents as agent_pages
 from server.pages import alerts as alerts_page
 from server.pages import control as control_pages
 from server.pages import history as history_pages
-from server.pages import overview, render
+from server.pages import map as site_map
+from server.pages import matrix, overview, render
 from server.pages import routes as pages
 from server.problems import problem_of
 
@@ -51,6 +53,7 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
     for router in (
         api.router(),
         events_api.router(),
+        matrix_api.router(),
         history_api.router(),
         mesh_api.router(),
         control_api.router(),
@@ -59,6 +62,8 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
         services_api.router(),
         alerts_api.router(),
         overview.router(),
+        matrix.router(),
+        site_map.router(),
         pages.router(),
         agent_pages.router(),
         control_pages.router(),
