@@ -17,6 +17,7 @@ from analytics.compare import Comparison
 from analytics.errors import ExportError
 from analytics.explain import Explanation
 from analytics.measurement import Flow
+from analytics.overview import Metric
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report, Service, Verdict
 from server.alerts.model import Alert, ReceiverStatus, Silence
@@ -28,6 +29,7 @@ from server.api.controls import BudgetAsk, Budgets, MeshSwitches, SwitchAsk, Tag
 from server.api.core import Status
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
 from server.api.listed import PathList
+from server.api.packed import Head, unpacked
 from server.errors import RefusedError
 
 EXPORT_TIMEOUT_S: Final = 300.0
@@ -69,6 +71,10 @@ class Client:
     def paths(self, **asked: Parameter | Sequence[str]) -> PathList:
         """A piece of the ranked list of paths that fit, with the verdict."""
         return self._get("paths", PathList, **asked)
+
+    def letters(self, **asked: Parameter) -> tuple[Head, bytes]:
+        """The letter of every path: the agents by site, and the cells. Raises ``WireError``, too."""
+        return unpacked(self.connection.get("matrix", {**asked, "metric": Metric.LETTER.value}).content)
 
     def detail(self, src: str, dst: str, profile: str | None) -> PathDetail:
         """All of one path."""

@@ -81,6 +81,47 @@ def paths(
     return show(terminal.path_list(found, width()))
 
 
+class Clusters(StrEnum):
+    """What a row of a matrix is."""
+
+    AUTO = "auto"
+    AGENT = "agent"
+    SITE = "site"
+
+
+@commands.command(
+    epilog=example(
+        "pathgrade matrix",
+        "pathgrade matrix --by site --profile pacs",
+        "pathgrade matrix --json | jq -r '.rows[]'",
+    )
+)
+def matrix(
+    *,
+    by: Annotated[
+        Clusters, typer.Option(help="A row is an agent, or a site: the worst of its paths.")
+    ] = Clusters.AUTO,
+    profile: Profile = None,
+    at: At = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Show the letter of every path, agents of a site together.
+
+    Rows are sources, columns destinations with the numbers of the rows. More agents than fit the terminal are
+    shown site by site.
+    """
+    from server.pages import matrix_words
+
+    head, cells = client(url, token).letters(profile=profile, at=as_text(moment(at, "--at")))
+    if json:
+        told = {"profile": head.profile, "at_us": head.at_us, "agents": head.agents, "sites": head.sites}
+        return print_json({**told, "rows": matrix_words.as_rows(head, cells)})
+    by_site = None if by is Clusters.AUTO else by is Clusters.SITE
+    return show(matrix_words.drawn(head, cells, width(), by_site=by_site))
+
+
 @commands.command(
     epilog=example(
         "pathgrade explain pacs radiologist",
