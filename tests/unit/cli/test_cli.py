@@ -348,6 +348,25 @@ def test_the_reference_is_not_stale() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("command", [["version"], ["status"], ["paths", "--json"]])
+def test_an_output_that_takes_no_more_is_one_clear_error(url: str, command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pathgrade", *command],
+            cwd=ROOT,
+            env={**os.environ, "PATHGRADE_URL": url},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 73
+    assert done.stderr.splitlines() == [
+        "error: write the output: No space left on device",
+        "  try: free some space there, or send it elsewhere",
+    ]
+
+
 def every(kind: type[Exception]) -> Iterator[type[Exception]]:
     for one in kind.__subclasses__():
         yield one
