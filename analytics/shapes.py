@@ -133,3 +133,4 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     paths: list[PathRow]
     members: list[Member]
     missing: list[tuple[str, str]]  # directed pairs of the fleet without a reading
+    paths_of: int | None = None  # paths altogether, where ``paths`` are the worst of a large fleet's only

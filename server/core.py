@@ -12,10 +12,21 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from analytics import cut
 from analytics.clock import now_us
 from analytics.explain import Explanation, explain
 from analytics.exports import EXPORTS, FINDINGS, PATHS, Ask, Batches
 from analytics.measurement import Flow, Hop, Reading
+from analytics.overview import (
+    AGENT_PATHS_SHOWN,
+    WORST_SHOWN,
+    AgentPaths,
+    MatrixCells,
+    Metric,
+    Overview,
+    SitePaths,
+    Worst,
+)
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
 from analytics.rules.load import Rules
@@ -152,9 +163,37 @@ class Core:
         )
         return self._with_budget(made) if facts.now else made
 
-    def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
+    def revision(self, profile: str) -> str:
         """As ``ReportCore``."""
-        facts = self._facts(None)
+        return cut.revision_of(self.report(profile))
+
+    def overview(self, profile: str, at_us: int | None = None) -> Overview:
+        """As ``ReportCore``."""
+        return cut.overview_of(self.report(profile, at_us))
+
+    def sites(self, profile: str, at_us: int | None = None) -> list[SitePaths]:
+        """As ``ReportCore``."""
+        return cut.site_paths_of(self.report(profile, at_us))
+
+    def matrix(self, profile: str, metric: Metric, at_us: int | None = None) -> MatrixCells:
+        """As ``ReportCore``."""
+        return cut.cells_of(self.report(profile, at_us), metric)
+
+    def agent_paths(
+        self, agent: str, profile: str, at_us: int | None = None, limit: int = AGENT_PATHS_SHOWN
+    ) -> AgentPaths:
+        """As ``ReportCore``."""
+        return cut.agent_paths_of(self.report(profile, at_us), agent, limit)
+
+    def worst(
+        self, profile: str, limit: int = WORST_SHOWN, start: int = 0, at_us: int | None = None
+    ) -> Worst:
+        """As ``ReportCore``."""
+        return cut.worst_of(self.report(profile, at_us), limit, start)
+
+    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
+        """As ``ReportCore``."""
+        facts = self._facts(at_us)
         readings = facts.of_pair(src, dst)
         if not readings:
             return None
@@ -164,7 +203,7 @@ class Core:
             dst,
             profile=profile,
             readings=readings,
-            hops=self._hops_of(readings),
+            hops=self._hops_of(readings, at_us),
             flows=[
                 flow
                 for end in (src, dst)
@@ -174,10 +213,10 @@ class Core:
             at_us=facts.at_us,
             rules=self._rules_now(),
             usual=facts.usual,
-            passive=self._sessions.of(profile, members, facts.latest, facts.at_us, now=True),
+            passive=self._sessions.of(profile, members, facts.latest, facts.at_us, now=facts.now),
         )
-        if made is None:
-            return None
+        if made is None or not facts.now:
+            return made
         return msgspec.structs.replace(
             made, forward=self._row(made.forward), back=self._row(made.back) if made.back else None
         )

@@ -15,6 +15,16 @@ import msgspec
 from analytics.explain import Explanation
 from analytics.exports import Batches
 from analytics.measurement import Flow
+from analytics.overview import (
+    AGENT_PATHS_SHOWN,
+    WORST_SHOWN,
+    AgentPaths,
+    MatrixCells,
+    Metric,
+    Overview,
+    SitePaths,
+    Worst,
+)
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report
 from analytics.usage import By
@@ -78,10 +88,36 @@ class ReportCore(Protocol):
         """List the enrolled agents, by name."""
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
-        """Grade every path for a profile that ``profiles`` names, now or as it was at ``at_us``."""
+        """Grade every path for a profile that ``profiles`` names, now or as it was at ``at_us``.
 
-    def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
-        """Tell all of one path; None where the pair has no reading of ``src`` yet."""
+        Of a large fleet, ``paths`` are the worst few thousand and ``paths_of`` says of how many. Pages ask
+        what follows, which is bounded, and kept ready.
+        """
+
+    def revision(self, profile: str) -> str:
+        """Name what is shown of a profile now; another name where anything but ages is different. Cheap."""
+
+    def overview(self, profile: str, at_us: int | None = None) -> Overview:
+        """Show a fleet on one page."""
+
+    def sites(self, profile: str, at_us: int | None = None) -> list[SitePaths]:
+        """Count paths by pair of sites, those with the most bad ones first."""
+
+    def matrix(self, profile: str, metric: Metric, at_us: int | None = None) -> MatrixCells:
+        """Pack one metric of all paths."""
+
+    def agent_paths(
+        self, agent: str, profile: str, at_us: int | None = None, limit: int = AGENT_PATHS_SHOWN
+    ) -> AgentPaths:
+        """List one agent's paths both ways, worst first. Empty for a name that nobody has."""
+
+    def worst(
+        self, profile: str, limit: int = WORST_SHOWN, start: int = 0, at_us: int | None = None
+    ) -> Worst:
+        """List the worst paths, in pieces: ``start`` is ``next`` of the piece before."""
+
+    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
+        """Tell all of one path; None where the pair has no reading of ``src`` by then."""
 
     def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
         """Derive the letter of a path, now or as it was at ``at_us``; None where there is no reading."""

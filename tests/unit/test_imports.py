@@ -44,7 +44,7 @@ def importers(module: str) -> set[str]:
     return {str(path.relative_to(ROOT)) for path in files if statement.search(path.read_text())}
 
 
-@pytest.mark.parametrize("library", ["pydantic", "rich", "click", "dns", "pylibsrtp", "av", "scapy"])
+@pytest.mark.parametrize("library", ["typer", "pydantic", "rich", "click", "dns", "pylibsrtp", "av", "scapy"])
 def test_a_running_agent_does_not_hold_what_it_does_not_use(library: str) -> None:
     """Each is megabytes in a process that runs for months beside other people's work."""
     program = (

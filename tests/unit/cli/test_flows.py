@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from agent import local, terminal
+from agent.commands.flows import Sort
 from analytics.measurement import Direction, Session
-from pathgrade import Sort
 from tests.unit.analytics.tcp_sessions import NEAR, session
 
 ROOT = Path(__file__).parents[3]

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import uvicorn
 
+from analytics import cut
 from analytics.clock import HOUR_US
 from analytics.explain import Explanation, explain
 from analytics.exports import FINDINGS, PATHS, Batches
@@ -32,6 +33,16 @@ from analytics.measurement import (
     Reading,
     Rung,
     StampSource,
+)
+from analytics.overview import (
+    AGENT_PATHS_SHOWN,
+    WORST_SHOWN,
+    AgentPaths,
+    MatrixCells,
+    Metric,
+    Overview,
+    SitePaths,
+    Worst,
 )
 from analytics.passive import HOURS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdict
@@ -368,7 +379,29 @@ class FixtureCore:
             missing=[],
         )
 
-    def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
+    def revision(self, profile: str) -> str:
+        return cut.revision_of(self.report(profile))
+
+    def overview(self, profile: str, at_us: int | None = None) -> Overview:
+        return cut.overview_of(self.report(profile, at_us))
+
+    def sites(self, profile: str, at_us: int | None = None) -> list[SitePaths]:
+        return cut.site_paths_of(self.report(profile, at_us))
+
+    def matrix(self, profile: str, metric: Metric, at_us: int | None = None) -> MatrixCells:
+        return cut.cells_of(self.report(profile, at_us), metric)
+
+    def agent_paths(
+        self, agent: str, profile: str, at_us: int | None = None, limit: int = AGENT_PATHS_SHOWN
+    ) -> AgentPaths:
+        return cut.agent_paths_of(self.report(profile, at_us), agent, limit)
+
+    def worst(
+        self, profile: str, limit: int = WORST_SHOWN, start: int = 0, at_us: int | None = None
+    ) -> Worst:
+        return cut.worst_of(self.report(profile, at_us), limit, start)
+
+    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
         known = {member.name: member for member in self.fleet}
         if not self.measured:
             return None
