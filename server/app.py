@@ -31,8 +31,9 @@ from analytics.rules.load import Rules, load_rules
 from analytics.store.facts import EMBEDDED, Storage
 from analytics.store.store import Store
 from server import enrolment, ingest, signalling
+from server.accounts import office
+from server.accounts.office import Office
 from server.agent_app import agent_app
-from server.api.access import LocalVisitors
 from server.audit import Audit
 from server.core import Core
 from server.cycles import Cycles
@@ -57,6 +58,10 @@ from server.turn import Relays
 log: Final = logging.getLogger("pathgrade.server")
 
 LOG_FORMAT: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
+FIRST_RUN: Final = (
+    "no account yet: pathgrade server account add NAME --role admin --data DIR makes one, or, on this host,"
+    " %s/setup with the code %s"
+)
 STALE_CYCLES: Final = 3
 Tasks = Iterable[asyncio.Task[None]]
 ANY_HOSTS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared with, not bound
@@ -72,6 +77,7 @@ class Running:
     core: Core  # the first tenant's
     cycles: Cycles
     realms: Realms
+    people: Office
 
 
 def run(settings: Settings) -> None:
@@ -86,6 +92,8 @@ async def _until_signalled(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with serving(settings) as running:
         log.info("ready agents=%s report=%s stun=%s", running.agents, running.report, _join(running.stun))
+        if running.people.known.first_run():
+            log.info(FIRST_RUN, running.people.public_url or f"http://{running.report}", running.people.code)
         await stop.wait()
         log.info("stopping")
 
@@ -99,6 +107,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
     relays = Relays(settings.turn, settings.turn_secret())
     async with AsyncExitStack() as opened:
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
+        people = opened.enter_context(office.opened(settings))
         store = opened.enter_context(
             contextlib.closing(
                 Store.open(
@@ -130,12 +139,13 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             signalling.router(Signalling(state, realms, signer, version=release)),
         )
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
-        apps = (agent_app(*doors), report_app(realms, LocalVisitors(DEFAULT_TENANT), version=release))
+        apps = (agent_app(*doors), report_app(realms, people.known, office=people, version=release))
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
                 tasks.create_task(_seal(store, realms.ended, settings.seal_s)),
                 tasks.create_task(_keep_up(store, settings.seal_s)),
+                tasks.create_task(people.run()),
             ]
             served = {
                 (listener := http_listener(app)): tasks.create_task(listener.serve([sock]))
@@ -144,7 +154,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             realms.start(tasks)
             first = realms.of(DEFAULT_TENANT)
             try:
-                yield Running(addresses[0], addresses[1], stun, first.core, first.cycles, realms)
+                yield Running(addresses[0], addresses[1], stun, first.core, first.cycles, realms, people)
             finally:
                 await _stop(realms.meshes, served, [*realms.keepers, *keepers])
 

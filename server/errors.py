@@ -17,7 +17,9 @@
     │   ├── BodyEncodingError  a Content-Encoding this server does not read
     │   └── BodySlowError      it did not arrive in time
     ├── BusyError              no room for another request right now
-    ├── DemandError            tests on demand, a mark or a tag that cannot be had
+    ├── DemandError            something that people ask for and that cannot be had
+    ├── IdentityError          another's word on who somebody is, and it does not hold
+    │   └── IdentityAwayError  the one who would say it does not answer
     └── AskError               a command asked a running server in vain
         ├── ServerAwayError    nobody answers at that URL
         └── RefusedError       it answered with a problem, or with something else
@@ -103,7 +105,17 @@ class BusyError(ServerError):
 
 
 class DemandError(ServerError):
-    """Tests on demand, a mark or a tag that cannot be had now."""
+    """Tests, a mark, a tag, an account or a token that cannot be had now."""
+
+    exit_code = 65
+
+
+class IdentityError(ServerError):
+    """What an OpenID Connect provider says of a person does not hold, or gives them no role here."""
+
+
+class IdentityAwayError(IdentityError):
+    """The OpenID Connect provider does not answer."""
 
 
 class AskError(ServerError):

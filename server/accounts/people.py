@@ -88,7 +88,9 @@ class People:
         """Add an account; raises ``DemandError``. With ``only_first``, only where there is none yet."""
         check_password(new.password, new.name)
         if not is_within(within, new.tenant):
-            raise DemandError(f"accounts of {new.tenant!r} are not yours to make", remedy=f"tenant {within!r}")
+            raise DemandError(
+                f"accounts of {new.tenant!r} are not yours to make", remedy=f"tenant {within!r}"
+            )
         kept = self._passwords.hash(new.password)
         account = Account(name=new.name, tenant=new.tenant, role=new.role, made_us=now_us())
         with changing(self._engine) as connection:

@@ -43,7 +43,8 @@ SCOPES: Final[dict[str, frozenset[Scope]]] = {
 AccountName = Annotated[str, msgspec.Meta(pattern=ACCOUNT_NAME, description="name to log in with")]
 TenantName = Annotated[str, msgspec.Meta(pattern=TENANT_NAME, description="tenant")]
 Home = Annotated[
-    str, msgspec.Meta(pattern=rf"^\*\Z|{TENANT_NAME}", description="tenant that it belongs to; *: all of them")
+    str,
+    msgspec.Meta(pattern=rf"^\*\Z|{TENANT_NAME}", description="tenant that it belongs to; *: all of them"),
 ]
 
 

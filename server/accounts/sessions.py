@@ -66,9 +66,7 @@ class Person:
 class Sessions:
     """The sessions in one state file."""
 
-    def __init__(
-        self, engine: sa.Engine, lifetimes: Lifetimes, *, clock: Callable[[], int] = now_us
-    ) -> None:
+    def __init__(self, engine: sa.Engine, lifetimes: Lifetimes, *, clock: Callable[[], int] = now_us) -> None:
         self._engine = engine
         self._lifetimes = lifetimes
         self._clock = clock
@@ -167,9 +165,7 @@ def actor_of(name: str, origin: str) -> str:
     return name if origin == PASSWORD else f"{origin}:{name}"
 
 
-def _said(
-    connection: sa.Connection, home: str, name: str, origin: str, action: str, detail: str
-) -> None:
+def _said(connection: sa.Connection, home: str, name: str, origin: str, action: str, detail: str) -> None:
     who = actor_of(name, origin)
     audited(connection, home=home, by=who, action=action, subject=who, detail=detail)
 

@@ -70,10 +70,14 @@ class Throttle:
             self._failures.popitem(last=False)
 
     def succeeded(self, keys: list[Key]) -> None:
-        """Forget the failures of the account or device; an address may be a guesser's with an account too."""
+        """Forget the failures of the account or device, and the one that was counted ahead of the address.
+
+        No more of the address: it may be a guesser's who has an account, too.
+        """
         for key in keys:
-            if key[0] != "address":
-                self._failures.pop(key, None)
+            known = self._failures.pop(key, None)
+            if key[0] == "address" and known is not None and known.count > 1:
+                self._failures[key] = Failures(known.count - 1, known.last_s)
 
     def _of(self, key: Key, now_s: float) -> Failures:
         found = self._failures.get(key)

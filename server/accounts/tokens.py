@@ -144,7 +144,9 @@ def create_access_token(
         expires_us = None if expires_s is None else now_us() + expires_s * 1_000_000
         return Tokens(engine).add(new, by=COMMAND, expires_us=expires_us).token
     except msgspec.ValidationError as error:
-        raise DemandError(f"make a token: {error}", remedy="see pathgrade server access-token --help") from error
+        raise DemandError(
+            f"make a token: {error}", remedy="see pathgrade server access-token --help"
+        ) from error
     finally:
         engine.dispose()
 
@@ -155,7 +157,12 @@ def _is(tenant: str, name: str) -> sa.ColumnElement[bool]:
 
 def _said(connection: sa.Connection, token: AccessToken, by: str, what: str) -> None:
     audited(
-        connection, home=token.tenant, by=by, action="access-token", subject=f"token:{token.name}", detail=what
+        connection,
+        home=token.tenant,
+        by=by,
+        action="access-token",
+        subject=f"token:{token.name}",
+        detail=what,
     )
 
 

@@ -44,6 +44,7 @@ class Visitor:
     scopes: frozenset[Scope]
     home: str = ""  # the tenant that they belong to, or ALL_TENANTS; empty: as ``tenant``
     known: bool = True  # by a credential; False: who may read without one
+    tenants: tuple[str, ...] = ()  # that they may look at, where there is a choice
     session: str = ""  # the hash of it, where they logged in
     csrf_key: bytes | None = field(default=None, repr=False)  # where a browser sends the credential unasked
 
@@ -183,7 +184,8 @@ def not_known(why: str = "", *, remedy: str = "") -> ProblemError:
     return ProblemError(
         401,
         why or "Nobody is logged in",
-        remedy=remedy or "log in at /login; a program sends Authorization: Bearer with an access token,\n"
+        remedy=remedy
+        or "log in at /login; a program sends Authorization: Bearer with an access token,\n"
         "which is made on the server: pathgrade server access-token NAME --data DIR",
         headers={"WWW-Authenticate": 'Bearer realm="pathgrade"'},
     )

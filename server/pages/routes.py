@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from analytics.passive import Applications
 from analytics.usage import By
-from server.api.access import Scope, TheCore, needs
+from server.api.access import Scope, TheCore, needs, public
 from server.api.core import OWN_PROCESS, ReportCore
 from server.api.problem import ProblemError
 from server.api.routes import Filter, Profile, detail_of, explanation_of, profile_of, report_of
@@ -95,7 +95,7 @@ def _graded(core: ReportCore, agent: str | None, *, own: bool) -> list[Applicati
 
 
 def _add_assets(routes: APIRouter) -> None:
-    @routes.get("/static/{name}")
+    @routes.get("/static/{name}", dependencies=[public("style and scripts: the login page needs them")])
     def static(name: str) -> Response:
         asset = ASSETS.get(name)
         if asset is None:
