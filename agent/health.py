@@ -32,6 +32,7 @@ def health(
     *,
     batches_waiting: int,
     packets_refused: int,
+    mesh: bool | None = None,
     refusals: Refusals | None = None,
     grants_refused: Mapping[str, int] | None = None,
 ) -> Health:
@@ -47,6 +48,7 @@ def health(
         lost_by_cpu=list(lost),
         batches_waiting=batches_waiting,
         packets_refused=packets_refused,
+        mesh=mesh,
         grants_refused={str(reason): count for reason, count in (grants_refused or {}).items()},
         **by_kind,
     )

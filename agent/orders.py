@@ -90,7 +90,11 @@ class Ordered:
 
 
 class Orders:
-    """Takes the server's messages. ``saved`` is called when a test's rows are on disk."""
+    """Takes the server's messages.
+
+    ``saved`` is called when a test's rows are on disk, ``switched`` when the server has said whether active
+    tests are on. A connection begins with them on, whatever was said on the one before.
+    """
 
     def __init__(
         self,
@@ -99,12 +103,14 @@ class Orders:
         say: Callable[[FromAgent], Awaitable[None]],
         *,
         saved: Callable[[], None] = lambda: None,
+        switched: Callable[[bool], None] = lambda on: None,
         cpu_us: Callable[[], int] = health.cpu_us,
     ) -> None:
         self._tester = tester
         self._outbox = outbox
         self._say = say
         self._saved = saved
+        self._switched = switched
         self._cpu_us = cpu_us
         self._ordered: dict[str, Ordered] = {}
         self._one_at_a_time = asyncio.Lock()
@@ -116,7 +122,7 @@ class Orders:
             TestCancel: self._on_cancel,
             Signal: self._on_signal,
             MeshSwitch: self._on_switch,
-            Welcome: lambda message: log.info("welcome server_version=%s", message.server_version),
+            Welcome: self._on_welcome,
             Notice: lambda message: log.warning("server objects code=%r text=%r", message.code, message.text),
         }
 
@@ -165,11 +171,24 @@ class Orders:
         if ordered is not None and not ordered.link.deliver(message.body):
             log.warning("signal dropped test=%s: %d not read", message.test, MOST_SIGNALS)
 
+    def _on_welcome(self, message: Welcome) -> None:
+        log.info("welcome server_version=%s", message.server_version)
+        self._switch(on=True)
+
     def _on_switch(self, message: MeshSwitch) -> None:
-        self._on = message.on and self._tester is not None
+        self._switch(on=message.on)
         log.info("active tests %s", "on" if self._on else "off")
+
+    def _switch(self, *, on: bool) -> None:
+        self._on = on and self._tester is not None
         if not self._on:
             self.cancel_all()
+        self._switched(self._on)
+
+    @property
+    def on(self) -> bool:
+        """Whether active tests are on here."""
+        return self._on
 
     # --- one test ----------------------------------------------------------------------------------------
 

@@ -141,7 +141,11 @@ class Agent:
         )
         tester = tester_of(shared) if config.mesh else None
         self._uploader = Uploader(outbox, credential, client)
-        self._orders = Orders(tester, outbox, self._say, saved=self._uploader.soon)
+        self._tell_health = asyncio.Event()
+        self._welcome: Welcome | None = None
+        self._orders = Orders(
+            tester, outbox, self._say, saved=self._uploader.soon, switched=self._on_switched
+        )
         self._control = Control(
             credential,
             _hello(config, outbox, passive),
@@ -184,15 +188,16 @@ class Agent:
     def _take(self, message: FromServer) -> None:
         if isinstance(message, Welcome):
             self._guard.on_welcome(message)
-            self._survey(message)
+            self._welcome = message
         self._orders.take(message)
 
-    def _survey(self, welcome: Welcome) -> None:
-        if not (welcome.stun and self._config.mesh):
-            return
+    def _on_switched(self, on: bool) -> None:
+        """Say so at once; what is in front of this host is asked only while active tests are on."""
+        self._tell_health.set()
         if self._surveying is not None:
             self._surveying.cancel()
-        self._surveying = asyncio.create_task(self._tell_nat(welcome.stun))
+        if on and self._welcome is not None and self._welcome.stun:
+            self._surveying = asyncio.create_task(self._tell_nat(self._welcome.stun))
 
     async def _tell_nat(self, stun: Sequence[str]) -> None:
         """Find out what is in front of this host: it may have moved while it was not connected."""
@@ -230,13 +235,17 @@ class Agent:
 
     async def _keep_telling_health(self) -> None:
         while True:
-            await asyncio.sleep(health.EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(health.EVERY_S):
+                    await self._tell_health.wait()
+            self._tell_health.clear()
             now = health.health(
                 self._source.counters() if self._source else None,
                 batches_waiting=len(self._outbox),
                 packets_refused=self._orders.packets_refused,
                 refusals=self._refusals,
                 grants_refused=self._guard.refused,
+                mesh=self._orders.on,
             )
             log.info("%s", health.line(now))
             with contextlib.suppress(ServerSilentError):  # the next one says as much

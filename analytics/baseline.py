@@ -7,8 +7,10 @@ path. Pure.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from statistics import median
 from typing import Final, NamedTuple
 
@@ -34,6 +36,9 @@ class Sample(NamedTuple):
     rtt_us: int
 
 
+_AT: Final = attrgetter("at_us")
+
+
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """What is usual."""
@@ -45,18 +50,29 @@ class Baseline:
 
 
 def baseline(samples: Sequence[Sample], at_us: int) -> Baseline | None:
-    """Tell what is usual at a moment, from the two weeks before it; None while too little is known."""
-    known = [sample for sample in samples if at_us - KEPT_US <= sample.at_us < at_us]
+    """Tell what is usual at a moment, from samples of the two weeks before; None while too little is known.
+
+    Samples come in order of time.
+    """
+    known = _between(samples, at_us - KEPT_US, at_us)
     if len(known) < LEAST_N or known[-1].at_us - known[0].at_us < LEAST_SPAN_US:
         return None
-    same_hour = [sample for sample in known if _hour(sample.at_us) == _hour(at_us)]
+    same_hour = _same_hour(known, at_us)
     of_hour = len(same_hour) >= LEAST_OF_HOUR and same_hour[-1].at_us - same_hour[0].at_us > HOUR_US
     return _robust([sample.rtt_us for sample in (same_hour if of_hour else known)], of_hour=of_hour)
 
 
-def _hour(at_us: int) -> int:
-    """Which hour of the week it is (UTC)."""
-    return at_us % WEEK_US // HOUR_US
+def _between(samples: Sequence[Sample], since_us: int, until_us: int) -> Sequence[Sample]:
+    """Cut out a time; a path's samples are in order of time, and thousands."""
+    since, until = (bisect_left(samples, us, key=_AT) for us in (since_us, until_us))
+    return samples[since:until]
+
+
+def _same_hour(known: Sequence[Sample], at_us: int) -> list[Sample]:
+    """Those of the same hour of the week (UTC), of the two weeks before."""
+    hour_us = at_us - at_us % HOUR_US
+    begins = range(hour_us - KEPT_US, hour_us + 1, WEEK_US)
+    return [sample for begin in begins for sample in _between(known, begin, begin + HOUR_US)]
 
 
 def _robust(values: Sequence[int], *, of_hour: bool) -> Baseline:

@@ -159,7 +159,7 @@ def _latency(told: Told) -> str:
     """Say '212 of 260 ms is added between the hotel's gateway and its provider'."""
     row = told.row
     if row.added is not None:
-        return _added(row, row.added)
+        return slower_words(row, row.added)
     total = words.ms(row.rtt_min_us or row.rtt_p50_us or row.rtt_p95_us or 0)
     leg = blamed_leg(row)
     if leg is not None:
@@ -169,7 +169,7 @@ def _latency(told: Told) -> str:
     return f"The round trip is {total} ms{relay}{_usually(row)}; {where}"
 
 
-def _added(row: PathRow, leg: AddedLeg) -> str:
+def slower_words(row: PathRow, leg: AddedLeg) -> str:
     """Say '211 of 212 ms more than usual (49 ms) are added between the hotel's gateway and its provider'."""
     ways = {"forward": f", on the way to {row.dst}", "back": f", on the way from {row.dst}"}
     where = place(Leg(kind=leg.kind, site=leg.site, rtt_us=leg.added_us), row)

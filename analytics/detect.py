@@ -41,6 +41,7 @@ class Change:
     usual_us: int
     now_us: int  # the last test's median round trip
     rule: str = RULE
+    until_us: int | None = None  # the first of the tests that were not slower any more; None: it is on
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class _Path:
         self._latest_us: int | None = None
         self._slower: list[Sample] = []  # one after the other, up to now
         self._slower_tests = self._not_slower_tests = 0.0
+        self._calm_us = 0  # the first of the tests that are not slower, one after the other
 
     @property
     def cusum(self) -> float:
@@ -125,6 +127,8 @@ class _Path:
             self._slower_tests += min(1.0, samples)
             self._not_slower_tests = 0
         else:
+            if not self._not_slower_tests:
+                self._calm_us = sample.at_us
             self._not_slower_tests += min(1.0, samples)
             if self.change is None:
                 self._slower, self._slower_tests = [], 0
@@ -145,6 +149,6 @@ class _Path:
             self.change = Change(change.since_us, change.usual_us, sample.rtt_us)
             return
         worst_us = max(one.rtt_us for one in self._slower)
-        self.past.append(Change(change.since_us, change.usual_us, worst_us))
+        self.past.append(Change(change.since_us, change.usual_us, worst_us, until_us=self._calm_us))
         self.change, self._sum, self._slower, self._slower_tests = None, 0.0, [], 0
         self._quiet.append(sample)

@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 
 from analytics.export import PATH_SCHEMA, rows_table
-from analytics.grade import grade, measured_at_us
+from analytics.grade import ended_us, grade
 from analytics.measurement import FACTS, Hop, Reading
 from analytics.paths import path_rows
 from analytics.report import Report
@@ -28,8 +28,6 @@ from analytics.store.stream import Range, stream
 
 ROWS: Final = 5_000
 """Made at once."""
-CYCLE_MOST_S: Final = 3_600
-"""No test ends later after the start of its cycle."""
 Key = tuple[int, str]
 """A test: its cycle and its id."""
 
@@ -87,12 +85,7 @@ def _tests(store: Store, ask: Ask) -> Iterator[tuple[list[Reading], int]]:
     for _, own in groupby(_structs(store, "readings", ask.of, Reading), _key):
         latest = {(one.src, one.dst): one for one in own if {one.src, one.dst} <= enrolled}
         if latest:
-            yield list(latest.values()), max(map(_ended_us, latest.values()))
-
-
-def _ended_us(reading: Reading) -> int:
-    """When a test ended: by its agent's clock where that can be right."""
-    return measured_at_us(reading, (reading.cycle + CYCLE_MOST_S) * 1_000_000)
+            yield list(latest.values()), max(map(ended_us, latest.values()))
 
 
 class _Beside:
@@ -195,7 +188,7 @@ def _grade_rows(store: Store, ask: Ask) -> Iterator[dict[str, Any]]:
                     "dst": one.dst,
                     "src_site": ends[0],
                     "dst_site": ends[1],
-                    "at_us": _ended_us(one),
+                    "at_us": ended_us(one),
                     **told,
                 }
 

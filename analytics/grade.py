@@ -18,6 +18,8 @@ from analytics.rules.load import Rules
 STALE: Final = "any.stale.v1"
 UNREACHABLE: Final = "any.unreachable.v1"
 FAILED: Final = "any.failed.v1"
+TEST_MOST_US: Final = 3_600_000_000
+"""No test ends later after the start of its cycle."""
 NO_NUMBERS: Final = frozenset({STALE, UNREACHABLE, FAILED})
 """Rules of grades that rest on no number."""
 
@@ -49,6 +51,11 @@ def measured_at_us(reading: Reading, at_us: int) -> int:
     if begin_us <= reading.ended_us <= at_us:
         return reading.ended_us
     return min(at_us, begin_us + max(0, reading.ended_us - reading.started_us))
+
+
+def ended_us(reading: Reading) -> int:
+    """When a test of the past ended: by its agent's clock where that can be right."""
+    return measured_at_us(reading, reading.cycle * 1_000_000 + TEST_MOST_US)
 
 
 def _without_numbers(reading: Reading, rules: Rules, at_us: int) -> Found | None:

@@ -1,4 +1,4 @@
-"""Moments as people write them on a command line: 2026-11-25T09:45, 09:45, or 2h for so long ago. Pure."""
+"""Moments as people write them: 2026-11-25T09:45, 09:45, 2h for so long ago, or us since 1970. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ EXAMPLES: Final = "2h, 7d, 09:45, 2026-11-25 or 2026-11-25T09:45Z"
 def moment_us(text: str, now_us: int) -> int | None:
     """Read a moment, UTC where no zone is named; None where it is none.
 
-    A span is so long before ``now_us``; a time of day alone is its latest one up to now.
+    A span is so long before ``now_us``; a time of day alone is its latest one up to now; nine digits or more
+    are us since 1970.
     """
+    if re.fullmatch(r"[0-9]{9,18}", text.strip()):  # fewer digits are a date
+        return int(text)
     span = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
     if span is not None:
         return max(0, now_us - int(span[1]) * UNIT_S[span[2]] * 1_000_000)

@@ -28,6 +28,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     services: list[Service] = []
     addresses: list[str] = []  # of its interfaces, as it said; empty = offline, or an agent of before
     nat: NatReport | None = None  # what is in front of it, as it found out; None = offline, or not known yet
+    tags: list[str] = []  # free words that people put on it, by alphabet
+    switched_off: bool = False  # active tests: for it, its site or the fleet
 
 
 class AddedLeg(msgspec.Struct, frozen=True, kw_only=True):

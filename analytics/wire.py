@@ -145,7 +145,7 @@ class TestEnded(msgspec.Struct, frozen=True, kw_only=True, tag="test_ended"):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
-    """What the agent costs and what it lost, every 30 s."""
+    """What the agent costs and what it lost, every 30 s, and when it is connected or switched."""
 
     cpu_us: Annotated[int, whole("CPU time since start", "us")]
     rss_kb: Annotated[int, whole("resident memory", "KiB")]
@@ -156,6 +156,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
         list[Annotated[int, count("closes that found the ring full")]], msgspec.Meta(max_length=MAX_CPUS)
     ] = []
     batches_waiting: Annotated[int, count("batches not yet acknowledged")] = 0
+    mesh: bool | None = None  # whether active tests are on here; None: an agent of before
     packets_refused: Annotated[int, count("packets of tests refused, the sum of the next four")] = 0
     packets_forged: Annotated[int, count("not by the peer, or damaged")] = 0
     packets_replayed: Annotated[int, count("seen before")] = 0
@@ -251,7 +252,7 @@ class TestCancel(msgspec.Struct, frozen=True, kw_only=True, tag="test_cancel"):
 
 
 class MeshSwitch(msgspec.Struct, frozen=True, kw_only=True, tag="mesh_switch"):
-    """Turn active tests on or off on this agent."""
+    """Turn active tests on or off on this agent; a connection begins with them on. Answered by ``Health``."""
 
     on: bool
 

@@ -34,6 +34,7 @@ from server import enrolment, ingest, signalling
 from server.accounts import office
 from server.accounts.office import Office
 from server.agent_app import agent_app
+from server.api.events import Events
 from server.audit import Audit
 from server.core import Core
 from server.cycles import Cycles
@@ -139,7 +140,11 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             signalling.router(Signalling(state, realms, signer, version=release)),
         )
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
-        apps = (agent_app(*doors), report_app(realms, people.known, office=people, version=release))
+        events = Events()
+        apps = (
+            agent_app(*doors),
+            report_app(realms, people.known, office=people, version=release, events=events),
+        )
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
@@ -156,6 +161,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             try:
                 yield Running(addresses[0], addresses[1], stun, first.core, first.cycles, realms, people)
             finally:
+                events.close()
                 await _stop(realms.meshes, served, [*realms.keepers, *keepers])
 
 

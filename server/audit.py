@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Final
 
 from analytics.clock import now_us
@@ -36,9 +36,20 @@ class Audit:
         """Note that ``actor`` and ``subject`` are told to test each other."""
         self._add("test", actor, subject, f"test={test} cycle={cycle}")
 
-    def switch(self, subject: str, *, on: bool) -> None:
-        """Note that active tests were switched on or off."""
-        self._add("switch", "server", subject, f"mesh={'on' if on else 'off'}")
+    def switch(self, actor: str, subject: str, *, on: bool) -> None:
+        """Note that somebody switched active tests on or off."""
+        self._add("switch", actor, subject, f"mesh={'on' if on else 'off'}")
+
+    def tags(self, actor: str, agent: str, *, put: Set[str], taken: Set[str]) -> None:
+        """Note that somebody put tags on an agent or took some off."""
+        changes = [*(f"+{tag}" for tag in sorted(put)), *(f"-{tag}" for tag in sorted(taken))]
+        self._add("tags", actor, agent, ", ".join(changes))
+
+    def budget(self, actor: str, subject: str, *, cpu_bp: int | None, bytes_per_hour: int | None) -> None:
+        """Note that somebody set what active tests may take; None: as the wider reach."""
+        told = {"cpu_bp": cpu_bp, "bytes_per_hour": bytes_per_hour}
+        detail = " ".join(f"{name}={'unset' if value is None else value}" for name, value in told.items())
+        self._add("budget", actor, subject, detail)
 
     def demand(self, actor: str, subject: str, *, run: str, pairs: int) -> None:
         """Note that somebody asked for tests now."""

@@ -1,7 +1,8 @@
 """Which pairs a cycle tests, and how deeply: what each agent may spend decides. Pure.
 
 The arithmetic and its measured costs stand in ``docs/design/003-mesh-budget.md``. Each agent has CPU time and
-bytes to spend in a cycle, each site has time on its uplink. They are spent so:
+bytes to spend in a cycle (its own, or the fleet's: ``server.control``), each site has time on its uplink.
+They are spent so:
 
 1. Pairs that matter or that changed, in full where that fits, from at most half of it. A quarter is set
    apart of it at the ends of pairs that are watched between cycles (``watching``).
@@ -146,6 +147,7 @@ class Fleet:
     important: Set[str | Pair] = frozenset()  # agents all of whose pairs matter, and single pairs
     dearness: Mapping[str, float] = field(default_factory=dict)  # CPU of a test there / as estimated
     watched: Set[Pair] = frozenset()  # tested between cycles (server/watching.py)
+    budgets: Mapping[str, Budget] = field(default_factory=dict)  # of agents that have one of their own
 
     def matters(self, pair: Pair) -> bool:
         """Say whether somebody marked this pair, or an end of it."""
@@ -238,8 +240,9 @@ class _Purse:
         """Keep a share of the budget of the pairs' agents and sites for what is not of the cycle."""
         agents = {agent for pair in pairs for agent in pair if agent in self._fleet.sites}
         for agent in agents:
-            self._cpu_us[agent] += share * self._budget.cpu_us
-            self._bytes[agent] += round(share * self._budget.bytes)
+            budget = self._of(agent)
+            self._cpu_us[agent] += share * budget.cpu_us
+            self._bytes[agent] += round(share * budget.bytes)
         for site in {self._fleet.sites[agent] for agent in agents}:
             self._wall_us[site] += round(share * self._budget.wall_us)
 
@@ -264,10 +267,14 @@ class _Purse:
         return {self._fleet.sites[agent] for agent in pair if agent in self._fleet.sites}
 
     def _affords(self, agent: str, cost: Cost) -> bool:
+        budget = self._of(agent)
         return (
-            self._cpu_us[agent] + self._cpu(agent, cost) <= self.share * self._budget.cpu_us
-            and self._bytes[agent] + cost.bytes <= self.share * self._budget.bytes
+            self._cpu_us[agent] + self._cpu(agent, cost) <= self.share * budget.cpu_us
+            and self._bytes[agent] + cost.bytes <= self.share * budget.bytes
         )
+
+    def _of(self, agent: str) -> Budget:
+        return self._fleet.budgets.get(agent, self._budget)
 
     def _has_time(self, site: str, cost: Cost) -> bool:
         return self._wall_us[site] + cost.wall_us <= self.share * self._budget.wall_us

@@ -32,6 +32,7 @@ from analytics.report import Member, PathDetail, PathRow, Report, Service, build
 from analytics.rules.load import Rules
 from analytics.store.store import Store
 from analytics.store.stream import Range
+from analytics.timeline import Timeline
 from analytics.usage import By
 from analytics.usual import Usual, with_watched
 from analytics.watched import with_latest_tests
@@ -42,10 +43,13 @@ from server.hub import Connection, Hub
 from server.lately import Lately
 from server.sessions import Sessions
 from server.state import Agent, State
+from server.timelines import Asked, timeline_of
 from server.usual import UsualCache
 
 FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back the passive flows of a page go."""
+TIMELINE_SINCE_US: Final = 24 * 3600 * 1_000_000
+"""How far back a timeline goes that does not say."""
 EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back an export goes that does not say."""
 FLOWS_OF_END: Final = 1_000
@@ -127,9 +131,14 @@ class Core:
     def members(self) -> list[Member]:
         """As ``ReportCore``."""
         online = {connection.agent.name: connection for connection in self._hub.connections()}
-        tagged = self._state.services(self._tenant)
+        services = self._state.services(self._tenant)
+        tags, switches = self._state.controls.tags(self._tenant), self._hub.switches
         return [
-            _member(agent, tagged.get(agent.name, ()), online.get(agent.name))
+            msgspec.structs.replace(
+                _member(agent, services.get(agent.name, ()), online.get(agent.name)),
+                tags=tags.get(agent.name, []),
+                switched_off=not switches.on(agent.name, agent.site),
+            )
             for agent in self._state.agents(self._tenant)
         ]
 
@@ -236,6 +245,24 @@ class Core:
             rules=self._rules_now(),
         )
 
+    def timeline(
+        self,
+        src: str,
+        dst: str,
+        profile: str,
+        *,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        step_us: int | None = None,
+    ) -> Timeline:
+        """As ``ReportCore``."""
+        until_us = self._clock() if until_us is None else until_us
+        since_us = max(0, until_us - TIMELINE_SINCE_US) if since_us is None else since_us
+        asked = Asked(
+            src=src, dst=dst, profile=profile, since_us=since_us, until_us=until_us, step_us=step_us
+        )
+        return timeline_of(self._store, self._tenant, asked, self._rules)
+
     def flows(
         self,
         *,
@@ -307,9 +334,10 @@ class Core:
         return msgspec.structs.replace(row, put_off=self._cycles.planner.puts_off(row.src, row.dst))
 
     def _mesh_members(self, agents: list[Agent]) -> list[str]:
-        """Name the agents that are to be tested: the enrolled, but those that say they take no part."""
+        """Name the agents that are to be tested: the enrolled, but those that take no part or are off."""
         apart = {c.agent.name for c in self._hub.connections() if not c.hello.mesh}
-        return [agent.name for agent in agents if agent.name not in apart]
+        switches = self._hub.switches
+        return [a.name for a in agents if a.name not in apart and switches.on(a.name, a.site)]
 
 
 def services_of(agent: Agent, tagged: Iterable[ServiceOffer]) -> list[Service]:

@@ -13,15 +13,17 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from random import Random
 from typing import Final
 
 from analytics.clock import now_us
 from analytics.measurement import Rung
 from analytics.wire import IceServer, MeshSwitch, ProbePlan, Signal, TestCancel, TestEnded, TestOrder
+from server.api.controls import BudgetNow
 from server.audit import Audit
 from server.budget import Choice, budget_of, depths
+from server.control import Switches
 from server.demand import Demand, Run
 from server.errors import DemandError
 from server.grants import Signer
@@ -44,6 +46,9 @@ GRACE_S: Final = 5.0
 
 DEMAND_S: Final = 20
 """How long a test on demand may take: somebody waits for it."""
+
+SWITCHED_OFF: Final = "active tests were switched off"
+"""Why a test ended that somebody's switch ended."""
 
 SECOND_TURN_S: Final = 5.0
 """An agent whose connection broke is back within a second or two; a pair is not given up for that."""
@@ -78,6 +83,7 @@ class Cycles:
             random,
             period_s=plan.period_s,
             watch_s=plan.watch_s,
+            setting=BudgetNow(cpu_bp=plan.budget_cpu_bp, bytes_per_hour=plan.budget_bytes_per_hour),
         )
         self._demand = Demand()
         self._urgent = Backlog({})  # pairs on demand
@@ -94,7 +100,6 @@ class Cycles:
         self._ways = Ways()
         self._joined_s = 0.0  # the fleet's change that was looked at last
         self._started_s: float | None = None
-        self._on = True
         self.cycle: int | None = None
         self.running = False
         self.ended = asyncio.Event()  # set at the end of each cycle, for whoever seals
@@ -163,19 +168,28 @@ class Cycles:
         for test in [test for test in self._tests.values() if agent in test.pair]:
             self._give_up(test, f"{agent} is gone: {why}")
 
-    def switch(self, *, on: bool) -> None:
-        """Turn active tests on or off, on every agent."""
-        self._on = on
-        self._audit.switch("all agents", on=on)
-        for connection in self._hub.connections():
-            connection.say(MeshSwitch(on=on))
-        if not on:
-            self._cancel_all("active tests were switched off")
-            self._backlog = Backlog({})
-            self._put_off = {}
-            self._urgent = Backlog({})
-            self._demand.end_all(self._wall_us(), "active tests were switched off")
+    def obey(self, switches: Switches) -> None:
+        """Take what is switched off from now on: tests there end at once, and the agents are told."""
+        changed = self._hub.obey(switches)
+        for connection in changed:
+            connection.say(MeshSwitch(on=self._hub.is_on(connection)))
+        off = {connection.agent.name for connection in changed if not self._hub.is_on(connection)}
+        if off:
+            self._leave(off)
         self._wake()
+
+    def _leave(self, agents: Set[str]) -> None:
+        """Take agents out of everything that runs or waits."""
+        running = [test for test in self._tests.values() if not agents.isdisjoint(test.pair)]
+        for test in running:
+            self._cancel(test, SWITCHED_OFF)
+        self._urgent.leave(agents)
+        second = [pair for pair in self._put_off if not agents.isdisjoint(pair)]
+        for pair in second:
+            del self._put_off[pair]
+        self.planner.leave(agents, [*self._backlog.leave(agents), *second, *(test.pair for test in running)])
+        self._demand.leave(agents, self._wall_us(), SWITCHED_OFF)
+        self._members -= agents  # so that they join again when they are switched on
 
     # --- what people ask ---------------------------------------------------------------------------------
 
@@ -184,8 +198,9 @@ class Cycles:
 
         Raises ``DemandError`` if active tests are off, or a pair is asked for already.
         """
-        if not self._on:
-            raise DemandError("active tests are switched off", remedy="switch them on first")
+        pairs = set(pairs)
+        for agent in sorted({agent for pair in pairs for agent in pair}):
+            self.require_on(agent)
         plans = self.planner.depths
         run = self._demand.open(pairs, plans.fleet if fleet else plans.quick, self._wall_us())
         self._urgent.join(self._hub.mesh_sites(), sorted(run.waiting))
@@ -193,6 +208,15 @@ class Cycles:
         self.step()
         self._wake()
         return run
+
+    def require_on(self, agent: str) -> None:
+        """Raise ``DemandError`` where active tests are switched off for an agent that is online."""
+        connection = self._hub.get(agent)
+        if connection is not None and not self._hub.is_on(connection):
+            raise DemandError(
+                f"active tests are switched off on {agent}",
+                remedy="pathgrade mesh switches says by whom; pathgrade mesh on ends it",
+            )
 
     def run_of(self, id_: str) -> Run | None:
         """Find a run of tests on demand."""
@@ -210,16 +234,12 @@ class Cycles:
     # --- the cycle ---------------------------------------------------------------------------------------
 
     def _due(self) -> bool:
-        return (
-            self._on
-            and len(self._hub.mesh_sites()) > 1
-            and cycle_due(
-                now_s=self._clock(),
-                started_s=self._started_s,
-                period_s=self._plan.period_s + self._late_s,
-                changed_s=self._hub.changed_s,
-                settle_s=self._plan.settle_s,
-            )
+        return len(self._hub.mesh_sites()) > 1 and cycle_due(
+            now_s=self._clock(),
+            started_s=self._started_s,
+            period_s=self._plan.period_s + self._late_s,
+            changed_s=self._hub.changed_s,
+            settle_s=self._plan.settle_s,
         )
 
     async def _plan_ahead(self) -> None:
@@ -255,7 +275,7 @@ class Cycles:
     def _join(self) -> None:
         """Let agents that came during the cycle into it, once the fleet is quiet."""
         quiet = self._clock() - self._hub.changed_s >= self._plan.settle_s
-        if not (self._on and quiet) or self._hub.changed_s == self._joined_s:
+        if not quiet or self._hub.changed_s == self._joined_s:
             return
         self._joined_s = self._hub.changed_s
         sites = self._hub.mesh_sites()
@@ -298,8 +318,6 @@ class Cycles:
     def _start_watched(self) -> None:
         """Start the tests between cycles that are due; the cycle leaves them the sites that they wait for."""
         self._awaited = frozenset()
-        if not self._on:
-            return
         watching = self.planner.watching
         self.planner.look_at_watched(self._hub.mesh_sites(), self._clock())
         for pair, plan in watching.due(self._clock()):
@@ -317,8 +335,10 @@ class Cycles:
         return max(0, self._plan.tests_at_once - len(self._tests))
 
     def _both(self, pair: Pair) -> tuple[Connection, Connection] | None:
-        ends = (self._hub.get(pair.first), self._hub.get(pair.second))
-        return None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
+        first, second = self._hub.get(pair.first), self._hub.get(pair.second)
+        if first is None or second is None or not (self._hub.is_on(first) and self._hub.is_on(second)):
+            return None
+        return first, second
 
     def _start(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -86,9 +86,9 @@ class Demand:
         if not run.waiting:
             run.ended_us = at_us
 
-    def end_all(self, at_us: int, why: str) -> None:
-        """End every pair that has not been tested."""
-        for pair in [*self._of_pair]:
+    def leave(self, agents: Set[str], at_us: int, why: str) -> None:
+        """End every pair that has not been tested and has an end among these agents."""
+        for pair in [pair for pair in self._of_pair if not agents.isdisjoint(pair)]:
             self.end(pair, {}, at_us, why=why)
 
 

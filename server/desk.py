@@ -12,6 +12,7 @@ from analytics.shapes import Service
 from analytics.wire import ServiceOffer
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
 from server.audit import Audit
+from server.controls import Controls
 from server.core import services_of
 from server.cycles import Cycles
 from server.errors import DemandError
@@ -32,6 +33,7 @@ class Desk:
         self._cycles = cycles
         self._audit = audit
         self._rules = rules
+        self.control = Controls(state, tenant, cycles=cycles, audit=audit)
         self._apply_marks()
 
     def run(self, ask: MeshAsk, *, actor: str) -> MeshRun:
@@ -97,6 +99,7 @@ class Desk:
         self._require(ask.src != ask.dst, "an agent has no path to itself")
         online = self._hub.mesh_sites()
         for name in (ask.src, ask.dst):
+            self._cycles.require_on(str(name))
             self._require(name in online, f"{name!r} is not online, or takes no part in tests")
         return Pair(*sorted((str(ask.src), str(ask.dst))))
 

@@ -22,7 +22,9 @@
     │   └── IdentityAwayError  the one who would say it does not answer
     └── AskError               a command asked a running server in vain
         ├── ServerAwayError    nobody answers at that URL
+        ├── TokenFileError     the token that the command was given cannot be used
         └── RefusedError       it answered with a problem, or with something else
+            └── DeniedError    the problem is who asks: no token, or one that may not do this
 """
 
 from __future__ import annotations
@@ -132,3 +134,15 @@ class RefusedError(AskError):
     """The server answered with a problem, or what answers is not a pathgrade server."""
 
     exit_code = 65
+
+
+class DeniedError(RefusedError):
+    """The server does not know who asks (401), or does not let them (403)."""
+
+    exit_code = 77
+
+
+class TokenFileError(AskError):
+    """The token that the command was given cannot be used: not one, or others can read it."""
+
+    exit_code = 77

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from analytics.wire import FromServer, Health, Hello, NatReport
+from server.control import ALL_ON, Switches
 from server.state import Agent
 
 MOST_WAITING: Final = 256
@@ -57,6 +58,7 @@ class Hub:
         self.changed_s = clock()
         self.changed = asyncio.Event()
         self.on_leaving: Leaving = lambda name, why: None
+        self.switches: Switches = ALL_ON
 
     def attach(self, connection: Connection) -> None:
         """Take a connection in, in place of an older one of the same agent."""
@@ -83,7 +85,22 @@ class Hub:
 
     def mesh_sites(self) -> dict[str, str]:
         """Name the agents that take part in the mesh, with the site of each."""
-        return {c.agent.name: c.agent.site for c in self.connections() if c.hello.mesh}
+        return {c.agent.name: c.agent.site for c in self.connections() if c.hello.mesh and self.is_on(c)}
+
+    def is_on(self, connection: Connection) -> bool:
+        """Say whether nobody switched active tests off for this agent."""
+        return self.switches.on(connection.agent.name, connection.agent.site)
+
+    def obey(self, switches: Switches) -> list[Connection]:
+        """Take what is off from now on; gives the connections that this changes."""
+        before = {connection: self.is_on(connection) for connection in self.connections()}
+        self.switches = switches
+        changed = [
+            connection for connection, was_on in before.items() if self.is_on(connection) is not was_on
+        ]
+        if changed:
+            self._touch()
+        return changed
 
     def _remove(self, connection: Connection, why: str) -> None:
         del self._connections[connection.agent.name]

@@ -5,13 +5,15 @@ Keeps state and nothing else: what is chosen from it is up to ``server.budget``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from random import Random
 from typing import Final, NamedTuple
 
 from analytics.measurement import Rung
 from analytics.wire import ProbePlan, TestEnded
+from server.api.controls import BudgetNow
 from server.budget import Budget, Choice, Depths, Fleet, choose, cost_of, cycles_to_see_all, learned
+from server.control import NO_LIMITS, Limits, own_budgets
 from server.history import History, Outcome, after, between_cycles, worse
 from server.schedule import Pair
 from server.watching import Watching
@@ -19,6 +21,9 @@ from server.watching import Watching
 _SEEDS: Final = 2**32
 CHOSEN_FROM_A_SECOND: Final = 5_000
 """Changed pairs: a hundredth of the time goes into choosing of them which are watched."""
+
+
+UNSET: Final = BudgetNow(cpu_bp=80, bytes_per_hour=36_000_000)
 
 
 class Asked(NamedTuple):
@@ -33,11 +38,21 @@ class Planner:
     """Plans cycles, one after the other. For one thread, but for ``choose``."""
 
     def __init__(
-        self, depths: Depths, budget: Budget, random: Random, *, period_s: float = 300, watch_s: float = 0
+        self,
+        depths: Depths,
+        budget: Budget,
+        random: Random,
+        *,
+        period_s: float = 300,
+        watch_s: float = 0,
+        setting: BudgetNow = UNSET,
     ) -> None:
         self.depths = depths
         self.watching = Watching(depths, budget, period_s=period_s, interval_s=watch_s)
         self.important: set[str | Pair] = set()
+        self.limits: Limits = NO_LIMITS  # budgets of agents and sites, instead of the setting
+        self.setting = setting  # what ``budget`` was derived from
+        self._period_s = period_s
         self.history: dict[Pair, History] = {}
         self.cycles_for_all = 1
         self._budget = budget
@@ -59,6 +74,7 @@ class Planner:
             important=frozenset(self.important),
             dearness=self._dearness.copy(),
             watched=frozenset(self.watching.pairs),
+            budgets=self._budgets(sites),
         )
         return Asked(fleet, self._chosen.copy() if joining else {}, self._random.randrange(_SEEDS))
 
@@ -74,6 +90,13 @@ class Planner:
         pairs = len(self._sites) * (len(self._sites) - 1) // 2
         self.cycles_for_all = cycles_to_see_all(pairs, len(self._chosen))
         return [choice.pair for choice in choices]
+
+    def leave(self, agents: Set[str], pairs: Iterable[Pair]) -> None:
+        """Let agents out of the running cycle, in which these pairs of theirs were not tested."""
+        for pair in pairs:
+            self._chosen.pop(pair, None)
+        for agent in agents:
+            self._sites.pop(agent, None)
 
     def plan_of(self, pair: Pair) -> ProbePlan:
         """Say how deeply this cycle tests a pair."""
@@ -97,11 +120,16 @@ class Planner:
         marked = frozenset(self.important)
         if now_s < self._choose_from_s and marked == self._marked_for:
             return
-        fresh = (dict(sites), marked, self._changes)
+        fresh = (dict(sites), marked, self._changes, self.limits)
         if fresh != self._watched_for:
             self._watched_for, self._marked_for = fresh, marked
             self._choose_from_s = now_s + len(self._changed) / CHOSEN_FROM_A_SECOND
-            fleet = Fleet(sites=fresh[0], important=marked, dearness=self._dearness.copy())
+            fleet = Fleet(
+                sites=fresh[0],
+                important=marked,
+                dearness=self._dearness.copy(),
+                budgets=self._budgets(sites),
+            )
             self.watching.choose(fleet, self._changed, now_s)
 
     def note(
@@ -122,6 +150,9 @@ class Planner:
             self._changes += 1
         for agent in pair:
             self._learn(agent, plan, ends[agent])
+
+    def _budgets(self, sites: Mapping[str, str]) -> Mapping[str, Budget]:
+        return own_budgets(self.limits, sites, self.setting, self._period_s)
 
     def _doubt_what_was_not_tested(self) -> None:
         """Go back to the estimate, step by step, where a host became too dear for any test."""

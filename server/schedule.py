@@ -97,6 +97,13 @@ class Backlog:
         """Put a pair back, behind all others."""
         self._later.append(pair)
 
+    def leave(self, agents: Set[str]) -> list[Pair]:
+        """Forget the pairs with an end among these agents; gives them."""
+        gone = [pair for pair in (*self._next, *self._later) if not agents.isdisjoint(pair)]
+        self._next = [pair for pair in self._next if agents.isdisjoint(pair)]
+        self._later = deque(pair for pair in self._later if agents.isdisjoint(pair))
+        return gone
+
     @property
     def sites(self) -> set[str]:
         """The sites that something waits for."""

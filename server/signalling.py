@@ -21,6 +21,7 @@ from analytics.wire import (
     FromAgent,
     Health,
     Hello,
+    MeshSwitch,
     NatReport,
     Notice,
     Signal,
@@ -99,6 +100,8 @@ class Signalling:
                 server_key=self._signer.public_key,
             )
         )
+        if not realm.hub.is_on(connection):
+            connection.say(MeshSwitch(on=False))  # a connection begins with them on
         if objection:
             connection.say(Notice(code="binding", text=objection))
         try:

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from analytics.clock import now_us
 from analytics.wire import EnrolReply, EnrolRequest, ServiceOffer
 from server.api.core import AuditRow
+from server.control_state import ControlState
 from server.database import (
     AGENTS,
     AUDIT,
@@ -69,6 +70,7 @@ class State:
         self._agents = {(agent.tenant, agent.name): agent for agent in _read_agents(engine)}
         self._by_secret = {agent.secret_hash: agent for agent in self._agents.values()}
         self._services = _read_services(engine)
+        self.controls = ControlState(engine, self._writing)
 
     def tenants(self) -> list[str]:
         """Name the tenants, by name."""

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import chain
 from statistics import median
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from analytics.measurement import Rung
@@ -70,9 +71,22 @@ def candidates(fleet: Fleet, changed: Iterable[Pair], watched: Set[Pair] = froze
 
 
 def affordable(
-    wanted: Sequence[Pair], fleet: Fleet, rates: Rates, light: Cost, interval_s: float
+    wanted: Sequence[Pair],
+    fleet: Fleet,
+    rates: Rates,
+    light: Cost,
+    interval_s: float,
+    *,
+    own: Mapping[str, Rates] = MappingProxyType({}),
 ) -> list[Pair]:
-    """Choose the pairs whose light tests the ends and their sites can afford, the first ones first."""
+    """Choose the pairs whose light tests the ends and their sites can afford, the first ones first.
+
+    ``own`` are the rates of agents that have a budget of their own.
+    """
+
+    def of(agent: str) -> Rates:
+        return own.get(agent, rates)
+
     cpu_us = dict.fromkeys(fleet.sites, 0.0)
     sent = dict.fromkeys(fleet.sites, 0.0)
     wall_us = dict.fromkeys(fleet.sites.values(), 0.0)
@@ -81,8 +95,8 @@ def affordable(
         costs = {agent: cpu_us[agent] + light.cpu_us * fleet.dearness.get(agent, 1.0) for agent in pair}
         sites = {fleet.sites[agent] for agent in pair}
         fits = (
-            all(cost <= LIGHT_SHARE * rates.cpu_us * interval_s for cost in costs.values())
-            and all(sent[agent] + light.bytes <= LIGHT_SHARE * rates.bytes * interval_s for agent in pair)
+            all(cost <= LIGHT_SHARE * of(agent).cpu_us * interval_s for agent, cost in costs.items())
+            and all(sent[agent] + light.bytes <= LIGHT_SHARE * of(agent).bytes * interval_s for agent in pair)
             and all(
                 wall_us[site] + light.wall_us <= LIGHT_SHARE * rates.wall_us * interval_s for site in sites
             )
@@ -153,6 +167,7 @@ class Purses:
     def __init__(self, rates: Rates, period_s: float) -> None:
         self._rates = rates
         self._period_s = period_s
+        self.own: Mapping[str, Rates] = {}  # of agents that have a budget of their own
         self._spent: dict[str, tuple[float, float, float]] = {}  # agent -> CPU, bytes, as of when
 
     def pays(
@@ -173,17 +188,20 @@ class Purses:
 
     def _can(self, agent: str, dearness: float, cost: Cost, left: Cost | None, now_s: float) -> bool:
         cpu_us, sent = self._owes(agent, now_s)
-        spare = left or Cost(0, 0, 0)
+        rates, spare = self._of(agent), left or Cost(0, 0, 0)
         return (
-            cpu_us + (cost.cpu_us + spare.cpu_us) * dearness <= self._rates.cpu_us * self._period_s
-            and sent + cost.bytes + spare.bytes <= self._rates.bytes * self._period_s
+            cpu_us + (cost.cpu_us + spare.cpu_us) * dearness <= rates.cpu_us * self._period_s
+            and sent + cost.bytes + spare.bytes <= rates.bytes * self._period_s
         )
+
+    def _of(self, agent: str) -> Rates:
+        return self.own.get(agent, self._rates)
 
     def _owes(self, agent: str, now_s: float) -> tuple[float, float]:
         """What was spent and has not filled up again."""
         cpu_us, sent, at_s = self._spent.get(agent, (0.0, 0.0, now_s))
-        passed_s = now_s - at_s
-        return max(0.0, cpu_us - passed_s * self._rates.cpu_us), max(0.0, sent - passed_s * self._rates.bytes)
+        passed_s, rates = now_s - at_s, self._of(agent)
+        return max(0.0, cpu_us - passed_s * rates.cpu_us), max(0.0, sent - passed_s * rates.bytes)
 
 
 class Watching:
@@ -192,6 +210,7 @@ class Watching:
     def __init__(self, depths: Depths, budget: Budget, *, period_s: float, interval_s: float) -> None:
         self._light, self._deeper, self._full = depths.watch, depths.quick, depths.full
         self._interval_s = interval_s
+        self._period_s = period_s
         self._rates = rates_of(budget, period_s)
         self._purses = Purses(self._rates, period_s)
         self._paces: dict[Pair, Pace] = {}
@@ -207,8 +226,9 @@ class Watching:
         """Choose what is watched from now on; a pair that is new to it is due at once."""
         wanted = candidates(fleet, changed, self.pairs) if self._interval_s else []
         light = cost_of(self._light)
-        chosen = affordable(wanted, fleet, self._rates, light, self._interval_s)
-        self._fleet = fleet
+        own = {agent: rates_of(budget, self._period_s) for agent, budget in fleet.budgets.items()}
+        chosen = affordable(wanted, fleet, self._rates, light, self._interval_s, own=own)
+        self._fleet, self._purses.own = fleet, own
         self._paces = {pair: self._paces.get(pair) or Pace(now_s, now_s) for pair in chosen}
         self._purses.keep(fleet.sites.keys())
         self.left_out = frozenset(wanted) - frozenset(chosen)

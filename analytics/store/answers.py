@@ -11,11 +11,13 @@ import msgspec
 
 from analytics.clock import DAY_US
 from analytics.errors import StoreError
+from analytics.grade import TEST_MOST_US
 from analytics.measurement import Flow, Hop, Reading
 from analytics.screen import Screened
 from analytics.store import query, seal
 from analytics.store.facts import Days, Facts
 from analytics.store.query import Engine, Shared, UnreadableFactsError
+from analytics.store.rolled import LATE_US
 from analytics.store.shelf import Held, Shelf
 from analytics.store.state import LOOK_BACK_DAYS, State
 from analytics.usage import By, Usage
@@ -110,6 +112,16 @@ class Answers:
         given = {"tenant": tenant, "since_us": since_us, "until_us": until_us, "paths": named, "most": most}
         days = (seal.day_of(since_us), seal.day_of(until_us))
         return self._ask(Reading, query.READINGS_BEFORE, given, days, table="readings")
+
+    def readings_of_path(
+        self, tenant: str, src: str, dst: str, *, since_us: int, until_us: int
+    ) -> list[Reading]:
+        """A directed path's readings of tests that may have ended in that time, with ``query.TOLD`` only."""
+        first_us, last_us = max(0, since_us - TEST_MOST_US), until_us
+        given: dict[str, Any] = {"tenant": tenant, "src": src, "dst": dst}
+        given |= {"first_cycle": first_us // 1_000_000, "last_cycle": last_us // 1_000_000}
+        days = (seal.day_of(max(0, first_us - DAY_US)), seal.day_of(last_us + LATE_US))
+        return self._ask(Reading, query.READINGS_OF_PATH, given, days, table="readings")
 
     def held(self, table: str) -> Held:
         """A table's sealed files and the rows not sealed yet, each row once; ``shared`` are others."""

@@ -94,6 +94,19 @@ READINGS_BEFORE: Final = f"""
     ORDER BY src, dst, cycle, ended_us
 """  # noqa: S608  # see above
 
+TOLD: Final = (
+    *("tenant", "cycle", "test", "src", "dst", "started_us", "ended_us", "rung", "rungs_failed", "error"),
+    *("sent", "received", "rtt_n", "rtt_min_us", "rtt_p25_us", "rtt_p50_us", "rtt_p75_us", "rtt_p90_us"),
+    *("rtt_p95_us", "rtt_p99_us", "capacity_kbps", "capacity_trust", "route_id", "route_change"),
+)
+"""What of a reading its grade and a timeline need."""
+READINGS_OF_PATH: Final = f"""
+    SELECT {", ".join(TOLD)} FROM facts
+    WHERE tenant = $tenant AND src = $src AND dst = $dst AND cycle >= $first_cycle AND cycle <= $last_cycle
+    ORDER BY cycle, test, received_us, batch
+"""  # noqa: S608  # see above
+"""One direction: files are sorted by it, so that one row group of a day's file is read, not the rest."""
+
 USUAL_HOPS: Final = """
     SELECT src, dst, ttl, address, median(rtt_min_us)::BIGINT AS rtt_min_us FROM facts
     WHERE tenant = $tenant AND cycle >= $since_us // 1000000 AND cycle < $until_us // 1000000

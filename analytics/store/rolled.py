@@ -18,11 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pyarrow as pa
 
-from analytics.clock import HOUR_US
+from analytics.clock import DAY_US, HOUR_US
 from analytics.histogram import FINE_BITS, MOST_COUNT
-from analytics.rollup import DEEP, FOLDS, KEYS, MOST_SUM, Level
+from analytics.rollup import DEEP, FOLDS, KEYS, MOST_SUM, Level, Rollup
 from analytics.store.columns import ROLLUP, ROLLUP_SCHEMA, SCHEMAS, file_metadata
 from analytics.store.files import remove_durably, remove_unfinished
 from analytics.store.ordered import IN_SPAN, spans, write_pieces
@@ -31,6 +32,8 @@ from analytics.store.recover import put_aside
 from analytics.store.seal import SUFFIX, Sealed, UnreadableError, check_through, hour_of_day
 
 FORMAT_VERSION: Final = 1
+LATE_US: Final = 8 * DAY_US
+"""An agent keeps what it could not send for a week: rows of a day are looked for in files of these days."""
 _DAY_NAME: Final = "day"
 
 # Only names of columns, which are constants, are put into the text; values are parameters.
@@ -70,6 +73,12 @@ FOLD: Final = f"""
         SELECT {_KEYS}, flatten(list([bucket, n] ORDER BY bucket)) AS rtt_histogram FROM pairs GROUP BY ALL)
     SELECT {_NAMES}, coalesce(rtt_histogram, []) AS rtt_histogram
     FROM sums LEFT JOIN histograms USING ({_KEYS}) ORDER BY {_KEYS}
+"""  # noqa: S608  # see above
+OF_PAIR: Final = f"""
+    SELECT {_NAMES}, rtt_histogram FROM {FINER}
+    WHERE tenant = $tenant AND src IN ($src, $dst) AND dst IN ($src, $dst) AND src <> dst
+        AND start_us >= $since_us AND start_us < $until_us
+    ORDER BY start_us, src, rung
 """  # noqa: S608  # see above
 _OWNERS: Final = "SELECT tenant, src AS owner, count(*) AS n FROM {} WHERE {} GROUP BY ALL ORDER BY ALL"
 
@@ -154,6 +163,17 @@ class Rollups:
         days = sorted((self._folder / level).glob("date=*"))
         chosen = [day for day in days if first <= day.name.removeprefix("date=") <= last]
         return [path for day in chosen for path in sorted(day.glob(f"*{SUFFIX}"))]
+
+    def of_pair(self, engine: Engine, level: Level, given: dict[str, Any]) -> list[Rollup]:
+        """Both directions between ``src`` and ``dst``, from ``since_us`` to ``until_us``, by time.
+
+        Raises ``UnreadableFactsError``.
+        """
+        first, last = max(0, given["since_us"] - DAY_US), given["until_us"] + LATE_US
+        files = self.files(level, first=day_of_hour(first // HOUR_US), last=day_of_hour(last // HOUR_US))
+        if not files:
+            return []
+        return msgspec.convert(engine.run(OF_PAIR, files=files, given=given).to_pylist(), list[Rollup])
 
     def set_damaged_aside(self) -> int:
         """Look through all rollups; those that are damaged are made again, if their readings are kept."""

@@ -21,13 +21,16 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from analytics.batch import Batch
 from analytics.clock import now_us
 from analytics.errors import StoreBusyError, StoreError
+from analytics.rollup import Level, Rollup
 from analytics.store import query, spool
 from analytics.store.answers import Answers
 from analytics.store.commit import GroupCommit
@@ -41,7 +44,7 @@ from analytics.store.files import (
     sync_folder,
 )
 from analytics.store.known import BatchKey
-from analytics.store.query import Engine, Limits
+from analytics.store.query import Engine, Limits, UnreadableFactsError
 from analytics.store.recover import Left, recover
 from analytics.store.shelf import Shelf, StoreHealth
 from analytics.store.state import State
@@ -197,6 +200,19 @@ class Store(Answers):
         """Roll up, compact and let go of what is due; blocks, maybe for minutes. What fails is logged."""
         self._upkeep.run()
         self._facts.upkeep()
+
+    def rollups_of_pair(
+        self, tenant: str, src: str, dst: str, level: Level, *, since_us: int, until_us: int
+    ) -> list[Rollup]:
+        """Both directions' rollups of that time, by time; the hour that runs is in none yet."""
+        given = {"tenant": tenant, "src": src, "dst": dst, "since_us": since_us, "until_us": until_us}
+        ask = partial(self._upkeep.rollups.of_pair, self._engine, level, given)
+        try:
+            with suppress(UnreadableFactsError):  # let go of, or made again, meanwhile
+                return ask()
+            return ask()
+        except UnreadableFactsError as error:
+            raise StoreError(f"asking for {level}: {error}", remedy="pathgrade server rebuild") from error
 
     def rebuild(self, say: Callable[[str], None]) -> tuple[int, int]:
         """Make rollups and ``state.duckdb`` anew; returns hours made, and hours whose readings are gone."""

@@ -18,25 +18,23 @@ from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.passive import Applications
 from analytics.report import PathDetail, Report, Service
+from server.api.connection import ApiConnection, Parameter
+from server.api.controls import BudgetAsk, Budgets, MeshSwitches, SwitchAsk, TagsAsk
 from server.api.core import Status
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
-from server.api.problem import Problem
-from server.errors import RefusedError, ServerAwayError
+from server.errors import RefusedError
 
 EXPORT_TIMEOUT_S: Final = 300.0
 """Between two pieces: sorting a day of a thousand agents takes its time."""
-TIMEOUT_S: Final = 30.0
-"""A report of a thousand agents takes seconds; a server that says nothing for longer is stuck."""
 
 T = TypeVar("T")
-Parameter = str | int | None
 
 
 class Client:
-    """One server, asked over HTTP. Raises ``ServerAwayError`` and ``RefusedError``."""
+    """One server, asked over one connection. Raises ``ServerAwayError`` and ``RefusedError``."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.connection = ApiConnection(url, token)
 
     def status(self) -> Status:
         """How far the server is."""
@@ -78,6 +76,30 @@ class Client:
         """Mark or unmark; gives what is marked then."""
         return self._post("mesh/marks", mark, list[Mark])
 
+    def switches(self) -> MeshSwitches:
+        """What is switched off."""
+        return self._get("mesh/switches", MeshSwitches)
+
+    def switch(self, ask: SwitchAsk) -> MeshSwitches:
+        """Switch active tests on or off; gives what is off then."""
+        return self._post("mesh/switches", ask, MeshSwitches)
+
+    def tags(self, agent: str) -> list[str]:
+        """An agent's tags."""
+        return self._get(f"agents/{quote(agent, safe='')}/tags", list[str])
+
+    def tag_agent(self, agent: str, ask: TagsAsk) -> list[str]:
+        """Put tags on an agent and take tags off; gives its tags then."""
+        return self._post(f"agents/{quote(agent, safe='')}/tags", ask, list[str])
+
+    def budgets(self) -> Budgets:
+        """What active tests may take."""
+        return self._get("budgets", Budgets)
+
+    def budget(self, ask: BudgetAsk) -> Budgets:
+        """Set or unset a budget; gives what is set then."""
+        return self._post("budgets", ask, Budgets)
+
     def services(self) -> list[Service]:
         """What agents offer and what was tagged."""
         return self._get("services", list[Service])
@@ -94,67 +116,18 @@ class Client:
     def export_to(self, file: BinaryIO, table: str, **asked: Parameter) -> int:
         """Write an export as it comes."""
         size = 0
-        given = {name: value for name, value in asked.items() if value is not None}
-        path = f"export/{table}"
-        with (
-            self._saying_where(path),
-            httpx.stream(
-                "GET", f"{self.url}/v1/{path}", params=given, timeout=EXPORT_TIMEOUT_S, trust_env=False
-            ) as answer,
-        ):
-            if not answer.is_success:
-                answer.read()
-            for piece in _good(answer).iter_bytes():
+        with self.connection.stream(f"export/{table}", asked, timeout_s=EXPORT_TIMEOUT_S) as answer:
+            for piece in answer.iter_bytes():
                 size += file.write(piece)
                 _say_size(size, sys.stderr)
         _say_size(size, sys.stderr, end="\n")
         return size
 
     def _get(self, path: str, kind: type[T], **asked: Parameter) -> T:
-        return _read(self._ask(path, asked), kind)
+        return _read(self.connection.get(path, asked), kind)
 
     def _post(self, path: str, body: msgspec.Struct, kind: type[T]) -> T:
-        with self._saying_where(path):
-            answer = httpx.post(
-                f"{self.url}/v1/{path}",
-                content=msgspec.json.encode(body),
-                headers={"Content-Type": "application/json"},
-                timeout=TIMEOUT_S,
-                trust_env=False,
-            )
-        return _read(_good(answer), kind)
-
-    def _ask(self, path: str, asked: dict[str, Parameter]) -> httpx.Response:
-        given = {name: value for name, value in asked.items() if value is not None}
-        with self._saying_where(path):
-            # Not through HTTP_PROXY: the server is most often on this host's loopback.
-            answer = httpx.get(f"{self.url}/v1/{path}", params=given, timeout=TIMEOUT_S, trust_env=False)
-        return _good(answer)
-
-    @contextmanager
-    def _saying_where(self, path: str) -> Iterator[None]:
-        try:
-            yield
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise RefusedError(
-                f"{self.url!r} is not a server's URL: {error}",
-                remedy="--url http://HOST:PORT, as in http://127.0.0.1:8080",
-            ) from error
-        except httpx.HTTPError as error:
-            raise ServerAwayError(
-                f"GET {self.url}/v1/{path}: {error or type(error).__name__}",
-                remedy="start it with: pathgrade server run --data DIR\n"
-                "name the right address with --url or PATHGRADE_URL",
-            ) from error
-
-
-def _good(answer: httpx.Response) -> httpx.Response:
-    """Give the answer back if it is one; else raise ``RefusedError`` with the server's words."""
-    if answer.is_success:
-        return answer
-    problem = _problem(answer)
-    what = f"{problem.title}: {problem.detail}" if problem.detail else problem.title
-    raise RefusedError(what, remedy=problem.remedy)
+        return _read(self.connection.post(path, msgspec.json.encode(body)), kind)
 
 
 def _read(answer: httpx.Response, kind: type[T]) -> T:
@@ -166,17 +139,6 @@ def _read(answer: httpx.Response, kind: type[T]) -> T:
             f" ({error})",
             remedy="check --url, and that command and server are of one version",
         ) from error
-
-
-def _problem(answer: httpx.Response) -> Problem:
-    try:
-        return msgspec.json.decode(answer.content, type=Problem)
-    except msgspec.DecodeError:
-        return Problem(
-            status=answer.status_code,
-            title=f"{answer.request.method} {answer.url}: {answer.status_code} {answer.reason_phrase}",
-            remedy="check --url: what answers there is not a pathgrade server",
-        )
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from analytics.overview import (
 )
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report
+from analytics.timeline import Timeline
 from analytics.usage import By
 
 DEFAULT_PROFILE: Final = "generic"
@@ -121,6 +122,18 @@ class ReportCore(Protocol):
 
     def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
         """Derive the letter of a path, now or as it was at ``at_us``; None where there is no reading."""
+
+    def timeline(
+        self,
+        src: str,
+        dst: str,
+        profile: str,
+        *,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        step_us: int | None = None,
+    ) -> Timeline:
+        """Lay a path out over time, by default the day before ``until_us`` (now if None)."""
 
     def flows(
         self,

@@ -12,6 +12,7 @@ import msgspec
 
 from analytics.measurement import Rung, named, text, whole
 from analytics.shapes import Service
+from server.api.controls import ControlDoor
 
 
 class MeshAsk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,3 +90,7 @@ class ServiceDoor(Protocol):
 
 class Door(MeshDoor, ServiceDoor, Protocol):
     """Everything that people can change."""
+
+    @property
+    def control(self) -> ControlDoor:
+        """Switches, tags and budgets."""

@@ -173,7 +173,7 @@ def report_of(core: ReportCore, profile: str | None) -> Report:
 
 def detail_of(core: ReportCore, src: str, dst: str, profile: str | None) -> PathDetail:
     """Tell all of one path; raises ``ProblemError`` (404) saying which part of the question is unknown."""
-    _check_agents(core, src, dst)
+    check_agents(core, src, dst)
     detail = core.detail(src, dst, profile_of(core, profile)) if src != dst else None
     if detail is None:
         raise _no_reading(src, dst)
@@ -184,14 +184,15 @@ def explanation_of(
     core: ReportCore, src: str, dst: str, profile: str | None, at_us: int | None = None
 ) -> Explanation:
     """Derive the letter of one path; raises as ``detail_of``."""
-    _check_agents(core, src, dst)
+    check_agents(core, src, dst)
     found = core.explain(src, dst, profile_of(core, profile), at_us) if src != dst else None
     if found is None:
         raise _no_reading(src, dst, at_us)
     return found
 
 
-def _check_agents(core: ReportCore, src: str, dst: str) -> None:
+def check_agents(core: ReportCore, src: str, dst: str) -> None:
+    """Raise ``ProblemError`` (404) unless both are enrolled."""
     known = [member.name for member in core.members()]
     for name in (src, dst):
         if name not in known:
@@ -228,8 +229,10 @@ def profile_of(core: ReportCore, asked: str | None) -> str:
     return asked
 
 
-def _json(value: object) -> Response:
+def answered(value: object) -> Response:
+    """Answer with a struct of the vocabulary, or a list of them."""
     return Response(_encode(value), media_type="application/json", headers=HEADERS)
 
 
+_json: Final = answered
 _encode: Final[Callable[[object], bytes]] = msgspec.json.Encoder().encode

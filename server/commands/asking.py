@@ -9,7 +9,9 @@ if TYPE_CHECKING:
 
 
 def client(url: str, token: str | None) -> Client:
-    """Give a client of the server at ``url``."""
+    """Give a client of the server at ``url``, with the token given or kept. Raises ``TokenFileError``."""
     from server.api.client import Client
+    from server.api.token_file import kept_token, one_token, token_file
 
-    return Client(url)
+    who = kept_token(token_file()) if token is None else one_token(token, "--token or PATHGRADE_TOKEN")
+    return Client(url, who)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
 import typer
 
-from analytics.command_line import DEFAULT_URL, Json, Profile, Token, Url, example, print_json, show
+from analytics.command_line import DEFAULT_URL, Json, Profile, Token, Url, example, print_json, show, width
 from server.commands.asking import client
 
 if TYPE_CHECKING:
     from server.api.client import Client
+    from server.commands.follow import Following
 
 
 class Traced(Protocol):
@@ -27,6 +28,9 @@ def commands(traced: Traced) -> typer.Typer:
     @made.command(
         epilog=example(
             "pathgrade hops radiologist pacs",
+            "pathgrade hops radiologist pacs --once",
+            "pathgrade hops radiologist pacs --report --rounds 20",
+            "pathgrade hops radiologist pacs --json | jq '.forward_hops[]'",
             "pathgrade hops --deep pacs.example.org:11112",
             "pathgrade hops --deep 192.0.2.10:443 --tcp --udp --json",
             "pathgrade hops --deep 192.0.2.10 --flows 16",
@@ -39,6 +43,19 @@ def commands(traced: Traced) -> typer.Typer:
         url: Url = DEFAULT_URL,
         token: Token = None,
         profile: Profile = None,
+        once: Annotated[
+            bool, typer.Option("--once", help="Print one time what is known; as without a terminal.")
+        ] = False,
+        report: Annotated[
+            bool, typer.Option("--report", help="Test --rounds times, then print what that showed.")
+        ] = False,
+        rounds: Annotated[int, typer.Option(min=1, max=1000, help="Tests of a --report.")] = 10,
+        every: Annotated[
+            int, typer.Option(metavar="SECONDS", min=5, max=3600, help="From one test to the next.")
+        ] = 10,
+        look: Annotated[
+            bool, typer.Option("--look", help="Ask for no tests: only look at what comes in.")
+        ] = False,
         deep: Annotated[
             str | None, typer.Option(metavar="HOST[:PORT]", help="Trace from this host to a service instead.")
         ] = None,
@@ -53,7 +70,8 @@ def commands(traced: Traced) -> typer.Typer:
         """Show one path hop by hop, or trace to a service from here.
 
         SRC DST: from the server, where a path's time is, why it has its letter, and why higher rungs of the
-        ladder failed.
+        ladder failed. In a terminal it fills the screen with both directions and stays, as mtr does: every
+        ten seconds it asks for a test, if you may, and the hops show all rounds. q quits, p pauses.
 
         --deep: from this host to a real service port (443 if none is named), by TCP SYN, ICMP echo and UDP,
         and where the network treats them differently. Takes some ten seconds, one probe a second to a router;
@@ -67,15 +85,53 @@ def commands(traced: Traced) -> typer.Typer:
             return traced(deep, {"tcp": tcp, "icmp": icmp, "udp": udp}, flows, json=json)
         if src is None or dst is None:
             raise typer.BadParameter("name both agents, or a service with --deep", param_hint="SRC, DST")
-        return _told(client(url, token), src, dst, profile, json=json)
+        if report and (once or look):
+            raise typer.BadParameter("a report is made of tests", param_hint="--report, --once, --look")
+        asked = _Asked(src, dst, profile, every_s=every, tests=not look)
+        return _from_server(client(url, token), asked, rounds if report else None, once=once, json=json)
 
     return made
 
 
-def _told(server: Client, src: str, dst: str, profile: str | None, *, json: bool) -> None:
+class _Asked(NamedTuple):
+    src: str
+    dst: str
+    profile: str | None
+    every_s: int
+    tests: bool
+
+
+def _from_server(server: Client, asked: _Asked, rounds: int | None, *, once: bool, json: bool) -> None:
+    """Print it once, or stay: ``rounds`` tests and a report, or the full screen."""
+    from server.commands import live_hops
+
+    if rounds is not None:
+        return live_hops.report(_following(server, asked), rounds, json=json)
+    if once or json or not live_hops.is_terminal():
+        return _told(server, asked, json=json)
+    return live_hops.full_screen(_following(server, asked))
+
+
+def _following(server: Client, asked: _Asked) -> Following:
+    from time import monotonic
+
+    from server.commands.follow import Following
+
+    return Following(
+        server=server,
+        src=asked.src,
+        dst=asked.dst,
+        profile=asked.profile,
+        every_s=asked.every_s,
+        asks=asked.tests,
+        clock=monotonic,
+    )
+
+
+def _told(server: Client, asked: _Asked, *, json: bool) -> None:
     from server.pages import terminal
 
-    detail = server.detail(src, dst, profile)
+    detail = server.detail(asked.src, asked.dst, asked.profile)
     if json:
         return print_json(detail)
-    return show(terminal.hops(detail, detail.forward.grade.profile))
+    return show(terminal.hops(detail, detail.forward.grade.profile, width()))

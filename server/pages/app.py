@@ -14,11 +14,15 @@ from starlette.middleware.gzip import GZipMiddleware
 from analytics.errors import LakeError
 from server.accounts.office import Office
 from server.api import accounts as accounts_api
+from server.api import control as control_api
+from server.api import events as events_api
+from server.api import history as history_api
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
 from server.api.access import Parts, Visitors
 from server.api.body import see_other
+from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
 from server.errors import ServerError
 from server.pages import access, account, door, render
@@ -33,6 +37,10 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, office: Office
     """Build the application of the report listener: each request gets the parts of its asker's tenant.
 
     Without an office, nobody logs in: ``visitors`` knows by itself who asks.
+def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events | None = None) -> FastAPI:
+    """Build the application of the report listener: each request gets the parts of its asker's tenant.
+
+    Who stops its server closes ``app.state.events`` first: a stream of events ends in no other way.
     """
     # FastAPI's own documentation pages load scripts from a CDN: only the OpenAPI document is served.
     app = FastAPI(
@@ -40,12 +48,24 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, office: Office
     )
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM)
     app.state.parts, app.state.visitors = parts, visitors
-    app.state.office = office
-    app.state.public_url = office.public_url if office is not None else None
-    offices = (accounts_api.router(), door.router(), account.router(), access.router())
+def report_app(
+    parts: Parts,
+    visitors: Visitors,
+    *,
+    version: str,
+    office: Office | None = None,
+    events: Events | None = None,
+) -> FastAPI:
+    """Build the application of the report listener: each request gets the parts of its asker's tenant.
+
+    Without an office, nobody logs in: ``visitors`` knows by itself who asks. Who stops its server closes
+    ``app.state.events`` first: a stream of events ends in no other way.
     for router in (
         api.router(),
+        events_api.router(),
+        history_api.router(),
         mesh_api.router(),
+        control_api.router(),
         services_api.router(),
         pages.router(),
         pages.assets_router(),

@@ -15,6 +15,7 @@ from server.api.csrf import FIELD, HEADER, csrf_token
 from server.api.problem import Problem
 from server.pages import text
 from server.pages.assets import ASSETS_VERSION
+from server.pages.frame import Frame
 from server.pages.nav import NAV
 
 HEADERS: Final = {
@@ -58,9 +59,9 @@ FILTERS: Final = {
 }
 
 
-def page(template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-    """Render a template as a page."""
-    body = _environment.get_template(template).render(**context)
+def page(template: str, frame: Frame | None = None, *, status: int = 200, **context: Any) -> HTMLResponse:
+    """Render a template as a page; without a frame, one that says a problem."""
+    body = _environment.get_template(template).render(frame=frame, **context)
     return HTMLResponse(body, status_code=status, headers=HEADERS)
 
 
@@ -71,7 +72,9 @@ def message(problem: Problem) -> HTMLResponse:
 
 def csrf_input(key: bytes) -> Markup:
     """Make the hidden field of a form that changes something."""
-    return Markup('<input type="hidden" name="{}" value="{}">').format(FIELD, csrf_token(key))  # format escapes
+    return Markup('<input type="hidden" name="{}" value="{}">').format(
+        FIELD, csrf_token(key)
+    )  # format escapes
 
 
 def csrf_field() -> Markup:

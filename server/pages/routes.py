@@ -12,10 +12,11 @@ from analytics.usage import By
 from server.api.access import Scope, TheCore, needs, public
 from server.api.core import OWN_PROCESS, ReportCore
 from server.api.problem import ProblemError
-from server.api.routes import Filter, Profile, detail_of, explanation_of, profile_of, report_of
+from server.api.routes import Filter, detail_of, explanation_of
 from server.pages import assets
 from server.pages.assets import ASSETS
 from server.pages.explained import sections
+from server.pages.frame import TheFrame
 from server.pages.render import page
 from server.pages.views import path_view, report_view
 
@@ -41,35 +42,30 @@ def assets_router() -> APIRouter:
 
 def _add_report(routes: APIRouter) -> None:
     @routes.get("/")
-    def report(core: TheCore, profile: Profile = None) -> HTMLResponse:
-        made = report_of(core, profile)
-        return page(
-            "report.html",
-            view=report_view(made),
-            status_now=core.status(),
-            profile=made.profile,
-            profiles=core.profiles(),
-        )
+    def report(core: TheCore, frame: TheFrame) -> HTMLResponse:
+        made = core.report(frame.profile, frame.at_us)
+        return page("report.html", frame, view=report_view(made), profile=frame.profile)
 
 
 def _add_path(routes: APIRouter) -> None:
     @routes.get("/paths/{src}/{dst}")
-    def path(core: TheCore, src: str, dst: str, profile: Profile = None) -> HTMLResponse:
-        graded_for = profile_of(core, profile)
+    def path(core: TheCore, frame: TheFrame, src: str, dst: str) -> HTMLResponse:
+        graded_for = frame.profile
         return page(
             "path.html",
+            frame,
             view=path_view(detail_of(core, src, dst, graded_for), graded_for),
             steps=sections(explanation_of(core, src, dst, graded_for)),
-            status_now=core.status(),
             profile=graded_for,
-            profiles=core.profiles(),
         )
 
 
 def _add_flows(routes: APIRouter) -> None:
     @routes.get("/flows")
     def flows(
+        *,
         core: TheCore,
+        frame: TheFrame,
         agent: Filter = None,
         process: Filter = None,
         remote: Filter = None,
@@ -79,13 +75,13 @@ def _add_flows(routes: APIRouter) -> None:
         asked = {"agent": agent or None, "process": process or None, "remote": remote or None}
         return page(
             "flows.html",
+            frame,
             flows=core.flows(**asked, but=None if own or process else OWN_PROCESS, limit=FLOWS_SHOWN),
             applications=[] if process or remote else _graded(core, agent or None, own=bool(own)),
             asked=asked,
             own=bool(own),
             most=FLOWS_SHOWN,
             members=core.members(),
-            status_now=core.status(),
         )
 
 

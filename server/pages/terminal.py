@@ -9,12 +9,13 @@ rich's markup.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, Literal
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analytics.clauses import slower_words
 from analytics.explain import Explanation
 from analytics.measurement import Flow, Rung
 from analytics.passive import Application, Applications
@@ -24,8 +25,9 @@ from server.api.core import Status
 from server.api.doors import Mark, MeshResult, MeshRun
 from server.pages import explained, text
 from server.pages.fusion_words import told_by
-from server.pages.tables import LETTER_STYLE, Column, cell, draw, plain, plain_value
-from server.pages.views import HopGroup, HopLine, PathLine, Side, path_view, report_view
+from server.pages.hop_table import hop_table
+from server.pages.tables import LETTER_STYLE, Column, draw, plain, plain_value
+from server.pages.views import PathLine, Side, path_view, report_view
 
 FLOWS_BESIDE_HOPS: Final = 3
 MOST_RESULTS: Final = 20
@@ -78,16 +80,16 @@ def report(made: Report, width: int) -> RenderableType:
     return Group(_verdict(made.verdict), *causes, "", draw(PATH_COLUMNS, view.lines, width), caption)
 
 
-def hops(detail: PathDetail, profile: str) -> RenderableType:
+def hops(detail: PathDetail, profile: str, width: int = 160) -> RenderableType:
     """Show one path hop by hop, as the engineer reads it."""
     profile = plain_value(profile)
     view = path_view(plain(detail), profile)
     side = view.sides[0]
     return Group(
-        _path_head(side, profile),
-        *_figures(side, view.sides[1] if len(view.sides) > 1 else None),
+        path_head(side, profile),
+        *figures(side, view.sides[1] if len(view.sides) > 1 else None),
         "",
-        _hoptable(side) if side.hops else Text("No hop answered.", "dim"),
+        hop_table(side.hops, width) if side.hops else Text("No hop answered.", "dim"),
         *_path_foot(side, view.flows),
     )
 
@@ -287,22 +289,27 @@ APPLICATION_COLUMNS: Final[dict[By, tuple[Column[Application], ...]]] = {
 }
 
 
-def _path_head(side: Side, profile: str) -> Text:
+def path_head(side: Side, profile: str, *, brief: bool = False) -> Text:
+    """Say which path it is, how it was reached and, if not brief, why not better; and its letter."""
     row = side.row
     head = Text.assemble((f"{row.src} → {row.dst}", "bold"), "   ", text.RUNG_LONG[row.rung])
-    if side.failed:
+    if side.failed and not brief:
         head.append(" (" + "; ".join(f"not {rung}: {why}" for rung, why in side.failed) + ")", "dim")
     return head.append_text(Text.assemble("   ", _letter(row), f" for {profile}"))
 
 
-def _figures(there: Side, back: Side | None) -> Iterator[Text]:
+def figures(there: Side, back: Side | None) -> Iterator[Text]:
+    """Say a path's numbers, of both directions."""
     row = there.row
     if row.error:
         yield Text(row.error, "red")
     yield Text(
-        f"RTT {text.ms(row.rtt_p50_us)} (least {text.ms(row.rtt_min_us)}, p95 {text.ms(row.rtt_p95_us)})"
+        f"RTT {text.ms(row.rtt_p50_us)} (least {text.ms(row.rtt_min_us)}, p95 {text.ms(row.rtt_p95_us)}"
+        f"{_usually(row)})"
         f"   loss → {text.loss(row.loss_bp)}  ← {text.loss(row.loss_back_bp)} of {row.sent:,}"
     )
+    if row.added is not None:
+        yield Text(f"{slower_words(row, row.added)}.", "yellow")
     if row.watched:
         yield Text(text.since(row), "dim")
     back_capacity = text.capacity(back.row.capacity_kbps, back.row.capacity_trust) if back else text.NOTHING
@@ -312,43 +319,8 @@ def _figures(there: Side, back: Side | None) -> Iterator[Text]:
     )
 
 
-def _hoptable(side: Side) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 1), header_style="dim", pad_edge=False)
-    for head, justify in HOP_HEADS:
-        table.add_column(head, justify=justify, no_wrap=head not in ("leg", ""))
-    for group in side.hops:
-        for place, line in enumerate(group.lines):
-            cells = map(cell, _hop_cells(group, line, first=place == 0))
-            table.add_row(*cells, style="bold" if line.largest else "")
-    return table
-
-
-HOP_HEADS: Final[tuple[tuple[str, Literal["left", "right"]], ...]] = (
-    ("leg", "left"),
-    ("hop", "right"),
-    ("address", "left"),
-    ("min", "right"),
-    ("p50", "right"),
-    ("p95", "right"),
-    ("answers", "right"),
-    ("added", "right"),
-    ("", "left"),
-)
-
-
-def _hop_cells(group: HopGroup, line: HopLine, *, first: bool) -> list[str]:
-    hop = line.hop
-    return [
-        group.leg if first else "",
-        str(hop.ttl),
-        hop.address or "no answer",
-        text.tenths(hop.rtt_min_us),
-        text.tenths(hop.rtt_p50_us),
-        text.tenths(hop.rtt_p95_us),
-        f"{hop.answered}/{hop.sent}",
-        text.tenths(line.added_us),
-        "; ".join([*(["◄ most"] if line.largest else []), *line.notes]),
-    ]
+def _usually(row: PathRow) -> str:
+    return "" if row.usual_rtt_us is None else f", usually {text.ms(row.usual_rtt_us)}"
 
 
 def _path_foot(side: Side, seen: Sequence[Flow]) -> Iterator[RenderableType]:

@@ -77,7 +77,7 @@ def test_pages_fit_and_nothing_complains(  # noqa: PLR0917  # pytest's fixtures 
 ) -> None:
     page, complaints = open_page(browser, size, scheme)
     page.goto(url + PAGES[name])
-    page.wait_for_load_state("networkidle")
+    page.wait_for_load_state("load")
     page.screenshot(path=tmp_path / f"{name}-{size}-{scheme}.png", full_page=True)
 
     assert complaints == []

@@ -45,7 +45,7 @@ def test_a_change_ends_when_as_many_tests_are_as_usual() -> None:
     assert of(40, 70, 70, 40, 40).change is not None
     found = of(40, 70, 90, 40, 40, 40)
     assert found.change is None
-    assert found.past == [Change(STEP_US, 40_000, 90_000)]
+    assert found.past == [Change(STEP_US, 40_000, 90_000, until_us=3 * STEP_US)]
 
 
 def test_a_short_relief_does_not_end_it() -> None:

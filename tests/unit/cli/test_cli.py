@@ -56,10 +56,16 @@ def url() -> Iterator[str]:
         yield at
 
 
-def pathgrade(*arguments: str, url: str = "", columns: int | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "PATHGRADE_URL")}
+OWN_VARIABLES = ("COLUMNS", "PATHGRADE_URL", "PATHGRADE_TOKEN", "PATHGRADE_AGENT_DATA")
+
+
+def pathgrade(
+    *arguments: str, url: str = "", columns: int | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key not in OWN_VARIABLES}
     environment |= {"PATHGRADE_URL": url} if url else {}
     environment |= {"COLUMNS": str(columns)} if columns else {}
+    environment |= variables
     return subprocess.run(
         [sys.executable, "-m", "pathgrade", *arguments],
         cwd=ROOT,

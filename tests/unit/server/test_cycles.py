@@ -9,7 +9,9 @@ import pytest
 from analytics import wire
 from analytics.measurement import Rung
 from analytics.wire import Abandon, FromServer, Hello, MeshSwitch, ProbePlan, Signal
+from server.api.controls import Off, Reach
 from server.audit import Audit
+from server.control import ALL_ON, FLEET, Subject, Switches
 from server.cycles import Cycles
 from server.hub import MOST_WAITING, REPLACED, TOO_SLOW, Connection, Hub
 from server.running import Plan
@@ -24,6 +26,13 @@ PLAN = Plan(
     stun=((None, 3478), ("192.0.2.9", 3479)),
     relays=Relays(("turn:192.0.2.5:3478?transport=udp",), "north-star-north-star"),
 )
+
+
+def switched_off(reach: Reach, name: str = FLEET) -> Switches:
+    return Switches({Subject(reach, name): Off(reach=reach, name=name, by="somebody", since_us=1)})
+
+
+ALL_OFF = switched_off(Reach.FLEET)
 
 
 class World:
@@ -262,15 +271,15 @@ async def test_switching_off_stops_tests_and_says_so_and_on_starts_again(world: 
     a, _ = world.come("a", "s1"), world.come("b", "s2")
     world.later(3)
     order = order_in(a)
-    world.cycles.switch(on=False)
+    world.cycles.obey(ALL_OFF)
     assert said(a) == [
         MeshSwitch(on=False),
         wire.TestCancel(test=order.test, why="active tests were switched off"),
     ]
     world.later(1000)
     assert said(a) == []
-    world.cycles.switch(on=True)
-    world.cycles.step()
+    world.cycles.obey(ALL_ON)
+    world.later(3)  # as for an agent that comes
     switched, again = said(a)
     assert switched == MeshSwitch(on=True)
     assert isinstance(again, wire.TestOrder)

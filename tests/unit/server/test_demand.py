@@ -16,7 +16,7 @@ from server.errors import DemandError
 from server.hub import Connection
 from server.running import Plan
 from server.schedule import Pair
-from tests.unit.server.test_cycles import PLAN, World, in_loop, order_in, said
+from tests.unit.server.test_cycles import ALL_OFF, PLAN, World, in_loop, order_in, said
 
 DEPTHS = depths(ProbePlan())
 AB = Pair("a", "b")
@@ -142,7 +142,7 @@ async def test_a_test_on_demand_that_never_ends_is_given_up_early(world: World) 
 @in_loop
 async def test_nothing_is_tested_on_demand_while_tests_are_off(world: World) -> None:
     a, _ = world.come("a", "s1"), world.come("b", "s2")
-    world.cycles.switch(on=False)
+    world.cycles.obey(ALL_OFF)
     with pytest.raises(DemandError, match="switched off"):
         world.cycles.demand([AB])
     assert said(a) == [MeshSwitch(on=False)]
@@ -153,7 +153,7 @@ async def test_a_switch_ends_what_runs_on_demand(world: World) -> None:
     for name in "abc":
         world.come(name, f"s-{name}")
     run = world.cycles.demand([AB, Pair("a", "c")])  # the second waits for the first
-    world.cycles.switch(on=False)
+    world.cycles.obey(ALL_OFF)
     assert [result.error for result in run.results] == ["active tests were switched off"] * 4
     assert run.ended_us is not None
 

@@ -8,7 +8,7 @@ from analytics import wire
 from analytics.measurement import Rung
 from server.cycles import Cycles
 from server.schedule import Pair
-from tests.unit.server.test_cycles import PLAN, World, in_loop, order_in, said
+from tests.unit.server.test_cycles import ALL_OFF, PLAN, World, in_loop, order_in, said
 
 AB = Pair("a", "b")
 WATCHING = dataclasses.replace(PLAN, watch_s=30)
@@ -136,7 +136,7 @@ async def test_nothing_is_watched_while_active_tests_are_off(world: World) -> No
     watching(world)
     a, _ = world.come("a", "s1"), world.come("b", "s2")
     world.later(3)
-    world.cycles.switch(on=False)
+    world.cycles.obey(ALL_OFF)
     said(a)
     world.later(100)
     assert said(a) == []

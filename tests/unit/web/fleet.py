@@ -32,6 +32,7 @@ from analytics.measurement import (
     LegKind,
     Letter,
     Reading,
+    RouteChange,
     Rung,
     StampSource,
 )
@@ -48,8 +49,9 @@ from analytics.overview import (
 from analytics.passive import HOURS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdict
 from analytics.rules.load import load_rules
+from analytics.timeline import Timeline, span_of, timeline
 from analytics.usage import KEYS, By, Usage
-from analytics.usual import NOTHING_KNOWN
+from analytics.usual import NOTHING_KNOWN, Past
 from server.api.access import EVERYTHING, Visitor
 from server.api.core import AuditRow, ExportRange, Status
 from server.pages.app import report_app
@@ -253,6 +255,63 @@ def hops(src: Member, dst: Member) -> list[Hop]:
     ]
 
 
+DAY_US = 24 * HOUR_US
+SLOWER_SINCE_US = AT_US - 6 * HOUR_US
+"""Since when the radiologist's paths are slow; before, the hotel added next to nothing."""
+
+
+CHANGES = {16 * HOUR_US - 300_000_000: RouteChange.CHANGED, 14 * HOUR_US - 300_000_000: RouteChange.BALANCED}
+
+
+def tests_of(src: Member, dst: Member, since_us: int, until_us: int) -> list[Reading]:
+    """A test each five minutes; none for an hour; another route for two hours, home's through the relay."""
+    base, saved_us = reading(src, dst), 200_000 * ("radiologist" in (src.name, dst.name))
+    found = []
+    for at_us in range(since_us - since_us % 300_000_000, until_us, 300_000_000):
+        ago_us, calm = AT_US - at_us, at_us < SLOWER_SINCE_US
+        if 10 * HOUR_US <= ago_us < 11 * HOUR_US:
+            continue
+        wave_us = at_us // 300_000_000 % 7 * 150
+        other = 14 * HOUR_US <= ago_us < 16 * HOUR_US
+        relayed = other and "home" in (src.name, dst.name)
+        least_us = base.rtt_min_us - saved_us * calm + RELAY_US * relayed
+        found.append(
+            msgspec.structs.replace(
+                base,
+                cycle=at_us // 1_000_000 - 60,
+                started_us=at_us - 30_000_000,
+                ended_us=at_us,
+                rung=Rung.RELAY_UDP if relayed else base.rung,
+                rungs_failed="srflx: no answer" if relayed else base.rungs_failed,
+                received=base.sent if calm else base.received,
+                rtt_min_us=least_us,
+                rtt_p25_us=least_us + 200,
+                rtt_p50_us=least_us + 400 + wave_us,
+                rtt_p75_us=least_us + 900 + wave_us,
+                rtt_p90_us=least_us + 1_000 + 2 * wave_us,
+                rtt_p95_us=least_us + 1_200 + 3 * wave_us,
+                rtt_p99_us=least_us + 1_500 + 3 * wave_us,
+                route_id="r2" if other else "r1",
+                route_change=CHANGES.get(ago_us, RouteChange.SAME),
+            )
+        )
+    return found
+
+
+def past_of(readings: list[Reading]) -> list[Past]:
+    return [
+        Past(
+            src=one.src,
+            dst=one.dst,
+            at_us=one.ended_us,
+            rung=one.rung,
+            rtt_min_us=one.rtt_min_us,
+            rtt_p50_us=one.rtt_p50_us,
+        )
+        for one in readings
+    ]
+
+
 FLOWS = [
     Flow(
         tenant="default",
@@ -432,6 +491,32 @@ class FixtureCore:
             rules=load_rules(),
         )
 
+    def timeline(
+        self,
+        src: str,
+        dst: str,
+        profile: str,
+        *,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        step_us: int | None = None,
+    ) -> Timeline:
+        known = {member.name: member for member in self.fleet}
+        until_us = AT_US if until_us is None else until_us
+        span = span_of(until_us - DAY_US if since_us is None else since_us, until_us, step_us)
+        ways = [(known[src], known[dst]), (known[dst], known[src])] if self.measured else []
+        found = [one for a, b in ways for one in tests_of(a, b, span.since_us, until_us)]
+        before = [one for a, b in ways[:1] for one in tests_of(a, b, span.since_us - 3 * DAY_US, until_us)]
+        return timeline(
+            src,
+            dst,
+            profile=profile,
+            span=span,
+            readings=found,
+            past=past_of(before),
+            rules=load_rules(),
+        )
+
     def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
         kind = {"paths": PATHS, "findings": FINDINGS}[table]
         return kind.of(self.report(profile, chosen.until_us), chosen.agents)
@@ -525,22 +610,18 @@ class Anyone:
 
 
 @contextmanager
-def serve(core: FixtureCore) -> Iterator[str]:
+def serve(core: FixtureCore, desk: Any = None) -> Iterator[str]:
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            report_app(OneTenant(core), Anyone(), version="0.1.0"),
-            log_level="warning",
-            lifespan="off",
-        )
-    )
+    app = report_app(OneTenant(core, desk), Anyone(), version="0.1.0")
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
         # The socket listens already: a connection made now waits in its queue until the server takes it.
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
+        app.state.events.close()
         server.should_exit = True
         thread.join(timeout=10)
         listener.close()

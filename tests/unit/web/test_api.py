@@ -13,6 +13,7 @@ from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report, Verdict
+from analytics.timeline import Timeline
 from server.api.core import AuditRow, Status
 from tests.unit.web.fleet import HEADLINE, FixtureCore, serve
 
@@ -32,6 +33,11 @@ def api() -> Iterator[httpx.Client]:
         ("paths/radiologist/pacs", PathDetail),
         ("paths/radiologist/pacs/explain", Explanation),
         ("paths/pacs/radiologist/explain?at_us=1795464000000000", Explanation),
+        ("paths/radiologist/pacs/timeline", Timeline),
+        (
+            "paths/radiologist/pacs/timeline?since=1795000000000000&until=1795464000000000&step_s=900",
+            Timeline,
+        ),
         ("flows", list[Flow]),
         ("applications", Applications),
         ("applications?by=destination&agent=pacs", Applications),
@@ -170,16 +176,21 @@ def test_a_fault_inside_is_one_problem() -> None:
 def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
     assert sorted(api.get("openapi.json").json()["paths"]) == [
         "/v1/agents",
+        "/v1/agents/{name}/tags",
         "/v1/applications",
         "/v1/audit",
+        "/v1/budgets",
+        "/v1/events",
         "/v1/export/{table}",
         "/v1/flows",
         "/v1/mesh/marks",
         "/v1/mesh/runs",
         "/v1/mesh/runs/{id}",
+        "/v1/mesh/switches",
         "/v1/paths",
         "/v1/paths/{src}/{dst}",
         "/v1/paths/{src}/{dst}/explain",
+        "/v1/paths/{src}/{dst}/timeline",
         "/v1/profiles",
         "/v1/services",
         "/v1/status",

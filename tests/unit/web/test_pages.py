@@ -1,5 +1,6 @@
 """The pages, over real sockets: the words, the headers, and what happens to hostile text."""
 
+import gzip
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -182,9 +183,13 @@ def test_hostile_text_stays_text() -> None:
 
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;" in html
-    assert [attributes["src"][:18] for tag, attributes in Words(html).tags if tag == "script"] == [
-        "/static/refresh.js"
-    ]
+    assert _scripts(html) == ["page.js", "live.js"]
+
+
+def _scripts(html: str) -> list[str]:
+    """Name the files of a page's scripts."""
+    sources = [str(attributes["src"]) for tag, attributes in Words(html).tags if tag == "script"]
+    return [source.removeprefix("/static/").partition("?")[0] for source in sources]
 
 
 def test_hostile_questions_stay_text(site: httpx.Client) -> None:
@@ -195,7 +200,7 @@ def test_hostile_questions_stay_text(site: httpx.Client) -> None:
         "/?profile=%3Cb%3E",
     ):
         html = site.get(path).text
-        assert html.count("<script") == html.count('<script src="/static/refresh.js'), path
+        assert html.count("<script") == len(_scripts(html)) == html.count('<script src="/static/'), path
 
 
 def test_no_request_names_a_file_outside(site: httpx.Client) -> None:
@@ -221,6 +226,38 @@ def test_an_unknown_agent_is_told_who_there_is(site: httpx.Client) -> None:
     )
 
 
+def test_a_page_of_the_past_says_so_and_its_links_keep_the_moment(site: httpx.Client) -> None:
+    html = site.get("/?profile=generic&at=2026-11-23T09:45").text
+
+    assert "This page shows 2026-11-23 09:45:00 UTC, not now. Show now" in Words(html).text
+    assert 'href="/?profile=generic">Show now</a>' in html
+    assert 'href="/matrix?profile=generic&amp;at=2026-11-23T09%3A45%3A00Z"' in html
+    assert _scripts(html) == ["page.js"]
+    assert "http-equiv" not in html
+
+
+def test_a_page_of_now_keeps_the_profile_and_offers_the_past(site: httpx.Client) -> None:
+    html = site.get("/flows?agent=pacs&profile=generic").text
+
+    assert 'href="/matrix?profile=generic"' in html
+    assert 'href="/flows?agent=pacs&amp;profile=pacs"' in html
+    assert '<input type="hidden" name="agent" value="pacs">' in html
+    assert re.search(r'href="/flows\?agent=pacs&amp;profile=generic&amp;at=[^"]+">1 hour ago', html)
+    assert 'data-events="/v1/events?profile=generic&amp;since=' in html
+    assert 'href="/matrix">' in site.get("/").text  # nothing was chosen: nothing is kept
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [("x", "is no moment"), ("2199-01-01", "is yet to come"), ("9" * 30, "is no moment"), ("x" * 41, "at: ")],
+)
+def test_a_moment_that_is_none_is_said(site: httpx.Client, asked: str, said: str) -> None:
+    answer = site.get("/", params={"at": asked})
+
+    assert answer.status_code in {400, 422}
+    assert said in Words(answer.text).text
+
+
 @pytest.mark.parametrize(
     ("core", "said"),
     [
@@ -239,11 +276,12 @@ def test_empty_states_say_what_to_do(core: FixtureCore, said: str) -> None:
 
 
 def test_the_page_is_small(site: httpx.Client) -> None:
-    """150 kB for everything a first visit loads, at six agents; the pages themselves go compressed later."""
+    """150 kB, compressed as it travels, for everything that a first visit loads."""
     html = site.get("/").text
     assets = set(re.findall(r'(?:src|href)="(/static/[^"]+)"', html))
+    parts = [html.encode(), *(site.get(link).content for link in assets)]
 
-    assert len(html) + sum(len(site.get(link).content) for link in assets) < 150_000
+    assert sum(len(gzip.compress(part)) for part in parts) < 150_000
 
 
 def test_applications_are_above_the_flows_worst_first(site: httpx.Client) -> None:
