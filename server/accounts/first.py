@@ -1,4 +1,4 @@
-"""The code for making the first account on the page: said once in the server's log, where only its owner reads."""
+"""The code for making the first account on a page: said in the server's log, where only its owner reads."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from fastapi import Request
 from analytics.clock import now_us
 from server.accounts.lookup import Lookup
 from server.accounts.mapping import AmbiguousError, Grant, granted
-from server.accounts.proxies import Proxies, peer_of, said_groups, said_name
+from server.accounts.proxies import NO_PROXIES, Proxies, peer_of, said_groups, said_name
 from server.accounts.roles import SCOPES
 from server.accounts.rows import hashed
 from server.accounts.sessions import Live, Sessions, actor_of
@@ -43,7 +43,7 @@ NO_ACCOUNT: Final = (
 class Rules:
     """What the settings say of who is known how."""
 
-    proxies: Proxies = Proxies()
+    proxies: Proxies = NO_PROXIES
     proxy_header: str | None = None
     proxy_groups_header: str = "x-forwarded-groups"
     proxy_grants: tuple[Grant, ...] = ()

@@ -1,4 +1,4 @@
-"""From the groups that somebody else says a person is in, to a role and a tenant here: one table, given as text.
+"""From the groups that another says a person is in, to a role and a tenant here: one table, given as text.
 
 ::
 

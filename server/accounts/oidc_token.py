@@ -23,7 +23,7 @@ MOST_GROUPS: Final = 1_000
 def checked_claims(
     id_token: str, keys: Mapping[str, Any], *, issuer: str, client_id: str, nonce: str, now_s: int
 ) -> dict[str, Any]:
-    """Give what a token claims: signed by one of the keys, by this issuer, for us, for this login, not expired.
+    """Give what a token claims: signed by a key of this issuer, for us, for this login, not expired.
 
     Raises ``IdentityError``; ``UnknownKeyError`` where the signer's key is not among them.
     """

@@ -1,7 +1,7 @@
 """The accounts of people: rows in the server's state, each change with its audit row in one transaction.
 
-``by`` is who changes it, for the audit log; ``within`` is the home of who does, and what lies outside of it is
-as if it were not there. Commands work beside a running server, which sees the change within a second.
+``by`` is who changes it, for the audit log; ``within`` is the home of who does, and what lies outside of it
+is as if it were not there. Commands work beside a running server, which sees the change within a second.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class People:
             return _within(connection, name, within)
 
     def remove(self, name: str, *, by: str, within: str = ALL_TENANTS) -> None:
-        """Remove an account and its sessions; raises ``DemandError``. Its tokens stay: they are the tenant's."""
+        """Remove an account and its sessions; raises ``DemandError``. Tokens stay: they are the tenant's."""
         with changing(self._engine) as connection:
             before = _within(connection, name, within)
             connection.execute(ACCOUNTS.delete().where(ACCOUNTS.c.name == before.name))

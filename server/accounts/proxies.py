@@ -48,6 +48,9 @@ class Proxies:
         return self.has(peer) and headers.get("x-forwarded-proto", "").split(",")[0].strip() == "https"
 
 
+NO_PROXIES: Final = Proxies()
+
+
 def peer_of(request: Request) -> str:
     """Name the address that the connection is from."""
     return request.client.host if request.client else ""

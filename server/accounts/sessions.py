@@ -90,7 +90,7 @@ class Sessions:
         with changing(self._engine) as connection:
             _drop_oldest(connection, person)
             connection.execute(SESSIONS.insert().values(row))
-            _said(connection, person.home, person.name, person.origin, "login", f"from={address}")
+            _said(connection, person, "login", f"from={address}")
         return secret
 
     def live(self, hash_: str) -> Live | None:
@@ -156,7 +156,7 @@ class Sessions:
                 SESSIONS.delete().where(*_whose(live.name, live.origin), which)
             ).rowcount
             if ended:
-                _said(connection, live.home, live.name, live.origin, "logout", f"sessions={ended}")
+                _said(connection, live, "logout", f"sessions={ended}")
         return ended
 
 
@@ -165,9 +165,9 @@ def actor_of(name: str, origin: str) -> str:
     return name if origin == PASSWORD else f"{origin}:{name}"
 
 
-def _said(connection: sa.Connection, home: str, name: str, origin: str, action: str, detail: str) -> None:
-    who = actor_of(name, origin)
-    audited(connection, home=home, by=who, action=action, subject=who, detail=detail)
+def _said(connection: sa.Connection, whose: Person | Live, action: str, detail: str) -> None:
+    who = actor_of(whose.name, whose.origin)
+    audited(connection, home=whose.home, by=who, action=action, subject=who, detail=detail)
 
 
 def _whose(name: str, origin: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:

@@ -49,7 +49,7 @@ Url = Annotated[str, BeforeValidator(_url)]
 Issuer = Annotated[str, BeforeValidator(_issuer)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_each(network))]
 Grants = Annotated[tuple[Grant, ...], NoDecode, BeforeValidator(_each(Grant.parse))]
-Header = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}\Z")]
+Header = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class AccountSettings(BaseSettings):
     """Who is known how, and for how long."""
 
     public_url: Url | None = None
-    """The URL by which people reach the pages, as `https://pathgrade.example.org`, where a proxy is in front."""
+    """The URL by which people reach the pages, as `https://pathgrade.example.org`, behind a proxy."""
     session_hours: int = Field(default=12, ge=1, le=720)
     """Hours after which everybody logs in again."""
     session_idle_minutes: int = Field(default=120, ge=5, le=43_200)

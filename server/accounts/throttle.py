@@ -39,7 +39,7 @@ class Failures:
 
 
 def wait_s(pace: Pace, failures: Failures, now_s: float) -> float:
-    """Seconds until the next try is taken; 0 = now. It doubles from 1 s with each failure that is not free."""
+    """Seconds until the next try is taken; 0 = now. It doubles from 1 s with each failure beyond the free."""
     over = failures.count - pace.free
     if over < 0:
         return 0.0
@@ -48,7 +48,7 @@ def wait_s(pace: Pace, failures: Failures, now_s: float) -> float:
 
 
 class Throttle:
-    """The failures of the last hour. Of more keys than it can hold, those are forgotten that failed longest ago."""
+    """The failures of the last hour. Where there are too many keys, what failed longest ago is forgotten."""
 
     def __init__(self, most_keys: int = MOST_KEYS) -> None:
         self._most = most_keys

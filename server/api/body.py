@@ -1,7 +1,7 @@
 """Bodies of requests that change something, and answers to them.
 
-The API's bodies are JSON by their type, the pages' are forms. Nothing is read before the asker may do what they
-ask for: routes read their body themselves, and FastAPI never does it for them.
+The API's bodies are JSON by their type, the pages' are forms. Nothing is read before the asker may do what
+they ask for: routes read their body themselves, and FastAPI never does it for them.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _add_tenant(routes: APIRouter) -> None:
 
 
 async def _check_old(office: Office, live: Live, sent: PasswordForm, address: str) -> None:
-    """Raise ``DemandError`` unless somebody may choose this password: a session may be left open to others."""
+    """Raise ``DemandError`` unless the old password is right: a session may be left open to others."""
     if live.origin != PASSWORD:
         raise DemandError("the provider keeps your password", remedy="change it there")
     if sent.new != sent.again:

@@ -33,21 +33,6 @@ COMPRESS_FROM: Final = 1_000
 """Bytes of an answer below which compression saves nothing. The tokens in pages are others each time."""
 
 
-def report_app(parts: Parts, visitors: Visitors, *, version: str, office: Office | None = None) -> FastAPI:
-    """Build the application of the report listener: each request gets the parts of its asker's tenant.
-
-    Without an office, nobody logs in: ``visitors`` knows by itself who asks.
-def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events | None = None) -> FastAPI:
-    """Build the application of the report listener: each request gets the parts of its asker's tenant.
-
-    Who stops its server closes ``app.state.events`` first: a stream of events ends in no other way.
-    """
-    # FastAPI's own documentation pages load scripts from a CDN: only the OpenAPI document is served.
-    app = FastAPI(
-        title="pathgrade", version=version, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
-    )
-    app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM)
-    app.state.parts, app.state.visitors = parts, visitors
 def report_app(
     parts: Parts,
     visitors: Visitors,
@@ -60,6 +45,17 @@ def report_app(
 
     Without an office, nobody logs in: ``visitors`` knows by itself who asks. Who stops its server closes
     ``app.state.events`` first: a stream of events ends in no other way.
+    """
+    # FastAPI's own documentation pages load scripts from a CDN: only the OpenAPI document is served.
+    app = FastAPI(
+        title="pathgrade", version=version, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
+    )
+    app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM)
+    app.state.parts, app.state.visitors = parts, visitors
+    app.state.office = office
+    app.state.public_url = office.public_url if office is not None else None
+    app.state.events = events or Events()
+    offices = (accounts_api.router(), door.router(), account.router(), access.router())
     for router in (
         api.router(),
         events_api.router(),

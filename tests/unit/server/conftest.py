@@ -32,6 +32,7 @@ class Site:
     agents: httpx.AsyncClient
     report: httpx.AsyncClient  # with an admin's token
     token: str  # the same, for a command
+    actor: str  # whom the audit log names for it
 
     async def enrol(self, name: str, site: str = "here", *, identity: Identity | None = None) -> EnrolReply:
         token = await asyncio.to_thread(create_token, self.settings.data, 1, 60)
@@ -64,7 +65,7 @@ async def visited(settings: Settings) -> AsyncIterator[Site]:
         name = f"tests-{next(_NUMBERS)}"  # a server may be started again over the same folder
         token = await asyncio.to_thread(create_access_token, settings.data, name, scope="admin", tenant="*")
         report.headers["Authorization"] = f"Bearer {token}"
-        yield Site(running, settings, agents, report, token)
+        yield Site(running, settings, agents, report, token, f"token:{name}")
 
 
 @pytest.fixture
