@@ -25,6 +25,7 @@ from importlib.metadata import version
 from typing import Final
 
 import msgspec
+from fastapi import FastAPI
 
 from analytics.errors import AnalyticsError, LakeError
 from analytics.rules.load import Rules, load_rules
@@ -79,6 +80,7 @@ class Running:
     cycles: Cycles
     realms: Realms
     people: Office
+    apps: tuple[FastAPI, FastAPI]  # of agents and of the report
 
 
 def run(settings: Settings) -> None:
@@ -159,7 +161,9 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             realms.start(tasks)
             first = realms.of(DEFAULT_TENANT)
             try:
-                yield Running(addresses[0], addresses[1], stun, first.core, first.cycles, realms, people)
+                yield Running(
+                    addresses[0], addresses[1], stun, first.core, first.cycles, realms, people, apps
+                )
             finally:
                 events.close()
                 await _stop(realms.meshes, served, [*realms.keepers, *keepers])

@@ -2,8 +2,8 @@
 
 A browser sends its cookies with whatever another site makes it send. So a change needs a token that only a
 page of ours can know, bound to the session (synchronizer token), and must not come from elsewhere by its
-own word (https://www.w3.org/TR/fetch-metadata/, Origin: RFC 6454). A token is salted afresh for each page: what is the
-same in each compressed answer could be found out by its length (BREACH).
+own word (https://www.w3.org/TR/fetch-metadata/, Origin: RFC 6454). A token is salted afresh for each page:
+what is the same in each compressed answer could be found out by its length (BREACH).
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from server.api import routes as api
 from server.api import services as services_api
 from server.api.access import Parts, Visitors
 from server.api.body import see_other
+from server.api.description import add_description
 from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
 from server.errors import ServerError
@@ -46,10 +47,8 @@ def report_app(
     Without an office, nobody logs in: ``visitors`` knows by itself who asks. Who stops its server closes
     ``app.state.events`` first: a stream of events ends in no other way.
     """
-    # FastAPI's own documentation pages load scripts from a CDN: only the OpenAPI document is served.
-    app = FastAPI(
-        title="pathgrade", version=version, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
-    )
+    app = FastAPI(title="pathgrade", version=version, openapi_url=None)
+    add_description(app)
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM)
     app.state.parts, app.state.visitors = parts, visitors
     app.state.office = office
