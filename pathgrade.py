@@ -70,9 +70,14 @@ def command_line() -> typer.Typer:
     import typer
 
     from agent.commands import agent, deep, flows
+    from agent.commands import doctor as agent_doctor
     from server.commands import (
+        alerts,
+        control,
+        doctor,
         export,
         fleet,
+        history,
         hops,
         mesh,
         paths,
@@ -92,14 +97,18 @@ def command_line() -> typer.Typer:
     for commands in (
         fleet.commands,
         paths.commands,
+        history.commands,
         hops.commands(deep.traced),
         flows.commands(sessions.flows),
         sessions.commands,
         services.commands,
         mesh.commands,
+        control.commands,
+        alerts.commands,
         export.commands,
         server.commands,
         agent.commands,
+        doctor.commands(agent_doctor.checks),
         version.commands,
     ):
         app.add_typer(commands)

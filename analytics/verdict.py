@@ -24,6 +24,7 @@ CAN: Final = frozenset({Letter.A, Letter.B, Letter.C})
 PATHS_TOLD: Final = 5
 PEOPLE_TOLD: Final = 20
 REASONS_TOLD: Final = 5
+NOW: Final = "right now"
 LIKELY_PERCENT: Final = 50
 """From this confidence on, those who share a cause are told in one sentence: it names that cause."""
 
@@ -58,18 +59,20 @@ def verdict(
     rows: Sequence[PathRow],
     rules: Rules,
     findings: Sequence[Finding] = (),
+    *,
+    when: str = NOW,
 ) -> Verdict:
     """Judge a fleet for one profile; ``rows`` worst first, ``findings`` the causes that they share.
 
-    Raises ``RulesError`` for an unknown profile.
+    ``when`` ends the headline: of the past, the moment. Raises ``RulesError`` for an unknown profile.
     """
     wanted = rules.profile(profile)
     services = [service for member in members for service in member.services if service.profile == profile]
     if len(members) < 2 or not rows:
         return _nothing_yet(members)
     if not services:
-        return _of_paths(wanted, members, rows, findings)
-    return _of_people(wanted, services, members, rows, findings)
+        return _of_paths(wanted, members, rows, findings, when=when)
+    return _of_people(wanted, services, members, rows, findings, when=when)
 
 
 def _nothing_yet(members: Sequence[Member]) -> Verdict:
@@ -96,11 +99,13 @@ def _of_people(
     members: Sequence[Member],
     rows: Sequence[PathRow],
     findings: Sequence[Finding],
+    *,
+    when: str,
 ) -> Verdict:
     cases = _cases(services, members, rows)
     by_service = [[case for case in cases if case.service == service] for service in services]
     able = [profile.words.able.format(service=service_name(service)) for service in services]
-    headlines = map(_headline, by_service, able)
+    headlines = [_headline(own, to_do, when) for own, to_do in zip(by_service, able, strict=True)]
     unknown = [case for case in cases if _state(case.letter) == "unknown"]
     several = len(services) > 1
     said = _cannot_sentences(cases, profile, members, findings, several=several)
@@ -149,7 +154,7 @@ def _state(letter: Letter) -> str:
     return "can" if letter in CAN else "cannot"
 
 
-def _headline(cases: Sequence[_Case], able: str) -> str:
+def _headline(cases: Sequence[_Case], able: str, when: str) -> str:
     """Say '4 of 5 workplaces can open a CT from the PACS right now'."""
     if not cases:
         return f"No workplace is enrolled yet that could {able}."
@@ -157,9 +162,9 @@ def _headline(cases: Sequence[_Case], able: str) -> str:
     total, can, unknown = len(states), states.count("can"), states.count("unknown")
     if unknown == total:
         who = "the one workplace" if total == 1 else f"the {total:,} workplaces"
-        return f"Whether {who} can {able} is not known right now."
+        return f"Whether {who} can {able} is not known {when}."
     verb = "cannot" if total == 1 and not can else "can"
-    return f"{_who(total, can, unknown)} {verb} {able} right now{_rest(unknown)}."
+    return f"{_who(total, can, unknown)} {verb} {able} {when}{_rest(unknown)}."
 
 
 def _who(total: int, can: int, unknown: int) -> str:
@@ -269,7 +274,12 @@ def _unknown_reason(case: _Case, online: Mapping[str, bool]) -> str:
 
 
 def _of_paths(
-    profile: Profile, members: Sequence[Member], rows: Sequence[PathRow], findings: Sequence[Finding]
+    profile: Profile,
+    members: Sequence[Member],
+    rows: Sequence[PathRow],
+    findings: Sequence[Finding],
+    *,
+    when: str,
 ) -> Verdict:
     """Without a service nobody in particular is served: count paths, and name the causes and the worst."""
     states = [_state(row.grade.letter) for row in rows]
@@ -282,7 +292,7 @@ def _of_paths(
             groups.setdefault(pair if finding is None else (finding.kind, finding.where, ""), []).append(row)
     said = [_path_sentence(own, profile, members, shared) for own in groups.values()]
     return Verdict(
-        headline=_paths_headline(states, profile.words.paths_able),
+        headline=_paths_headline(states, profile.words.paths_able, when),
         details=_most(said, PATHS_TOLD, _more_paths),
         can=[],
         cannot=[],
@@ -290,25 +300,25 @@ def _of_paths(
     )
 
 
-def _paths_headline(states: Sequence[str], able: str) -> str:
+def _paths_headline(states: Sequence[str], able: str, when: str) -> str:
     """Say '28 of 30 paths are good right now; 1 is not known'."""
     total, can, unknown = len(states), states.count("can"), states.count("unknown")
     if total == 1:
-        return _one_path_headline(states[0], able)
+        return _one_path_headline(states[0], able, when)
     if unknown == total:
-        return f"Whether the {total:,} paths {able} is not known right now."
+        return f"Whether the {total:,} paths {able} is not known {when}."
     if can == total:
-        return f"All {total:,} paths {able} right now."
+        return f"All {total:,} paths {able} {when}."
     who = f"None of the {total:,}" if not can and not unknown else f"{can:,} of {total:,}"
-    return f"{who} paths {able} right now{_rest(unknown)}."
+    return f"{who} paths {able} {when}{_rest(unknown)}."
 
 
-def _one_path_headline(state: str, able: str) -> str:
+def _one_path_headline(state: str, able: str, when: str) -> str:
     told = able.removeprefix("are ")
     return {
-        "can": f"The one path is {told} right now.",
-        "cannot": f"The one path is not {told} right now.",
-        "unknown": f"Whether the one path is {told} is not known right now.",
+        "can": f"The one path is {told} {when}.",
+        "cannot": f"The one path is not {told} {when}.",
+        "unknown": f"Whether the one path is {told} is not known {when}.",
     }[state]
 
 

@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from fastapi import FastAPI
@@ -35,6 +35,9 @@ from server import enrolment, ingest, signalling
 from server.accounts import office
 from server.accounts.office import Office
 from server.agent_app import agent_app
+from server.alerts.parts import alert_desk, oldest_waiting_us
+from server.alerts.receivers.config import AlertsConfig, load_receivers
+from server.alerts.rules import AlertRules, load_alert_rules
 from server.api.events import Events
 from server.audit import Audit
 from server.core import Core
@@ -47,6 +50,9 @@ from server.hub import Hub
 from server.ingest import Ingest
 from server.lately import Lately
 from server.listeners import Listener, given_socket, http_listener, stun_responders, tcp_socket
+from server.metrics.meter import Meter
+from server.metrics.own import READINGS, Failures, Own, readings
+from server.metrics.push import OtlpPusher, read_headers
 from server.pages.app import report_app
 from server.realm import Realm, Realms
 from server.running import Plan
@@ -108,6 +114,11 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
     What was opened first is closed last: state and store outlive everything that uses them.
     """
     relays = Relays(settings.turn, settings.turn_secret())
+    alerting = Alerting(
+        load_alert_rules(settings.alert_rules, readings=READINGS),
+        load_receivers(settings.alerts),
+        settings.metrics_pairs,
+    )
     async with AsyncExitStack() as opened:
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
         people = opened.enter_context(office.opened(settings))
@@ -130,17 +141,30 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         plan = _plan(settings, stun, relays)
         release = version("pathgrade")
 
+        own = Own(data=settings.data, store=store)
+
         def realm(tenant: str) -> Realm:
             return _realm(
-                tenant, release=release, state=state, store=store, rules=rules, plan=plan, signer=signer
+                tenant,
+                release=release,
+                state=state,
+                store=store,
+                rules=rules,
+                plan=plan,
+                signer=signer,
+                alerting=alerting,
+                own=own,
             )
 
         realms = Realms(realm, state.tenants())
+        own.tallies = lambda: [one.tally for realm in realms.all() for one in realm.alerts.couriers]
+        own.oldest_waiting_us = lambda: oldest_waiting_us(realm.alerts for realm in realms.all())
         doors = (
             enrolment.router(state, signer.public_key),
-            ingest.router(Ingest(state, store, heard=realms.hear)),
+            ingest.router(Ingest(state, store, heard=realms.hear, refused=own.refused)),
             signalling.router(Signalling(state, realms, signer, version=release)),
         )
+        pusher = _pusher(settings, realms, release=release, failures=own.failures)
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
         events = Events()
         apps = (
@@ -150,10 +174,12 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
-                tasks.create_task(_seal(store, realms.ended, settings.seal_s)),
-                tasks.create_task(_keep_up(store, settings.seal_s)),
+                tasks.create_task(_seal(store, realms, settings.seal_s, own.failures)),
+                tasks.create_task(_keep_up(store, settings.seal_s, own.failures)),
                 tasks.create_task(people.run()),
             ]
+            if pusher is not None:
+                keepers.append(tasks.create_task(pusher.run()))
             served = {
                 (listener := http_listener(app)): tasks.create_task(listener.serve([sock]))
                 for app, sock in zip(apps, sockets, strict=True)
@@ -169,8 +195,25 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
                 await _stop(realms.meshes, served, [*realms.keepers, *keepers])
 
 
+class Alerting(NamedTuple):
+    """What raises alerts, and who is told of them."""
+
+    rules: AlertRules
+    config: AlertsConfig
+    pairs: bool  # metrics path by path, too
+
+
 def _realm(
-    tenant: str, *, release: str, state: State, store: Store, rules: Rules, plan: Plan, signer: Signer
+    tenant: str,
+    *,
+    release: str,
+    state: State,
+    store: Store,
+    rules: Rules,
+    plan: Plan,
+    signer: Signer,
+    alerting: Alerting,
+    own: Own,
 ) -> Realm:
     """Wire what one tenant has of its own."""
     hub, audit, lately = Hub(), Audit(state, tenant), Lately(rules)
@@ -189,7 +232,31 @@ def _realm(
         period_us=round(plan.period_s * 1_000_000),
     )
     desk = Desk(state, tenant, hub=hub, cycles=cycles, audit=audit, rules=rules)
-    return Realm(tenant=tenant, hub=hub, audit=audit, cycles=cycles, lately=lately, core=core, desk=desk)
+    alerts = alert_desk(
+        tenant,
+        state=state,
+        core=core,
+        audit=audit,
+        rules=alerting.rules,
+        profiles=rules,
+        config=alerting.config,
+        own=(lambda: readings(own)) if tenant == DEFAULT_TENANT else dict,
+        failures=own.failures,
+    )
+    # The server itself is the business of who runs it: the first tenant.
+    ours = own if tenant == DEFAULT_TENANT else None
+    meter = Meter(core, alerts, alerts.watcher, own=ours, pairs=alerting.pairs)
+    return Realm(
+        tenant=tenant,
+        hub=hub,
+        audit=audit,
+        cycles=cycles,
+        lately=lately,
+        core=core,
+        desk=desk,
+        alerts=alerts,
+        meter=meter,
+    )
 
 
 def _listening(settings: Settings, opened: AsyncExitStack) -> tuple[socket.socket, socket.socket]:
@@ -198,6 +265,20 @@ def _listening(settings: Settings, opened: AsyncExitStack) -> tuple[socket.socke
     if settings.report_fd is not None:
         return agents, opened.enter_context(given_socket(settings.report_fd))
     return agents, opened.enter_context(tcp_socket(settings.report, "the report"))
+
+
+def _pusher(settings: Settings, realms: Realms, *, release: str, failures: Failures) -> OtlpPusher | None:
+    """Who sends metrics on; None where nobody is to have them. Raises ``SettingsError``."""
+    if settings.otlp_url is None:
+        return None
+    return OtlpPusher(
+        settings.otlp_url,
+        lambda: {realm.tenant: realm.meter.families() for realm in realms.all()},
+        version=release,
+        interval_s=settings.otlp_interval_s,
+        headers=read_headers(settings.otlp_headers_file),
+        failures=failures,
+    )
 
 
 def _storage(settings: Settings) -> Storage:
@@ -242,42 +323,48 @@ def _rules(settings: Settings) -> Rules:
     )
 
 
-async def _seal(store: Store, ended: asyncio.Event, period_s: float) -> None:
+async def _seal(store: Store, realms: Realms, period_s: float, failures: Failures) -> None:
     """Turn acknowledged rows into Parquet after each cycle and every ``period_s``; a last time at the end."""
     try:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(period_s):
-                    await ended.wait()
-            ended.clear()
-            await asyncio.to_thread(_seal_once, store)
+                    await realms.ended.wait()
+            realms.ended.clear()
+            await asyncio.to_thread(_seal_once, store, failures)
+            for realm in realms.all():
+                realm.alerts.watcher.woken.set()
     finally:
-        _seal_once(store)
+        _seal_once(store, failures)
 
 
-def _seal_once(store: Store) -> None:
+def _seal_once(store: Store, failures: Failures) -> None:
     try:
         store.seal()
     except AnalyticsError as error:
         # Nothing is lost: the rows stay in the spool, and the next seal takes them.
+        failures.seal_failures += 1
         log.error("not sealed why=%r try=%r", str(error), error.remedy)
     except Exception:  # a mistake of ours must not end the taking in, which goes on from the spool
+        failures.seal_failures += 1
         log.exception("not sealed")
 
 
-async def _keep_up(store: Store, period_s: float) -> None:
+async def _keep_up(store: Store, period_s: float, failures: Failures) -> None:
     """Roll up, compact, let go of what is old; beside the sealing, as it may take minutes."""
     while True:
         await asyncio.sleep(period_s)
-        await asyncio.to_thread(_keep_up_once, store)
+        await asyncio.to_thread(_keep_up_once, store, failures)
 
 
-def _keep_up_once(store: Store) -> None:
+def _keep_up_once(store: Store, failures: Failures) -> None:
     try:
         store.upkeep()
     except AnalyticsError as error:
+        failures.upkeep_failures += 1
         log.error("upkeep failed why=%r try=%r", str(error), error.remedy)
     except Exception:  # as above: rollups can wait, agents cannot
+        failures.upkeep_failures += 1
         log.exception("upkeep failed")
 
 

@@ -6,7 +6,7 @@ needs from the store and the hub at once, and computes on that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Final, NamedTuple
 
@@ -14,6 +14,7 @@ import msgspec
 
 from analytics import cut
 from analytics.clock import now_us
+from analytics.compare import Comparison, compare
 from analytics.explain import Explanation, explain
 from analytics.exports import EXPORTS, FINDINGS, PATHS, Ask, Batches
 from analytics.measurement import Flow, Hop, Reading
@@ -32,14 +33,17 @@ from analytics.report import Member, PathDetail, PathRow, Report, Service, build
 from analytics.rules.load import Rules
 from analytics.store.store import Store
 from analytics.store.stream import Range
+from analytics.then import members_then, when
 from analytics.timeline import Timeline
 from analytics.usage import By
 from analytics.usual import Usual, with_watched
+from analytics.verdict import NOW
 from analytics.watched import with_latest_tests
 from analytics.wire import ServiceOffer
 from server.api.core import OWN_PROCESS, AuditRow, ExportRange, Status
 from server.cycles import Cycles
 from server.hub import Connection, Hub
+from server.kept import Kept
 from server.lately import Lately
 from server.sessions import Sessions
 from server.state import Agent, State
@@ -50,6 +54,10 @@ FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back the passive flows of a page go."""
 TIMELINE_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back a timeline goes that does not say."""
+PAST_KEPT: Final = 4
+"""Reports of the past: a page asks for several cuts of one."""
+PAST_KEPT_S: Final = 60.0
+"""What an agent could not send in time may still come."""
 EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back an export goes that does not say."""
 FLOWS_OF_END: Final = 1_000
@@ -97,6 +105,7 @@ class Core:
         self._lately = lately
         self._usual = UsualCache(store, period_us=period_us)
         self._sessions = Sessions(store, rules, tenant)
+        self._past: Kept[tuple[str, int], Report] = Kept(PAST_KEPT, PAST_KEPT_S)
         self._clock = clock
         self._started_us = clock()
 
@@ -128,8 +137,10 @@ class Core:
         """As ``ReportCore``."""
         return list(self._rules.profiles)
 
-    def members(self) -> list[Member]:
+    def members(self, at_us: int | None = None) -> list[Member]:
         """As ``ReportCore``."""
+        if at_us is not None:
+            return self._members_then(self._store.readings_latest(self._tenant, at_us), at_us)
         online = {connection.agent.name: connection for connection in self._hub.connections()}
         services = self._state.services(self._tenant)
         tags, switches = self._state.controls.tags(self._tenant), self._hub.switches
@@ -142,8 +153,21 @@ class Core:
             for agent in self._state.agents(self._tenant)
         ]
 
+    def _members_then(self, readings: Sequence[Reading], at_us: int) -> list[Member]:
+        enrolled_us = {agent.name: agent.enrolled_us for agent in self._state.agents(self._tenant)}
+        stale_us = self._rules_now().stale_after_s * 1_000_000
+        return members_then(self.members(), enrolled_us, readings, at_us=at_us, stale_us=stale_us)
+
+    def _members_of(self, facts: _Facts) -> list[Member]:
+        return self.members() if facts.now else self._members_then(facts.latest, facts.at_us)
+
     def report(self, profile: str, at_us: int | None = None) -> Report:
         """As ``ReportCore``."""
+        if at_us is None:
+            return self._made(profile, None)
+        return self._past.of((profile, at_us), lambda: self._made(profile, at_us))
+
+    def _made(self, profile: str, at_us: int | None) -> Report:
         facts = self._facts(at_us)
         return self._report(profile, facts, self._hops_of(facts.readings, at_us))
 
@@ -158,7 +182,7 @@ class Core:
         return self._store.hops_of(self._tenant, [reading.test for reading in readings], at_us)
 
     def _report(self, profile: str, facts: _Facts, hops: list[Hop]) -> Report:
-        members = self.members()
+        members = self._members_of(facts)
         made = build_report(
             tenant=self._tenant,
             profile=profile,
@@ -169,6 +193,7 @@ class Core:
             rules=self._rules_now(),
             usual=facts.usual,
             passive=self._sessions.of(profile, members, facts.latest, facts.at_us, now=facts.now),
+            when=NOW if facts.now else when(facts.at_us),
         )
         return self._with_budget(made) if facts.now else made
 
@@ -206,7 +231,7 @@ class Core:
         readings = facts.of_pair(src, dst)
         if not readings:
             return None
-        members = self.members()
+        members = self._members_of(facts)
         made = build_detail(
             src,
             dst,
@@ -216,7 +241,7 @@ class Core:
             flows=[
                 flow
                 for end in (src, dst)
-                for flow in self.flows(agent=end, but=OWN_PROCESS, limit=FLOWS_OF_END)
+                for flow in self.flows(agent=end, but=OWN_PROCESS, at_us=at_us, limit=FLOWS_OF_END)
             ],
             members=members,
             at_us=facts.at_us,
@@ -245,6 +270,10 @@ class Core:
             rules=self._rules_now(),
         )
 
+    def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
+        """As ``ReportCore``."""
+        return compare(self.report(profile, before_us), self.report(profile, after_us))
+
     def timeline(
         self,
         src: str,
@@ -270,12 +299,14 @@ class Core:
         process: str | None = None,
         remote: str | None = None,
         but: str | None = None,
+        at_us: int | None = None,
         limit: int = 200,
     ) -> list[Flow]:
         """As ``ReportCore``."""
         return self._store.flows(
             self._tenant,
-            since_us=self._clock() - FLOWS_SINCE_US,
+            since_us=max(0, (self._clock() if at_us is None else at_us) - FLOWS_SINCE_US),
+            until_us=at_us,
             agent=agent,
             process=process,
             remote=remote,
@@ -284,10 +315,16 @@ class Core:
         )
 
     def applications(
-        self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
+        self,
+        by: By,
+        *,
+        agent: str | None = None,
+        but: str | None = None,
+        at_us: int | None = None,
+        limit: int = 200,
     ) -> Applications:
         """As ``ReportCore``."""
-        at_us = self._clock()
+        at_us = self._clock() if at_us is None else at_us
         usages = self._store.usage(
             self._tenant,
             by,

@@ -136,6 +136,39 @@ ACCESS_TOKENS: Final = sa.Table(
     sa.Column("seen_us", sa.BigInteger),  # null: not yet
 )
 
+ALERTS: Final = sa.Table(
+    "alerts",  # ``server.alerts.book``; a database of before has none
+    METADATA,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.name"), primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),  # of the cause
+    sa.Column("first_us", sa.BigInteger, primary_key=True),  # of this occurrence
+    sa.Column("closed_us", sa.BigInteger, index=True),  # NULL: pending or open
+    sa.Column("body", sa.LargeBinary, nullable=False),  # JSON of ``server.alerts.model.Alert``
+)
+
+SILENCES: Final = sa.Table(
+    "silences",
+    METADATA,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.name"), primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("until_us", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),  # JSON of ``server.alerts.model.Silence``
+)
+
+DELIVERIES: Final = sa.Table(
+    "deliveries",  # what receivers are still to be told, in order
+    METADATA,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.name"), nullable=False),
+    sa.Column("receiver", sa.Text, nullable=False),
+    sa.Column("made_us", sa.BigInteger, nullable=False),
+    sa.Column("due_us", sa.BigInteger, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, default=0),
+    sa.Column("body", sa.LargeBinary, nullable=False),  # JSON of ``server.alerts.model.Notice``
+    sa.Index("deliveries_of", "tenant", "receiver", "number"),
+    sqlite_autoincrement=True,  # a number is never given twice: receivers know a delivery by it
+)
+
 
 def make_folder(data: Path) -> None:
     """Make the data folder if it is not there; raises ``StateError``."""

@@ -17,6 +17,8 @@
     │   ├── BodyEncodingError  a Content-Encoding this server does not read
     │   └── BodySlowError      it did not arrive in time
     ├── BusyError              no room for another request right now
+    ├── AlertError             an alert, a silence or a receiver that there is not
+    ├── DeliveryError          a receiver that did not take an alert
     ├── DemandError            something that people ask for and that cannot be had
     ├── IdentityError          another's word on who somebody is, and it does not hold
     │   └── IdentityAwayError  the one who would say it does not answer
@@ -118,6 +120,25 @@ class IdentityError(ServerError):
 
 class IdentityAwayError(IdentityError):
     """The OpenID Connect provider does not answer."""
+
+
+class AlertError(ServerError):
+    """An alert, a silence or a receiver that there is not, or that cannot be had; ``status`` is HTTP's."""
+
+    def __init__(self, message: str, *, remedy: str = "", status: int = 404) -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+
+
+class DeliveryError(ServerError):
+    """A receiver did not take an alert. ``again``: it may if it is tried again, from ``asked_s`` on."""
+
+    def __init__(
+        self, message: str, *, remedy: str = "", again: bool = True, asked_s: int | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.again = again
+        self.asked_s = asked_s
 
 
 class AskError(ServerError):

@@ -72,7 +72,7 @@ def _plan(value: object) -> object:
         raise ValueError(str(error)) from error
 
 
-At = Annotated[Address, BeforeValidator(Address.parse)]
+At = Annotated[Address, NoDecode, BeforeValidator(Address.parse)]
 Plan = Annotated[ProbePlan, BeforeValidator(_plan)]
 TurnUrl = Annotated[str, BeforeValidator(_turn_url)]
 
@@ -103,6 +103,19 @@ class Settings(AccountSettings):
     """File with coturn's static-auth-secret."""
     profiles: Path | None = None
     """Rules file of profiles of your own, beside the built-in ones or in their place (docs/grades.md)."""
+    alerts: Path | None = None
+    """File of who is told of alerts: webhooks, Alertmanager, mail, Slack (docs/alerts.md). None = they are
+    on the page, in the API and in the command only."""
+    alert_rules: Path | None = None
+    """Rules of alerts of your own, beside the built-in ones or in their place (docs/alerts.md)."""
+    metrics_pairs: bool = False
+    """Whether `/metrics` and OTLP have the worst 1,000 paths one by one, too; else sites only."""
+    otlp_url: str | None = None
+    """Where metrics are sent as OTLP over HTTP, as in `http://127.0.0.1:4318/v1/metrics`; none = nowhere."""
+    otlp_interval_s: float = Field(default=60.0, ge=1, le=3600)
+    """How often."""
+    otlp_headers_file: Path | None = None
+    """File with headers for it, one `Name: value` a line, as a collector's credential."""
     lake_catalog: str | None = None
     """PostgreSQL database of a lake that several servers share, as ``postgres:host=... dbname=... user=...``
     (docs/lake.md); none = rows are kept in ``data``. Needs pathgrade[lake]."""

@@ -10,7 +10,8 @@ import hashlib
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -99,6 +100,12 @@ class State:
         finally:
             self._engine.dispose()
             os.close(self._lock)
+
+    @contextmanager
+    def transaction(self, *, write: bool = True) -> Iterator[sa.Connection]:
+        """One transaction, for parts with tables of their own; raises ``StateError``."""
+        with self._writing if write else nullcontext(), transaction(self._engine, write=write) as connection:
+            yield connection
 
     def enrol(self, request: EnrolRequest, *, fingerprint: str, at_us: int, origin: str) -> EnrolReply:
         """Let an agent in and give it a secret; raises ``TokenError`` and ``NameTakenError``.

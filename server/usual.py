@@ -24,6 +24,8 @@ from analytics.usual import (
 
 CALM_PATHS: Final = 50
 """Of those that are slower, for which it is told what the outcome usually is: those since the latest."""
+THEN_PATHS: Final = 50_000
+"""Of a moment of the past: for more paths, two weeks of rollups take minutes."""
 CALM_TESTS: Final = 36
 """Tests before the change that tell it: three hours of the default cycle."""
 
@@ -44,7 +46,7 @@ class UsualCache:
     def of(self, tenant: str, latest: Sequence[Reading], at_us: int, *, now: bool) -> Usual:
         """Tell what is usual, given the latest readings; only the answer for ``now`` is remembered."""
         if not now:
-            return self._ask(tenant, {}, at_us, None, paths=len(latest))
+            return self._then(tenant, latest, at_us)
         key = (tenant, len(latest), max((reading.ended_us for reading in latest), default=0))
         with self._lock:
             if key == self._key:
@@ -56,6 +58,15 @@ class UsualCache:
         with self._lock:
             self._key, self._known = key, known
         return known
+
+    def _then(self, tenant: str, latest: Sequence[Reading], at_us: int) -> Usual:
+        """As for now, screened by the rollups that there were then."""
+        if len(latest) > THEN_PATHS:
+            return NOTHING_KNOWN
+        rows = self._store.usual_at(tenant, at_us)
+        screened = {(row.src, row.dst): row for row in rows}
+        chosen = affordable(suspects(latest, screened), period_us=self._period_us)
+        return self._ask(tenant, known_of(rows), at_us, chosen, paths=len(chosen))
 
     def _screen(self, tenant: str) -> tuple[Mapping[Pair, Screened], Mapping[Pair, Known]]:
         """Take what is usual on the paths that nothing is the matter with, read once an hour."""

@@ -123,13 +123,13 @@ class Answers:
         days = (seal.day_of(max(0, first_us - DAY_US)), seal.day_of(last_us + LATE_US))
         return self._ask(Reading, query.READINGS_OF_PATH, given, days, table="readings")
 
-    def held(self, table: str) -> Held:
-        """A table's sealed files and the rows not sealed yet, each row once; ``shared`` are others."""
-        return self._shelf.held(table)
+    def held(self, table: str, tenant: str) -> Held:
+        """A tenant's sealed files and the rows not sealed yet, each row once; ``shared`` are others."""
+        return self._shelf.held(table, tenant)
 
-    def shared(self, table: str, days: Days, held: Held) -> Shared | None:
-        """What else is sealed, for a question to ``database``. Raises ``StoreError``."""
-        return self._facts.shared(table, days, held)
+    def shared(self, table: str, tenant: str, days: Days, held: Held) -> Shared | None:
+        """What else of a tenant is sealed, for a question to ``database``. Raises ``StoreError``."""
+        return self._facts.shared(table, tenant, days, held)
 
     def database(self) -> duckdb.DuckDBPyConnection | None:
         """A connection to the database that has the lake, for the caller to close; None: there is none."""
@@ -150,6 +150,7 @@ class Answers:
         tenant: str,
         *,
         since_us: int = 0,
+        until_us: int | None = None,
         agent: str | None = None,
         process: str | None = None,
         remote: str | None = None,
@@ -158,9 +159,10 @@ class Answers:
     ) -> list[Flow]:
         """Passive flows whose window began at ``since_us`` or later, newest first; filters match exactly.
 
+        ``until_us``: and had begun by then.
         ``but`` names a process that is left out.
         """
-        given = {"tenant": tenant, "since_us": since_us, "agent": agent}
+        given = {"tenant": tenant, "since_us": since_us, "until_us": until_us, "agent": agent}
         days = (seal.day_of(max(0, since_us - DAY_US)), _EVER[1])  # a day for clocks that are ahead
         given |= {"process": process, "remote": remote, "but": but, "limit": limit}
         return self._ask(Flow, query.FLOWS, given, days, table="flows")
@@ -211,7 +213,10 @@ class Answers:
     def _ask(
         self, row: type[Row], question: str, given: dict[str, Any], days: tuple[str, str], *, table: str
     ) -> list[Row]:
-        """Ask again where a file was merged away meanwhile; where one is damaged, set it aside first."""
+        """Ask a tenant's files and rows; no question is without a tenant.
+
+        Again where a file was merged away meanwhile; where one is damaged, it is set aside first.
+        """
         rows: list[dict[str, Any]] | None = None
         with suppress(UnreadableFactsError):
             rows = self._answer(table, question, given, days)
@@ -219,16 +224,17 @@ class Answers:
             try:
                 rows = self._answer(table, question, given, days)
             except UnreadableFactsError as error:
-                self._facts.unreadable(table, error)
+                self._facts.unreadable(table, given["tenant"], error)
                 rows = self._answer_at_last(table, question, given, days)
         return msgspec.convert(rows, list[row])  # type: ignore[valid-type]  # a type made at run time
 
     def _answer(
         self, table: str, question: str, given: dict[str, Any], days: tuple[str, str]
     ) -> list[dict[str, Any]]:
-        held = self._shelf.held(table)
+        tenant = given["tenant"]
+        held = self._shelf.held(table, tenant)
         chosen = [file.path for file in held.files if days[0] <= file.day <= days[1]]
-        shared = self._facts.shared(table, days, held)
+        shared = self._facts.shared(table, tenant, days, held)
         return self._engine.ask(table, question, files=chosen, shared=shared, fresh=held.fresh, given=given)
 
     def _answer_at_last(

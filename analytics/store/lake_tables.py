@@ -12,8 +12,10 @@ from analytics.store.columns import STORED
 from analytics.store.lake_engine import LAKE
 from analytics.store.query import Shared
 
+TENANT: Final = "tenant"
+"""First partition of every table: no file, merged ones too, has the rows of two tenants."""
 DAY: Final = "day"
-"""Partition of every table, YYYY-MM-DD of receipt: in the files' paths, not in the files."""
+"""Second partition, YYYY-MM-DD of receipt: in the files' paths, not in the files."""
 _TYPES: Final[dict[Kind, str]] = {"int": "BIGINT", "str": "VARCHAR", "ints": "BIGINT[]"}
 
 # Only names of tables and columns, which are constants, are put into the text; values are parameters.
@@ -48,7 +50,7 @@ def ensure_tables(fence: str, cursor: duckdb.DuckDBPyConnection) -> None:
 def _create(cursor: duckdb.DuckDBPyConnection, table: str, wanted: dict[str, str]) -> None:
     columns = ", ".join(f"{name} {kind}" for name, kind in wanted.items())
     cursor.execute(f"CREATE TABLE {LAKE}.{table} ({columns})")
-    cursor.execute(f"ALTER TABLE {LAKE}.{table} SET PARTITIONED BY ({DAY})")
+    cursor.execute(f"ALTER TABLE {LAKE}.{table} SET PARTITIONED BY ({TENANT}, {DAY})")
     keys = ", ".join(f"{key} ASC" for key in SORT_KEYS[table])
     cursor.execute(f"ALTER TABLE {LAKE}.{table} SET SORTED BY ({keys})")
 
@@ -64,11 +66,11 @@ def _columns(cursor: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
     return dict(cursor.execute(asked, [LAKE, table]).fetchall())
 
 
-def shared_rows(table: str, days: tuple[str, str], version: int) -> Shared:
-    """Read a table's days as of a snapshot."""
+def shared_rows(table: str, tenant: str, days: tuple[str, str], version: int) -> Shared:
+    """Read a tenant's rows of a table's days, as of a snapshot."""
     names = ", ".join(column.name for column in STORED[table])
     relation = (
         f"SELECT {names} FROM {LAKE}.{table} AT (VERSION => {version:d}) "  # noqa: S608  # see above
-        f"WHERE {DAY} BETWEEN $first_day AND $last_day"
+        f"WHERE tenant = $of_tenant AND {DAY} BETWEEN $first_day AND $last_day"
     )
-    return Shared(relation, {"first_day": days[0], "last_day": days[1]})
+    return Shared(relation, {"of_tenant": tenant, "first_day": days[0], "last_day": days[1]})

@@ -122,7 +122,7 @@ HOPS_OF: Final = f"""
 
 FLOWS: Final = f"""
     SELECT {_OWN["flows"]} FROM facts
-    WHERE tenant = $tenant AND window_us >= $since_us
+    WHERE tenant = $tenant AND window_us >= $since_us AND ($until_us IS NULL OR window_us <= $until_us)
       AND ($agent IS NULL OR agent = $agent)
       AND ($process IS NULL OR process = $process)
       AND ($remote IS NULL OR remote_address = $remote)

@@ -25,7 +25,7 @@ from analytics.store.baselines import tell_usual
 from analytics.store.columns import SCHEMAS, STORED
 from analytics.store.ordered import IN_SPAN, Span, spans
 from analytics.store.query import LATEST_FIRST, Engine, Limits, StoppedError, UnreadableFactsError
-from analytics.store.rolled import Rollups
+from analytics.store.rolled import AllRollups
 from analytics.store.seal import Sealed
 from analytics.store.shelf import Shelf
 
@@ -34,7 +34,7 @@ log: Final = logging.getLogger(__name__)
 FILE_NAME: Final = "state.duckdb"
 LOOK_BACK_DAYS: Final = 7
 """A path's latest reading is looked for in this many days: an older one says nothing about now."""
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _NONE_YET: Final = "none yet"
 
 # Only names of columns, which are constants, are put into the text; values are parameters.
@@ -48,7 +48,8 @@ _TABLES: Final = (
     "CREATE TABLE taken (file VARCHAR)",
     """CREATE TABLE usual (tenant VARCHAR, src VARCHAR, dst VARCHAR, rung VARCHAR, rtt_us BIGINT,
         spread_us BIGINT, n BIGINT, of_hour BOOLEAN, floor_us BIGINT)""",
-    "CREATE TABLE usual_until (hour BIGINT, day VARCHAR)",
+    "CREATE TABLE usual_until (hour BIGINT)",
+    "CREATE TABLE usual_days (tenant VARCHAR, day VARCHAR)",
     f"CREATE TABLE version AS SELECT '{VERSION}' AS version",
 )
 _NEWEST: Final = f"QUALIFY row_number() OVER (PARTITION BY tenant, src, dst ORDER BY {LATEST_FIRST}) = 1"
@@ -84,7 +85,7 @@ class State:
         self._noted: frozenset[Path] = frozenset()
         self.usual_hour = 0
         """Changes when ``usual`` does."""
-        self._usual_day = ""
+        self._usual_days: dict[str, str] = {}
         self._newest_us = 0
         """Receipt of the newest reading in here."""
         self.engine = self._opened()
@@ -103,7 +104,7 @@ class State:
         if at_us < self._newest_us:  # the clock was turned back: what was newest then is not known here
             return None
         since_us, engine = max(0, at_us - LOOK_BACK_DAYS * DAY_US), self.engine
-        held, taken = self._shelf.held("readings"), self._shelf.taken_now()
+        held, taken = self._shelf.held("readings", tenant), self._shelf.taken_now()
         first = seal.day_of(since_us)
         rest = [file.path for file in held.files if file.path not in taken and file.day >= first]
         facts = query.facts("readings", with_files=bool(rest)) + _RESTING
@@ -134,15 +135,15 @@ class State:
         if engine is self.engine:
             self._broken = str(error)
 
-    def tell_usual(self, rollups: Rollups, at_us: int) -> None:
+    def tell_usual(self, rollups: AllRollups, at_us: int) -> None:
         """Tell what is usual, once for each hour that was rolled up. Raises ``UnreadableFactsError``.
 
         Hours after ``at_us`` are those of a clock that was ahead.
         """
         now = at_us // HOUR_US
-        hour = max((one for one in frozenset(rollups.hours) if one < now), default=-1) + 1
+        hour = max((one for one in rollups.hours() if one < now), default=-1) + 1
         if hour and hour != self.usual_hour:
-            self._usual_day = tell_usual(self.engine, rollups, hour, self._usual_day)
+            self._usual_days = tell_usual(self.engine, rollups, hour, self._usual_days)
             self.usual_hour = hour
 
     def refresh(self, at_us: int) -> None:
@@ -151,7 +152,7 @@ class State:
             self._begin_anew(self._broken or "a file it was made from is set aside")
         first = seal.day_of(max(0, at_us - LOOK_BACK_DAYS * DAY_US))
         taken = self._shelf.taken_now()
-        held = [file for file in self._shelf.held("readings").files if file.path not in taken]
+        held = [file for file in self._shelf.files("readings") if file.path not in taken]
         for day in sorted({file.day for file in held}, reverse=True):
             files = [file for file in held if file.day == day]
             if day >= first:
@@ -231,8 +232,10 @@ class State:
         (version,) = engine.run("SELECT version FROM version").to_pylist() or [{"version": "none"}]
         if version["version"] != VERSION:
             return f"version {version['version']}, not {VERSION}"
-        for row in engine.run("SELECT hour, day FROM usual_until").to_pylist():
-            self.usual_hour, self._usual_day = row["hour"], row["day"]
+        for row in engine.run("SELECT hour FROM usual_until").to_pylist():
+            self.usual_hour = row["hour"]
+        told = engine.run("SELECT tenant, day FROM usual_days").to_pylist()
+        self._usual_days = {row["tenant"]: row["day"] for row in told}
         names = {self._folder / row["file"] for row in engine.run("SELECT file FROM taken").to_pylist()}
         taken, gone = still_taken(names, self._shelf.files())
         if gone:
@@ -252,7 +255,7 @@ class State:
             self.rebuilt += 1
         self._shelf.take_none()
         self._noted = frozenset()
-        self.usual_hour, self._usual_day, self._newest_us = 0, "", 0
+        self.usual_hour, self._usual_days, self._newest_us = 0, {}, 0
         self._broken = ""
         try:
             for path in (self._path, self._path.with_name(f"{FILE_NAME}.wal")):

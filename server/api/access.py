@@ -6,6 +6,7 @@ from a request to another tenant's parts. A route for everybody declares ``publi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,11 +14,13 @@ from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Depends, Request
 
+from server.api.alert_door import AlertDoor
 from server.api.body import FORM_TYPE, fields_of, type_of
 from server.api.core import ReportCore
 from server.api.csrf import FIELD, HEADER, SAFE_METHODS, comes_from_elsewhere, is_csrf_token
 from server.api.doors import Door
 from server.api.problem import ProblemError
+from server.metrics.family import Family
 
 
 class Scope(StrEnum):
@@ -58,6 +61,13 @@ class Visitor:
         return self.home == ALL_TENANTS
 
 
+class Metered(Protocol):
+    """Tells metrics; ``server.metrics.meter.Meter`` is one."""
+
+    def families(self) -> Sequence[Family]:
+        """Collect them; may take a while."""
+
+
 class Part(Protocol):
     """What there is of one tenant; ``server.realm.Realm`` is one."""
 
@@ -68,6 +78,14 @@ class Part(Protocol):
     @property
     def desk(self) -> Door:
         """What can be changed."""
+
+    @property
+    def alerts(self) -> AlertDoor:
+        """Alerts, and who is told of them."""
+
+    @property
+    def meter(self) -> Metered:
+        """Everything in numbers."""
 
 
 class Parts(Protocol):
@@ -112,8 +130,20 @@ async def _desk(request: Request, visitor: TheVisitor) -> Door:
     return parts.of(visitor.tenant).desk
 
 
+async def _alerts(request: Request, visitor: TheVisitor) -> AlertDoor:
+    parts: Parts = request.app.state.parts
+    return parts.of(visitor.tenant).alerts
+
+
+async def _meter(request: Request, visitor: TheVisitor) -> Metered:
+    parts: Parts = request.app.state.parts
+    return parts.of(visitor.tenant).meter
+
+
 TheCore = Annotated[ReportCore, Depends(_core)]
 TheDesk = Annotated[Door, Depends(_desk)]
+TheAlerts = Annotated[AlertDoor, Depends(_alerts)]
+TheMeter = Annotated[Metered, Depends(_meter)]
 
 
 def needs(scope: Scope) -> Any:

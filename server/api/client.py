@@ -13,11 +13,14 @@ import httpx
 import msgspec
 
 from analytics import words
+from analytics.compare import Comparison
 from analytics.errors import ExportError
 from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.passive import Applications
-from analytics.report import PathDetail, Report, Service
+from analytics.report import Member, PathDetail, Report, Service
+from server.alerts.model import Alert, ReceiverStatus, Silence
+from server.api.alert_door import AckAsk, AlertList, ReceiverTest, SilenceAsk, TestAsk
 from server.api.connection import ApiConnection, Parameter
 from server.api.controls import BudgetAsk, Budgets, MeshSwitches, SwitchAsk, TagsAsk
 from server.api.core import Status
@@ -40,6 +43,10 @@ class Client:
         """How far the server is."""
         return self._get("status", Status)
 
+    def agents(self) -> list[Member]:
+        """The enrolled agents, by name."""
+        return self._get("agents", list[Member])
+
     def report(self, profile: str | None) -> Report:
         """Every directed path, worst first, with the verdict."""
         return self._get("paths", Report, profile=profile)
@@ -59,6 +66,10 @@ class Client:
     def applications(self, **asked: Parameter) -> Applications:
         """What the applications' own sessions saw, graded, worst first."""
         return self._get("applications", Applications, **asked)
+
+    def compare(self, before_us: int, after_us: int | None, profile: str | None) -> Comparison:
+        """What changed between two moments."""
+        return self._get("diff", Comparison, before=before_us, after=after_us, profile=profile)
 
     def run_mesh(self, ask: MeshAsk) -> MeshRun:
         """Start tests on demand."""
@@ -107,6 +118,30 @@ class Client:
     def tag(self, tag: ServiceTag) -> list[Service]:
         """Tag a port, or take its tag off; gives what there is then."""
         return self._post("services", tag, list[Service])
+
+    def alerts(self, since_us: int | None) -> AlertList:
+        """Open alerts, the worst first, and those that were over since then."""
+        return self._get("alerts", AlertList, since=since_us)
+
+    def acknowledge(self, id_: str, ask: AckAsk) -> Alert:
+        """Say that somebody has seen an alert."""
+        return self._post(f"alerts/{quote(id_, safe='')}/ack", ask, Alert)
+
+    def silence(self, ask: SilenceAsk) -> Silence:
+        """Keep receivers from being told of some alerts."""
+        return self._post("silences", ask, Silence)
+
+    def unsilence(self, id_: str) -> None:
+        """End a silence."""
+        self.connection.delete(f"silences/{quote(id_, safe='')}")
+
+    def receivers(self) -> list[ReceiverStatus]:
+        """Who is told of alerts, and what became of it."""
+        return self._get("alerts/receivers", list[ReceiverStatus])
+
+    def test_receiver(self, name: str) -> ReceiverTest:
+        """Send a receiver a test alert now."""
+        return self._post(f"alerts/receivers/{quote(name, safe='')}/test", TestAsk(), ReceiverTest)
 
     def export(self, out: Path, table: str, **asked: Parameter) -> int:
         """Write an export to ``out``, whole or not at all; gives its bytes. A terminal sees how far it is."""

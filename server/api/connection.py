@@ -58,6 +58,11 @@ class ApiConnection:
         with self.saying_where("POST", path):
             return good(self._open().post(self._of(path), content=body, headers=headers))
 
+    def delete(self, path: str) -> httpx.Response:
+        """Take something away. Raises what ``saying_where`` and ``good`` do."""
+        with self.saying_where("DELETE", path):
+            return good(self._open().delete(self._of(path)))
+
     @contextmanager
     def stream(
         self, path: str, asked: Mapping[str, Parameter], *, timeout_s: float

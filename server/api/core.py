@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from analytics.compare import Comparison
 from analytics.explain import Explanation
 from analytics.exports import Batches
 from analytics.measurement import Flow
@@ -56,6 +57,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     store: dict[str, int] = {}  # what happened to the store since it was opened: ``StoreHealth``
 
 
+TROUBLES: Final = {
+    "damaged_segments": "damaged spool segments",
+    "files_set_aside": "files set aside",
+    "upkeep_failures": "failed steps of the upkeep",
+}
+"""What of the store's health somebody should look at."""
+
+
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     """Who did what to whom, and when."""
 
@@ -85,8 +94,8 @@ class ReportCore(Protocol):
     def profiles(self) -> list[str]:
         """Name the application profiles that the rules know, in the order a page offers them."""
 
-    def members(self) -> list[Member]:
-        """List the enrolled agents, by name."""
+    def members(self, at_us: int | None = None) -> list[Member]:
+        """List the enrolled agents, by name; of the past, those of then (``analytics/then.py``)."""
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
         """Grade every path for a profile that ``profiles`` names, now or as it was at ``at_us``.
@@ -123,6 +132,9 @@ class ReportCore(Protocol):
     def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
         """Derive the letter of a path, now or as it was at ``at_us``; None where there is no reading."""
 
+    def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
+        """Put the report of an earlier moment beside that of a later one (now if None)."""
+
     def timeline(
         self,
         src: str,
@@ -142,14 +154,21 @@ class ReportCore(Protocol):
         process: str | None = None,
         remote: str | None = None,
         but: str | None = None,
+        at_us: int | None = None,
         limit: int = 200,
     ) -> list[Flow]:
-        """List passive flows, newest first; filters match exactly; process ``but`` is left out."""
+        """List passive flows of a day, newest first; filters match exactly; process ``but`` is left out."""
 
     def applications(
-        self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
+        self,
+        by: By,
+        *,
+        agent: str | None = None,
+        but: str | None = None,
+        at_us: int | None = None,
+        limit: int = 200,
     ) -> Applications:
-        """Grade what the applications' sessions of the last day saw, worst first; ``but`` is left out."""
+        """Grade what the applications' sessions of a day saw, worst first; ``but`` is left out."""
 
     def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
         """Give the rows of an export: one of ``analytics.exports.TABLES``."""

@@ -44,6 +44,9 @@ def run(
     profiles: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Profiles of your own, beside the built-in ones.")
     ] = None,
+    alerts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Who is told of alerts; see docs/alerts.md.")
+    ] = None,
     cycle: Annotated[
         int | None, typer.Option(metavar="SECONDS", help="From one cycle to the next. [default: 300]")
     ] = None,
@@ -72,6 +75,7 @@ def run(
             turn=turn or None,
             turn_secret_file=turn_secret_file,
             profiles=profiles,
+            alerts=alerts,
             cycle_s=cycle,
             lake_catalog=lake_catalog,
             lake_data=lake_data,

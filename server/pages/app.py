@@ -14,6 +14,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from analytics.errors import LakeError
 from server.accounts.office import Office
 from server.api import accounts as accounts_api
+from server.api import alerts as alerts_api
 from server.api import control as control_api
 from server.api import events as events_api
 from server.api import history as history_api
@@ -26,7 +27,10 @@ from server.api.description import add_description
 from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
 from server.errors import ServerError
-from server.pages import access, account, door, render
+from server.metrics import routes as metrics
+from server.pages import access, account, door, overview, render
+from server.pages import alerts as alerts_page
+from server.pages import history as history_pages
 from server.pages import routes as pages
 from server.problems import headers_of, problem_of
 
@@ -62,7 +66,12 @@ def report_app(
         mesh_api.router(),
         control_api.router(),
         services_api.router(),
+        alerts_api.router(),
+        overview.router(),
         pages.router(),
+        history_pages.router(),
+        alerts_page.router(),
+        metrics.router(),
         pages.assets_router(),
         *(offices if office is not None else ()),
     ):

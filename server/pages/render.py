@@ -17,6 +17,7 @@ from server.pages import text
 from server.pages.assets import ASSETS_VERSION
 from server.pages.frame import Frame
 from server.pages.nav import NAV
+from server.pages.overview_view import since_words
 
 HEADERS: Final = {
     # Nothing but our own files: no inline script or style, no frame around us, no form to anyone else.
@@ -113,7 +114,7 @@ def _make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(FILTERS)
+    made.filters.update(FILTERS, since_words=since_words)
     made.globals.update(
         ASSETS_VERSION=ASSETS_VERSION,
         LETTER_MEANING=text.LETTER_MEANING,

@@ -1,8 +1,8 @@
-"""The pages: the report at ``/``, one path, the passive flows, and the vendored files they need."""
+"""The pages of one path and of the passive flows, and the vendored files that all need."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
@@ -18,7 +18,7 @@ from server.pages.assets import ASSETS
 from server.pages.explained import sections
 from server.pages.frame import TheFrame
 from server.pages.render import page
-from server.pages.views import path_view, report_view
+from server.pages.views import path_view
 
 FLOWS_SHOWN: Final = 200
 GRADED_SHOWN: Final = 10
@@ -27,7 +27,6 @@ GRADED_SHOWN: Final = 10
 def router() -> APIRouter:
     """Build the routes of the pages; they are not part of the API."""
     routes = APIRouter(include_in_schema=False, dependencies=[needs(Scope.READ)])
-    _add_report(routes)
     _add_path(routes)
     _add_flows(routes)
     return routes
@@ -38,13 +37,6 @@ def assets_router() -> APIRouter:
     routes = APIRouter(include_in_schema=False)
     _add_assets(routes)
     return routes
-
-
-def _add_report(routes: APIRouter) -> None:
-    @routes.get("/")
-    def report(core: TheCore, frame: TheFrame) -> HTMLResponse:
-        made = core.report(frame.profile, frame.at_us)
-        return page("report.html", frame, view=report_view(made), profile=frame.profile)
 
 
 def _add_path(routes: APIRouter) -> None:
@@ -72,7 +64,7 @@ def _add_flows(routes: APIRouter) -> None:
         own: Filter = None,
     ) -> HTMLResponse:
         # An empty field of the form comes as "", which means: any.
-        asked = {"agent": agent or None, "process": process or None, "remote": remote or None}
+        asked: dict[str, Any] = {"agent": agent or None, "process": process or None, "remote": remote or None}
         return page(
             "flows.html",
             frame,

@@ -21,7 +21,7 @@ from analytics.measurement import Flow, Rung
 from analytics.passive import Application, Applications
 from analytics.report import PathDetail, PathRow, Report, Service, Verdict
 from analytics.usage import By
-from server.api.core import Status
+from server.api.core import TROUBLES, Status
 from server.api.doors import Mark, MeshResult, MeshRun
 from server.pages import explained, text
 from server.pages.fusion_words import told_by
@@ -53,16 +53,8 @@ def status(now: Status, verdict: Verdict) -> RenderableType:
     return Group(_verdict(verdict), "", grid)
 
 
-_TROUBLES: Final = {
-    "damaged_segments": "damaged spool segments",
-    "files_set_aside": "files set aside",
-    "upkeep_failures": "failed steps of the upkeep",
-}
-"""What of the store's health somebody should look at."""
-
-
 def _troubles(now: Status) -> str:
-    told = ((now.store.get(name, 0), words) for name, words in _TROUBLES.items())
+    told = ((now.store.get(name, 0), words) for name, words in TROUBLES.items())
     return ", ".join(f"{count} {words}" for count, words in told if count)
 
 

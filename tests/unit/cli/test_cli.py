@@ -24,6 +24,7 @@ COMMANDS = [
     ["paths"],
     ["hops"],
     ["explain"],
+    ["diff"],
     ["flows"],
     ["flows", "show"],
     ["apps"],
@@ -32,6 +33,11 @@ COMMANDS = [
     ["mesh"],
     ["mesh", "run"],
     ["mesh", "mark"],
+    ["mesh", "off"],
+    ["mesh", "on"],
+    ["mesh", "switches"],
+    ["tags"],
+    ["budget"],
     ["export"],
     ["export", "paths"],
     ["export", "grades"],
@@ -46,6 +52,7 @@ COMMANDS = [
     ["agent", "identity"],
     ["agent", "peers"],
     ["agent", "peers", "forget"],
+    ["doctor"],
     ["version"],
 ]
 
@@ -147,6 +154,20 @@ def test_paths_fits_a_narrow_terminal(url: str, columns: int) -> None:
     assert max(map(len, lines)) <= columns
     assert sum(line.startswith("D ") for line in lines) == 10
     assert not any("…" in line for line in lines)
+
+
+def test_diff_names_the_cause_and_the_worst_path_first(url: str) -> None:
+    asked = ("diff", "2026-11-23T13:00Z", "2026-11-23T20:00Z")
+    lines = pathgrade(*asked, url=url).stdout.splitlines()
+    assert lines[0] == "10 paths are worse; 1 workplace can no longer work; 1 cause appeared."
+    assert "New cause. The hotel's uplink explains 10 of 10 bad paths (confidence 99 %)." in lines
+    first = next(line for line in lines if line.startswith("B → D"))
+    assert words(first) == "B → D clinic → radiologist worse 65.0 ms → 265 ms 0 % 94 Mbit/s relay · UDP"
+    assert max(map(len, pathgrade(*asked, url=url, columns=60).stdout.splitlines()[4:])) <= 60
+    told = json.loads(pathgrade(*asked, "--json", url=url).stdout)
+    assert told["counts"]["worse"] == 10
+    refused = pathgrade("diff", "1h", "2h", url=url)
+    assert (refused.returncode != 0, "before must be earlier" in refused.stderr) == (True, True)
 
 
 def test_json_is_what_the_api_answers(url: str) -> None:

@@ -9,6 +9,7 @@ import httpx
 import msgspec
 import pytest
 
+from analytics.compare import Comparison
 from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.passive import Applications
@@ -30,9 +31,18 @@ def api() -> Iterator[httpx.Client]:
         ("status", Status),
         ("verdict", Verdict),
         ("paths", Report),
+        ("paths?at=2026-11-23T19:00Z", Report),
+        ("verdict?at=2h", Verdict),
+        ("paths/radiologist/pacs?at=09:45", PathDetail),
+        ("paths/radiologist/pacs/explain?at=1795464000000000", Explanation),
+        ("agents?at=2026-11-23", list[Member]),
+        ("flows?at=2026-11-23T20:00Z", list[Flow]),
+        ("applications?at=7d", Applications),
         ("paths/radiologist/pacs", PathDetail),
         ("paths/radiologist/pacs/explain", Explanation),
         ("paths/pacs/radiologist/explain?at_us=1795464000000000", Explanation),
+        ("diff?before=2026-11-23T13:00Z&after=2026-11-23T20:00Z", Comparison),
+        ("diff?before=2026-11-23T13:00Z", Comparison),
         ("paths/radiologist/pacs/timeline", Timeline),
         (
             "paths/radiologist/pacs/timeline?since=1795000000000000&until=1795464000000000&step_s=900",
@@ -177,9 +187,14 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
     assert sorted(api.get("openapi.json").json()["paths"]) == [
         "/v1/agents",
         "/v1/agents/{name}/tags",
+        "/v1/alerts",
+        "/v1/alerts/receivers",
+        "/v1/alerts/receivers/{name}/test",
+        "/v1/alerts/{id}/ack",
         "/v1/applications",
         "/v1/audit",
         "/v1/budgets",
+        "/v1/diff",
         "/v1/events",
         "/v1/export/{table}",
         "/v1/flows",
@@ -193,6 +208,8 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
         "/v1/paths/{src}/{dst}/timeline",
         "/v1/profiles",
         "/v1/services",
+        "/v1/silences",
+        "/v1/silences/{id}",
         "/v1/status",
         "/v1/verdict",
     ]
@@ -239,3 +256,40 @@ def test_an_export_leaves_no_file_behind(api: httpx.Client) -> None:
     api.get("status")
 
     assert left() <= before
+
+
+@pytest.mark.parametrize("path", ["paths?at=yesterday", "paths/pacs/home?at=25%3A00", "agents?at=9999-01-01"])
+def test_what_is_no_moment_is_said_with_examples(api: httpx.Client, path: str) -> None:
+    answer = api.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert "no moment" in answer.json()["title"]
+    assert "09:45" in answer.json()["remedy"]
+
+
+def test_a_report_of_the_past_is_of_that_moment(api: httpx.Client) -> None:
+    assert api.get("paths", params={"at": "2026-11-23T19:00Z"}).json()["at_us"] == 1_795_460_400_000_000
+    assert api.get("paths", params={"at": ""}).json()["at_us"] == 1_795_464_000_000_000
+
+
+@pytest.mark.parametrize("asked", ["since=2026-11-24&until=2026-11-23", "since=x", "step_s=0"])
+def test_a_timeline_of_no_range_is_refused(api: httpx.Client, asked: str) -> None:
+    assert api.get(f"paths/radiologist/pacs/timeline?{asked}").status_code == 422
+
+
+def test_a_timeline_of_nobody_is_none(api: httpx.Client) -> None:
+    assert api.get("paths/radiologist/nobody/timeline").status_code == 404
+
+
+def test_what_changed_between_two_moments_is_told_by_cause(api: httpx.Client) -> None:
+    asked = {"before": "2026-11-23T13:00Z", "after": "2026-11-23T20:00Z"}
+    told = msgspec.json.decode(api.get("diff", params=asked).content, type=Comparison)
+    assert told.headline == ("10 paths are worse; 1 workplace can no longer work; 1 cause appeared.")
+    (cause,) = told.causes
+    assert (cause.kind, cause.where, cause.state, len(cause.changes)) == ("uplink", "hotel", "appeared", 10)
+    assert told.others == []
+    assert (told.lost, told.regained) == (["radiologist"], [])
+
+
+@pytest.mark.parametrize("asked", ["", "before=", "before=x", "before=2h&after=3h", "before=2h&after=x"])
+def test_two_moments_that_are_none_are_refused(api: httpx.Client, asked: str) -> None:
+    assert api.get(f"diff?{asked}").status_code == 422
