@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import sqlalchemy as sa
 
 from server.accounts.roles import TENANT_NAME
 from server.accounts.rows import audited, changing, reading
 from server.api.access import ALL_TENANTS
-from server.database import TENANTS, connect, make_folder
+from server.database import TENANTS
 from server.errors import DemandError
-from server.state import FILE_NAME
 
 
 class Tenants:
@@ -38,13 +36,3 @@ class Tenants:
         with changing(self._engine) as connection:
             connection.execute(TENANTS.insert().values(name=name))
             audited(connection, home=ALL_TENANTS, by=by, action="tenant", subject=name, detail="made")
-
-
-def tenants_in(data: Path) -> list[str]:
-    """Name the tenants in a data folder, beside a running server. Raises ``StateError``."""
-    make_folder(data)
-    engine = connect(data / FILE_NAME)
-    try:
-        return Tenants(engine).names()
-    finally:
-        engine.dispose()
