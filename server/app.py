@@ -25,17 +25,19 @@ from importlib.metadata import version
 from typing import Final, NamedTuple
 
 import msgspec
+from fastapi import FastAPI
 
 from analytics.errors import AnalyticsError, LakeError
 from analytics.rules.load import Rules, load_rules
 from analytics.store.facts import EMBEDDED, Storage
 from analytics.store.store import Store
 from server import enrolment, ingest, signalling
+from server.accounts import office
+from server.accounts.office import Office
 from server.agent_app import agent_app
 from server.alerts.parts import alert_desk, oldest_waiting_us
 from server.alerts.receivers.config import AlertsConfig, load_receivers
 from server.alerts.rules import AlertRules, load_alert_rules
-from server.api.access import LocalVisitors
 from server.api.events import Events
 from server.audit import Audit
 from server.background import Background
@@ -66,6 +68,10 @@ from server.turn import Relays
 log: Final = logging.getLogger("pathgrade.server")
 
 LOG_FORMAT: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
+FIRST_RUN: Final = (
+    "no account yet: pathgrade server account add NAME --role admin --data DIR makes one, or, on this host,"
+    " %s/setup with the code %s"
+)
 STALE_CYCLES: Final = 3
 LOOK_S: Final = 1.0
 """How often it is looked whether pages' answers are to be made anew."""
@@ -83,6 +89,8 @@ class Running:
     core: Core  # the first tenant's
     cycles: Cycles
     realms: Realms
+    people: Office
+    apps: tuple[FastAPI, FastAPI]  # of agents and of the report
 
 
 def run(settings: Settings) -> None:
@@ -97,6 +105,8 @@ async def _until_signalled(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with serving(settings) as running:
         log.info("ready agents=%s report=%s stun=%s", running.agents, running.report, _join(running.stun))
+        if running.people.known.first_run():
+            log.info(FIRST_RUN, running.people.public_url or f"http://{running.report}", running.people.code)
         await stop.wait()
         log.info("stopping")
 
@@ -116,6 +126,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
     async with AsyncExitStack() as opened:
         aside = [opened.enter_context(contextlib.closing(Background(name))) for name in ("upkeep", "board")]
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
+        people = opened.enter_context(office.opened(settings))
         store = opened.enter_context(
             contextlib.closing(
                 Store.open(
@@ -166,8 +177,9 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             agent_app(*doors),
             report_app(
                 realms,
-                LocalVisitors(DEFAULT_TENANT),
+                people.known,
                 version=release,
+                office=people,
                 events=events,
                 settings=settings_told(settings, os.environ),
             ),
@@ -178,6 +190,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
                 tasks.create_task(_seal(store, realms, settings.seal_s, own.failures, sealed)),
                 tasks.create_task(_keep_up(store, aside[0], own.failures, sealed)),
                 tasks.create_task(_keep_ready(realms, aside[1])),
+                tasks.create_task(people.run()),
             ]
             if pusher is not None:
                 keepers.append(tasks.create_task(pusher.run()))
@@ -188,7 +201,9 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             realms.start(tasks)
             first = realms.of(DEFAULT_TENANT)
             try:
-                yield Running(addresses[0], addresses[1], stun, first.core, first.cycles, realms)
+                yield Running(
+                    addresses[0], addresses[1], stun, first.core, first.cycles, realms, people, apps
+                )
             finally:
                 events.close()
                 await _stop(realms.meshes, served, [*realms.keepers, *keepers])
