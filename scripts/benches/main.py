@@ -19,6 +19,7 @@ import msgspec
 
 from benches import (
     accuracy,
+    alert,
     crash,
     detect,
     ingest,
@@ -48,6 +49,7 @@ BENCHES: Final = {
         crash.BENCH,
         pacs.BENCH,
         tomography.BENCH,
+        alert.BENCH,
     )
 }
 EXIT_MISSED: Final = 1

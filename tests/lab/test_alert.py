@@ -1,0 +1,42 @@
+"""A leg that goes bad raises one alert, and the webhook hears of it: the product's own parts, sped up."""
+
+import os
+
+import pytest
+from lab import alarm, net
+from lab.network import open_lab
+
+pytestmark = pytest.mark.lab
+
+NAME = f"a{os.getpid()}"
+MOST_S = 180.0
+QUICK = {  # tests between cycles follow each other faster, from a budget that has room for it
+    "WATCH_S": "5",
+    "BUDGET_CPU_BP": "5000",
+    "BUDGET_BYTES_PER_HOUR": "1000000000",
+}
+
+
+@pytest.fixture(scope="module")
+def lab():
+    made = open_lab(alarm.SCENARIO, NAME, report=True)
+    try:
+        yield made
+    finally:
+        made.down()
+    assert [name for name in net.existing() if name.startswith(f"pg-{NAME}-")] == []
+
+
+def test_a_bad_leg_is_one_alert_on_the_page_and_at_the_webhook(lab):
+    alarm.start(lab, alarm.rules_with(hold_s=5, quiet_s=5), **QUICK)
+    alarm.wait_until_well(lab, alarm.PERSON)
+    seen = alarm.stages(lab, MOST_S)
+    print(f"overview {seen.overview:.0f} s, alert {seen.alert:.0f} s, webhook {seen.webhook:.0f} s")  # noqa: T201  # the figures of this run
+    assert seen.webhook <= MOST_S
+    alert = alarm.alert(lab)
+    assert "hotel" in alert["where"] or alert["where"] == alarm.PERSON
+    assert alert["cannot"] == [alarm.PERSON]
+    assert "The doctor (hotel) cannot" in alert["text"]
+    opened = [one for one in alarm.notices(lab) if one["notice"]["event"] == "opened"]
+    assert [one["good"] for one in opened] == [True]
+    assert opened[0]["notice"]["alert"]["id"] == alert["id"]
