@@ -48,10 +48,8 @@ def measured(runs: int, say: Say) -> list[alarm.Stages]:
             alarm.wait_until_well(lab, "doctor", "nurse")
             time.sleep(run * WATCH_S / runs)
             found.append(alarm.stages(lab))
-            say(
-                f"run {run + 1} of {runs}: "
-                + ", ".join(f"{k} {v:.0f} s" for k, v in found[-1]._asdict().items())
-            )
+            told = ", ".join(f"{stage} {took_s:.0f} s" for stage, took_s in found[-1]._asdict().items())
+            say(f"run {run + 1} of {runs}: {told}")
     finally:
         lab.down()
     return found
@@ -73,7 +71,7 @@ def measure(quick: bool, _folder: Path, say: Say) -> Report:
     except LabError as error:
         raise PartError(str(error), remedy=error.remedy) from error
     details = [
-        f"{LIMIT_S} s are asked for, {AIM_S} s at most are aimed at. An alert waits 20 s to see whether it lasts."
+        f"{LIMIT_S} s are asked for, {AIM_S} s at most are aimed at. An alert waits 20 s to see if it lasts."
     ]
     return Report(cells(found), details, {"runs": [one._asdict() for one in found]})
 

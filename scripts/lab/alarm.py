@@ -104,7 +104,7 @@ def stages(lab: Lab, at_most_s: float = MOST_S) -> Stages:
     seen: dict[str, float] = {}
     ready: dict[str, Callable[[], float | None]] = {
         "overview": lambda: time.time() if _cannot(lab) else None,
-        "alert": lambda: time.time() if _get(lab, "alerts")["open"] else None,
+        "alert": lambda: time.time() if alerts(lab) else None,
         "webhook": lambda: next((one["at_s"] for one in notices(lab)[before:] if one["good"]), None),
     }
 
@@ -125,10 +125,9 @@ def notices(lab: Lab) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def alert(lab: Lab) -> dict[str, Any]:
-    """The one alert that is open."""
-    (found,) = _get(lab, "alerts")["open"]
-    return dict(found)
+def alerts(lab: Lab) -> list[dict[str, Any]]:
+    """Open alerts that say that somebody cannot work."""
+    return [one for one in _get(lab, "alerts")["open"] if PERSON in one["cannot"]]
 
 
 def _cannot(lab: Lab) -> bool:

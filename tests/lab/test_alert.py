@@ -33,7 +33,7 @@ def test_a_bad_leg_is_one_alert_on_the_page_and_at_the_webhook(lab):
     seen = alarm.stages(lab, MOST_S)
     print(f"overview {seen.overview:.0f} s, alert {seen.alert:.0f} s, webhook {seen.webhook:.0f} s")  # noqa: T201  # the figures of this run
     assert seen.webhook <= MOST_S
-    alert = alarm.alert(lab)
+    (alert,) = alarm.alerts(lab)
     assert "hotel" in alert["where"] or alert["where"] == alarm.PERSON
     assert alert["cannot"] == [alarm.PERSON]
     assert "The doctor (hotel) cannot" in alert["text"]
