@@ -75,16 +75,16 @@ def rules_with(*, hold_s: int | None = None, quiet_s: int) -> str:
     return text if hold_s is None else re.sub(r"hold_s = (\d+|\{.*\})", f"hold_s = {hold_s}", text)
 
 
-def wait_until_well(lab: Lab, *people: str) -> None:
+def wait_until_well(lab: Lab, *people: str, watched: bool = True) -> None:
     """Until these people can work, the path that matters is watched, and no alert is open."""
-    _wait(lab, lambda: _is_well(lab, people), "all is well and watched", READY_S)
+    _wait(lab, lambda: _is_well(lab, people, watched=watched), "all is well", READY_S)
 
 
-def _is_well(lab: Lab, people: Sequence[str]) -> bool:
+def _is_well(lab: Lab, people: Sequence[str], *, watched: bool) -> bool:
     report = Reader(lab.url).report(PROFILE)
-    watched = {(row["src"], row["dst"]) for row in report["paths"] if row["watched"]}
+    ready = {(row["src"], row["dst"]) for row in report["paths"] if row["watched"] or not watched}
     well = set(report["verdict"]["can"]) >= set(people)
-    return well and (SERVICE, PERSON) in watched and not _get(lab, "alerts")["open"]
+    return well and (SERVICE, PERSON) in ready and not _get(lab, "alerts")["open"]
 
 
 def degrade(lab: Lab) -> None:
