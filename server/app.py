@@ -23,19 +23,25 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
+from fastapi import FastAPI
 
 from analytics.errors import AnalyticsError, LakeError
 from analytics.rules.load import Rules, load_rules
 from analytics.store.facts import EMBEDDED, Storage
 from analytics.store.store import Store
 from server import enrolment, ingest, signalling
+from server.accounts import office
+from server.accounts.office import Office
 from server.agent_app import agent_app
-from server.api.access import LocalVisitors
+from server.alerts.parts import alert_desk, oldest_waiting_us
+from server.alerts.receivers.config import AlertsConfig, load_receivers
+from server.alerts.rules import AlertRules, load_alert_rules
 from server.api.events import Events
 from server.audit import Audit
+from server.background import Background
 from server.core import Core
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
@@ -46,11 +52,15 @@ from server.hub import Hub
 from server.ingest import Ingest
 from server.lately import Lately
 from server.listeners import Listener, given_socket, http_listener, stun_responders, tcp_socket
+from server.metrics.meter import Meter
+from server.metrics.own import READINGS, Failures, Own, readings
+from server.metrics.push import OtlpPusher, read_headers
 from server.pages.app import report_app
 from server.realm import Realm, Realms
 from server.running import Plan
 from server.schedule import Pair
 from server.settings import Address, Settings
+from server.settings_told import settings_told
 from server.signalling import Signalling
 from server.state import State
 from server.stun import Counters
@@ -59,8 +69,14 @@ from server.turn import Relays
 log: Final = logging.getLogger("pathgrade.server")
 
 LOG_FORMAT: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
+FIRST_RUN: Final = (
+    "no account yet: pathgrade server account add NAME --role admin --data DIR makes one, or, on this host,"
+    " %s/setup with the code %s"
+)
 STALE_CYCLES: Final = 3
 FILED_EACH_S: Final = 3_600.0
+LOOK_S: Final = 1.0
+"""How often it is looked whether pages' answers are to be made anew."""
 Tasks = Iterable[asyncio.Task[None]]
 ANY_HOSTS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared with, not bound
 
@@ -75,6 +91,8 @@ class Running:
     core: Core  # the first tenant's
     cycles: Cycles
     realms: Realms
+    people: Office
+    apps: tuple[FastAPI, FastAPI]  # of agents and of the report
 
 
 def run(settings: Settings) -> None:
@@ -89,6 +107,8 @@ async def _until_signalled(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with serving(settings) as running:
         log.info("ready agents=%s report=%s stun=%s", running.agents, running.report, _join(running.stun))
+        if running.people.known.first_run():
+            log.info(FIRST_RUN, running.people.public_url or f"http://{running.report}", running.people.code)
         await stop.wait()
         log.info("stopping")
 
@@ -100,8 +120,15 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
     What was opened first is closed last: state and store outlive everything that uses them.
     """
     relays = Relays(settings.turn, settings.turn_secret())
+    alerting = Alerting(
+        load_alert_rules(settings.alert_rules, readings=READINGS),
+        load_receivers(settings.alerts),
+        settings.metrics_pairs,
+    )
     async with AsyncExitStack() as opened:
+        aside = [opened.enter_context(contextlib.closing(Background(name))) for name in ("upkeep", "board")]
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
+        people = opened.enter_context(office.opened(settings))
         store = opened.enter_context(
             contextlib.closing(
                 Store.open(
@@ -121,6 +148,8 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         plan = _plan(settings, stun, relays)
         release = version("pathgrade")
 
+        own = Own(data=settings.data, store=store)
+
         def realm(tenant: str) -> Realm:
             return _realm(
                 tenant,
@@ -131,27 +160,44 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
                 plan=plan,
                 signer=signer,
                 data=settings.data,
+                alerting=alerting,
+                own=own,
             )
 
         realms = Realms(realm, state.tenants())
+        opened.callback(realms.close)
+        own.tallies = lambda: [one.tally for realm in realms.all() for one in realm.alerts.couriers]
+        own.oldest_waiting_us = lambda: oldest_waiting_us(realm.alerts for realm in realms.all())
         doors = (
             enrolment.router(state, signer.public_key),
-            ingest.router(Ingest(state, store, heard=realms.hear)),
+            ingest.router(Ingest(state, store, heard=realms.hear, refused=own.refused)),
             signalling.router(Signalling(state, realms, signer, version=release)),
         )
+        pusher = _pusher(settings, realms, release=release, failures=own.failures)
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
-        events = Events()
+        events, sealed = Events(), asyncio.Event()
         apps = (
             agent_app(*doors),
-            report_app(realms, LocalVisitors(DEFAULT_TENANT), version=release, events=events),
+            report_app(
+                realms,
+                people.known,
+                version=release,
+                office=people,
+                events=events,
+                settings=settings_told(settings, os.environ),
+            ),
         )
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
-                tasks.create_task(_seal(store, realms.ended, settings.seal_s)),
-                tasks.create_task(_keep_up(store, settings.seal_s)),
                 tasks.create_task(_file_days(realms)),
+                tasks.create_task(_seal(store, realms, settings.seal_s, own.failures, sealed)),
+                tasks.create_task(_keep_up(store, aside[0], own.failures, sealed)),
+                tasks.create_task(_keep_ready(realms, aside[1])),
+                tasks.create_task(people.run()),
             ]
+            if pusher is not None:
+                keepers.append(tasks.create_task(pusher.run()))
             served = {
                 (listener := http_listener(app)): tasks.create_task(listener.serve([sock]))
                 for app, sock in zip(apps, sockets, strict=True)
@@ -159,10 +205,20 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             realms.start(tasks)
             first = realms.of(DEFAULT_TENANT)
             try:
-                yield Running(addresses[0], addresses[1], stun, first.core, first.cycles, realms)
+                yield Running(
+                    addresses[0], addresses[1], stun, first.core, first.cycles, realms, people, apps
+                )
             finally:
                 events.close()
                 await _stop(realms.meshes, served, [*realms.keepers, *keepers])
+
+
+class Alerting(NamedTuple):
+    """What raises alerts, and who is told of them."""
+
+    rules: AlertRules
+    config: AlertsConfig
+    pairs: bool  # metrics path by path, too
 
 
 def _realm(
@@ -175,6 +231,8 @@ def _realm(
     plan: Plan,
     signer: Signer,
     data: Path,
+    alerting: Alerting,
+    own: Own,
 ) -> Realm:
     """Wire what one tenant has of its own."""
     hub, audit, lately = Hub(), Audit(state, tenant), Lately(rules)
@@ -195,7 +253,31 @@ def _realm(
         period_us=round(plan.period_s * 1_000_000),
     )
     desk = Desk(state, tenant, hub=hub, cycles=cycles, audit=audit, rules=rules)
-    return Realm(tenant=tenant, hub=hub, audit=audit, cycles=cycles, lately=lately, core=core, desk=desk)
+    alerts = alert_desk(
+        tenant,
+        state=state,
+        core=core,
+        audit=audit,
+        rules=alerting.rules,
+        profiles=rules,
+        config=alerting.config,
+        own=(lambda: readings(own)) if tenant == DEFAULT_TENANT else dict,
+        failures=own.failures,
+    )
+    # The server itself is the business of who runs it: the first tenant.
+    ours = own if tenant == DEFAULT_TENANT else None
+    meter = Meter(core, alerts, alerts.watcher, own=ours, pairs=alerting.pairs)
+    return Realm(
+        tenant=tenant,
+        hub=hub,
+        audit=audit,
+        cycles=cycles,
+        lately=lately,
+        core=core,
+        desk=desk,
+        alerts=alerts,
+        meter=meter,
+    )
 
 
 def _listening(settings: Settings, opened: AsyncExitStack) -> tuple[socket.socket, socket.socket]:
@@ -204,6 +286,20 @@ def _listening(settings: Settings, opened: AsyncExitStack) -> tuple[socket.socke
     if settings.report_fd is not None:
         return agents, opened.enter_context(given_socket(settings.report_fd))
     return agents, opened.enter_context(tcp_socket(settings.report, "the report"))
+
+
+def _pusher(settings: Settings, realms: Realms, *, release: str, failures: Failures) -> OtlpPusher | None:
+    """Who sends metrics on; None where nobody is to have them. Raises ``SettingsError``."""
+    if settings.otlp_url is None:
+        return None
+    return OtlpPusher(
+        settings.otlp_url,
+        lambda: {realm.tenant: realm.meter.families() for realm in realms.all()},
+        version=release,
+        interval_s=settings.otlp_interval_s,
+        headers=read_headers(settings.otlp_headers_file),
+        failures=failures,
+    )
 
 
 def _storage(settings: Settings) -> Storage:
@@ -248,42 +344,52 @@ def _rules(settings: Settings) -> Rules:
     )
 
 
-async def _seal(store: Store, ended: asyncio.Event, period_s: float) -> None:
+async def _seal(
+    store: Store, realms: Realms, period_s: float, failures: Failures, sealed: asyncio.Event
+) -> None:
     """Turn acknowledged rows into Parquet after each cycle and every ``period_s``; a last time at the end."""
     try:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(period_s):
-                    await ended.wait()
-            ended.clear()
-            await asyncio.to_thread(_seal_once, store)
+                    await realms.ended.wait()
+            realms.ended.clear()
+            await asyncio.to_thread(_seal_once, store, failures)
+            sealed.set()
+            for realm in realms.all():
+                realm.alerts.watcher.woken.set()
     finally:
-        _seal_once(store)
+        _seal_once(store, failures)
 
 
-def _seal_once(store: Store) -> None:
+def _seal_once(store: Store, failures: Failures) -> None:
     try:
         store.seal()
     except AnalyticsError as error:
         # Nothing is lost: the rows stay in the spool, and the next seal takes them.
+        failures.seal_failures += 1
         log.error("not sealed why=%r try=%r", str(error), error.remedy)
     except Exception:  # a mistake of ours must not end the taking in, which goes on from the spool
+        failures.seal_failures += 1
         log.exception("not sealed")
 
 
-async def _keep_up(store: Store, period_s: float) -> None:
-    """Roll up, compact, let go of what is old; beside the sealing, as it may take minutes."""
+async def _keep_up(store: Store, aside: Background, failures: Failures, sealed: asyncio.Event) -> None:
+    """Roll up, compact, let go of what is old after each sealing; beside it, as it may take minutes."""
     while True:
-        await asyncio.sleep(period_s)
-        await asyncio.to_thread(_keep_up_once, store)
+        await sealed.wait()
+        sealed.clear()
+        await aside.run(_keep_up_once, store, failures)
 
 
-def _keep_up_once(store: Store) -> None:
+def _keep_up_once(store: Store, failures: Failures) -> None:
     try:
         store.upkeep()
     except AnalyticsError as error:
+        failures.upkeep_failures += 1
         log.error("upkeep failed why=%r try=%r", str(error), error.remedy)
     except Exception:  # as above: rollups can wait, agents cannot
+        failures.upkeep_failures += 1
         log.exception("upkeep failed")
 
 
@@ -302,6 +408,23 @@ def _file_days_once(realm: Realm) -> None:
         log.error("days not filed tenant=%s why=%r try=%r", realm.tenant, str(error), error.remedy)
     except Exception:  # as above
         log.exception("days not filed tenant=%s", realm.tenant)
+
+
+async def _keep_ready(realms: Realms, aside: Background) -> None:
+    """Have ready what pages of a large fleet ask for."""
+    while True:
+        for realm in realms.all():
+            await aside.run(_keep_ready_once, realm.core)
+        await asyncio.sleep(LOOK_S)
+
+
+def _keep_ready_once(core: Core) -> None:
+    try:
+        core.keep_ready()
+    except AnalyticsError as error:
+        log.error("the board is not up to date why=%r try=%r", str(error), error.remedy)
+    except Exception:  # as above: pages show the board before
+        log.exception("the board is not up to date")
 
 
 async def _stop(meshes: Tasks, served: dict[Listener, asyncio.Task[None]], keepers: Tasks) -> None:

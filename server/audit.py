@@ -11,7 +11,7 @@ from collections.abc import Callable, Set
 from typing import Final
 
 from analytics.clock import now_us
-from server.api.core import AuditRow
+from server.api.audits import AuditRow
 from server.errors import StateError
 from server.state import State
 
@@ -62,6 +62,18 @@ class Audit:
     def tag(self, actor: str, subject: str, *, service: str) -> None:
         """Note that somebody said what a port serves; empty: nothing."""
         self._add("tag", actor, subject, f"service={service or 'none'}")
+
+    def acknowledge(self, actor: str, subject: str, *, title: str, by: str, note: str) -> None:
+        """Note that somebody has seen an alert."""
+        self._add("ack", actor, subject, f"alert={title!r} by={by!r} note={note!r}")
+
+    def silence(self, actor: str, subject: str, *, on: bool, matcher: str, note: str) -> None:
+        """Note that somebody kept alerts quiet, or no longer."""
+        self._add("silence" if on else "unsilence", actor, subject, f"{matcher} note={note!r}" if on else "")
+
+    def test_receiver(self, actor: str, subject: str) -> None:
+        """Note that somebody sent a receiver of alerts a test."""
+        self._add("alert-test", actor, subject, "")
 
     async def run(self) -> None:
         """Write rows until cancelled; what is left then is written before it ends."""

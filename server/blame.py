@@ -35,7 +35,7 @@ class Blame:
     ) -> Mapping[str, Cause]:
         """Tell why each of these could not use what is on the agent's host. Raises ``StoreError``."""
         since_us = max(0, at_us - self._rules.stale_after_s * 1_000_000 - TEST_MOST_US)
-        readings = self._store.readings_latest_of(way.tenant, way.agent, at_us, since_us=since_us)
+        readings = self._store.readings_latest_of_agent(way.tenant, way.agent, at_us, since_us=since_us)
         bad = self._bad(readings, way.profile, at_us)
         closely = [pair for pair in bad if not set(workplaces).isdisjoint(pair)][:MOST_PAIRS]
         tests = sorted({one.test for one in readings if (one.src, one.dst) in bad})

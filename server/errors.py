@@ -17,7 +17,11 @@
     │   ├── BodyEncodingError  a Content-Encoding this server does not read
     │   └── BodySlowError      it did not arrive in time
     ├── BusyError              no room for another request right now
-    ├── DemandError            tests on demand, a mark or a tag that cannot be had
+    ├── AlertError             an alert, a silence or a receiver that there is not
+    ├── DeliveryError          a receiver that did not take an alert
+    ├── DemandError            something that people ask for and that cannot be had
+    ├── IdentityError          another's word on who somebody is, and it does not hold
+    │   └── IdentityAwayError  the one who would say it does not answer
     └── AskError               a command asked a running server in vain
         ├── ServerAwayError    nobody answers at that URL
         ├── TokenFileError     the token that the command was given cannot be used
@@ -105,7 +109,36 @@ class BusyError(ServerError):
 
 
 class DemandError(ServerError):
-    """Tests on demand, a mark or a tag that cannot be had now."""
+    """Tests, a mark, a tag, an account or a token that cannot be had now."""
+
+    exit_code = 65
+
+
+class IdentityError(ServerError):
+    """What an OpenID Connect provider says of a person does not hold, or gives them no role here."""
+
+
+class IdentityAwayError(IdentityError):
+    """The OpenID Connect provider does not answer."""
+
+
+class AlertError(ServerError):
+    """An alert, a silence or a receiver that there is not, or that cannot be had; ``status`` is HTTP's."""
+
+    def __init__(self, message: str, *, remedy: str = "", status: int = 404) -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+
+
+class DeliveryError(ServerError):
+    """A receiver did not take an alert. ``again``: it may if it is tried again, from ``asked_s`` on."""
+
+    def __init__(
+        self, message: str, *, remedy: str = "", again: bool = True, asked_s: int | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.again = again
+        self.asked_s = asked_s
 
 
 class AskError(ServerError):

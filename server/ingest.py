@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -19,12 +20,23 @@ from starlette.requests import ClientDisconnect
 
 from analytics.batch import Batch, TableBlock, check_batch
 from analytics.column import repeated_text
+from analytics.errors import AnalyticsError
 from analytics.store.glance import right_columns
 from analytics.store.spool import Packed, pack_body
 from analytics.store.store import Store
 from analytics.wire import BatchReply
+from server.api.access import agents_only
 from server.credentials import authenticate
-from server.errors import BodyEncodingError, BodyError, BodySizeError, BodySlowError, BusyError, NotYoursError
+from server.errors import (
+    BodyEncodingError,
+    BodyError,
+    BodySizeError,
+    BodySlowError,
+    BusyError,
+    NotYoursError,
+    ServerError,
+)
+from server.problems import problem_of
 from server.state import Agent, State
 
 MAX_BODY: Final = 4 * 1024 * 1024
@@ -51,16 +63,25 @@ class Ingest:
         store: Store,
         *,
         heard: Callable[[str, TableBlock], None] = lambda tenant, block: None,
+        refused: Counter[int] | None = None,  # where batches that are not taken are counted, by HTTP status
     ) -> None:
         self._heard = heard  # with tenant and packed readings of each new batch, once they are durable
         self._state = state
         self._store = store
+        self._refused = Counter[int]() if refused is None else refused
         self._in_flight = 0
         self._pending = 0
         self._checking = asyncio.Semaphore(MAX_CHECKING)
 
     async def take(self, request: Request) -> BatchReply:
         """Take one batch; returns when it is durable. Raises ``ServerError`` or ``AnalyticsError``."""
+        try:
+            return await self._take(request)
+        except (ServerError, AnalyticsError) as error:
+            self._refused[problem_of(error).status] += 1
+            raise
+
+    async def _take(self, request: Request) -> BatchReply:
         agent = authenticate(self._state, request.headers)
         if self._in_flight >= MAX_IN_FLIGHT:
             raise BusyError(f"{MAX_IN_FLIGHT} batches are being read already", remedy="send it again later")
@@ -95,7 +116,7 @@ def router(ingest: Ingest) -> APIRouter:
     """Build the route ``POST /v1/batches``."""
     routes = APIRouter(prefix="/v1")
 
-    @routes.post("/batches")
+    @routes.post("/batches", dependencies=[agents_only()])
     async def batches(request: Request) -> Response:
         reply = await ingest.take(request)
         return Response(msgspec.json.encode(reply), media_type="application/json")

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from analytics.batch import TableBlock
+from server.alerts.desk import AlertDesk
 from server.audit import Audit
 from server.core import Core
 from server.cycles import Cycles
 from server.desk import Desk
 from server.hub import Hub
 from server.lately import Lately
+from server.metrics.meter import Meter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,8 @@ class Realm:
     lately: Lately
     core: Core
     desk: Desk
+    alerts: AlertDesk
+    meter: Meter
 
 
 class Realms:
@@ -65,6 +69,11 @@ class Realms:
         if realm is not None:
             realm.lately.hear(block)
 
+    def close(self) -> None:
+        """Let go of what is kept ready for pages."""
+        for realm in self.all():
+            realm.core.close()
+
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Run what each realm does by itself, now and when one is begun."""
         self._tasks = tasks
@@ -74,5 +83,6 @@ class Realms:
     def _begin(self, realm: Realm) -> None:
         realm.cycles.ended = self.ended
         if self._tasks is not None:
-            self.keepers.append(self._tasks.create_task(realm.audit.run()))
+            for keeper in (realm.audit.run(), realm.alerts.run()):
+                self.keepers.append(self._tasks.create_task(keeper))
             self.meshes.append(self._tasks.create_task(realm.cycles.run()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, TextIO, TypeVar
@@ -17,13 +17,20 @@ from analytics.compare import Comparison
 from analytics.errors import ExportError
 from analytics.explain import Explanation
 from analytics.measurement import Flow
+from analytics.overview import Metric
 from analytics.passive import Applications
-from analytics.report import PathDetail, Report, Service
+from analytics.report import Member, PathDetail, Report, Service, Verdict
 from analytics.sla import SlaReport
-from server.api.connection import ApiConnection, Parameter
+from server.alerts.model import Alert, ReceiverStatus, Silence
+from server.api.agent_info import AgentInfo
+from server.api.alert_door import AckAsk, AlertList, ReceiverTest, SilenceAsk, TestAsk
+from server.api.audits import AuditEntry
+from server.api.connection import TIMEOUT_S, ApiConnection, Parameter
 from server.api.controls import BudgetAsk, Budgets, MeshSwitches, SwitchAsk, TagsAsk
 from server.api.core import Status
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
+from server.api.listed import PathList
+from server.api.packed import Head, unpacked
 from server.api.sla_shapes import SIGNATURE, SlaKey
 from server.errors import RefusedError
 
@@ -44,16 +51,40 @@ class SignedReport(NamedTuple):
 class Client:
     """One server, asked over one connection. Raises ``ServerAwayError`` and ``RefusedError``."""
 
-    def __init__(self, url: str, token: str | None = None) -> None:
-        self.connection = ApiConnection(url, token)
+    def __init__(self, url: str, token: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
+        self.connection = ApiConnection(url, token, timeout_s=timeout_s)
 
     def status(self) -> Status:
         """How far the server is."""
         return self._get("status", Status)
 
+    def agents(self, **asked: Parameter) -> list[Member]:
+        """The enrolled agents, by name."""
+        return self._get("agents", list[Member], **asked)
+
+    def verdict(self, profile: str | None) -> Verdict:
+        """The sentence, and the sentences under it."""
+        return self._get("verdict", Verdict, profile=profile)
+
+    def agent(self, name: str) -> AgentInfo:
+        """All of one agent but for its paths."""
+        return self._get(f"agents/{quote(name, safe='')}", AgentInfo)
+
+    def audit(self, **asked: Parameter) -> list[AuditEntry]:
+        """Who did what to whom, newest first."""
+        return self._get("audit", list[AuditEntry], **asked)
+
     def report(self, profile: str | None) -> Report:
         """Every directed path, worst first, with the verdict."""
         return self._get("paths", Report, profile=profile)
+
+    def paths(self, **asked: Parameter | Sequence[str]) -> PathList:
+        """A piece of the ranked list of paths that fit, with the verdict."""
+        return self._get("paths", PathList, **asked)
+
+    def letters(self, **asked: Parameter) -> tuple[Head, bytes]:
+        """The letter of every path: the agents by site, and the cells. Raises ``WireError``, too."""
+        return unpacked(self.connection.get("matrix", {**asked, "metric": Metric.LETTER.value}).content)
 
     def detail(self, src: str, dst: str, profile: str | None) -> PathDetail:
         """All of one path."""
@@ -133,6 +164,30 @@ class Client:
         """Tag a port, or take its tag off; gives what there is then."""
         return self._post("services", tag, list[Service])
 
+    def alerts(self, since_us: int | None) -> AlertList:
+        """Open alerts, the worst first, and those that were over since then."""
+        return self._get("alerts", AlertList, since=since_us)
+
+    def acknowledge(self, id_: str, ask: AckAsk) -> Alert:
+        """Say that somebody has seen an alert."""
+        return self._post(f"alerts/{quote(id_, safe='')}/ack", ask, Alert)
+
+    def silence(self, ask: SilenceAsk) -> Silence:
+        """Keep receivers from being told of some alerts."""
+        return self._post("silences", ask, Silence)
+
+    def unsilence(self, id_: str) -> None:
+        """End a silence."""
+        self.connection.delete(f"silences/{quote(id_, safe='')}")
+
+    def receivers(self) -> list[ReceiverStatus]:
+        """Who is told of alerts, and what became of it."""
+        return self._get("alerts/receivers", list[ReceiverStatus])
+
+    def test_receiver(self, name: str) -> ReceiverTest:
+        """Send a receiver a test alert now."""
+        return self._post(f"alerts/receivers/{quote(name, safe='')}/test", TestAsk(), ReceiverTest)
+
     def export(self, out: Path, table: str, **asked: Parameter) -> int:
         """Write an export to ``out``, whole or not at all; gives its bytes. A terminal sees how far it is."""
         with writing_whole(out) as file:
@@ -148,7 +203,7 @@ class Client:
         _say_size(size, sys.stderr, end="\n")
         return size
 
-    def _get(self, path: str, kind: type[T], **asked: Parameter) -> T:
+    def _get(self, path: str, kind: type[T], **asked: Parameter | Sequence[str]) -> T:
         return _read(self.connection.get(path, asked), kind)
 
     def _post(self, path: str, body: msgspec.Struct, kind: type[T]) -> T:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from analytics.command_line import Json, example, print_json, progress, seconds
+from server.commands import accounts
 
 commands = typer.Typer(name="server", help="The server: collects, grades and shows.", no_args_is_help=True)
 
@@ -44,6 +45,9 @@ def run(
     profiles: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Profiles of your own, beside the built-in ones.")
     ] = None,
+    alerts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Who is told of alerts; see docs/alerts.md.")
+    ] = None,
     cycle: Annotated[
         int | None, typer.Option(metavar="SECONDS", help="From one cycle to the next. [default: 300]")
     ] = None,
@@ -72,6 +76,7 @@ def run(
             turn=turn or None,
             turn_secret_file=turn_secret_file,
             profiles=profiles,
+            alerts=alerts,
             cycle_s=cycle,
             lake_catalog=lake_catalog,
             lake_data=lake_data,
@@ -121,6 +126,7 @@ def token(
     replaces: Annotated[
         str, typer.Option(metavar="NAME", help="Only for this agent, reinstalled: its new keys are taken.")
     ] = "",
+    tenant: Annotated[str, typer.Option(metavar="NAME", help="They belong to this tenant.")] = "default",
     json: Json = False,
 ) -> None:
     """Make a token that lets agents enrol.
@@ -136,7 +142,20 @@ def token(
     expires_s = seconds(expires)
     if replaces and seats != 1:
         raise typer.BadParameter("one agent has one seat", param_hint="--seats, --replaces")
-    made = create_token(data, seats, expires_s, replaces=replaces)
+    made = create_token(data, seats, expires_s, replaces=replaces, tenant=tenant)
     if json:
         return print(msgspec.json.encode({"token": made, "seats": seats, "expires_s": expires_s}).decode())
     return print(made)
+
+
+commands.add_typer(accounts.account)
+commands.add_typer(accounts.tenant)
+commands.command(
+    "access-token",
+    epilog=example(
+        "pathgrade server access-token prometheus --data /var/lib/pathgrade",
+        "pathgrade server access-token noc --scope operate --expires 90d --data /var/lib/pathgrade",
+        "pathgrade server access-token --list --data /var/lib/pathgrade",
+        "pathgrade server access-token noc --revoke --data /var/lib/pathgrade",
+    ),
+)(accounts.access_token)

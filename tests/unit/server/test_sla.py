@@ -98,7 +98,7 @@ class Setting:
 
     def lose_readings(self) -> None:
         self.store.seal()
-        self.store._shelf.swap(self.store.held("readings").files)
+        self.store._shelf.swap(self.store.held("readings", "default").files)
 
 
 @pytest.fixture
