@@ -24,8 +24,8 @@ Generated from `analytics/measurement.py`, `rollup.py`, `export.py` and `exports
 analytics.schema_doc`. Do not edit.
 
 Facts are written once and never changed. They lie in the server's data folder as
-`parquet/tenant=<tenant>/<table>/date=<day of receipt, UTC>/<segment>.parquet`, so that no file has the rows of
-two tenants, and anything that reads Parquet may read them while the server runs:
+`parquet/tenant=<tenant>/<table>/date=<day of receipt, UTC>/<segment>.parquet`, so that no file has the rows
+of two tenants, and anything that reads Parquet may read them while the server runs:
 
 ```sql
 SELECT src, dst, rtt_p50_us
@@ -60,10 +60,10 @@ often it is sent.
 """
 _ROLLUP: Final = """\
 `rollup/tenant=<tenant>/<table>/date=<day of receipt>/<hour>.parquet` (`day.parquet` of `readings_1d`): five
-minutes, an hour and a day of the readings, made when the hour or the day is over. A file is of what was received in its hour;
-tests that ended earlier and came late are in it with the time in which they ended: **fold rows of one key**:
-counts and sums are added, of the others the least or greatest is taken as the name says, histograms are
-merged. A day is exactly the fold of its hours, and an hour of its five minutes.
+minutes, an hour and a day of the readings, made when the hour or the day is over. A file is of what was
+received in its hour; tests that ended earlier and came late are in it with the time in which they ended:
+**fold rows of one key**: counts and sums are added, of the others the least or greatest is taken as the name
+says, histograms are merged. A day is exactly the fold of its hours, and an hour of its five minutes.
 
 `rtt_histogram` is laid out as any histogram, with 64 buckets to a doubling instead of 16: read 64 for 16 and
 6 for 4 in the formula above. Its quantiles are right to 0.8 %.

@@ -205,10 +205,10 @@ class Answers:
         given |= {"agent": agent, "but": but, "limit": limit}
         return self._ask(Usage, query.usage_question(by), given, days, table="flows")
 
-    def counts(self) -> dict[str, int]:
-        """Rows kept, by table, of all tenants."""
-        shared = self._facts.counts()
-        return {table: rows + shared.get(table, 0) for table, rows in self._shelf.counts().items()}
+    def counts(self, tenant: str | None = None) -> dict[str, int]:
+        """Rows kept, by table; of all tenants where none is named: for the server's operator only."""
+        shared = self._facts.counts(tenant)
+        return {table: rows + shared.get(table, 0) for table, rows in self._shelf.counts(tenant).items()}
 
     def _ask(
         self, row: type[Row], question: str, given: dict[str, Any], days: tuple[str, str], *, table: str
