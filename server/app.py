@@ -59,6 +59,7 @@ from server.settings import Address, Settings
 from server.signalling import Signalling
 from server.state import State
 from server.stun import Counters
+from server.trend import Trends
 from server.turn import Relays
 
 log: Final = logging.getLogger("pathgrade.server")
@@ -242,6 +243,7 @@ def _realm(
         desk=desk,
         alerts=alerts,
         meter=meter,
+        trends=Trends(core),
     )
 
 

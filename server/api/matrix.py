@@ -28,7 +28,7 @@ from fastapi import APIRouter, Header, Query, Response
 from analytics.clock import now_us
 from analytics.overview import MatrixCells, Metric
 from server.api.access import Scope, TheCore, TheVisitor, needs
-from server.api.history import At, read_moment
+from server.api.moments import At, read_moment
 from server.api.routes import Profile, profile_of
 
 MAGIC: Final = b"PGM1"

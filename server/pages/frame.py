@@ -15,7 +15,7 @@ from analytics.clock import now_us
 from server.api.access import TheCore, TheVisitor, Visitor
 from server.api.core import Status
 from server.api.events import revision_of
-from server.api.history import At, read_moment
+from server.api.moments import At, read_moment
 from server.api.problem import ProblemError
 from server.api.routes import Profile, profile_of
 from server.pages import text

@@ -55,6 +55,7 @@ from analytics.usual import NOTHING_KNOWN, Past
 from server.api.access import LocalVisitors
 from server.api.core import AuditRow, ExportRange, Status
 from server.pages.app import report_app
+from server.trend import Trends
 
 AT_US = 1_795_464_000_000_000  # 2026-11-23 20:00:00 UTC
 CYCLE = AT_US // 1_000_000 - 60
@@ -631,16 +632,20 @@ class OneTenant:
     desk: Any = None
     alerts: Any = None
     meter: Any = None
+    trends: Any = None
 
     def of(self, tenant: str) -> OneTenant:
         return self
 
 
 @contextmanager
-def serve(core: FixtureCore, desk: Any = None, *, alerts: Any = None, meter: Any = None) -> Iterator[str]:
+def serve(
+    core: FixtureCore, desk: Any = None, *, alerts: Any = None, meter: Any = None, trends: Any = None
+) -> Iterator[str]:
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    app = report_app(OneTenant(core, desk, alerts, meter), LocalVisitors("default"), version="0.1.0")
+    trends = trends or Trends(core, clock=lambda: AT_US)
+    app = report_app(OneTenant(core, desk, alerts, meter, trends), LocalVisitors("default"), version="0.1.0")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
