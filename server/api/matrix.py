@@ -1,37 +1,22 @@
-"""One metric of all paths, packed: ``GET /v1/matrix``, for whoever draws a thousand agents by a thousand.
-
-::
-
-      0      4       8                    8 + L        8 + L + n * n * cell_bytes
-      ┌──────┬───────┬────────────────────┬───────────────────────────┐
-      │ PGM1 │ L     │ head: JSON, UTF-8  │ cells: row after row      │
-      └──────┴───────┴────────────────────┴───────────────────────────┘
-        magic  u32     padded with spaces: cells begin at a multiple of 4
-
-Numbers are little endian and unsigned. The head is ``Head``: agents of rows (sources) and of columns
-(destinations) in one order, by site; a cell with the value ``none`` was not measured, and so is an agent's
-path to itself. Cells of ``letter`` are ASCII (A B C D F X ?), those of ``rung`` a place in ``rungs``.
-"""
+"""One metric of all paths, for whoever draws a thousand agents by a thousand: ``GET /v1/matrix``."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import struct
 from collections import OrderedDict
 from threading import Lock
 from typing import Annotated, Final
 
-import msgspec
 from fastapi import APIRouter, Header, Query, Response
 
 from analytics.clock import now_us
-from analytics.overview import MatrixCells, Metric
+from analytics.overview import Metric
 from server.api.access import Scope, TheCore, TheVisitor, needs
 from server.api.moments import At, read_moment
+from server.api.packed import packed
 from server.api.routes import Profile, profile_of
 
-MAGIC: Final = b"PGM1"
 MEDIA_TYPE: Final = "application/octet-stream"
 GZIP_LEVEL: Final = 1
 """A megabyte in some ms; the next levels take three times as long for a tenth less."""
@@ -43,41 +28,6 @@ AGES_US: Final = 30_000_000
 Choice = Annotated[Metric, Query(description="what the cells say")]
 Known = Annotated[str, Header(alias="If-None-Match", max_length=200)]
 Encodings = Annotated[str, Header(alias="Accept-Encoding", max_length=200)]
-
-
-class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands before the cells."""
-
-    profile: str
-    metric: Metric
-    at_us: int
-    revision: str
-    agents: list[str]
-    sites: list[str]  # of each agent
-    rungs: list[str]
-    cell_bytes: int  # 1, 2 or 4
-    unit: str
-    none: int
-
-
-def packed(cells: MatrixCells) -> bytes:
-    """Lay a matrix out as above."""
-    head = msgspec.json.encode(
-        Head(
-            profile=cells.profile,
-            metric=cells.metric,
-            at_us=cells.at_us,
-            revision=cells.revision,
-            agents=cells.agents,
-            sites=cells.sites,
-            rungs=cells.rungs,
-            cell_bytes=cells.packing.cell_bytes,
-            unit=cells.packing.unit,
-            none=cells.packing.none,
-        )
-    )
-    head += b" " * (-len(head) % 4)
-    return b"".join((MAGIC, struct.pack("<I", len(head)), head, cells.cells))
 
 
 def tag_of(tenant: str, profile: str, metric: Metric, shown: str, at_us: int, *, past: bool) -> str:
@@ -118,7 +68,7 @@ def router() -> APIRouter:
 
     @routes.get(
         "/matrix",
-        summary="One metric of all paths, packed: layout in server/api/matrix.py",
+        summary="One metric of all paths, packed: layout in server/api/packed.py",
         response_class=Response,
         responses={
             200: {"content": {MEDIA_TYPE: {}}, "description": "head and cells"},

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from analytics.measurement import Letter
 from analytics.overview import PACKINGS, MatrixCells, Metric, SitePaths
-from server.api.matrix import MAGIC, Head, Kept, packed, tag_of
+from server.api.matrix import Kept, tag_of
+from server.api.packed import MAGIC, Head, packed
 from server.pages import matrix_view
 from tests.unit.web.fleet import AT_US, MEMBERS, FixtureCore, serve
 
