@@ -1,4 +1,4 @@
-"""One chromium and one server for all browser tests; a tab per scheme is used again and again."""
+"""One chromium, one server and one tab for all that need none of their own."""
 
 from collections.abc import Iterator
 from itertools import permutations
@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from analytics.measurement import Letter
 from server.trend import Trends
-from tests.browser.harness import ARGUMENTS, CHROMIUM, SCHEMES, Tab, tab_of
+from tests.browser.harness import ARGUMENTS, CHROMIUM, Tab, tab_of
 from tests.browser.pages import EVERY_LETTER
 from tests.unit.alerts.parts import parts
 from tests.unit.web.fleet import AT_US, MEMBERS, FixtureCore, serve
@@ -43,7 +43,7 @@ def a_day(core: FixtureCore) -> Trends:
     return trends
 
 
-@pytest.fixture(scope="session", params=SCHEMES)
-def tab(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Tab]:
-    with tab_of(browser, scheme=request.param) as opened:
+@pytest.fixture(scope="session")
+def tab(browser: Browser) -> Iterator[Tab]:
+    with tab_of(browser) as opened:
         yield opened
