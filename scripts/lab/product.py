@@ -80,8 +80,11 @@ def _turn_config(address: str, secret: str, folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def start_server(lab: Lab) -> None:
-    """Start the server in its namespace; the page it serves is on this machine's loopback."""
+def start_server(lab: Lab, environment: dict[str, str] | None = None) -> None:
+    """Start the server in its namespace; the page it serves is on this machine's loopback.
+
+    ``environment``: settings beside those of a lab, as ``PATHGRADE_<NAME>``.
+    """
     assert lab.report_socket
     report_fd = lab.report_socket.fileno()
     command = [
@@ -93,7 +96,13 @@ def start_server(lab: Lab) -> None:
         *("--turn", f"turn:{lab.plan.turn_address}:{TURN_PORT}"),
         *("--turn-secret-file", str(lab.folder / "turn-secret")),
     ]
-    lab.parts.start("server", command, namespace=lab.plan.namespace("server"), pass_fds=[report_fd])
+    lab.parts.start(
+        "server",
+        command,
+        namespace=lab.plan.namespace("server"),
+        pass_fds=[report_fd],
+        environment=environment,
+    )
     reader = Reader(lab.url)
     lab.parts.wait_until(lambda: reader.status() is not None, what="the server answers", at_most_s=READY_S)
 

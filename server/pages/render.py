@@ -66,6 +66,11 @@ def page(template: str, frame: Frame | None = None, *, status: int = 200, **cont
     return HTMLResponse(body, status_code=status, headers=HEADERS)
 
 
+def fragment(template: str, frame: Frame, **context: Any) -> HTMLResponse:
+    """Render a piece of a page, which a script puts where it belongs."""
+    return page(template, frame, **context)
+
+
 def message(problem: Problem) -> HTMLResponse:
     """Say a problem as a page, in words."""
     return page("message.html", status=problem.status, problem=problem)
