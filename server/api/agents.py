@@ -38,5 +38,7 @@ def agent_of(core: ReportCore, name: str) -> AgentInfo:
     """Find an agent; raises ``ProblemError`` (404)."""
     found = core.agent(name)
     if found is None:
-        raise ProblemError(404, f"no agent is called {name!r}", remedy="the agents are at /agents")
+        raise ProblemError(
+            404, f"no agent is called {name!r}", remedy="pathgrade agents names them; the page is /agents"
+        )
     return found

@@ -8,13 +8,12 @@ that heavy work never sits on the event loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from analytics.compare import Comparison
 from analytics.explain import Explanation
-from analytics.exports import Batches
 from analytics.measurement import Flow
 from analytics.overview import (
     AGENT_PATHS_SHOWN,
@@ -32,6 +31,9 @@ from analytics.timeline import Timeline
 from analytics.usage import By
 from server.api.agent_info import AgentInfo, Listener
 from server.api.audits import AuditAsk, AuditEntry
+
+if TYPE_CHECKING:
+    from analytics.exports import Batches  # loads the engine, which a command does not need
 
 DEFAULT_PROFILE: Final = "generic"
 """What paths are graded for where no agent offers a service."""

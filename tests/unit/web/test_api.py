@@ -209,6 +209,7 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
         "/v1/events",
         "/v1/export/{table}",
         "/v1/flows",
+        "/v1/matrix",
         "/v1/mesh/marks",
         "/v1/mesh/runs",
         "/v1/mesh/runs/{id}",
