@@ -10,10 +10,11 @@ from analytics.errors import LakeSetupError
 from analytics.measurement import SORT_KEYS, Kind
 from analytics.store.columns import STORED
 from analytics.store.lake_engine import LAKE
+from analytics.store.lake_place import SCHEMA
 from analytics.store.query import Shared
 
 TENANT: Final = "tenant"
-"""First partition of every table: no file, merged ones too, has the rows of two tenants."""
+"""First partition of every table: no file, also none that others are merged into, is of two tenants."""
 DAY: Final = "day"
 """Second partition, YYYY-MM-DD of receipt: in the files' paths, not in the files."""
 _TYPES: Final[dict[Kind, str]] = {"int": "BIGINT", "str": "VARCHAR", "ints": "BIGINT[]"}
@@ -23,6 +24,19 @@ _WANTED: Final = {
     table: {column.name: _TYPES[column.kind] for column in stored} | {DAY: "VARCHAR"}
     for table, stored in STORED.items()
 }
+_PARTITION: Final = [TENANT, DAY]
+_PARTITIONED: Final = f"ALTER TABLE {LAKE}.{{}} SET PARTITIONED BY ({', '.join(_PARTITION)})"
+METADATA: Final = f"__ducklake_metadata_{LAKE}.{SCHEMA}.ducklake"
+"""Begin of the names of the catalog's own tables, which DuckLake specifies."""
+_PARTITION_OF: Final = f"""
+    SELECT column_name FROM {METADATA}_table t
+    JOIN {METADATA}_partition_info i USING (table_id)
+    JOIN {METADATA}_partition_column p USING (partition_id)
+    JOIN {METADATA}_column c ON c.column_id = p.column_id AND c.table_id = t.table_id
+    WHERE t.table_name = $1
+      AND t.end_snapshot IS NULL AND i.end_snapshot IS NULL AND c.end_snapshot IS NULL
+    ORDER BY p.partition_key_index
+"""  # noqa: S608  # see above
 
 
 def lacks_tables(cursor: duckdb.DuckDBPyConnection) -> bool:
@@ -31,7 +45,7 @@ def lacks_tables(cursor: duckdb.DuckDBPyConnection) -> bool:
 
 
 def ensure_tables(fence: str, cursor: duckdb.DuckDBPyConnection) -> None:
-    """Make what a server needs, and add columns that came later. Raises ``LakeSetupError``."""
+    """Make what a server needs, and bring to today's what an older one made. Raises ``LakeSetupError``."""
     for table, wanted in _WANTED.items():
         there = _columns(cursor, table)
         if not there:
@@ -44,13 +58,15 @@ def ensure_tables(fence: str, cursor: duckdb.DuckDBPyConnection) -> None:
                     f"the lake's column {table}.{name} is {there[name]}, not {kind}",
                     remedy="bring all servers of the lake to one version of pathgrade",
                 )
+        if there and _partition(cursor, table) != _PARTITION:
+            cursor.execute(_PARTITIONED.format(table))  # what lies there already stays as it is, and is read
     cursor.execute(f"CREATE TABLE IF NOT EXISTS {fence} (token VARCHAR)")
 
 
 def _create(cursor: duckdb.DuckDBPyConnection, table: str, wanted: dict[str, str]) -> None:
     columns = ", ".join(f"{name} {kind}" for name, kind in wanted.items())
     cursor.execute(f"CREATE TABLE {LAKE}.{table} ({columns})")
-    cursor.execute(f"ALTER TABLE {LAKE}.{table} SET PARTITIONED BY ({TENANT}, {DAY})")
+    cursor.execute(_PARTITIONED.format(table))
     keys = ", ".join(f"{key} ASC" for key in SORT_KEYS[table])
     cursor.execute(f"ALTER TABLE {LAKE}.{table} SET SORTED BY ({keys})")
 
@@ -64,6 +80,11 @@ def set_options(cursor: duckdb.DuckDBPyConnection) -> None:
 def _columns(cursor: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
     asked = "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = $1 AND table_name = $2"
     return dict(cursor.execute(asked, [LAKE, table]).fetchall())
+
+
+def _partition(cursor: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+    """Name the columns that a table is partitioned by now, by the tables of DuckLake's specification."""
+    return [name for (name,) in cursor.execute(_PARTITION_OF, [table]).fetchall()]
 
 
 def shared_rows(table: str, tenant: str, days: tuple[str, str], version: int) -> Shared:

@@ -19,6 +19,7 @@ import msgspec
 
 from benches import (
     accuracy,
+    alert,
     crash,
     detect,
     ingest,
@@ -50,6 +51,7 @@ BENCHES: Final = {
         pacs.BENCH,
         tomography.BENCH,
         web.BENCH,
+        alert.BENCH,
     )
 }
 EXIT_MISSED: Final = 1
