@@ -18,14 +18,16 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Final, NamedTuple
 
 import msgspec
 
+from analytics.clock import now_us
 from analytics.errors import AnalyticsError, LakeError
 from analytics.rules.load import Rules, load_rules
 from analytics.store.facts import EMBEDDED, Storage
@@ -42,6 +44,7 @@ from server.core import Core
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
 from server.desk import Desk
+from server.errors import ServerError
 from server.grants import Signer
 from server.history import History, remembered
 from server.hub import Hub
@@ -164,7 +167,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         async with asyncio.TaskGroup() as tasks:
             keepers = [
                 tasks.create_task(_seal(store, realms, settings.seal_s, own.failures)),
-                tasks.create_task(_keep_up(store, settings.seal_s, own.failures)),
+                tasks.create_task(_keep_up(store, state, settings, own.failures)),
             ]
             if pusher is not None:
                 keepers.append(tasks.create_task(pusher.run()))
@@ -336,17 +339,23 @@ def _seal_once(store: Store, failures: Failures) -> None:
         log.exception("not sealed")
 
 
-async def _keep_up(store: Store, period_s: float, failures: Failures) -> None:
+async def _keep_up(store: Store, state: State, settings: Settings, failures: Failures) -> None:
     """Roll up, compact, let go of what is old; beside the sealing, as it may take minutes."""
     while True:
-        await asyncio.sleep(period_s)
-        await asyncio.to_thread(_keep_up_once, store, failures)
+        await asyncio.sleep(settings.seal_s)
+        await asyncio.to_thread(_keep_up_once, store.upkeep, failures)
+        await asyncio.to_thread(_keep_up_once, partial(_prune_audit, state, settings), failures)
 
 
-def _keep_up_once(store: Store, failures: Failures) -> None:
+def _prune_audit(state: State, settings: Settings) -> None:
+    if gone := state.prune_audit(keep_days=settings.keep_audit_days, now_us=now_us()):
+        log.info("let go of %d audit rows older than they are kept", gone)
+
+
+def _keep_up_once(step: Callable[[], None], failures: Failures) -> None:
     try:
-        store.upkeep()
-    except AnalyticsError as error:
+        step()
+    except (AnalyticsError, ServerError) as error:
         failures.upkeep_failures += 1
         log.error("upkeep failed why=%r try=%r", str(error), error.remedy)
     except Exception:  # as above: rollups can wait, agents cannot

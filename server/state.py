@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from analytics.clock import now_us
 from analytics.wire import EnrolReply, EnrolRequest, ServiceOffer
 from server.api.core import AuditRow
+from server.audit_age import prune
 from server.control_state import ControlState
 from server.database import (
     AGENTS,
@@ -166,6 +167,10 @@ class State:
         """Write audit rows, all or none."""
         with self._writing, transaction(self._engine) as connection:
             _put_audit(connection, tenant, rows)
+
+    def prune_audit(self, *, keep_days: int, now_us: int) -> int:
+        """Let go of audit rows that are older than they are kept, a piece at a time; returns how many."""
+        return prune(self._engine, keep_days=keep_days, now_us=now_us, writing=self._writing)
 
     def audit(self, tenant: str, limit: int) -> list[AuditRow]:
         """Read the newest audit rows, newest first."""
