@@ -36,14 +36,27 @@ class _Case:
     member: Member
     service: Service
     row: PathRow | None
+    without_row: Letter | None = None  # of a path that has a letter, and no row
 
     @property
     def letter(self) -> Letter:
-        return Letter.UNKNOWN if self.row is None else self.row.grade.letter
+        if self.row is None:
+            return self.without_row or Letter.UNKNOWN
+        return self.row.grade.letter
 
     @property
     def pair(self) -> tuple[str, str]:
         return self.service.agent, self.member.name
+
+
+class Rest(NamedTuple):
+    """What is known of the paths of a large fleet that have no row: they are counted, and not told of."""
+
+    letters: Mapping[Letter, int]
+    letter_of: Callable[[str, str], Letter | None]  # of a path; None: nothing is known of it
+
+
+NO_REST: Final = Rest({}, lambda src, dst: None)
 
 
 class _Said(NamedTuple):
@@ -61,18 +74,21 @@ def verdict(
     findings: Sequence[Finding] = (),
     *,
     when: str = NOW,
+    rest: Rest = NO_REST,
 ) -> Verdict:
     """Judge a fleet for one profile; ``rows`` worst first, ``findings`` the causes that they share.
 
-    ``when`` ends the headline: of the past, the moment. Raises ``RulesError`` for an unknown profile.
+    ``when`` ends the headline: of the past, the moment. ``rest`` are the paths that have no row, none of them
+    worse than those that have one. Raises ``RulesError`` for an unknown profile.
     """
     wanted = rules.profile(profile)
     services = [service for member in members for service in member.services if service.profile == profile]
     if len(members) < 2 or not rows:
         return _nothing_yet(members)
     if not services:
-        return _of_paths(wanted, members, rows, findings, when=when)
-    return _of_people(wanted, services, members, rows, findings, when=when)
+        return _of_paths(wanted, members, rows, findings, rest=rest.letters, when=when)
+    cases = _cases(services, members, rows, rest)
+    return _of_people(wanted, services, members, cases, findings, when=when)
 
 
 def _nothing_yet(members: Sequence[Member]) -> Verdict:
@@ -97,29 +113,31 @@ def _of_people(
     profile: Profile,
     services: Sequence[Service],
     members: Sequence[Member],
-    rows: Sequence[PathRow],
+    cases: Sequence[_Case],
     findings: Sequence[Finding],
     *,
     when: str,
 ) -> Verdict:
-    cases = _cases(services, members, rows)
     by_service = [[case for case in cases if case.service == service] for service in services]
     able = [profile.words.able.format(service=service_name(service)) for service in services]
     headlines = [_headline(own, to_do, when) for own, to_do in zip(by_service, able, strict=True)]
     unknown = [case for case in cases if _state(case.letter) == "unknown"]
     several = len(services) > 1
     said = _cannot_sentences(cases, profile, members, findings, several=several)
+    beyond = sum(case.row is None and _state(case.letter) == "cannot" for case in cases)
     return Verdict(
         headline=" ".join(headlines),
         details=[
-            *_most(said, PEOPLE_TOLD, lambda left: f"{left:,} more cannot."),
+            *_most(said, PEOPLE_TOLD, lambda left: f"{left:,} more cannot.", beyond=beyond),
             *_unknown_sentences(unknown, members),
         ],
         **_names(cases),
     )
 
 
-def _cases(services: Sequence[Service], members: Sequence[Member], rows: Sequence[PathRow]) -> list[_Case]:
+def _cases(
+    services: Sequence[Service], members: Sequence[Member], rows: Sequence[PathRow], rest: Rest
+) -> list[_Case]:
     """Every workplace with every service, in the order of ``rows``: worst first, those without a row last."""
     ranked = {(row.src, row.dst): (at, row) for at, row in enumerate(rows)}
     providers = {service.agent for service in services}
@@ -130,7 +148,10 @@ def _cases(services: Sequence[Service], members: Sequence[Member], rows: Sequenc
         if member.name not in providers
     ]
     ordered = sorted(cases, key=lambda case: (case[0], case[2].name))
-    return [_Case(member=member, service=service, row=row) for _, row, member, service in ordered]
+    return [
+        _Case(member, service, row, rest.letter_of(service.agent, member.name) if row is None else None)
+        for _, row, member, service in ordered
+    ]
 
 
 def _names(cases: Sequence[_Case]) -> dict[str, list[str]]:
@@ -196,7 +217,7 @@ def _cannot_sentences(
     cut = _cut_off(cases)
     groups: dict[Hashable, list[_Case]] = {}
     for case in cases:
-        if _state(case.letter) == "cannot":
+        if _state(case.letter) == "cannot" and case.row is not None:
             groups.setdefault(_group(case, shared, cut), []).append(case)
     return [_cannot_sentence(own, profile, members, shared, cut, several=several) for own in groups.values()]
 
@@ -233,7 +254,7 @@ def _cannot_sentence(
     told = [
         Told(case.row, profile, case.member, case.service, several=several)
         for case in cases
-        if case.row is not None  # a case without a row is not known
+        if case.row is not None  # as in all of these
     ]
     called = [person(case.member) for case in cases]
     if len(cases) > 1:
@@ -262,12 +283,18 @@ def _unknown_sentences(cases: Sequence[_Case], members: Sequence[Member]) -> lis
 
 
 def _unknown_reason(case: _Case, online: Mapping[str, bool]) -> str:
-    reason = "not measured yet" if case.row is None else why(case.row.grade.reason)
+    reason = _why_unknown(case)
     if not online.get(case.service.agent, False):
         return f"the agent of the {service_name(case.service)} is not connected"
     if not case.member.online:
         return f"the agent there is not connected; {reason}"
     return reason
+
+
+def _why_unknown(case: _Case) -> str:
+    if case.row is not None:
+        return why(case.row.grade.reason)
+    return "not measured yet" if case.without_row is None else "too little is known to tell"
 
 
 # --- paths --------------------------------------------------------------------------------------------------
@@ -279,10 +306,14 @@ def _of_paths(
     rows: Sequence[PathRow],
     findings: Sequence[Finding],
     *,
+    rest: Mapping[Letter, int],
     when: str,
 ) -> Verdict:
     """Without a service nobody in particular is served: count paths, and name the causes and the worst."""
-    states = [_state(row.grade.letter) for row in rows]
+    states = Counter(_state(row.grade.letter) for row in rows)
+    for letter, count in rest.items():
+        states[_state(letter)] += count
+    beyond = sum(count for letter, count in rest.items() if _state(letter) == "cannot")
     shared = _by_pair(findings)
     groups: dict[Hashable, list[PathRow]] = {}
     for row in rows:
@@ -293,18 +324,18 @@ def _of_paths(
     said = [_path_sentence(own, profile, members, shared) for own in groups.values()]
     return Verdict(
         headline=_paths_headline(states, profile.words.paths_able, when),
-        details=_most(said, PATHS_TOLD, _more_paths),
+        details=_most(said, PATHS_TOLD, _more_paths, beyond=beyond),
         can=[],
         cannot=[],
         unknown=[],
     )
 
 
-def _paths_headline(states: Sequence[str], able: str, when: str) -> str:
+def _paths_headline(states: Counter[str], able: str, when: str) -> str:
     """Say '28 of 30 paths are good right now; 1 is not known'."""
-    total, can, unknown = len(states), states.count("can"), states.count("unknown")
+    total, can, unknown = states.total(), states["can"], states["unknown"]
     if total == 1:
-        return _one_path_headline(states[0], able, when)
+        return _one_path_headline(next(iter(states)), able, when)
     if unknown == total:
         return f"Whether the {total:,} paths {able} is not known {when}."
     if can == total:
@@ -355,9 +386,12 @@ def _is_shared(finding: Finding) -> bool:
     return len({frozenset(pair) for pair in finding.explains}) > 1
 
 
-def _most(said: Iterable[_Said], most: int, rest: Callable[[int], str]) -> list[str]:
-    """Keep ``most`` sentences; ``rest`` says how many paths or workplaces the others were for."""
+def _most(said: Iterable[_Said], most: int, rest: Callable[[int], str], *, beyond: int = 0) -> list[str]:
+    """Keep ``most`` sentences; ``rest`` says how many paths or workplaces the others were for.
+
+    ``beyond`` are more that no sentence was made for.
+    """
     all_of_it = list(said)
-    left = sum(one.of for one in all_of_it[most:])
+    left = sum(one.of for one in all_of_it[most:]) + beyond
     kept = [one.sentence for one in all_of_it[:most]]
     return [*kept, rest(left)] if left else kept

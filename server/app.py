@@ -23,9 +23,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
+from fastapi import FastAPI
 
 from analytics.clock import now_us
 from analytics.errors import AnalyticsError, LakeError
@@ -33,13 +35,15 @@ from analytics.rules.load import Rules, load_rules
 from analytics.store.facts import EMBEDDED, Storage
 from analytics.store.store import Store
 from server import enrolment, ingest, signalling
+from server.accounts import office
+from server.accounts.office import Office
 from server.agent_app import agent_app
 from server.alerts.parts import alert_desk, oldest_waiting_us
 from server.alerts.receivers.config import AlertsConfig, load_receivers
 from server.alerts.rules import AlertRules, load_alert_rules
-from server.api.access import LocalVisitors
 from server.api.events import Events
 from server.audit import Audit
+from server.background import Background
 from server.core import Core
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
@@ -59,15 +63,24 @@ from server.realm import Realm, Realms
 from server.running import Plan
 from server.schedule import Pair
 from server.settings import Address, Settings
+from server.settings_told import settings_told
 from server.signalling import Signalling
 from server.state import State
 from server.stun import Counters
+from server.trend import Trends
 from server.turn import Relays
 
 log: Final = logging.getLogger("pathgrade.server")
 
 LOG_FORMAT: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
+FIRST_RUN: Final = (
+    "no account yet: pathgrade server account add NAME --role admin --data DIR makes one, or, on this host,"
+    " %s/setup with the code %s"
+)
 STALE_CYCLES: Final = 3
+FILED_EACH_S: Final = 3_600.0
+LOOK_S: Final = 1.0
+"""How often it is looked whether pages' answers are to be made anew."""
 Tasks = Iterable[asyncio.Task[None]]
 ANY_HOSTS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared with, not bound
 
@@ -82,6 +95,8 @@ class Running:
     core: Core  # the first tenant's
     cycles: Cycles
     realms: Realms
+    people: Office
+    apps: tuple[FastAPI, FastAPI]  # of agents and of the report
 
 
 def run(settings: Settings) -> None:
@@ -96,6 +111,8 @@ async def _until_signalled(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with serving(settings) as running:
         log.info("ready agents=%s report=%s stun=%s", running.agents, running.report, _join(running.stun))
+        if running.people.known.first_run():
+            log.info(FIRST_RUN, running.people.public_url or f"http://{running.report}", running.people.code)
         await stop.wait()
         log.info("stopping")
 
@@ -113,7 +130,9 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         settings.metrics_pairs,
     )
     async with AsyncExitStack() as opened:
+        aside = [opened.enter_context(contextlib.closing(Background(name))) for name in ("upkeep", "board")]
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
+        people = opened.enter_context(office.opened(settings))
         store = opened.enter_context(
             contextlib.closing(
                 Store.open(
@@ -144,11 +163,13 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
                 rules=rules,
                 plan=plan,
                 signer=signer,
+                data=settings.data,
                 alerting=alerting,
                 own=own,
             )
 
         realms = Realms(realm, state.tenants())
+        opened.callback(realms.close)
         own.tallies = lambda: [one.tally for realm in realms.all() for one in realm.alerts.couriers]
         own.oldest_waiting_us = lambda: oldest_waiting_us(realm.alerts for realm in realms.all())
         doors = (
@@ -158,16 +179,26 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         )
         pusher = _pusher(settings, realms, release=release, failures=own.failures)
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
-        events = Events()
+        events, sealed = Events(), asyncio.Event()
         apps = (
             agent_app(*doors),
-            report_app(realms, LocalVisitors(DEFAULT_TENANT), version=release, events=events),
+            report_app(
+                realms,
+                people.known,
+                version=release,
+                office=people,
+                events=events,
+                settings=settings_told(settings, os.environ),
+            ),
         )
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
-                tasks.create_task(_seal(store, realms, settings.seal_s, own.failures)),
-                tasks.create_task(_keep_up(store, state, settings, own.failures)),
+                tasks.create_task(_file_days(realms)),
+                tasks.create_task(_seal(store, realms, settings.seal_s, own.failures, sealed)),
+                tasks.create_task(_keep_up(_upkeep(store, state, settings), aside[0], own.failures, sealed)),
+                tasks.create_task(_keep_ready(realms, aside[1])),
+                tasks.create_task(people.run()),
             ]
             if pusher is not None:
                 keepers.append(tasks.create_task(pusher.run()))
@@ -178,7 +209,9 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             realms.start(tasks)
             first = realms.of(DEFAULT_TENANT)
             try:
-                yield Running(addresses[0], addresses[1], stun, first.core, first.cycles, realms)
+                yield Running(
+                    addresses[0], addresses[1], stun, first.core, first.cycles, realms, people, apps
+                )
             finally:
                 events.close()
                 await _stop(realms.meshes, served, [*realms.keepers, *keepers])
@@ -201,6 +234,7 @@ def _realm(
     rules: Rules,
     plan: Plan,
     signer: Signer,
+    data: Path,
     alerting: Alerting,
     own: Own,
 ) -> Realm:
@@ -218,6 +252,8 @@ def _realm(
         cycles=cycles,
         rules=rules,
         lately=lately,
+        signer=signer,
+        data=data,
         period_us=round(plan.period_s * 1_000_000),
     )
     desk = Desk(state, tenant, hub=hub, cycles=cycles, audit=audit, rules=rules)
@@ -245,6 +281,7 @@ def _realm(
         desk=desk,
         alerts=alerts,
         meter=meter,
+        trends=Trends(core),
     )
 
 
@@ -312,7 +349,9 @@ def _rules(settings: Settings) -> Rules:
     )
 
 
-async def _seal(store: Store, realms: Realms, period_s: float, failures: Failures) -> None:
+async def _seal(
+    store: Store, realms: Realms, period_s: float, failures: Failures, sealed: asyncio.Event
+) -> None:
     """Turn acknowledged rows into Parquet after each cycle and every ``period_s``; a last time at the end."""
     try:
         while True:
@@ -321,6 +360,7 @@ async def _seal(store: Store, realms: Realms, period_s: float, failures: Failure
                     await realms.ended.wait()
             realms.ended.clear()
             await asyncio.to_thread(_seal_once, store, failures)
+            sealed.set()
             for realm in realms.all():
                 realm.alerts.watcher.woken.set()
     finally:
@@ -339,12 +379,20 @@ def _seal_once(store: Store, failures: Failures) -> None:
         log.exception("not sealed")
 
 
-async def _keep_up(store: Store, state: State, settings: Settings, failures: Failures) -> None:
-    """Roll up, compact, let go of what is old; beside the sealing, as it may take minutes."""
+def _upkeep(store: Store, state: State, settings: Settings) -> tuple[Callable[[], None], ...]:
+    """Say what is kept up after each sealing; a step that fails does not hold up the next."""
+    return store.upkeep, partial(_prune_audit, state, settings)
+
+
+async def _keep_up(
+    steps: Iterable[Callable[[], None]], aside: Background, failures: Failures, sealed: asyncio.Event
+) -> None:
+    """Roll up, compact, let go of what is old after each sealing; beside it, as it may take minutes."""
     while True:
-        await asyncio.sleep(settings.seal_s)
-        await asyncio.to_thread(_keep_up_once, store.upkeep, failures)
-        await asyncio.to_thread(_keep_up_once, partial(_prune_audit, state, settings), failures)
+        await sealed.wait()
+        sealed.clear()
+        for step in steps:
+            await aside.run(_keep_up_once, step, failures)
 
 
 def _prune_audit(state: State, settings: Settings) -> None:
@@ -361,6 +409,40 @@ def _keep_up_once(step: Callable[[], None], failures: Failures) -> None:
     except Exception:  # as above: rollups can wait, agents cannot
         failures.upkeep_failures += 1
         log.exception("upkeep failed")
+
+
+async def _file_days(realms: Realms) -> None:
+    """File what each day said, for SLA reports: readings are let go of before anyone may ask."""
+    while True:
+        await asyncio.sleep(FILED_EACH_S)
+        for realm in realms.all():
+            await asyncio.to_thread(_file_days_once, realm)
+
+
+def _file_days_once(realm: Realm) -> None:
+    try:
+        realm.core.file_days()
+    except AnalyticsError as error:
+        log.error("days not filed tenant=%s why=%r try=%r", realm.tenant, str(error), error.remedy)
+    except Exception:  # as above
+        log.exception("days not filed tenant=%s", realm.tenant)
+
+
+async def _keep_ready(realms: Realms, aside: Background) -> None:
+    """Have ready what pages of a large fleet ask for."""
+    while True:
+        for realm in realms.all():
+            await aside.run(_keep_ready_once, realm.core)
+        await asyncio.sleep(LOOK_S)
+
+
+def _keep_ready_once(core: Core) -> None:
+    try:
+        core.keep_ready()
+    except AnalyticsError as error:
+        log.error("the board is not up to date why=%r try=%r", str(error), error.remedy)
+    except Exception:  # as above: pages show the board before
+        log.exception("the board is not up to date")
 
 
 async def _stop(meshes: Tasks, served: dict[Listener, asyncio.Task[None]], keepers: Tasks) -> None:

@@ -30,6 +30,7 @@ from analytics.wire import (
     decode_from_agent,
     encode,
 )
+from server.api.access import agents_only
 from server.api.problem import problem_response
 from server.credentials import authenticate
 from server.cycles import Cycles
@@ -39,6 +40,7 @@ from server.hub import Connection
 from server.problems import problem_of
 from server.realm import Realms
 from server.state import State
+from server.vitals import Told
 
 log: Final = logging.getLogger("pathgrade.server.signalling")
 
@@ -151,7 +153,7 @@ class Signalling:
         self._cycles_of(connection).end(connection.agent.name, message)
 
     def _on_health(self, connection: Connection, message: Health) -> None:
-        connection.health = message
+        connection.told.append(Told(now_us(), message))
 
     def _on_nat(self, connection: Connection, message: NatReport) -> None:
         connection.nat = message
@@ -172,7 +174,7 @@ def router(signalling: Signalling) -> APIRouter:
     """Build the route ``WS /v1/control``."""
     routes = APIRouter(prefix="/v1")
 
-    @routes.websocket("/control")
+    @routes.websocket("/control", dependencies=[agents_only()])
     async def control(socket: WebSocket) -> None:
         await signalling.serve(socket)
 

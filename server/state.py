@@ -21,8 +21,9 @@ import sqlalchemy as sa
 
 from analytics.clock import now_us
 from analytics.wire import EnrolReply, EnrolRequest, ServiceOffer
-from server.api.core import AuditRow
+from server.api.audits import AuditRow
 from server.audit_age import prune
+from server.audit_book import AuditBook
 from server.control_state import ControlState
 from server.database import (
     AGENTS,
@@ -39,7 +40,7 @@ from server.database import (
     take_lock,
     transaction,
 )
-from server.errors import CredentialError, NameTakenError, TokenError
+from server.errors import CredentialError, DemandError, NameTakenError, TokenError
 
 FILE_NAME: Final = "state.sqlite"
 LOCK_NAME: Final = "server.lock"
@@ -73,6 +74,7 @@ class State:
         self._by_secret = {agent.secret_hash: agent for agent in self._agents.values()}
         self._services = _read_services(engine)
         self.controls = ControlState(engine, self._writing)
+        self.audits = AuditBook(engine)
 
     def tenants(self) -> list[str]:
         """Name the tenants, by name."""
@@ -172,21 +174,6 @@ class State:
         """Let go of audit rows that are older than they are kept, a piece at a time; returns how many."""
         return prune(self._engine, keep_days=keep_days, now_us=now_us, writing=self._writing)
 
-    def audit(self, tenant: str, limit: int) -> list[AuditRow]:
-        """Read the newest audit rows, newest first."""
-        wanted = sa.select(AUDIT).where(AUDIT.c.tenant == tenant).order_by(AUDIT.c.id.desc()).limit(limit)
-        with transaction(self._engine, write=False) as connection:
-            return [
-                AuditRow(
-                    at_us=row.at_us,
-                    actor=row.actor,
-                    action=row.action,
-                    subject=row.subject,
-                    detail=row.detail,
-                )
-                for row in connection.execute(wanted)
-            ]
-
     def marks(self, tenant: str) -> list[tuple[str, str]]:
         """List the agents, or pairs of them, that are marked as important; a lone one has an empty peer."""
         wanted = sa.select(MARKS.c.agent, MARKS.c.peer).order_by(MARKS.c.agent, MARKS.c.peer)
@@ -231,13 +218,15 @@ def create_token(
     """Make a token that lets ``seats`` agents in within ``expires_s``; works beside a running server.
 
     With ``replaces``, it lets in that agent only, with new keys in place of those it enrolled with. Raises
-    ``StateError``, also for a tenant that is not known. The token is told once: only its hash is kept.
+    ``StateError``, and ``DemandError`` for a tenant that is not known. The token is told once: only its hash
+    is kept.
     """
     make_folder(data)
     engine = connect(data / FILE_NAME)
     token = f"pg-{secrets.token_urlsafe(32)}"
     try:
         with transaction(engine) as connection:
+            _check_tenant(connection, tenant)
             connection.execute(
                 TOKENS.insert().values(
                     hash=_hash(token),
@@ -252,6 +241,13 @@ def create_token(
     finally:
         engine.dispose()
     return token
+
+
+def _check_tenant(connection: sa.Connection, tenant: str) -> None:
+    if connection.execute(sa.select(TENANTS.c.name).where(TENANTS.c.name == tenant)).one_or_none() is None:
+        raise DemandError(
+            f"no tenant is called {tenant!r}", remedy="add it: pathgrade server tenant add NAME --data DIR"
+        )
 
 
 # --- enrolment, step by step ----------------------------------------------------------------------------

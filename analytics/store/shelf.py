@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -62,16 +62,21 @@ class Shelf:
         self.show(left.sealed.values())
         self.set_aside = left.files_set_aside
         self.lake_version: int | None = None
+        self.batches_taken = 0
+        """Since the store was opened: another number, and there is more to tell."""
         self.tainted = False
         """A file that was taken into the state is set aside: what it brought may not be true."""
         self._taken: set[Path] = set()
 
-    def held(self, table: str, tenant: str) -> Held:
-        """Take a tenant's files and rows of a table, each row once; nothing of another's."""
+    def held(self, table: str, tenant: str, agents: Container[str] | None = None) -> Held:
+        """Take a tenant's files and rows of a table, each row once; nothing of another's.
+
+        Rows that are not sealed yet are of some agents only, if those are named.
+        """
         with self.lock:
             files = tuple(self._of.get((tenant, table), {}).values())
-            waiting = self.unsealed.values()
-            fresh = [arrived for unsealed in waiting for arrived in unsealed.having(table, tenant)]
+            waiting = list(self.unsealed.values())
+            fresh = [arrived for unsealed in waiting for arrived in unsealed.having(table, tenant, agents)]
             version = self.lake_version
         parts = [arrived.tables()[table] for arrived in fresh]  # not under the lock: senders need it
         return Held(files, pa.concat_tables(parts) if parts else SCHEMAS[table].empty_table(), version)

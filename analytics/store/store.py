@@ -277,6 +277,7 @@ class Store(Answers):
     def _take_up(self, number: int, group: list[_Pending]) -> None:
         with self._lock:
             unsealed = self._shelf.unsealed.setdefault(number, Unsealed())
+            self._shelf.batches_taken += len(group)
             for pending in group:
                 unsealed.add(pending.arrived, len(pending.packed), pending.key)
                 self._shelf.known.add(pending.key)

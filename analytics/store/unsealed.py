@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +28,7 @@ class Arrived:
     def __init__(self, batch: Batch, tenant: str, received_us: int) -> None:
         self.tenant = tenant
         self.received_us = received_us
+        self.agent = batch.agent
         self.rows = {name: block.rows for name, block in batch.tables.items() if block.rows}
         self._told: Batch | None = batch
         self._tables: dict[str, pa.Table] = {}
@@ -61,9 +62,13 @@ class Unsealed:
         self.size += body_bytes + rows * (ORIGIN_BYTES + len(key.agent) + len(key.boot))
         self.batches.add(key)
 
-    def having(self, table: str, tenant: str) -> Iterator[Arrived]:
-        """Batches of a tenant that have rows of a table."""
-        return (one for one in self.arrived if one.tenant == tenant and table in one.rows)
+    def having(self, table: str, tenant: str, agents: Container[str] | None = None) -> Iterator[Arrived]:
+        """Batches of a tenant that have rows of a table, of all its agents or of some."""
+        return (
+            one
+            for one in self.arrived
+            if one.tenant == tenant and table in one.rows and (agents is None or one.agent in agents)
+        )
 
     def tables(self) -> dict[tuple[str, str, str], list[pa.Table]]:
         """All rows, by tenant, table and day of receipt; of a segment that is written no more."""

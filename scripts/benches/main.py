@@ -19,6 +19,7 @@ import msgspec
 
 from benches import (
     accuracy,
+    alert,
     crash,
     detect,
     ingest,
@@ -30,6 +31,7 @@ from benches import (
     passive,
     rank,
     tomography,
+    web,
 )
 from benches.bench import Bench, Report
 from benches.errors import BenchError, NeedsError
@@ -48,6 +50,8 @@ BENCHES: Final = {
         crash.BENCH,
         pacs.BENCH,
         tomography.BENCH,
+        web.BENCH,
+        alert.BENCH,
     )
 }
 EXIT_MISSED: Final = 1

@@ -175,8 +175,15 @@ class Watcher:
 
 
 def for_receivers(couriers: Sequence[Courier], notice: Notice) -> list[tuple[str, Notice]]:
-    """The receivers that a notice is for."""
-    return [(one.name, notice) for one in couriers if one.sender.receiver.wants(notice.alert)]
+    """The receivers that a notice is for; who was not told of the milder alert is told that it opened."""
+    told = []
+    for courier in couriers:
+        receiver = courier.sender.receiver
+        if receiver.wants(notice.alert):
+            new = notice.before is not None and notice.before.rank < receiver.least.rank
+            made = msgspec.structs.replace(notice, event=Event.OPENED, before=None) if new else notice
+            told.append((courier.name, made))
+    return told
 
 
 def _log(event: Event, alert: Alert) -> None:

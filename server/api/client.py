@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO, TypeVar
+from typing import BinaryIO, Final, NamedTuple, TextIO, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -17,14 +17,21 @@ from analytics.compare import Comparison
 from analytics.errors import ExportError
 from analytics.explain import Explanation
 from analytics.measurement import Flow
+from analytics.overview import Metric
 from analytics.passive import Applications
-from analytics.report import Member, PathDetail, Report, Service
+from analytics.report import Member, PathDetail, Report, Service, Verdict
+from analytics.sla import SlaReport
 from server.alerts.model import Alert, ReceiverStatus, Silence
+from server.api.agent_info import AgentInfo
 from server.api.alert_door import AckAsk, AlertList, ReceiverTest, SilenceAsk, TestAsk
-from server.api.connection import ApiConnection, Parameter
+from server.api.audits import AuditEntry
+from server.api.connection import TIMEOUT_S, ApiConnection, Parameter
 from server.api.controls import BudgetAsk, Budgets, MeshSwitches, SwitchAsk, TagsAsk
 from server.api.core import Status
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
+from server.api.listed import PathList
+from server.api.packed import Head, unpacked
+from server.api.sla_shapes import SIGNATURE, SlaKey
 from server.errors import RefusedError
 
 EXPORT_TIMEOUT_S: Final = 300.0
@@ -33,23 +40,51 @@ EXPORT_TIMEOUT_S: Final = 300.0
 T = TypeVar("T")
 
 
+class SignedReport(NamedTuple):
+    """A report, the bytes that are signed, and the signature (base64)."""
+
+    body: bytes
+    signature: str
+    report: SlaReport
+
+
 class Client:
     """One server, asked over one connection. Raises ``ServerAwayError`` and ``RefusedError``."""
 
-    def __init__(self, url: str, token: str | None = None) -> None:
-        self.connection = ApiConnection(url, token)
+    def __init__(self, url: str, token: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
+        self.connection = ApiConnection(url, token, timeout_s=timeout_s)
 
     def status(self) -> Status:
         """How far the server is."""
         return self._get("status", Status)
 
-    def agents(self) -> list[Member]:
+    def agents(self, **asked: Parameter) -> list[Member]:
         """The enrolled agents, by name."""
-        return self._get("agents", list[Member])
+        return self._get("agents", list[Member], **asked)
+
+    def verdict(self, profile: str | None) -> Verdict:
+        """The sentence, and the sentences under it."""
+        return self._get("verdict", Verdict, profile=profile)
+
+    def agent(self, name: str) -> AgentInfo:
+        """All of one agent but for its paths."""
+        return self._get(f"agents/{quote(name, safe='')}", AgentInfo)
+
+    def audit(self, **asked: Parameter) -> list[AuditEntry]:
+        """Who did what to whom, newest first."""
+        return self._get("audit", list[AuditEntry], **asked)
 
     def report(self, profile: str | None) -> Report:
         """Every directed path, worst first, with the verdict."""
         return self._get("paths", Report, profile=profile)
+
+    def paths(self, **asked: Parameter | Sequence[str]) -> PathList:
+        """A piece of the ranked list of paths that fit, with the verdict."""
+        return self._get("paths", PathList, **asked)
+
+    def letters(self, **asked: Parameter) -> tuple[Head, bytes]:
+        """The letter of every path: the agents by site, and the cells. Raises ``WireError``, too."""
+        return unpacked(self.connection.get("matrix", {**asked, "metric": Metric.LETTER.value}).content)
 
     def detail(self, src: str, dst: str, profile: str | None) -> PathDetail:
         """All of one path."""
@@ -70,6 +105,16 @@ class Client:
     def compare(self, before_us: int, after_us: int | None, profile: str | None) -> Comparison:
         """What changed between two moments."""
         return self._get("diff", Comparison, before=before_us, after=after_us, profile=profile)
+
+    def sla(self, service: str | None, month: str | None, profile: str | None) -> SignedReport:
+        """A month of a service, as it was signed."""
+        answer = self.connection.get("sla", {"service": service, "month": month, "profile": profile})
+        signature = answer.headers.get(SIGNATURE, "")
+        return SignedReport(answer.content, signature, _read(answer, SlaReport))
+
+    def sla_key(self) -> str:
+        """The public key that reports are signed with."""
+        return self._get("sla/key", SlaKey).key
 
     def run_mesh(self, ask: MeshAsk) -> MeshRun:
         """Start tests on demand."""
@@ -158,7 +203,7 @@ class Client:
         _say_size(size, sys.stderr, end="\n")
         return size
 
-    def _get(self, path: str, kind: type[T], **asked: Parameter) -> T:
+    def _get(self, path: str, kind: type[T], **asked: Parameter | Sequence[str]) -> T:
         return _read(self.connection.get(path, asked), kind)
 
     def _post(self, path: str, body: msgspec.Struct, kind: type[T]) -> T:

@@ -8,13 +8,12 @@ that heavy work never sits on the event loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from analytics.compare import Comparison
 from analytics.explain import Explanation
-from analytics.exports import Batches
 from analytics.measurement import Flow
 from analytics.overview import (
     AGENT_PATHS_SHOWN,
@@ -27,9 +26,15 @@ from analytics.overview import (
     Worst,
 )
 from analytics.passive import Applications
-from analytics.report import Member, PathDetail, Report
+from analytics.report import Member, PathDetail, Report, Service
+from analytics.sla import Month, SlaReport
 from analytics.timeline import Timeline
 from analytics.usage import By
+from server.api.agent_info import AgentInfo, Listener
+from server.api.audits import AuditAsk, AuditEntry
+
+if TYPE_CHECKING:
+    from analytics.exports import Batches  # loads the engine, which a command does not need
 
 DEFAULT_PROFILE: Final = "generic"
 """What paths are graded for where no agent offers a service."""
@@ -65,16 +70,6 @@ TROUBLES: Final = {
 """What of the store's health somebody should look at."""
 
 
-class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Who did what to whom, and when."""
-
-    at_us: int
-    actor: str  # agent name, or "server"
-    action: str  # "enrol", "test", "switch", ...
-    subject: str = ""
-    detail: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class ExportRange:
     """What of the facts or of the report an export has."""
@@ -96,6 +91,15 @@ class ReportCore(Protocol):
 
     def members(self, at_us: int | None = None) -> list[Member]:
         """List the enrolled agents, by name; of the past, those of then (``analytics/then.py``)."""
+
+    def agents(self) -> list[AgentInfo]:
+        """Tell what is known of each agent now, by name."""
+
+    def agent(self, name: str) -> AgentInfo | None:
+        """Tell what is known of one agent now; None where none is called so."""
+
+    def listeners(self) -> list[Listener]:
+        """List ports of agents' hosts that sessions ended at lately, those with the most clients first."""
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
         """Grade every path for a profile that ``profiles`` names, now or as it was at ``at_us``.
@@ -135,6 +139,15 @@ class ReportCore(Protocol):
     def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
         """Put the report of an earlier moment beside that of a later one (now if None)."""
 
+    def sla(self, service: Service, month: Month) -> SlaReport:
+        """Count a month of a service: time by letter, incidents, causes, owners (``analytics/sla.py``)."""
+
+    def signed(self, body: bytes) -> bytes:
+        """Sign a document by the server's key (``analytics.trust.check_statement``)."""
+
+    def signing_key(self) -> bytes:
+        """Give the public half of that key (Ed25519)."""
+
     def timeline(
         self,
         src: str,
@@ -173,8 +186,11 @@ class ReportCore(Protocol):
     def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
         """Give the rows of an export: one of ``analytics.exports.TABLES``."""
 
-    def audit(self, limit: int = 200) -> list[AuditRow]:
-        """List the audit rows, newest first."""
+    def audit(self, ask: AuditAsk) -> list[AuditEntry]:
+        """List the audit rows that fit, newest first."""
+
+    def audit_actions(self) -> list[str]:
+        """Name what people did so far, by alphabet."""
 
 
 OWN_PROCESS: Final = "pathgrade"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from fastapi import Response
+
+if TYPE_CHECKING:
+    from fastapi import Response
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -22,13 +24,24 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class ProblemError(Exception):
     """Raised in a route to answer with a problem."""
 
-    def __init__(self, status: int, title: str, *, detail: str = "", remedy: str = "") -> None:
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        *,
+        detail: str = "",
+        remedy: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(title)
         self.problem = Problem(status=status, title=title, detail=detail, remedy=remedy)
+        self.headers = headers
 
 
 def problem_response(problem: Problem, *, headers: dict[str, str] | None = None) -> Response:
     """Encode a problem as a response."""
+    from fastapi import Response  # noqa: PLC0415  # a command that reads problems needs no FastAPI
+
     return Response(
         msgspec.json.encode(problem),
         status_code=problem.status,

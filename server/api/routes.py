@@ -16,12 +16,14 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
 from analytics.explain import Explanation
+from analytics.measurement import Letter
 from analytics.passive import MOST_GROUPS
 from analytics.report import PathDetail, Report
 from analytics.usage import By
 from analytics.written import MEDIA_TYPES, written
 from server.api.access import Scope, TheCore, needs
 from server.api.core import ExportRange, ReportCore, default_profile
+from server.api.listed import listed
 from server.api.moments import At, read_moment
 from server.api.problem import ProblemError
 
@@ -52,6 +54,9 @@ class Format(StrEnum):
 Profile = Annotated[str | None, Query(max_length=63, description="application profile; default: the fleet's")]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="at most so many rows")]
 Moment = Annotated[int | None, Query(ge=0, le=2**53, description="us since 1970; default: now")]
+Letters = Annotated[
+    list[Letter], Query(max_length=len(Letter), description="with one of these; default: any")
+]
 Filter = Annotated[str | None, Query(max_length=64, description="must match exactly")]
 
 
@@ -70,12 +75,9 @@ def _add_fleet(routes: APIRouter) -> None:
         return _json(core.status())
 
     @routes.get("/agents", summary="The enrolled agents")
-    def agents(core: TheCore, at: At = None) -> Response:
-        return _json(core.members(read_moment("at", at)))
-
-    @routes.get("/audit", summary="Who did what to whom, newest first")
-    def audit(core: TheCore, limit: Limit = 200) -> Response:
-        return _json(core.audit(limit))
+    def agents(core: TheCore, at: At = None, site: Filter = None, tag: Filter = None) -> Response:
+        known = core.members(read_moment("at", at))
+        return _json([m for m in known if site in (None, m.site) and (tag is None or tag in m.tags)])
 
     @routes.get("/profiles", summary="The application profiles, the default one first")
     def profiles(core: TheCore) -> Response:
@@ -117,9 +119,23 @@ def _add_paths(routes: APIRouter) -> None:
     def verdict(core: TheCore, profile: Profile = None, at: At = None) -> Response:
         return _json(report_of(core, profile, read_moment("at", at)).verdict)
 
-    @routes.get("/paths", summary="The report: verdict, every directed path worst first, members")
-    def paths(core: TheCore, profile: Profile = None, at: At = None) -> Response:
-        return _json(report_of(core, profile, read_moment("at", at)))
+    @routes.get(
+        "/paths", summary="The report: verdict, directed paths worst first (all, or a piece), members"
+    )
+    def paths(
+        *,
+        core: TheCore,
+        profile: Profile = None,
+        at: At = None,
+        agent: Filter = None,
+        site: Filter = None,
+        letter: Letters = [],  # noqa: B006  # FastAPI copies it for each request
+        start: Annotated[int, Query(ge=0, le=10**6, description="leave out so many that fit")] = 0,
+        limit: Annotated[int | None, Query(ge=1, le=MOST_ROWS, description="at most so many")] = None,
+    ) -> Response:
+        made = report_of(core, profile, read_moment("at", at))
+        agents = _agents(core, agent, site)
+        return _json(listed(made, agents=agents, letters=letter, start=start, limit=limit))
 
     @routes.get("/paths/{src}/{dst}", summary="One path: both directions, hops, passive flows")
     def path(core: TheCore, src: str, dst: str, profile: Profile = None, at: At = None) -> Response:

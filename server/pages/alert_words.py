@@ -35,6 +35,10 @@ def state(alert: Alert) -> str:
     return words.capital("; ".join(said))
 
 
+begun = words.capital
+"""Begin a sentence."""
+
+
 def matcher_words(matcher: Matcher) -> str:
     """'where=hotel kind=uplink'."""
     told = msgspec.to_builtins(matcher)

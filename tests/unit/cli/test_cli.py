@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -13,6 +14,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
+import agent.errors
+import ebpf.errors
+import server.errors
+from analytics.errors import AnalyticsError
 from analytics.store.store import Store
 from tests.unit.analytics.facts import body, put, reading
 from tests.unit.web.fleet import DETAIL, HEADLINE, FixtureCore, serve
@@ -21,10 +26,17 @@ ROOT = Path(__file__).parents[3]
 COMMANDS = [
     [],
     ["status"],
+    ["agents"],
+    ["audit"],
     ["paths"],
+    ["matrix"],
     ["hops"],
     ["explain"],
     ["diff"],
+    ["sla"],
+    ["sla", "report"],
+    ["sla", "key"],
+    ["sla", "verify"],
     ["flows"],
     ["flows", "show"],
     ["apps"],
@@ -38,6 +50,12 @@ COMMANDS = [
     ["mesh", "switches"],
     ["tags"],
     ["budget"],
+    ["alerts"],
+    ["alerts", "ack"],
+    ["alerts", "silence"],
+    ["alerts", "unsilence"],
+    ["alerts", "receivers"],
+    ["alerts", "test"],
     ["export"],
     ["export", "paths"],
     ["export", "grades"],
@@ -46,6 +64,15 @@ COMMANDS = [
     ["server", "run"],
     ["server", "rebuild"],
     ["server", "token"],
+    ["server", "access-token"],
+    ["server", "account"],
+    ["server", "account", "add"],
+    ["server", "account", "list"],
+    ["server", "account", "set"],
+    ["server", "account", "remove"],
+    ["server", "tenant"],
+    ["server", "tenant", "add"],
+    ["server", "tenant", "list"],
     ["agent"],
     ["agent", "run"],
     ["agent", "check"],
@@ -53,6 +80,7 @@ COMMANDS = [
     ["agent", "peers"],
     ["agent", "peers", "forget"],
     ["doctor"],
+    ["completion"],
     ["version"],
 ]
 
@@ -114,6 +142,13 @@ def test_help_is_quick_and_loads_no_engine() -> None:
     assert worked_s < 2  # 0.1 s; what others took of the machine is not counted
 
 
+def test_a_command_that_asks_loads_no_engine_and_no_server() -> None:
+    code = "import sys, server.api.client, server.pages.terminal; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"duckdb", "pyarrow", "fastapi", "pydantic", "sqlalchemy"}
+
+
 def test_status(url: str) -> None:
     done = pathgrade("status", url=url)
 
@@ -168,6 +203,22 @@ def test_diff_names_the_cause_and_the_worst_path_first(url: str) -> None:
     assert told["counts"]["worse"] == 10
     refused = pathgrade("diff", "1h", "2h", url=url)
     assert (refused.returncode != 0, "before must be earlier" in refused.stderr) == (True, True)
+
+
+def test_an_sla_report_is_written_and_checked_without_the_server(url: str, tmp_path: Path) -> None:
+    out, key = tmp_path / "pacs.json", tmp_path / "pathgrade.key"
+    shown = pathgrade("sla", "PACS", "--month", "2026-11", url=url).stdout
+    assert "People could work with the PACS 99.18 % of the time; 0.44 % is not known." in words(shown)
+    assert pathgrade("sla", "PACS", "--month", "2026-11", "--out", str(out), url=url).returncode == 0
+    key.write_text(pathgrade("sla", "key", url=url).stdout)
+    held = pathgrade("sla", "verify", str(out), "--key", str(key))
+    assert (held.returncode, "The signature holds" in held.stdout) == (0, True)
+    out.write_bytes(out.read_bytes().replace(b'"could_bp":9918', b'"could_bp":9999'))
+    forged = pathgrade("sla", "verify", str(out), "--key", str(key))
+    assert (forged.returncode, forged.stdout) == (65, "")
+    assert "not by this key over this document" in forged.stderr
+    missing = pathgrade("sla", "verify", str(tmp_path / "none"), "--key", str(key))
+    assert (missing.returncode, "none: No such file" in missing.stderr) == (73, True)
 
 
 def test_json_is_what_the_api_answers(url: str) -> None:
@@ -330,6 +381,39 @@ def test_the_reference_is_not_stale() -> None:
         [sys.executable, "scripts/docs", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [["version"], ["status"], ["paths", "--json"]])
+def test_an_output_that_takes_no_more_is_one_clear_error(url: str, command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pathgrade", *command],
+            cwd=ROOT,
+            env={**os.environ, "PATHGRADE_URL": url},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 73
+    assert done.stderr.splitlines() == [
+        "error: write the output: No space left on device",
+        "  try: free some space there, or send it elsewhere",
+    ]
+
+
+def every(kind: type[Exception]) -> Iterator[type[Exception]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from every(one)
+
+
+def test_every_exit_code_is_documented_and_every_error_has_one() -> None:
+    roots = (agent.errors.AgentError, server.errors.ServerError, AnalyticsError, ebpf.errors.EbpfError)
+    codes = {one.exit_code for root in roots for one in (root, *every(root))}
+    table = re.findall(r"^\| (\d+) \|", (ROOT / "docs/cli.md").read_text(), re.MULTILINE)
+    assert codes <= {int(code) for code in table}
+    assert codes >= {65, 69, 73, 74, 75, 77, 78}
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import Request
 
 from analytics import cut
 from analytics.clock import HOUR_US
@@ -49,12 +51,25 @@ from analytics.overview import (
 from analytics.passive import HOURS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdict
 from analytics.rules.load import load_rules
+from analytics.rules.sla import CauseKind, Side, load_sla_rules
+from analytics.sla import NOT_KNOWN, Asked, Cause, Month, SlaReport, sla_report
+from analytics.stretches import Graded, Stretch, incidents, stretches
 from analytics.timeline import Timeline, span_of, timeline
+from analytics.trust import signed_statement
 from analytics.usage import KEYS, By, Usage
 from analytics.usual import NOTHING_KNOWN, Past
-from server.api.access import LocalVisitors
-from server.api.core import AuditRow, ExportRange, Status
+from analytics.wire import Dependence, Health, NatReport
+from server.agents import listeners_of
+from server.api.access import EVERYTHING, Visitor
+from server.api.agent_info import AgentInfo, Listener, Vitals
+from server.api.audits import AuditAsk, AuditEntry
+from server.api.controls import BudgetNow, Reach
+from server.api.core import OWN_PROCESS, ExportRange, Status
 from server.pages.app import report_app
+from server.settings import Settings
+from server.settings_told import settings_told
+from server.trend import Trends
+from tests.unit.web.desk import CLINIC_OFF, FixtureDesk
 
 AT_US = 1_795_464_000_000_000  # 2026-11-23 20:00:00 UTC
 CYCLE = AT_US // 1_000_000 - 60
@@ -329,6 +344,45 @@ def past_of(readings: list[Reading]) -> list[Past]:
     ]
 
 
+SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+CAUSES = {
+    "radiologist": Cause(
+        kind=CauseKind.ACCESS,
+        side=Side.WORKPLACE,
+        where="hotel",
+        sentence="The hotel's uplink explains 10 of 10 bad paths (confidence 99 %).",
+        at_us=AT_US - 1,
+        confidence_percent=99,
+    ),
+    "clinic": Cause(
+        kind=CauseKind.TRANSIT,
+        side=Side.BETWEEN,
+        where="",
+        sentence="The way between the sites added 180 of 212 ms.",
+        at_us=AT_US - 1,
+    ),
+    "home": NOT_KNOWN,
+}
+
+
+def month_stretches(name: str, month: Month) -> list[Stretch]:
+    """Good all month, but: the radiologist is slow now, the clinic was once, home was cut off for minutes."""
+    good = Letter.A if name.startswith("office") else Letter.B
+    bad = {
+        "radiologist": [(Letter.D, SLOWER_SINCE_US, AT_US)],
+        "clinic": [(Letter.F, AT_US - 9 * DAY_US, AT_US - 9 * DAY_US + 4 * HOUR_US)],
+        "home": [
+            (Letter.UNREACHABLE, AT_US - n * DAY_US, AT_US - n * DAY_US + 420_000_000) for n in (12, 5, 3)
+        ],
+    }.get(name, [])
+    away = [(Letter.UNKNOWN, AT_US - 2 * DAY_US, AT_US - DAY_US - 12 * HOUR_US)]
+    tests = [Graded(month.since_us, good)]
+    spells = sorted((*bad, *(away if name == "home" else [])), key=lambda one: one[1])
+    for letter, from_us, to_us in spells:
+        tests += [Graded(from_us, letter), Graded(to_us, good)]
+    return stretches(tests, month.since_us, month.until_us, counts_for_us=month.until_us)
+
+
 FLOWS = [
     Flow(
         tenant="default",
@@ -410,6 +464,81 @@ def usage(hour: int, told: tuple[str, str, Direction, str, int, int, int]) -> Us
         bytes_sent=5_260_000,
         srtt_lasting_histogram=(bucket(rtt_us), 40),
     )
+
+
+HEALTH = Health(
+    cpu_us=94_000_000,
+    rss_kb=61_440,
+    events_seen=812_345,
+    mesh=True,
+    bytes_sent=118_000_000,
+    packets_refused=3,
+    packets_late=3,
+)
+NATS = {
+    "radiologist": NatReport(
+        udp=True,
+        mapped="203.0.113.20",
+        mapping=Dependence.ENDPOINT_INDEPENDENT,
+        filtering=Dependence.ADDRESS_AND_PORT,
+        hairpin=False,
+        cgnat=True,
+        lifetime_s=60,
+    ),
+    "clinic": NatReport(udp=True, mapped="203.0.113.77", mapping=Dependence.ADDRESS_AND_PORT),
+    "pacs": NatReport(udp=True, mapped="198.51.100.66", mapping=Dependence.NONE, filtering=Dependence.NONE),
+    "office-2": NatReport(udp=False),
+}
+
+
+def info_of(member: Member) -> AgentInfo:
+    """What else is known of an agent: the office is away, the clinic is switched off."""
+    online = member.online
+    vitals = Vitals(at_us=AT_US - 9_000_000, over_s=570, cpu_bp=43, bytes_per_hour=21_400_000, latest=HEALTH)
+    return AgentInfo(
+        name=member.name,
+        site=member.site,
+        label=member.label,
+        online=online,
+        enrolled_us=AT_US - 40 * 86_400_000_000,
+        seen_us=AT_US if online else AT_US - 7_200_000_000,
+        tags=["3rd floor", "radiology"] if member.name == "radiologist" else member.tags,
+        services=member.services,
+        off=CLINIC_OFF if member.site == "clinic" else None,
+        budget=BudgetNow(
+            cpu_bp=80,
+            bytes_per_hour=5_000_000 if member.site == "hotel" else 36_000_000,
+            bytes_by=Reach.SITE if member.site == "hotel" else None,
+        ),
+        version="0.1.0" if online else "",
+        passive="ebpf (7 hooks)" if online else "",
+        mesh=True if online else None,
+        addresses=["192.168.7.20", "2001:db8:7::20"] if online else [],
+        nat=NATS.get(member.name) if online else None,
+        vitals=vitals if online else None,
+    )
+
+
+AUDIT = [
+    AuditEntry(
+        id=120 - number,
+        at_us=AT_US - number * 60_000_000,
+        actor=actor,
+        action=action,
+        subject=of,
+        detail=told,
+    )
+    for number, (actor, action, of, told) in enumerate(
+        [
+            ("ada", "switch", "site clinic", "mesh=off"),
+            ("ada", "tags", "radiologist", "+3rd floor, +radiology"),
+            ("token:lab", "run", "radiologist pacs", "run=5d1f pairs=1"),
+            ("ada", "budget", "site hotel", "cpu_bp=unset bytes_per_hour=5000000"),
+            *[("home", "test", "pacs", f"test={number:04x} cycle={CYCLE}") for number in range(100)],
+            *[(name, "enrol", name, "site=hospital from=10.20.0.5") for name in ("pacs", "clinic", "home")],
+        ]
+    )
+]
 
 
 @dataclass
@@ -513,6 +642,19 @@ class FixtureCore:
     def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
         return compare(self.report(profile, before_us), self.report(profile, after_us))
 
+    def sla(self, service: Service, month: Month) -> SlaReport:
+        users = [member for member in self.fleet if member.name != service.agent]
+        parts = {member.name: month_stretches(member.name, month) for member in users if self.measured}
+        causes = {(name, one.since_us): CAUSES[name] for name, own in parts.items() for one in incidents(own)}
+        asked = Asked("default", service, month, AT_US, ["2026-11-01"], 900)
+        return sla_report(asked, parts, users, causes, load_sla_rules())
+
+    def signed(self, body: bytes) -> bytes:
+        return signed_statement(body, SIGNING_KEY)
+
+    def signing_key(self) -> bytes:
+        return SIGNING_KEY.public_key().public_bytes_raw()
+
     def timeline(
         self,
         src: str,
@@ -575,9 +717,31 @@ class FixtureCore:
         seen = [one for one in usages(by, but) if agent in (None, one.agent)]
         return applications(seen, by=by, at_us=AT_US, rules=load_rules(), limit=limit)
 
-    def audit(self, limit: int = 200) -> list[AuditRow]:
-        rows = [AuditRow(at_us=AT_US, actor="pacs", action="enrol", subject="pacs", detail="site hospital")]
-        return rows[:limit]
+    def agents(self) -> list[AgentInfo]:
+        return [info_of(member) for member in self.fleet]
+
+    def agent(self, name: str) -> AgentInfo | None:
+        return next((info for info in self.agents() if info.name == name), None)
+
+    def listeners(self) -> list[Listener]:
+        return listeners_of(self.flows(but=OWN_PROCESS))
+
+    def audit(self, ask: AuditAsk) -> list[AuditEntry]:
+        rows = [
+            row
+            for row in AUDIT
+            if (ask.before is None or row.id < ask.before)
+            and ask.actor in (None, row.actor)
+            and ask.action in (None, row.action)
+            and (ask.subject or "") in row.subject
+            and (ask.since_us is None or row.at_us >= ask.since_us)
+            and (ask.until_us is None or row.at_us <= ask.until_us)
+            and (ask.tests or row.action != "test")
+        ]
+        return rows[: ask.limit]
+
+    def audit_actions(self) -> list[str]:
+        return sorted({row.action for row in AUDIT} - {"test"})
 
     def _row(self, src: Member, dst: Member, profile: str) -> PathRow:
         made, letter = row(src, dst, profile), self.letters.get((src.name, dst.name))
@@ -625,22 +789,35 @@ def replace_member(member: Member, label: str) -> Member:
 
 @dataclass(frozen=True)
 class OneTenant:
-    """A tenant's parts, whoever asks; nothing can be changed where there is no desk."""
+    """A tenant's parts, whoever asks."""
 
     core: FixtureCore
     desk: Any = None
     alerts: Any = None
     meter: Any = None
+    trends: Any = None
 
     def of(self, tenant: str) -> OneTenant:
         return self
 
 
+class Anyone:
+    """Everybody may do everything."""
+
+    async def of(self, request: Request) -> Visitor:
+        return Visitor(name="anyone", tenant="default", scopes=EVERYTHING)
+
+
 @contextmanager
-def serve(core: FixtureCore, desk: Any = None, *, alerts: Any = None, meter: Any = None) -> Iterator[str]:
+def serve(
+    core: FixtureCore, desk: Any = None, *, alerts: Any = None, meter: Any = None, trends: Any = None
+) -> Iterator[str]:
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    app = report_app(OneTenant(core, desk, alerts, meter), LocalVisitors("default"), version="0.1.0")
+    trends = trends or Trends(core, clock=lambda: AT_US)
+    parts = OneTenant(core, desk or FixtureDesk(), alerts, meter, trends)
+    told = settings_told(Settings.load(data="/var/lib/pathgrade", cycle_s=60), {})
+    app = report_app(parts, Anyone(), version="0.1.0", settings=told)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -1,5 +1,6 @@
 """The read API, over real sockets: what it answers, and how it says no."""
 
+import base64
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,19 @@ import msgspec
 import pytest
 
 from analytics.compare import Comparison
+from analytics.errors import SealError
 from analytics.explain import Explanation
 from analytics.measurement import Flow
+from analytics.overview import AgentPaths
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report, Verdict
+from analytics.sla import SlaReport
 from analytics.timeline import Timeline
-from server.api.core import AuditRow, Status
+from analytics.trust import check_statement, key_bytes
+from server.api.agent_info import AgentInfo, Listener
+from server.api.audits import AuditEntry
+from server.api.core import Status
+from server.api.sla_shapes import KEY, SIGNATURE, SlaKey
 from tests.unit.web.fleet import HEADLINE, FixtureCore, serve
 
 
@@ -43,6 +51,10 @@ def api() -> Iterator[httpx.Client]:
         ("paths/pacs/radiologist/explain?at_us=1795464000000000", Explanation),
         ("diff?before=2026-11-23T13:00Z&after=2026-11-23T20:00Z", Comparison),
         ("diff?before=2026-11-23T13:00Z", Comparison),
+        ("sla", SlaReport),
+        ("sla?service=PACS&month=2026-11", SlaReport),
+        ("sla?service=pacs:4242&month=2026-11&profile=generic", SlaReport),
+        ("sla/key", SlaKey),
         ("paths/radiologist/pacs/timeline", Timeline),
         (
             "paths/radiologist/pacs/timeline?since=1795000000000000&until=1795464000000000&step_s=900",
@@ -52,7 +64,12 @@ def api() -> Iterator[httpx.Client]:
         ("applications", Applications),
         ("applications?by=destination&agent=pacs", Applications),
         ("agents", list[Member]),
-        ("audit", list[AuditRow]),
+        ("agents?tag=radiology", list[Member]),
+        ("agents/radiologist", AgentInfo),
+        ("agents/radiologist/paths?profile=pacs&limit=3", AgentPaths),
+        ("services/seen", list[Listener]),
+        ("audit", list[AuditEntry]),
+        ("audit?actor=ada&since=30d&tests=false&before=120", list[AuditEntry]),
         ("profiles", list[str]),
     ],
 )
@@ -186,6 +203,8 @@ def test_a_fault_inside_is_one_problem() -> None:
 def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
     assert sorted(api.get("openapi.json").json()["paths"]) == [
         "/v1/agents",
+        "/v1/agents/{name}",
+        "/v1/agents/{name}/paths",
         "/v1/agents/{name}/tags",
         "/v1/alerts",
         "/v1/alerts/receivers",
@@ -193,11 +212,13 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
         "/v1/alerts/{id}/ack",
         "/v1/applications",
         "/v1/audit",
+        "/v1/audit.csv",
         "/v1/budgets",
         "/v1/diff",
         "/v1/events",
         "/v1/export/{table}",
         "/v1/flows",
+        "/v1/matrix",
         "/v1/mesh/marks",
         "/v1/mesh/runs",
         "/v1/mesh/runs/{id}",
@@ -208,8 +229,12 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
         "/v1/paths/{src}/{dst}/timeline",
         "/v1/profiles",
         "/v1/services",
+        "/v1/services/seen",
+        "/v1/settings",
         "/v1/silences",
         "/v1/silences/{id}",
+        "/v1/sla",
+        "/v1/sla/key",
         "/v1/status",
         "/v1/verdict",
     ]
@@ -258,6 +283,26 @@ def test_an_export_leaves_no_file_behind(api: httpx.Client) -> None:
     assert left() <= before
 
 
+def test_the_audit_log_is_filtered_comes_in_pieces_and_as_a_table(api: httpx.Client) -> None:
+    people = api.get("audit", params={"tests": "false"}).json()
+    assert {row["action"] for row in people} == {"switch", "tags", "run", "budget", "enrol"}
+    assert [row["subject"] for row in api.get("audit?actor=ada&action=tags").json()] == ["radiologist"]
+    first = api.get("audit?limit=50").json()
+    rest = api.get("audit", params={"limit": 5000, "before": first[-1]["id"]}).json()
+    assert len(first) + len(rest) == 107
+    table = api.get("audit.csv?actor=ada")
+    assert table.headers["content-type"].startswith("text/csv")
+    assert table.text.splitlines()[0] == "time,actor,action,subject,detail"
+    assert "'+3rd floor, +radiology" in table.text  # a spreadsheet would take it for a formula
+
+
+@pytest.mark.parametrize("path", ["agents/nobody", "agents/nobody/paths", "audit?since=never"])
+def test_what_is_not_there_is_a_problem(api: httpx.Client, path: str) -> None:
+    answer = api.get(path)
+    assert answer.status_code in {404, 422}
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
 @pytest.mark.parametrize("path", ["paths?at=yesterday", "paths/pacs/home?at=25%3A00", "agents?at=9999-01-01"])
 def test_what_is_no_moment_is_said_with_examples(api: httpx.Client, path: str) -> None:
     answer = api.get(path)
@@ -293,3 +338,35 @@ def test_what_changed_between_two_moments_is_told_by_cause(api: httpx.Client) ->
 @pytest.mark.parametrize("asked", ["", "before=", "before=x", "before=2h&after=3h", "before=2h&after=x"])
 def test_two_moments_that_are_none_are_refused(api: httpx.Client, asked: str) -> None:
     assert api.get(f"diff?{asked}").status_code == 422
+
+
+def test_an_sla_report_is_signed_byte_by_byte(api: httpx.Client) -> None:
+    answer = api.get("sla", params={"service": "PACS", "month": "2026-11"})
+    key = api.get("sla/key").json()["key"]
+    assert answer.headers[KEY] == key
+    signature = base64.b64decode(answer.headers[SIGNATURE])
+    check_statement(answer.content, signature, key_bytes(key))
+    with pytest.raises(SealError):
+        check_statement(answer.content + b" ", signature, key_bytes(key))
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("service=EHR", 404),
+        ("profile=none", 404),
+        ("month=2026-13", 422),
+        ("month=November", 422),
+        ("month=2199-01", 422),
+    ],
+)
+def test_a_report_of_nothing_is_refused(api: httpx.Client, asked: str, status: int) -> None:
+    answer = api.get(f"sla?{asked}")
+    assert (answer.status_code, answer.json()["remedy"] != "") == (status, True)
+
+
+def test_a_fleet_without_a_service_has_no_report() -> None:
+    with serve(FixtureCore(fleet=[Member(name="a", site="a")])) as url, httpx.Client(base_url=url) as client:
+        assert client.get("/v1/sla").status_code == 404
+        page = client.get("/sla")
+        assert (page.status_code, "There is no service yet" in page.text) == (200, True)
