@@ -64,6 +64,7 @@ from server.settings_told import settings_told
 from server.signalling import Signalling
 from server.state import State
 from server.stun import Counters
+from server.trend import Trends
 from server.turn import Relays
 
 log: Final = logging.getLogger("pathgrade.server")
@@ -277,6 +278,7 @@ def _realm(
         desk=desk,
         alerts=alerts,
         meter=meter,
+        trends=Trends(core),
     )
 
 

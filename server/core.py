@@ -196,7 +196,7 @@ class Core:
             cycles_for_all=self._cycles.planner.cycles_for_all,
             paths_watched=2 * len(self._cycles.planner.watching.pairs),
             paths_not_watched=2 * len(self._cycles.planner.watching.left_out),
-            rows=self._store.counts(),
+            rows=self._store.counts(self._tenant),
             store=asdict(self._store.health()),
         )
 

@@ -324,10 +324,10 @@ class Answers:
         """How many batches came since the store was opened: another number, and there is more to tell."""
         return self._shelf.batches_taken
 
-    def counts(self) -> dict[str, int]:
-        """Rows kept, by table, of all tenants."""
-        shared = self._facts.counts()
-        return {table: rows + shared.get(table, 0) for table, rows in self._shelf.counts().items()}
+    def counts(self, tenant: str | None = None) -> dict[str, int]:
+        """Rows kept, by table; of all tenants where none is named: for the server's operator only."""
+        shared = self._facts.counts(tenant)
+        return {table: rows + shared.get(table, 0) for table, rows in self._shelf.counts(tenant).items()}
 
     def _ask(
         self,

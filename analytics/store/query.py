@@ -81,11 +81,11 @@ READINGS_LATEST_OF: Final = READINGS_LATEST.replace(
 )
 """Of some paths only."""
 _OF_PAIR: Final = """(
-        SELECT * FROM facts WHERE src = $one AND dst = $other
-        UNION ALL SELECT * FROM facts WHERE src = $other AND dst = $one)"""
+        SELECT * FROM facts WHERE tenant = $tenant AND src = $one AND dst = $other
+        UNION ALL SELECT * FROM facts WHERE tenant = $tenant AND src = $other AND dst = $one)"""
 """Both directions between two agents. Written so that an engine needs to look at few pieces of each file."""
 STORED_OF_PAIR: Final = f"""
-    SELECT {_STORED["readings"]} FROM {_OF_PAIR} WHERE tenant = $tenant AND received_us <= $at_us
+    SELECT {_STORED["readings"]} FROM {_OF_PAIR} WHERE received_us <= $at_us
 """  # noqa: S608  # see above
 
 
@@ -176,7 +176,7 @@ HOPS_OF_PATHS: Final = f"""
 
 HOPS_OF_PAIR: Final = f"""
     SELECT {_OWN["hops"]} FROM {_OF_PAIR} SEMI JOIN {WANTED} USING (test)
-    WHERE tenant = $tenant AND cycle BETWEEN $first_cycle AND $last_cycle
+    WHERE cycle BETWEEN $first_cycle AND $last_cycle
     ORDER BY test, src, ttl
 """  # noqa: S608  # see above
 

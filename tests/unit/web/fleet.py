@@ -68,6 +68,7 @@ from server.api.core import OWN_PROCESS, ExportRange, Status
 from server.pages.app import report_app
 from server.settings import Settings
 from server.settings_told import settings_told
+from server.trend import Trends
 from tests.unit.web.desk import CLINIC_OFF, FixtureDesk
 
 AT_US = 1_795_464_000_000_000  # 2026-11-23 20:00:00 UTC
@@ -794,6 +795,7 @@ class OneTenant:
     desk: Any = None
     alerts: Any = None
     meter: Any = None
+    trends: Any = None
 
     def of(self, tenant: str) -> OneTenant:
         return self
@@ -807,10 +809,13 @@ class Anyone:
 
 
 @contextmanager
-def serve(core: FixtureCore, desk: Any = None, *, alerts: Any = None, meter: Any = None) -> Iterator[str]:
+def serve(
+    core: FixtureCore, desk: Any = None, *, alerts: Any = None, meter: Any = None, trends: Any = None
+) -> Iterator[str]:
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    parts = OneTenant(core, desk or FixtureDesk(), alerts, meter)
+    trends = trends or Trends(core, clock=lambda: AT_US)
+    parts = OneTenant(core, desk or FixtureDesk(), alerts, meter, trends)
     told = settings_told(Settings.load(data="/var/lib/pathgrade", cycle_s=60), {})
     app = report_app(parts, Anyone(), version="0.1.0", settings=told)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
