@@ -15,6 +15,8 @@ PAGES = {
     "flows": "/flows",
     "alerts": "/alerts",
     "diff": "/diff",
+    "changes": "/diff?before=2026-11-23T13:00Z&after=2026-11-23T20:00Z",
+    "sla": "/sla?service=PACS&month=2026-11",
     "agents": "/agents",
     "agent": "/agents/radiologist",
     "services": "/services",
