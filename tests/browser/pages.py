@@ -20,7 +20,6 @@ PAGES = {
     "services": "/services",
     "audit": "/audit",
     "settings": "/settings",
-    "nothing": "/nope",
 }
 
 EVERY_LETTER = {
