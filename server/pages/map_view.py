@@ -268,7 +268,7 @@ def _line(
 def _share(style: str, more_at_start: int) -> float:
     """Where on a way its letter stands: of one through the relay, nearer the end with fewer such."""
     if style != "relay":
-        return 0.4
+        return 0.5
     return 0.28 if more_at_start < 0 else 0.72
 
 
