@@ -22,7 +22,6 @@ PAGES = {
     "services": "/services",
     "audit": "/audit",
     "settings": "/settings",
-    "nothing": "/nope",
 }
 
 EVERY_LETTER = {
