@@ -15,11 +15,10 @@ from fastapi import APIRouter, Request, Response
 
 from analytics.measurement import named, text, whole
 from server.api.access import Scope, TheDesk, TheVisitor, needs
-from server.api.body import or_problem
+from server.api.body import form_of, or_problem, see_other
 from server.api.controls import BudgetAsk, Reach, SwitchAsk, TagsAsk
 from server.api.doors import MeshAsk, ServiceTag
 from server.api.problem import ProblemError
-from server.pages.posted import form_of, see_other
 
 MB: Final = 1_000_000
 
