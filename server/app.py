@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
@@ -63,6 +64,7 @@ from server.settings_told import settings_told
 from server.signalling import Signalling
 from server.state import State
 from server.stun import Counters
+from server.trend import Trends
 from server.turn import Relays
 
 log: Final = logging.getLogger("pathgrade.server")
@@ -73,6 +75,7 @@ FIRST_RUN: Final = (
     " %s/setup with the code %s"
 )
 STALE_CYCLES: Final = 3
+FILED_EACH_S: Final = 3_600.0
 LOOK_S: Final = 1.0
 """How often it is looked whether pages' answers are to be made anew."""
 Tasks = Iterable[asyncio.Task[None]]
@@ -157,6 +160,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
                 rules=rules,
                 plan=plan,
                 signer=signer,
+                data=settings.data,
                 alerting=alerting,
                 own=own,
             )
@@ -187,6 +191,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
+                tasks.create_task(_file_days(realms)),
                 tasks.create_task(_seal(store, realms, settings.seal_s, own.failures, sealed)),
                 tasks.create_task(_keep_up(store, aside[0], own.failures, sealed)),
                 tasks.create_task(_keep_ready(realms, aside[1])),
@@ -226,6 +231,7 @@ def _realm(
     rules: Rules,
     plan: Plan,
     signer: Signer,
+    data: Path,
     alerting: Alerting,
     own: Own,
 ) -> Realm:
@@ -243,6 +249,8 @@ def _realm(
         cycles=cycles,
         rules=rules,
         lately=lately,
+        signer=signer,
+        data=data,
         period_us=round(plan.period_s * 1_000_000),
     )
     desk = Desk(state, tenant, hub=hub, cycles=cycles, audit=audit, rules=rules)
@@ -270,6 +278,7 @@ def _realm(
         desk=desk,
         alerts=alerts,
         meter=meter,
+        trends=Trends(core),
     )
 
 
@@ -384,6 +393,23 @@ def _keep_up_once(store: Store, failures: Failures) -> None:
     except Exception:  # as above: rollups can wait, agents cannot
         failures.upkeep_failures += 1
         log.exception("upkeep failed")
+
+
+async def _file_days(realms: Realms) -> None:
+    """File what each day said, for SLA reports: readings are let go of before anyone may ask."""
+    while True:
+        await asyncio.sleep(FILED_EACH_S)
+        for realm in realms.all():
+            await asyncio.to_thread(_file_days_once, realm)
+
+
+def _file_days_once(realm: Realm) -> None:
+    try:
+        realm.core.file_days()
+    except AnalyticsError as error:
+        log.error("days not filed tenant=%s why=%r try=%r", realm.tenant, str(error), error.remedy)
+    except Exception:  # as above
+        log.exception("days not filed tenant=%s", realm.tenant)
 
 
 async def _keep_ready(realms: Realms, aside: Background) -> None:

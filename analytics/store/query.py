@@ -65,6 +65,15 @@ READINGS_LATEST: Final = f"""
     ORDER BY src, dst
 """  # noqa: S608  # see above
 
+READINGS_LATEST_OF_AGENT: Final = f"""
+    SELECT {_OWN["readings"]} FROM facts
+    WHERE tenant = $tenant AND received_us <= $at_us AND cycle >= $first_cycle
+        AND (src = $agent OR dst = $agent)
+    QUALIFY row_number() OVER (
+        PARTITION BY src, dst ORDER BY {LATEST_FIRST}) = 1
+    ORDER BY src, dst
+"""  # noqa: S608  # see above
+
 WANTED: Final = "wanted"
 """A registered table of what is asked for; in a list, DuckDB would look for numpy at each value."""
 READINGS_LATEST_OF: Final = READINGS_LATEST.replace(
@@ -127,6 +136,17 @@ TOLD: Final = (
     *("rtt_p95_us", "rtt_p99_us", "capacity_kbps", "capacity_trust", "route_id", "route_change"),
 )
 """What of a reading its grade and a timeline need."""
+
+
+def of_agent(columns: Sequence[str]) -> str:
+    """Ask for columns of the readings with an agent at an end, in no order; their names are constants."""
+    return f"""
+    SELECT {", ".join(columns)} FROM facts
+    WHERE tenant = $tenant AND (src = $agent OR dst = $agent)
+      AND cycle >= $first_cycle AND cycle <= $last_cycle
+    """  # noqa: S608  # see above
+
+
 READINGS_OF_PATH: Final = f"""
     SELECT {", ".join(TOLD)} FROM facts
     WHERE tenant = $tenant AND src = $src AND dst = $dst AND cycle >= $first_cycle AND cycle <= $last_cycle

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Depends, Request
 
+from analytics.overview import LetterCount
+from analytics.trend import Trend
 from server.api.alert_door import AlertDoor
 from server.api.body import FORM_TYPE, fields_of, type_of
 from server.api.core import ReportCore
@@ -68,6 +70,13 @@ class Metered(Protocol):
         """Collect them; may take a while."""
 
 
+class Hours(Protocol):
+    """Tells what the paths were like hour by hour; ``server.trend.Trends`` does."""
+
+    def of(self, profile: str, letters: list[LetterCount], at_us: int) -> Trend:
+        """Tell the day before a moment that has these letters."""
+
+
 class Part(Protocol):
     """What there is of one tenant; ``server.realm.Realm`` is one."""
 
@@ -86,6 +95,10 @@ class Part(Protocol):
     @property
     def meter(self) -> Metered:
         """Everything in numbers."""
+
+    @property
+    def trends(self) -> Hours:
+        """The paths of the last day."""
 
 
 class Parts(Protocol):
@@ -140,10 +153,16 @@ async def _meter(request: Request, visitor: TheVisitor) -> Metered:
     return parts.of(visitor.tenant).meter
 
 
+async def _trends(request: Request, visitor: TheVisitor) -> Hours:
+    parts: Parts = request.app.state.parts
+    return parts.of(visitor.tenant).trends
+
+
 TheCore = Annotated[ReportCore, Depends(_core)]
 TheDesk = Annotated[Door, Depends(_desk)]
 TheAlerts = Annotated[AlertDoor, Depends(_alerts)]
 TheMeter = Annotated[Metered, Depends(_meter)]
+TheTrends = Annotated[Hours, Depends(_trends)]
 
 
 def needs(scope: Scope) -> Any:

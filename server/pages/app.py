@@ -26,6 +26,7 @@ from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
 from server.api import settings as settings_api
+from server.api import sla as sla_api
 from server.api.access import Parts, Visitors
 from server.api.body import see_other
 from server.api.description import add_description
@@ -45,6 +46,7 @@ from server.pages import paths as path_pages
 from server.pages import routes as pages
 from server.pages import services as service_pages
 from server.pages import settings as setting_pages
+from server.pages import sla as sla_pages
 from server.problems import headers_of, problem_of
 from server.settings_told import SettingTold
 
@@ -80,6 +82,7 @@ def report_app(
         events_api.router(),
         matrix_api.router(),
         history_api.router(),
+        sla_api.router(),
         mesh_api.router(),
         control_api.router(),
         agents_api.router(),
@@ -98,6 +101,7 @@ def report_app(
         agent_pages.router(),
         control_pages.router(),
         history_pages.router(),
+        sla_pages.router(),
         alerts_page.router(),
         metrics.router(),
         pages.assets_router(),

@@ -83,6 +83,7 @@ ASKED: Final[dict[str, Asked]] = {
         store.rollups_of_pair(tenant, "pacs", "home", level, since_us=0, until_us=2 * AT_US)
         for level in Level
     ],
+    "counts": lambda store, tenant: [*store.counts(tenant).values()],
     "hops_of": lambda store, tenant: store.hops_of(tenant, TESTS),
     "flows": lambda store, tenant: store.flows(tenant, limit=10_000),
     "flows_of_services": lambda store, tenant: store.flows_of_services(
@@ -95,7 +96,6 @@ OF_NO_TENANT: Final = {
     "append": "a batch, of the tenant that it is given with",
     "usual_hour": "a moment, of the whole store",
     "database": "a connection, for the stream of a lake",
-    "counts": "how many rows there are of all tenants: for the server's own operator",
 }
 
 
