@@ -121,7 +121,7 @@ def _add_run(routes: APIRouter) -> None:
         form = await form_of(request, RunForm)
         started = or_problem(lambda: desk.run(MeshAsk(src=form.src, dst=form.dst), actor=visitor.name))
         path = f"/paths/{quote(form.src, safe='')}/{quote(form.dst, safe='')}"
-        return see_other(f"{path}?run={started.id}#run")
+        return see_other(f"{path}?run={started.id}")
 
 
 # --- what the fields mean: pure --------------------------------------------------------------------------
