@@ -429,7 +429,9 @@ def _file_days_once(realm: Realm) -> None:
 
 
 async def _keep_ready(realms: Realms, aside: Background) -> None:
-    """Have ready what pages of a large fleet ask for."""
+    """Have ready what pages of a large fleet ask for; the first time at once, as people wait for it."""
+    for realm in realms.all():
+        await asyncio.to_thread(_keep_ready_once, realm.core)
     while True:
         for realm in realms.all():
             await aside.run(_keep_ready_once, realm.core)
