@@ -43,6 +43,7 @@ from server.alerts.receivers.config import AlertsConfig, load_receivers
 from server.alerts.rules import AlertRules, load_alert_rules
 from server.api.events import Events
 from server.audit import Audit
+from server.audit_age import Ages
 from server.background import Background
 from server.core import Core
 from server.cycles import Cycles
@@ -396,7 +397,8 @@ async def _keep_up(
 
 
 def _prune_audit(state: State, settings: Settings) -> None:
-    if gone := state.prune_audit(keep_days=settings.keep_audit_days, now_us=now_us()):
+    keep = Ages(settings.keep_audit_days, settings.keep_test_audit_days)
+    if gone := state.prune_audit(keep, now_us=now_us()):
         log.info("let go of %d audit rows older than they are kept", gone)
 
 
