@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from analytics.clock import DAY_US
 from server import audit_age
-from server.audit_age import Ages
 from server.api.audits import AuditAsk, AuditRow
+from server.audit_age import Ages
 from server.state import State
 
 TODAY_US = 20_000 * DAY_US + DAY_US // 2
