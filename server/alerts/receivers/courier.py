@@ -74,6 +74,9 @@ class Courier:
             except ServerError as error:  # the state cannot be read or written: not this receiver's fault
                 log.error("queue of %s: %s", self.name, error)
                 wait_s = LOOK_S
+            except Exception:  # a mistake of ours with one receiver must not end the server
+                log.exception("queue of %s", self.name)
+                wait_s = LOOK_S
             try:
                 async with asyncio.timeout(wait_s):
                     await self.wake.wait()
