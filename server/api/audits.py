@@ -37,6 +37,11 @@ class AuditAsk(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 200
 
 
+def is_search(ask: AuditAsk) -> bool:
+    """Tell whether rows of tests are looked through one by one: there are millions."""
+    return ask.tests and any((ask.actor, ask.action, ask.subject, ask.since_us, ask.until_us))
+
+
 class AuditEntry(AuditRow, frozen=True, kw_only=True):
     """A row with its place in the log."""
 

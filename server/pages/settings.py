@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from server.api.access import Scope, TheCore, TheDesk, needs
+from server.api.access import Scope, TheCore, TheDesk, Visitor, needs
 from server.api.agent_info import AgentInfo
 from server.api.controls import Budgets, MeshSwitches, Off, OwnBudget, Reach
 from server.pages import control_words
@@ -51,11 +51,15 @@ def router() -> APIRouter:
             agents_apart=agents_apart(switches, budgets),
             piece=piece_of(lines, start, ROWS),
             rules_version=core.overview(frame.profile).rules_version,
-            settings=request.app.state.settings if frame.visitor.may(Scope.ADMIN) else [],
+            settings=request.app.state.settings if _sees_all(frame.visitor) else [],
             words=control_words,
         )
 
     return routes
+
+
+def _sees_all(visitor: Visitor) -> bool:
+    return visitor.may(Scope.ADMIN) and visitor.of_server
 
 
 def sites_of(agents: list[AgentInfo], switches: MeshSwitches, budgets: Budgets) -> list[SiteLine]:

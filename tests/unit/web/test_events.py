@@ -95,9 +95,7 @@ def test_no_more_listen_than_may(core: FixtureCore, monkeypatch: pytest.MonkeyPa
     asyncio.run(scenario())
 
 
-def test_one_visitor_does_not_keep_the_others_out(
-    core: FixtureCore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_visitor_does_not_keep_the_others_out(core: FixtureCore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_OF_VISITOR", 2)
 
     async def scenario() -> None:
