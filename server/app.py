@@ -76,6 +76,9 @@ FIRST_RUN: Final = (
 )
 STALE_CYCLES: Final = 3
 FILED_EACH_S: Final = 3_600.0
+SWITCH_S: Final = 0.001
+"""How long a thread may hold Python's lock while others want it: a page waits for that at each of its turns
+beside a thread that checks a batch or builds a board. By itself Python takes 5 ms."""
 LOOK_S: Final = 1.0
 """How often it is looked whether pages' answers are to be made anew."""
 Tasks = Iterable[asyncio.Task[None]]
@@ -99,6 +102,7 @@ class Running:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises ``ServerError`` or ``AnalyticsError`` if it cannot start."""
     _log_to_stderr()
+    sys.setswitchinterval(SWITCH_S)
     asyncio.run(_until_signalled(settings))
 
 

@@ -54,6 +54,7 @@ from server.state import Agent, State
 from server.timelines import Asked, timeline_of
 from server.usual import UsualCache
 
+STATUS_KEPT_S: Final = 1.0
 PAIRS_KEPT, PAIR_KEPT_S = 50, 2.0
 """Of a large fleet: a page asks for a pair's facts more than once."""
 FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
@@ -127,6 +128,7 @@ class Core(Showing):
         self._fresh: dict[str, tuple[object, Report]] = {}  # small fleet: what the last report was made from
         self._listed: tuple[int, list[Member]] = (0, [])  # large fleet: when the members were listed
         self._pace = Pace()
+        self._statuses: Kept[str, Status] = Kept(1, STATUS_KEPT_S)
         self._pairs: Kept[tuple[str, str, str, int | None], tuple[_Facts, list[Hop]]] = Kept(
             PAIRS_KEPT, PAIR_KEPT_S
         )
@@ -168,7 +170,10 @@ class Core(Showing):
         return Sight(members, self._rules_now(), self._cycles.planner.puts_off)
 
     def status(self) -> Status:
-        """As ``ReportCore``."""
+        """As ``ReportCore``; of a large fleet, it is told once a second: every page asks."""
+        return self._statuses.of("", self._status) if self._is_large() else self._status()
+
+    def _status(self) -> Status:
         agents = self._state.agents(self._tenant)
         online = {connection.agent.name for connection in self._hub.connections()}
         members = set(self._mesh_members(agents))
