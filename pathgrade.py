@@ -7,6 +7,8 @@ errors carry ``remedy`` and ``exit_code``; ``main`` prints them all the same way
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, runtime_checkable
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     import typer
 
 EXIT_INTERRUPTED: Final = 130
+EXIT_NO_OUTPUT: Final = 73
+NO_OUTPUT: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+"""What writing to standard output fails with; a pipe that nobody reads any more ends a command silently."""
 
 
 @runtime_checkable
@@ -28,18 +33,38 @@ class Remedied(Protocol):
 def main() -> NoReturn:
     """Run the command; print a known error as people can use it, and exit with its code."""
     try:
-        if lean := _lean_agent(sys.argv[1:]):
-            agent_run(lean)
-        else:
-            command_line()(prog_name="pathgrade")
+        _run()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        if error.filename is not None or error.errno not in NO_OUTPUT:
+            raise
+        _give_up_output(error)
     except Exception as error:
         if not isinstance(error, Remedied):
             raise
         say_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
     sys.exit(0)
+
+
+def _run() -> None:
+    try:
+        if lean := _lean_agent(sys.argv[1:]):
+            agent_run(lean)
+        else:
+            command_line()(prog_name="pathgrade")
+    finally:
+        if sys.stdout is not None:  # closed by who started this
+            sys.stdout.flush()  # here, where what fails can be said
+
+
+def _give_up_output(error: OSError) -> NoReturn:
+    """Say that standard output takes no more, and keep Python from trying once more at its exit."""
+    print(f"error: write the output: {error.strerror}", file=sys.stderr)
+    print("  try: free some space there, or send it elsewhere", file=sys.stderr)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(EXIT_NO_OUTPUT)
 
 
 def _lean_agent(words: list[str]) -> Path | None:
@@ -70,10 +95,15 @@ def command_line() -> typer.Typer:
     import typer
 
     from agent.commands import agent, deep, flows
+    from agent.commands import doctor as agent_doctor
     from server.commands import (
         alerts,
+        complete,
+        control,
+        doctor,
         export,
         fleet,
+        history,
         hops,
         mesh,
         paths,
@@ -86,22 +116,26 @@ def command_line() -> typer.Typer:
     app = typer.Typer(
         help="Grades every network path between your hosts, and names the leg that slows it.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
     for commands in (
         fleet.commands,
         paths.commands,
+        history.commands,
         hops.commands(deep.traced),
         flows.commands(sessions.flows),
         sessions.commands,
         services.commands,
         mesh.commands,
+        control.commands,
         alerts.commands,
         export.commands,
         server.commands,
         agent.commands,
+        doctor.commands(agent_doctor.checks),
+        complete.commands,
         version.commands,
     ):
         app.add_typer(commands)

@@ -33,6 +33,7 @@ def health(
     batches_waiting: int,
     packets_refused: int,
     mesh: bool | None = None,
+    bytes_sent: int | None = None,
     refusals: Refusals | None = None,
     grants_refused: Mapping[str, int] | None = None,
 ) -> Health:
@@ -49,6 +50,7 @@ def health(
         batches_waiting=batches_waiting,
         packets_refused=packets_refused,
         mesh=mesh,
+        bytes_sent=bytes_sent,
         grants_refused={str(reason): count for reason, count in (grants_refused or {}).items()},
         **by_kind,
     )

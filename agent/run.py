@@ -246,6 +246,7 @@ class Agent:
                 refusals=self._refusals,
                 grants_refused=self._guard.refused,
                 mesh=self._orders.on,
+                bytes_sent=_sent_bytes(),
             )
             log.info("%s", health.line(now))
             with contextlib.suppress(ServerSilentError):  # the next one says as much
@@ -253,6 +254,12 @@ class Agent:
 
     async def _say(self, message: FromAgent) -> None:
         await self._control.say(message)
+
+
+def _sent_bytes() -> int | None:
+    """Count what was sent over UDP so far: tests, and the search for what is in front of this host."""
+    loop = asyncio.get_running_loop()
+    return loop.sent_bytes if isinstance(loop, StampingLoop) else None
 
 
 def _quoted_headers(config: Config) -> QuotedHeaders | None:

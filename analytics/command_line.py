@@ -73,6 +73,11 @@ def width() -> int:
     return PIPE_WIDTH
 
 
+def as_text(moment_us: int | None) -> str | None:
+    """Write a moment as the API reads it."""
+    return None if moment_us is None else str(moment_us)
+
+
 def progress(line: str) -> None:
     """Say how far something is, beside its output."""
     print(line, file=sys.stderr, flush=True)

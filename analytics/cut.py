@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from analytics.findings import is_bad
 from analytics.grade import STALE
 from analytics.letters import BAD
 from analytics.measurement import Letter
@@ -58,11 +59,6 @@ def overview_of(report: Report) -> Overview:
         worst=report.paths[:WORST_SHOWN],
         members=report.members,
     )
-
-
-def is_bad(row: PathRow) -> bool:
-    """Whether people cannot work over a path, or it is slower than usual."""
-    return row.grade.letter in BAD or row.slower_since_us is not None
 
 
 def revision_of(report: Report) -> str:
@@ -172,15 +168,19 @@ VALUES: Final[Mapping[Metric, Callable[[PathRow], int | None]]] = {
 }
 
 
+def packed(row: PathRow, metric: Metric) -> int:
+    """One cell: a value that does not fit is the greatest that does."""
+    value, packing = VALUES[metric](row), PACKINGS[metric]
+    return packing.none if value is None else min(value, packing.most)
+
+
 def cells_of(report: Report, metric: Metric) -> MatrixCells:
     """Pack one metric of a report."""
-    ordered, packing, value = in_order(report.members), PACKINGS[metric], VALUES[metric]
+    ordered, packing = in_order(report.members), PACKINGS[metric]
     at = {member.name: place for place, member in enumerate(ordered)}
     cells = [packing.none] * len(ordered) ** 2
     for row in report.paths:
-        found = value(row)
-        if found is not None:
-            cells[at[row.src] * len(ordered) + at[row.dst]] = min(found, packing.most)
+        cells[at[row.src] * len(ordered) + at[row.dst]] = packed(row, metric)
     return MatrixCells(
         profile=report.profile,
         metric=metric,

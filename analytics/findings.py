@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
@@ -21,21 +21,35 @@ _SOURCE: Final = frozenset({LegKind.SOURCE_HOST, LegKind.SOURCE_ACCESS})
 _HOST: Final = frozenset({LegKind.SOURCE_HOST, LegKind.DESTINATION_HOST})
 
 
-def findings(rows: Sequence[PathRow], members: Sequence[Member]) -> list[Finding]:
-    """Explain the paths that people cannot work over, or that became slower than usual."""
+def findings(
+    rows: Sequence[PathRow],
+    members: Sequence[Member],
+    *,
+    crossing: Callable[[], Counter[Part]] | None = None,
+    bad_of: int | None = None,
+) -> list[Finding]:
+    """Explain the paths that people cannot work over, or that became slower than usual.
+
+    Where ``rows`` are the worst of a large fleet only, ``crossing`` counts what crosses each part, of all its
+    paths but the bad ones that are not among ``rows``, and ``bad_of`` is how many bad ones there are.
+    """
     sites = {member.name: member.site for member in members}
-    bad = {Pair(row.src, row.dst): row for row in rows if _is_bad(row)}
+    bad = {Pair(row.src, row.dst): row for row in rows if is_bad(row)}
     if not bad:
         return []  # most reports: no need to count what every path crosses
     by_relay = [row for row in rows if row.rung in RELAYED]
-    crossing = counted(
+    counts = _crossing(rows, by_relay) if crossing is None else crossing()
+    relayed = frozenset(map(_ENDS, by_relay))
+    told = [Bad(pair, row.slower_since_us or 0, _points_at(row)) for pair, row in bad.items()]
+    return [_finding(found, bad, members, bad_of) for found in causes(told, counts, sites, relayed)]
+
+
+def _crossing(rows: Sequence[PathRow], by_relay: Sequence[PathRow]) -> Counter[Part]:
+    return counted(
         Counter(chain(map(_SRC, rows), map(_DST, rows))),
         Counter(map(_SITES, rows)),
         Counter(map(_SITES, by_relay)),
     )
-    relayed = frozenset(map(_ENDS, by_relay))
-    told = [Bad(pair, row.slower_since_us or 0, _points_at(row)) for pair, row in bad.items()]
-    return [_finding(found, bad, members) for found in causes(told, crossing, sites, relayed)]
 
 
 RELAYED: Final = frozenset(rung for rung in Rung if rung.relayed)
@@ -43,7 +57,8 @@ _SRC, _DST = attrgetter("src"), attrgetter("dst")
 _ENDS, _SITES = attrgetter("src", "dst"), attrgetter("src_site", "dst_site")
 
 
-def _is_bad(row: PathRow) -> bool:
+def is_bad(row: PathRow) -> bool:
+    """Whether people cannot work over a path, or it is slower than usual."""
     return row.grade.letter in BAD or row.slower_since_us is not None
 
 
@@ -66,10 +81,13 @@ _part: Final = lru_cache(maxsize=1 << 16)(Part)
 """Thousands of paths point at the same few."""
 
 
-def _finding(found: Found, bad: dict[Pair, PathRow], members: Sequence[Member]) -> Finding:
+def _finding(
+    found: Found, bad: dict[Pair, PathRow], members: Sequence[Member], bad_of: int | None
+) -> Finding:
     since = [us for pair in found.explains if (us := bad[pair].slower_since_us) is not None]
     percent = round(100 * found.confidence)
-    explains = f"explains {len(found.explains)} of {len(bad)} bad paths (confidence {percent} %)."
+    of = f"{len(bad)}" if bad_of in (None, len(bad)) else f"the {len(bad):,} worst of {bad_of:,}"
+    explains = f"explains {len(found.explains)} of {of} bad paths (confidence {percent} %)."
     return Finding(
         kind=found.part.kind.value,
         where=found.part.where,

@@ -16,7 +16,7 @@ from analytics.paths import by_pair, hops_of, path_rows
 from analytics.rules.load import Rules
 from analytics.shapes import Finding, Member, PathDetail, PathRow, Report, Service, Verdict
 from analytics.usual import NOTHING_KNOWN, Usual
-from analytics.verdict import verdict
+from analytics.verdict import NOW, verdict
 
 __all__ = [
     "Finding",
@@ -42,9 +42,11 @@ def build_report(
     rules: Rules,
     usual: Usual = NOTHING_KNOWN,
     passive: Passive = NOTHING_SEEN,
+    when: str = NOW,
 ) -> Report:
     """Judge a fleet at a moment, from the latest reading of each directed path and those tests' hops.
 
+    ``when`` is how the verdict calls the moment.
     Readings of agents that are no longer enrolled are left out. Raises ``RulesError`` for an unknown profile.
     """
     paths = path_rows(
@@ -58,7 +60,7 @@ def build_report(
         profile=profile,
         at_us=at_us,
         rules_version=rules.version,
-        verdict=with_ends(verdict(profile, members, paths, rules, shared), paths),
+        verdict=with_ends(verdict(profile, members, paths, rules, shared, when=when), paths),
         findings=shared,
         paths=paths,
         members=sorted(members, key=lambda member: member.name),

@@ -24,11 +24,12 @@ Generated from `analytics/measurement.py`, `rollup.py`, `export.py` and `exports
 analytics.schema_doc`. Do not edit.
 
 Facts are written once and never changed. They lie in the server's data folder as
-`parquet/<table>/date=<day of receipt, UTC>/<segment>.parquet`, and anything that reads Parquet may read them
-while the server runs:
+`parquet/tenant=<tenant>/<table>/date=<day of receipt, UTC>/<segment>.parquet`, so that no file has the rows
+of two tenants, and anything that reads Parquet may read them while the server runs:
 
 ```sql
-SELECT src, dst, rtt_p50_us FROM read_parquet('DATA/parquet/readings/*/*.parquet', hive_partitioning = false);
+SELECT src, dst, rtt_p50_us
+FROM read_parquet('DATA/parquet/tenant=default/readings/*/*.parquet', hive_partitioning = false);
 ```
 
 Integers throughout: microseconds, basis points (1/100 of a percent), kilobits per second. What was not
@@ -45,7 +46,8 @@ and hosts are right to 3.2 %. The values `v` of bucket `b` are those with
 ```sql
 SELECT process, h[i] AS bucket, sum(h[i + 1]) AS sessions
 FROM (SELECT process, srtt_histogram AS h, unnest(range(1, len(srtt_histogram), 2)) AS i
-      FROM read_parquet('DATA/parquet/flows/*/*.parquet', union_by_name = true, hive_partitioning = false))
+      FROM read_parquet('DATA/parquet/tenant=default/flows/*/*.parquet', union_by_name = true,
+                        hive_partitioning = false))
 GROUP BY ALL ORDER BY ALL;
 ```
 """
@@ -57,18 +59,18 @@ Added by the server. (tenant, sender, boot, batch) names a batch for ever; the s
 often it is sent.
 """
 _ROLLUP: Final = """\
-`rollup/<table>/date=<day of receipt>/<hour>.parquet` (`day.parquet` of `readings_1d`): five minutes, an hour
-and a day of the readings, made when the hour or the day is over. A file is of what was received in its hour;
-tests that ended earlier and came late are in it with the time in which they ended: **fold rows of one key**:
-counts and sums are added, of the others the least or greatest is taken as the name says, histograms are
-merged. A day is exactly the fold of its hours, and an hour of its five minutes.
+`rollup/tenant=<tenant>/<table>/date=<day of receipt>/<hour>.parquet` (`day.parquet` of `readings_1d`): five
+minutes, an hour and a day of the readings, made when the hour or the day is over. A file is of what was
+received in its hour; tests that ended earlier and came late are in it with the time in which they ended:
+**fold rows of one key**: counts and sums are added, of the others the least or greatest is taken as the name
+says, histograms are merged. A day is exactly the fold of its hours, and an hour of its five minutes.
 
 `rtt_histogram` is laid out as any histogram, with 64 buckets to a doubling instead of 16: read 64 for 16 and
 6 for 4 in the formula above. Its quantiles are right to 0.8 %.
 
 ```sql
 SELECT src, dst, rung, sum(rtt_p50_sum_us) / sum(answered) AS mean_us, min(rtt_min_us) AS least_us
-FROM read_parquet('DATA/rollup/readings_1h/*/*.parquet', hive_partitioning = false)
+FROM read_parquet('DATA/rollup/tenant=default/readings_1h/*/*.parquet', hive_partitioning = false)
 GROUP BY ALL ORDER BY ALL;
 ```
 """

@@ -16,6 +16,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     profile: str
     agent: str
     port: int
+    tagged: bool = False  # by people, here; else the agent offers it
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):

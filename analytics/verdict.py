@@ -24,6 +24,7 @@ CAN: Final = frozenset({Letter.A, Letter.B, Letter.C})
 PATHS_TOLD: Final = 5
 PEOPLE_TOLD: Final = 20
 REASONS_TOLD: Final = 5
+NOW: Final = "right now"
 LIKELY_PERCENT: Final = 50
 """From this confidence on, those who share a cause are told in one sentence: it names that cause."""
 
@@ -35,14 +36,27 @@ class _Case:
     member: Member
     service: Service
     row: PathRow | None
+    without_row: Letter | None = None  # of a path that has a letter, and no row
 
     @property
     def letter(self) -> Letter:
-        return Letter.UNKNOWN if self.row is None else self.row.grade.letter
+        if self.row is None:
+            return self.without_row or Letter.UNKNOWN
+        return self.row.grade.letter
 
     @property
     def pair(self) -> tuple[str, str]:
         return self.service.agent, self.member.name
+
+
+class Rest(NamedTuple):
+    """What is known of the paths of a large fleet that have no row: they are counted, and not told of."""
+
+    letters: Mapping[Letter, int]
+    letter_of: Callable[[str, str], Letter | None]  # of a path; None: nothing is known of it
+
+
+NO_REST: Final = Rest({}, lambda src, dst: None)
 
 
 class _Said(NamedTuple):
@@ -58,18 +72,23 @@ def verdict(
     rows: Sequence[PathRow],
     rules: Rules,
     findings: Sequence[Finding] = (),
+    *,
+    when: str = NOW,
+    rest: Rest = NO_REST,
 ) -> Verdict:
     """Judge a fleet for one profile; ``rows`` worst first, ``findings`` the causes that they share.
 
-    Raises ``RulesError`` for an unknown profile.
+    ``when`` ends the headline: of the past, the moment. ``rest`` are the paths that have no row, none of them
+    worse than those that have one. Raises ``RulesError`` for an unknown profile.
     """
     wanted = rules.profile(profile)
     services = [service for member in members for service in member.services if service.profile == profile]
     if len(members) < 2 or not rows:
         return _nothing_yet(members)
     if not services:
-        return _of_paths(wanted, members, rows, findings)
-    return _of_people(wanted, services, members, rows, findings)
+        return _of_paths(wanted, members, rows, findings, rest=rest.letters, when=when)
+    cases = _cases(services, members, rows, rest)
+    return _of_people(wanted, services, members, cases, findings, when=when)
 
 
 def _nothing_yet(members: Sequence[Member]) -> Verdict:
@@ -94,27 +113,31 @@ def _of_people(
     profile: Profile,
     services: Sequence[Service],
     members: Sequence[Member],
-    rows: Sequence[PathRow],
+    cases: Sequence[_Case],
     findings: Sequence[Finding],
+    *,
+    when: str,
 ) -> Verdict:
-    cases = _cases(services, members, rows)
     by_service = [[case for case in cases if case.service == service] for service in services]
     able = [profile.words.able.format(service=service_name(service)) for service in services]
-    headlines = map(_headline, by_service, able)
+    headlines = [_headline(own, to_do, when) for own, to_do in zip(by_service, able, strict=True)]
     unknown = [case for case in cases if _state(case.letter) == "unknown"]
     several = len(services) > 1
     said = _cannot_sentences(cases, profile, members, findings, several=several)
+    beyond = sum(case.row is None and _state(case.letter) == "cannot" for case in cases)
     return Verdict(
         headline=" ".join(headlines),
         details=[
-            *_most(said, PEOPLE_TOLD, lambda left: f"{left:,} more cannot."),
+            *_most(said, PEOPLE_TOLD, lambda left: f"{left:,} more cannot.", beyond=beyond),
             *_unknown_sentences(unknown, members),
         ],
         **_names(cases),
     )
 
 
-def _cases(services: Sequence[Service], members: Sequence[Member], rows: Sequence[PathRow]) -> list[_Case]:
+def _cases(
+    services: Sequence[Service], members: Sequence[Member], rows: Sequence[PathRow], rest: Rest
+) -> list[_Case]:
     """Every workplace with every service, in the order of ``rows``: worst first, those without a row last."""
     ranked = {(row.src, row.dst): (at, row) for at, row in enumerate(rows)}
     providers = {service.agent for service in services}
@@ -125,7 +148,10 @@ def _cases(services: Sequence[Service], members: Sequence[Member], rows: Sequenc
         if member.name not in providers
     ]
     ordered = sorted(cases, key=lambda case: (case[0], case[2].name))
-    return [_Case(member=member, service=service, row=row) for _, row, member, service in ordered]
+    return [
+        _Case(member, service, row, rest.letter_of(service.agent, member.name) if row is None else None)
+        for _, row, member, service in ordered
+    ]
 
 
 def _names(cases: Sequence[_Case]) -> dict[str, list[str]]:
@@ -149,7 +175,7 @@ def _state(letter: Letter) -> str:
     return "can" if letter in CAN else "cannot"
 
 
-def _headline(cases: Sequence[_Case], able: str) -> str:
+def _headline(cases: Sequence[_Case], able: str, when: str) -> str:
     """Say '4 of 5 workplaces can open a CT from the PACS right now'."""
     if not cases:
         return f"No workplace is enrolled yet that could {able}."
@@ -157,9 +183,9 @@ def _headline(cases: Sequence[_Case], able: str) -> str:
     total, can, unknown = len(states), states.count("can"), states.count("unknown")
     if unknown == total:
         who = "the one workplace" if total == 1 else f"the {total:,} workplaces"
-        return f"Whether {who} can {able} is not known right now."
+        return f"Whether {who} can {able} is not known {when}."
     verb = "cannot" if total == 1 and not can else "can"
-    return f"{_who(total, can, unknown)} {verb} {able} right now{_rest(unknown)}."
+    return f"{_who(total, can, unknown)} {verb} {able} {when}{_rest(unknown)}."
 
 
 def _who(total: int, can: int, unknown: int) -> str:
@@ -191,7 +217,7 @@ def _cannot_sentences(
     cut = _cut_off(cases)
     groups: dict[Hashable, list[_Case]] = {}
     for case in cases:
-        if _state(case.letter) == "cannot":
+        if _state(case.letter) == "cannot" and case.row is not None:
             groups.setdefault(_group(case, shared, cut), []).append(case)
     return [_cannot_sentence(own, profile, members, shared, cut, several=several) for own in groups.values()]
 
@@ -228,7 +254,7 @@ def _cannot_sentence(
     told = [
         Told(case.row, profile, case.member, case.service, several=several)
         for case in cases
-        if case.row is not None  # a case without a row is not known
+        if case.row is not None  # as in all of these
     ]
     called = [person(case.member) for case in cases]
     if len(cases) > 1:
@@ -257,7 +283,7 @@ def _unknown_sentences(cases: Sequence[_Case], members: Sequence[Member]) -> lis
 
 
 def _unknown_reason(case: _Case, online: Mapping[str, bool]) -> str:
-    reason = "not measured yet" if case.row is None else why(case.row.grade.reason)
+    reason = _why_unknown(case)
     if not online.get(case.service.agent, False):
         return f"the agent of the {service_name(case.service)} is not connected"
     if not case.member.online:
@@ -265,14 +291,29 @@ def _unknown_reason(case: _Case, online: Mapping[str, bool]) -> str:
     return reason
 
 
+def _why_unknown(case: _Case) -> str:
+    if case.row is not None:
+        return why(case.row.grade.reason)
+    return "not measured yet" if case.without_row is None else "too little is known to tell"
+
+
 # --- paths --------------------------------------------------------------------------------------------------
 
 
 def _of_paths(
-    profile: Profile, members: Sequence[Member], rows: Sequence[PathRow], findings: Sequence[Finding]
+    profile: Profile,
+    members: Sequence[Member],
+    rows: Sequence[PathRow],
+    findings: Sequence[Finding],
+    *,
+    rest: Mapping[Letter, int],
+    when: str,
 ) -> Verdict:
     """Without a service nobody in particular is served: count paths, and name the causes and the worst."""
-    states = [_state(row.grade.letter) for row in rows]
+    states = Counter(_state(row.grade.letter) for row in rows)
+    for letter, count in rest.items():
+        states[_state(letter)] += count
+    beyond = sum(count for letter, count in rest.items() if _state(letter) == "cannot")
     shared = _by_pair(findings)
     groups: dict[Hashable, list[PathRow]] = {}
     for row in rows:
@@ -282,33 +323,33 @@ def _of_paths(
             groups.setdefault(pair if finding is None else (finding.kind, finding.where, ""), []).append(row)
     said = [_path_sentence(own, profile, members, shared) for own in groups.values()]
     return Verdict(
-        headline=_paths_headline(states, profile.words.paths_able),
-        details=_most(said, PATHS_TOLD, _more_paths),
+        headline=_paths_headline(states, profile.words.paths_able, when),
+        details=_most(said, PATHS_TOLD, _more_paths, beyond=beyond),
         can=[],
         cannot=[],
         unknown=[],
     )
 
 
-def _paths_headline(states: Sequence[str], able: str) -> str:
+def _paths_headline(states: Counter[str], able: str, when: str) -> str:
     """Say '28 of 30 paths are good right now; 1 is not known'."""
-    total, can, unknown = len(states), states.count("can"), states.count("unknown")
+    total, can, unknown = states.total(), states["can"], states["unknown"]
     if total == 1:
-        return _one_path_headline(states[0], able)
+        return _one_path_headline(next(iter(states)), able, when)
     if unknown == total:
-        return f"Whether the {total:,} paths {able} is not known right now."
+        return f"Whether the {total:,} paths {able} is not known {when}."
     if can == total:
-        return f"All {total:,} paths {able} right now."
+        return f"All {total:,} paths {able} {when}."
     who = f"None of the {total:,}" if not can and not unknown else f"{can:,} of {total:,}"
-    return f"{who} paths {able} right now{_rest(unknown)}."
+    return f"{who} paths {able} {when}{_rest(unknown)}."
 
 
-def _one_path_headline(state: str, able: str) -> str:
+def _one_path_headline(state: str, able: str, when: str) -> str:
     told = able.removeprefix("are ")
     return {
-        "can": f"The one path is {told} right now.",
-        "cannot": f"The one path is not {told} right now.",
-        "unknown": f"Whether the one path is {told} is not known right now.",
+        "can": f"The one path is {told} {when}.",
+        "cannot": f"The one path is not {told} {when}.",
+        "unknown": f"Whether the one path is {told} is not known {when}.",
     }[state]
 
 
@@ -345,9 +386,12 @@ def _is_shared(finding: Finding) -> bool:
     return len({frozenset(pair) for pair in finding.explains}) > 1
 
 
-def _most(said: Iterable[_Said], most: int, rest: Callable[[int], str]) -> list[str]:
-    """Keep ``most`` sentences; ``rest`` says how many paths or workplaces the others were for."""
+def _most(said: Iterable[_Said], most: int, rest: Callable[[int], str], *, beyond: int = 0) -> list[str]:
+    """Keep ``most`` sentences; ``rest`` says how many paths or workplaces the others were for.
+
+    ``beyond`` are more that no sentence was made for.
+    """
     all_of_it = list(said)
-    left = sum(one.of for one in all_of_it[most:])
+    left = sum(one.of for one in all_of_it[most:]) + beyond
     kept = [one.sentence for one in all_of_it[:most]]
     return [*kept, rest(left)] if left else kept

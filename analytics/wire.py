@@ -157,6 +157,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
     ] = []
     batches_waiting: Annotated[int, count("batches not yet acknowledged")] = 0
     mesh: bool | None = None  # whether active tests are on here; None: an agent of before
+    bytes_sent: Annotated[int, count("bytes sent over UDP since start, headers included: tests")] | None = (
+        None
+    )
     packets_refused: Annotated[int, count("packets of tests refused, the sum of the next four")] = 0
     packets_forged: Annotated[int, count("not by the peer, or damaged")] = 0
     packets_replayed: Annotated[int, count("seen before")] = 0

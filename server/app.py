@@ -38,6 +38,7 @@ from server.alerts.rules import AlertRules, load_alert_rules
 from server.api.access import LocalVisitors
 from server.api.events import Events
 from server.audit import Audit
+from server.background import Background
 from server.core import Core
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
@@ -56,6 +57,7 @@ from server.realm import Realm, Realms
 from server.running import Plan
 from server.schedule import Pair
 from server.settings import Address, Settings
+from server.settings_told import settings_told
 from server.signalling import Signalling
 from server.state import State
 from server.stun import Counters
@@ -65,6 +67,8 @@ log: Final = logging.getLogger("pathgrade.server")
 
 LOG_FORMAT: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
 STALE_CYCLES: Final = 3
+LOOK_S: Final = 1.0
+"""How often it is looked whether pages' answers are to be made anew."""
 Tasks = Iterable[asyncio.Task[None]]
 ANY_HOSTS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared with, not bound
 
@@ -110,6 +114,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         settings.metrics_pairs,
     )
     async with AsyncExitStack() as opened:
+        aside = [opened.enter_context(contextlib.closing(Background(name))) for name in ("upkeep", "board")]
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
         store = opened.enter_context(
             contextlib.closing(
@@ -146,6 +151,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             )
 
         realms = Realms(realm, state.tenants())
+        opened.callback(realms.close)
         own.tallies = lambda: [one.tally for realm in realms.all() for one in realm.alerts.couriers]
         own.oldest_waiting_us = lambda: oldest_waiting_us(realm.alerts for realm in realms.all())
         doors = (
@@ -155,16 +161,23 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         )
         pusher = _pusher(settings, realms, release=release, failures=own.failures)
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
-        events = Events()
+        events, sealed = Events(), asyncio.Event()
         apps = (
             agent_app(*doors),
-            report_app(realms, LocalVisitors(DEFAULT_TENANT), version=release, events=events),
+            report_app(
+                realms,
+                LocalVisitors(DEFAULT_TENANT),
+                version=release,
+                events=events,
+                settings=settings_told(settings, os.environ),
+            ),
         )
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
-                tasks.create_task(_seal(store, realms, settings.seal_s, own.failures)),
-                tasks.create_task(_keep_up(store, settings.seal_s, own.failures)),
+                tasks.create_task(_seal(store, realms, settings.seal_s, own.failures, sealed)),
+                tasks.create_task(_keep_up(store, aside[0], own.failures, sealed)),
+                tasks.create_task(_keep_ready(realms, aside[1])),
             ]
             if pusher is not None:
                 keepers.append(tasks.create_task(pusher.run()))
@@ -309,7 +322,9 @@ def _rules(settings: Settings) -> Rules:
     )
 
 
-async def _seal(store: Store, realms: Realms, period_s: float, failures: Failures) -> None:
+async def _seal(
+    store: Store, realms: Realms, period_s: float, failures: Failures, sealed: asyncio.Event
+) -> None:
     """Turn acknowledged rows into Parquet after each cycle and every ``period_s``; a last time at the end."""
     try:
         while True:
@@ -318,6 +333,7 @@ async def _seal(store: Store, realms: Realms, period_s: float, failures: Failure
                     await realms.ended.wait()
             realms.ended.clear()
             await asyncio.to_thread(_seal_once, store, failures)
+            sealed.set()
             for realm in realms.all():
                 realm.alerts.watcher.woken.set()
     finally:
@@ -336,11 +352,12 @@ def _seal_once(store: Store, failures: Failures) -> None:
         log.exception("not sealed")
 
 
-async def _keep_up(store: Store, period_s: float, failures: Failures) -> None:
-    """Roll up, compact, let go of what is old; beside the sealing, as it may take minutes."""
+async def _keep_up(store: Store, aside: Background, failures: Failures, sealed: asyncio.Event) -> None:
+    """Roll up, compact, let go of what is old after each sealing; beside it, as it may take minutes."""
     while True:
-        await asyncio.sleep(period_s)
-        await asyncio.to_thread(_keep_up_once, store, failures)
+        await sealed.wait()
+        sealed.clear()
+        await aside.run(_keep_up_once, store, failures)
 
 
 def _keep_up_once(store: Store, failures: Failures) -> None:
@@ -352,6 +369,23 @@ def _keep_up_once(store: Store, failures: Failures) -> None:
     except Exception:  # as above: rollups can wait, agents cannot
         failures.upkeep_failures += 1
         log.exception("upkeep failed")
+
+
+async def _keep_ready(realms: Realms, aside: Background) -> None:
+    """Have ready what pages of a large fleet ask for."""
+    while True:
+        for realm in realms.all():
+            await aside.run(_keep_ready_once, realm.core)
+        await asyncio.sleep(LOOK_S)
+
+
+def _keep_ready_once(core: Core) -> None:
+    try:
+        core.keep_ready()
+    except AnalyticsError as error:
+        log.error("the board is not up to date why=%r try=%r", str(error), error.remedy)
+    except Exception:  # as above: pages show the board before
+        log.exception("the board is not up to date")
 
 
 async def _stop(meshes: Tasks, served: dict[Listener, asyncio.Task[None]], keepers: Tasks) -> None:

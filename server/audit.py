@@ -11,7 +11,7 @@ from collections.abc import Callable, Set
 from typing import Final
 
 from analytics.clock import now_us
-from server.api.core import AuditRow
+from server.api.audits import AuditRow
 from server.errors import StateError
 from server.state import State
 

@@ -6,16 +6,20 @@ needs from the store and the hub at once, and computes on that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import Final, NamedTuple
 
 import msgspec
 
 from analytics import cut
 from analytics.clock import now_us
+from analytics.compare import Comparison, compare
 from analytics.explain import Explanation, explain
 from analytics.exports import EXPORTS, FINDINGS, PATHS, Ask, Batches
+from analytics.fusion import Passive
 from analytics.measurement import Flow, Hop, Reading
 from analytics.overview import (
     AGENT_PATHS_SHOWN,
@@ -28,28 +32,42 @@ from analytics.overview import (
     Worst,
 )
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
-from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
+from analytics.report import Member, PathDetail, PathRow, Report, build_detail, build_report
 from analytics.rules.load import Rules
 from analytics.store.store import Store
 from analytics.store.stream import Range
+from analytics.then import members_then, when
 from analytics.timeline import Timeline
 from analytics.usage import By
 from analytics.usual import Usual, with_watched
+from analytics.verdict import NOW
 from analytics.watched import with_latest_tests
 from analytics.wire import ServiceOffer
-from server.api.core import OWN_PROCESS, AuditRow, ExportRange, Status
+from server.agents import LISTENERS_FROM, Agents, listeners_of
+from server.api.agent_info import AgentInfo, Listener
+from server.api.audits import AuditAsk, AuditEntry
+from server.api.core import OWN_PROCESS, ExportRange, Status
+from server.board import SMALL_AGENTS, Boards, Pace, Ready, Sight
 from server.cycles import Cycles
 from server.hub import Connection, Hub
+from server.kept import Kept
 from server.lately import Lately
+from server.services import services_of
 from server.sessions import Sessions
 from server.state import Agent, State
 from server.timelines import Asked, timeline_of
 from server.usual import UsualCache
 
+PAIRS_KEPT, PAIR_KEPT_S = 50, 2.0
+"""Of a large fleet: a page asks for a pair's facts more than once."""
 FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back the passive flows of a page go."""
 TIMELINE_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back a timeline goes that does not say."""
+PAST_KEPT: Final = 4
+"""Reports of the past: a page asks for several cuts of one."""
+PAST_KEPT_S: Final = 60.0
+"""What an agent could not send in time may still come."""
 EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back an export goes that does not say."""
 FLOWS_OF_END: Final = 1_000
@@ -64,6 +82,7 @@ class _Facts(NamedTuple):
     usual: Usual
     at_us: int
     now: bool  # and not a moment of the past
+    passive: Passive | None = None  # None: not asked yet
 
     def of_pair(self, src: str, dst: str) -> list[Reading]:
         """Both directions between two agents, as far as they are known."""
@@ -97,22 +116,65 @@ class Core:
         self._lately = lately
         self._usual = UsualCache(store, period_us=period_us)
         self._sessions = Sessions(store, rules, tenant)
+        self._agents = Agents(state, tenant, hub)
+        self._past: Kept[tuple[str, int], Report] = Kept(PAST_KEPT, PAST_KEPT_S)
         self._clock = clock
         self._started_us = clock()
+        self._fresh: dict[str, tuple[object, Report]] = {}  # small fleet: what the last report was made from
+        self._listed: tuple[int, list[Member]] = (0, [])  # large fleet: when the members were listed
+        self._pace = Pace()
+        self._pairs: Kept[tuple[str, str, str, int | None], tuple[_Facts, list[Hop]]] = Kept(
+            PAIRS_KEPT, PAIR_KEPT_S
+        )
+        self._boards = Boards(
+            tenant=tenant,
+            store=store,
+            lately=lately,
+            usual=self._usual,
+            sessions=self._sessions,
+            sight=self._sight,
+            clock=clock,
+        )
+
+    def close(self) -> None:
+        """Let go of what is kept ready; waits for what is being made."""
+        self._boards.close()
+
+    def keep_ready(self) -> None:
+        """Make a large fleet's board anew if that is due; blocks for seconds, so call it in a thread."""
+        if not self._is_large():
+            return
+        state = (self._store.batches_taken(), self._hub.changed_s, self._lately.taken)
+        if self._pace.is_due(state):
+            began = time.monotonic()
+            self._boards.refresh()
+            self._pace.made(state, time.monotonic() - began)
+
+    def _is_large(self) -> bool:
+        return len(self._state.agents(self._tenant)) > SMALL_AGENTS
+
+    def _ready(self, at_us: int | None = None) -> Ready | None:
+        """The board; None for a small fleet, which has none."""
+        if not self._is_large():
+            return None
+        return self._boards.now() if at_us is None else self._boards.at(at_us)
+
+    def _sight(self, at_us: int | None) -> Sight:
+        members = self._members() if at_us is None else self._members_at(at_us)
+        return Sight(members, self._rules_now(), self._cycles.planner.puts_off)
 
     def status(self) -> Status:
         """As ``ReportCore``."""
         agents = self._state.agents(self._tenant)
         online = {connection.agent.name for connection in self._hub.connections()}
         members = set(self._mesh_members(agents))
-        measured = self._store.measured(self._tenant)
         return Status(
             version=self._version,
             started_us=self._started_us,
             agents_enrolled=len(agents),
             agents_online=len(online),
             paths_expected=len(members) * (len(members) - 1),
-            paths_measured=sum(src in members and dst in members for src, dst in measured),
+            paths_measured=self._measured(members),
             cycle=self._cycles.cycle,
             cycle_running=self._cycles.running,
             cycle_s=self._cycles.period_s,
@@ -124,12 +186,37 @@ class Core:
             store=asdict(self._store.health()),
         )
 
+    def _measured(self, members: set[str]) -> int:
+        kept = self._ready()
+        if kept is None:
+            measured = self._store.measured(self._tenant)
+            return sum(src in members and dst in members for src, dst in measured)
+        return kept.board.dense.measured(without=set(kept.board.dense.agents) - members)
+
     def profiles(self) -> list[str]:
         """As ``ReportCore``."""
         return list(self._rules.profiles)
 
-    def members(self) -> list[Member]:
-        """As ``ReportCore``."""
+    def members(self, at_us: int | None = None) -> list[Member]:
+        """As ``ReportCore``; of a large fleet, they are listed once a second."""
+        if at_us is not None:
+            return self._members_at(at_us)
+        if not self._is_large():
+            return self._members()
+        second, listed = self._listed
+        if second != self._clock() // 1_000_000:
+            listed = self._members()
+            self._listed = (self._clock() // 1_000_000, listed)
+        return listed
+
+    def _members_at(self, at_us: int) -> list[Member]:
+        """Of a large fleet, those that are enrolled and were: who was on line then is not looked up."""
+        if not self._is_large():
+            return self._members_then(self._store.readings_latest(self._tenant, at_us), at_us)
+        then = {a.name for a in self._state.agents(self._tenant) if a.enrolled_us <= at_us}
+        return [member for member in self.members() if member.name in then]
+
+    def _members(self) -> list[Member]:
         online = {connection.agent.name: connection for connection in self._hub.connections()}
         services = self._state.services(self._tenant)
         tags, switches = self._state.controls.tags(self._tenant), self._hub.switches
@@ -142,8 +229,47 @@ class Core:
             for agent in self._state.agents(self._tenant)
         ]
 
+    def _members_then(self, readings: Sequence[Reading], at_us: int) -> list[Member]:
+        enrolled_us = {agent.name: agent.enrolled_us for agent in self._state.agents(self._tenant)}
+        stale_us = self._rules_now().stale_after_s * 1_000_000
+        return members_then(self.members(), enrolled_us, readings, at_us=at_us, stale_us=stale_us)
+
+    def _members_of(self, facts: _Facts) -> list[Member]:
+        if self._is_large():
+            return self.members(None if facts.now else facts.at_us)
+        return self.members() if facts.now else self._members_then(facts.latest, facts.at_us)
+
     def report(self, profile: str, at_us: int | None = None) -> Report:
         """As ``ReportCore``."""
+        kept = self._ready(at_us)
+        if kept is not None:
+            return kept.board.report(profile)
+        return self._whole(profile, at_us) if at_us is not None else self._small(profile)
+
+    def _small(self, profile: str) -> Report:
+        """A small fleet's report; that of this second again if nothing came since."""
+        planner = self._cycles.planner
+        of = (
+            self._clock() // 1_000_000,
+            self._store.batches_taken(),
+            self._lately.taken,
+            self.members(),
+            (self._cycles.cycle, planner.cycles_for_all, planner.put_off()),
+        )
+        known = self._fresh.get(profile)
+        if known is not None and known[0] == of:
+            return known[1]
+        made = self._made(profile, None)
+        self._fresh[profile] = (of, made)
+        return made
+
+    def _whole(self, profile: str, at_us: int | None = None) -> Report:
+        """Every path of the fleet, as structs: of a large one it takes a minute."""
+        if at_us is None:
+            return self._made(profile, None)
+        return self._past.of((profile, at_us), lambda: self._made(profile, at_us))
+
+    def _made(self, profile: str, at_us: int | None) -> Report:
         facts = self._facts(at_us)
         return self._report(profile, facts, self._hops_of(facts.readings, at_us))
 
@@ -158,7 +284,7 @@ class Core:
         return self._store.hops_of(self._tenant, [reading.test for reading in readings], at_us)
 
     def _report(self, profile: str, facts: _Facts, hops: list[Hop]) -> Report:
-        members = self.members()
+        members = self._members_of(facts)
         made = build_report(
             tenant=self._tenant,
             profile=profile,
@@ -168,61 +294,107 @@ class Core:
             at_us=facts.at_us,
             rules=self._rules_now(),
             usual=facts.usual,
-            passive=self._sessions.of(profile, members, facts.latest, facts.at_us, now=facts.now),
+            passive=self._passive(profile, members, facts),
+            when=NOW if facts.now else when(facts.at_us),
         )
         return self._with_budget(made) if facts.now else made
 
     def revision(self, profile: str) -> str:
         """As ``ReportCore``."""
-        return cut.revision_of(self.report(profile))
+        kept = self._ready()
+        return cut.revision_of(self._small(profile)) if kept is None else kept.board.revision(profile)
 
     def overview(self, profile: str, at_us: int | None = None) -> Overview:
         """As ``ReportCore``."""
-        return cut.overview_of(self.report(profile, at_us))
+        kept = self._ready(at_us)
+        if kept is None:
+            return cut.overview_of(self.report(profile, at_us))
+        return kept.board.profiles[profile].overview
 
     def sites(self, profile: str, at_us: int | None = None) -> list[SitePaths]:
         """As ``ReportCore``."""
-        return cut.site_paths_of(self.report(profile, at_us))
+        kept = self._ready(at_us)
+        if kept is None:
+            return cut.site_paths_of(self.report(profile, at_us))
+        return list(kept.board.profiles[profile].sites)
 
     def matrix(self, profile: str, metric: Metric, at_us: int | None = None) -> MatrixCells:
         """As ``ReportCore``."""
-        return cut.cells_of(self.report(profile, at_us), metric)
+        kept = self._ready(at_us)
+        if kept is None:
+            return cut.cells_of(self.report(profile, at_us), metric)
+        return kept.board.cells(profile, metric)
 
     def agent_paths(
         self, agent: str, profile: str, at_us: int | None = None, limit: int = AGENT_PATHS_SHOWN
     ) -> AgentPaths:
         """As ``ReportCore``."""
-        return cut.agent_paths_of(self.report(profile, at_us), agent, limit)
+        kept = self._ready(at_us)
+        if kept is None:
+            return cut.agent_paths_of(self.report(profile, at_us), agent, limit)
+        return kept.board.agent_paths(agent, profile, limit)
 
     def worst(
         self, profile: str, limit: int = WORST_SHOWN, start: int = 0, at_us: int | None = None
     ) -> Worst:
         """As ``ReportCore``."""
-        return cut.worst_of(self.report(profile, at_us), limit, start)
+        kept = self._ready(at_us)
+        if kept is None:
+            return cut.worst_of(self.report(profile, at_us), limit, start)
+        return kept.board.worst(profile, limit, start)
 
     def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
         """As ``ReportCore``."""
-        facts = self._facts(at_us)
-        readings = facts.of_pair(src, dst)
-        if not readings:
-            return None
-        members = self.members()
+        facts, hops = self._of_pair(src, dst, profile, at_us)
+        ends = (self.flows(agent=end, but=OWN_PROCESS, at_us=at_us, limit=FLOWS_OF_END) for end in (src, dst))
+        return self._detail((src, dst), profile, facts, hops, list(chain.from_iterable(ends)))
+
+    def _of_pair(self, src: str, dst: str, profile: str, at_us: int | None) -> tuple[_Facts, list[Hop]]:
+        """What is known of both directions between two agents; of a large fleet, nothing else is read."""
+        kept = self._ready(at_us)
+        if kept is None:
+            facts = self._facts(at_us)
+            facts = facts._replace(readings=facts.of_pair(src, dst))
+            return facts, self._hops_of(facts.readings, at_us)
+        return self._pairs.of(
+            (src, dst, profile, at_us), lambda: self._read_pair(src, dst, profile, at_us, kept)
+        )
+
+    def _read_pair(
+        self, src: str, dst: str, profile: str, at_us: int | None, kept: Ready
+    ) -> tuple[_Facts, list[Hop]]:
+        now = at_us is None
+        both = [(src, dst), (dst, src)]
+        watched = self._lately.told(self._clock()) if now else {}
+        latest = self._store.readings_of(self._tenant, both, at_us)
+        readings = with_latest_tests(latest, watched)
+        usual = self._usual.with_calm(self._tenant, kept.usual, both) if now else kept.usual
+        facts = _Facts(
+            latest,
+            readings,
+            with_watched(usual, watched),
+            self._clock() if at_us is None else at_us,
+            now,
+            kept.passive[profile],
+        )
+        return facts, self._store.hops_of_readings(self._tenant, readings)
+
+    def _detail(
+        self, pair: tuple[str, str], profile: str, facts: _Facts, hops: list[Hop], flows: list[Flow]
+    ) -> PathDetail | None:
+        """``facts`` and ``hops`` are of the two."""
+        members = self._members_of(facts)
         made = build_detail(
-            src,
-            dst,
+            *pair,
             profile=profile,
-            readings=readings,
-            hops=self._hops_of(readings, at_us),
-            flows=[
-                flow
-                for end in (src, dst)
-                for flow in self.flows(agent=end, but=OWN_PROCESS, limit=FLOWS_OF_END)
-            ],
+            readings=facts.readings,
+            hops=hops,
+            flows=flows,
             members=members,
             at_us=facts.at_us,
             rules=self._rules_now(),
             usual=facts.usual,
-            passive=self._sessions.of(profile, members, facts.latest, facts.at_us, now=facts.now),
+            passive=self._passive(profile, members, facts),
         )
         if made is None or not facts.now:
             return made
@@ -230,20 +402,39 @@ class Core:
             made, forward=self._row(made.forward), back=self._row(made.back) if made.back else None
         )
 
+    def _passive(self, profile: str, members: list[Member], facts: _Facts) -> Passive:
+        if facts.passive is not None:
+            return facts.passive
+        return self._sessions.of(profile, members, facts.latest, facts.at_us, now=facts.now)
+
     def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
         """As ``ReportCore``."""
-        facts = self._facts(at_us)
-        readings, hops = facts.of_pair(src, dst), self._hops_of(facts.readings, at_us)
-        tests = {reading.test for reading in readings}
+        kept = self._ready(at_us)
+        if kept is None:
+            facts = self._facts(at_us)
+            all_hops = self._hops_of(facts.readings, at_us)
+            report = self._report(profile, facts, all_hops)
+            facts = facts._replace(readings=facts.of_pair(src, dst))
+            tests = {reading.test for reading in facts.readings}
+            hops = [hop for hop in all_hops if hop.test in tests]
+        else:
+            facts, hops = self._of_pair(src, dst, profile, at_us)
+            detail = self._detail((src, dst), profile, facts, hops, [])
+            rows = [] if detail is None else [detail.forward]
+            report = msgspec.structs.replace(kept.board.report(profile), paths=rows)
         return explain(
             src,
             dst,
-            report=self._report(profile, facts, hops),
-            readings=readings,
-            hops=[hop for hop in hops if hop.test in tests],
+            report=report,
+            readings=facts.readings,
+            hops=hops,
             usual=facts.usual,
             rules=self._rules_now(),
         )
+
+    def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
+        """As ``ReportCore``."""
+        return compare(self.report(profile, before_us), self.report(profile, after_us))
 
     def timeline(
         self,
@@ -270,12 +461,14 @@ class Core:
         process: str | None = None,
         remote: str | None = None,
         but: str | None = None,
+        at_us: int | None = None,
         limit: int = 200,
     ) -> list[Flow]:
         """As ``ReportCore``."""
         return self._store.flows(
             self._tenant,
-            since_us=self._clock() - FLOWS_SINCE_US,
+            since_us=max(0, (self._clock() if at_us is None else at_us) - FLOWS_SINCE_US),
+            until_us=at_us,
             agent=agent,
             process=process,
             remote=remote,
@@ -284,10 +477,16 @@ class Core:
         )
 
     def applications(
-        self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
+        self,
+        by: By,
+        *,
+        agent: str | None = None,
+        but: str | None = None,
+        at_us: int | None = None,
+        limit: int = 200,
     ) -> Applications:
         """As ``ReportCore``."""
-        at_us = self._clock()
+        at_us = self._clock() if at_us is None else at_us
         usages = self._store.usage(
             self._tenant,
             by,
@@ -303,7 +502,11 @@ class Core:
         """As ``ReportCore``."""
         until_us = self._clock() if chosen.until_us is None else chosen.until_us
         if table == "findings" or (table == "paths" and chosen.since_us is None):
-            made = self.report(profile, chosen.until_us)
+            made = (
+                self._whole(profile, chosen.until_us)
+                if table == "paths"
+                else self.report(profile, chosen.until_us)
+            )
             return FINDINGS.of(made, chosen.agents) if table == "findings" else PATHS.of(made, chosen.agents)
         since_us = max(0, until_us - EXPORT_SINCE_US) if chosen.since_us is None else chosen.since_us
         profiles = [profile] if chosen.profile_named else self.profiles()
@@ -317,9 +520,25 @@ class Core:
         kind = EXPORTS[table]
         return Batches(kind.schema, kind.batches(self._store, asked))
 
-    def audit(self, limit: int = 200) -> list[AuditRow]:
+    def audit(self, ask: AuditAsk) -> list[AuditEntry]:
         """As ``ReportCore``."""
-        return self._state.audit(self._tenant, limit)
+        return self._state.audits.look(self._tenant, ask)
+
+    def audit_actions(self) -> list[str]:
+        """As ``ReportCore``."""
+        return self._state.audits.actions(self._tenant)
+
+    def agents(self) -> list[AgentInfo]:
+        """As ``ReportCore``."""
+        return self._agents.all(self._cycles.planner.setting, self._clock())
+
+    def agent(self, name: str) -> AgentInfo | None:
+        """As ``ReportCore``."""
+        return self._agents.one(name, self._cycles.planner.setting, self._clock())
+
+    def listeners(self) -> list[Listener]:
+        """As ``ReportCore``."""
+        return listeners_of(self.flows(but=OWN_PROCESS, limit=LISTENERS_FROM))
 
     def _rules_now(self) -> Rules:
         """Call nothing stale that the budget has not had its turn yet, and two cycles more."""
@@ -338,15 +557,6 @@ class Core:
         apart = {c.agent.name for c in self._hub.connections() if not c.hello.mesh}
         switches = self._hub.switches
         return [a.name for a in agents if a.name not in apart and switches.on(a.name, a.site)]
-
-
-def services_of(agent: Agent, tagged: Iterable[ServiceOffer]) -> list[Service]:
-    """What an agent offers and what was tagged on its host; a tag stands in place of an offer of its port."""
-    by_port = {offer.port: offer for offer in (*agent.services, *tagged)}
-    return [
-        Service(name=offer.name, profile=offer.profile, agent=agent.name, port=offer.port)
-        for offer in by_port.values()
-    ]
 
 
 def _member(agent: Agent, tagged: Iterable[ServiceOffer], connection: Connection | None) -> Member:

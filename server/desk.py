@@ -13,11 +13,11 @@ from analytics.wire import ServiceOffer
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
 from server.audit import Audit
 from server.controls import Controls
-from server.core import services_of
 from server.cycles import Cycles
 from server.errors import DemandError
 from server.hub import Hub
 from server.schedule import Pair
+from server.services import services_of
 from server.state import State
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from analytics.wire import FromServer, Health, Hello, NatReport
+from analytics.wire import FromServer, Hello, NatReport
 from server.control import ALL_ON, Switches
 from server.state import Agent
+from server.vitals import REMEMBERED, Told
 
 MOST_WAITING: Final = 256
 """Messages to one agent that has stopped reading; a test needs some ten."""
@@ -30,7 +32,7 @@ class Connection:
         self.agent = agent
         self.hello = hello
         self.server_host = server_host  # this server, as the agent reaches it
-        self.health: Health | None = None
+        self.told: deque[Told] = deque(maxlen=REMEMBERED)  # of its health
         self.nat: NatReport | None = None
         self.binding = b""  # of its certificate, by its identity key; checked by whoever sets it
         self.outgoing: asyncio.Queue[FromServer] = asyncio.Queue(MOST_WAITING)

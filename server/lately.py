@@ -35,6 +35,8 @@ class Lately:
         self._lock = threading.Lock()
         self._pairs: OrderedDict[Pair, PairWatch] = OrderedDict()
         self._tests: OrderedDict[str, tuple[Pair, int]] = OrderedDict()  # that began -> pair, and when
+        self.taken = 0
+        """Readings that were taken in: another number, and there may be more to tell."""
 
     def began(self, test: str, pair: Pair) -> None:
         """Expect the readings of a test of a watched pair."""
@@ -60,6 +62,7 @@ class Lately:
             for reading in readings:
                 pair, began_us = self._tests.get(reading.test, (None, 0))
                 if pair is not None and at_us - began_us <= AWAITED_US:
+                    self.taken += 1
                     self._of(pair).take(reading, self._rules, at_us)
 
     def told(self, at_us: int) -> dict[Way, Watched]:

@@ -69,6 +69,11 @@ class Realms:
         if realm is not None:
             realm.lately.hear(block)
 
+    def close(self) -> None:
+        """Let go of what is kept ready for pages."""
+        for realm in self.all():
+            realm.core.close()
+
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Run what each realm does by itself, now and when one is begun."""
         self._tasks = tasks

@@ -72,7 +72,7 @@ def _plan(value: object) -> object:
         raise ValueError(str(error)) from error
 
 
-At = Annotated[Address, BeforeValidator(Address.parse)]
+At = Annotated[Address, NoDecode, BeforeValidator(Address.parse)]
 Plan = Annotated[ProbePlan, BeforeValidator(_plan)]
 TurnUrl = Annotated[str, BeforeValidator(_turn_url)]
 

@@ -39,6 +39,7 @@ from server.hub import Connection
 from server.problems import problem_of
 from server.realm import Realms
 from server.state import State
+from server.vitals import Told
 
 log: Final = logging.getLogger("pathgrade.server.signalling")
 
@@ -151,7 +152,7 @@ class Signalling:
         self._cycles_of(connection).end(connection.agent.name, message)
 
     def _on_health(self, connection: Connection, message: Health) -> None:
-        connection.health = message
+        connection.told.append(Told(now_us(), message))
 
     def _on_nat(self, connection: Connection, message: NatReport) -> None:
         connection.nat = message

@@ -21,7 +21,8 @@ import sqlalchemy as sa
 
 from analytics.clock import now_us
 from analytics.wire import EnrolReply, EnrolRequest, ServiceOffer
-from server.api.core import AuditRow
+from server.api.audits import AuditRow
+from server.audit_book import AuditBook
 from server.control_state import ControlState
 from server.database import (
     AGENTS,
@@ -72,6 +73,7 @@ class State:
         self._by_secret = {agent.secret_hash: agent for agent in self._agents.values()}
         self._services = _read_services(engine)
         self.controls = ControlState(engine, self._writing)
+        self.audits = AuditBook(engine)
 
     def tenants(self) -> list[str]:
         """Name the tenants, by name."""
@@ -166,21 +168,6 @@ class State:
         """Write audit rows, all or none."""
         with self._writing, transaction(self._engine) as connection:
             _put_audit(connection, tenant, rows)
-
-    def audit(self, tenant: str, limit: int) -> list[AuditRow]:
-        """Read the newest audit rows, newest first."""
-        wanted = sa.select(AUDIT).where(AUDIT.c.tenant == tenant).order_by(AUDIT.c.id.desc()).limit(limit)
-        with transaction(self._engine, write=False) as connection:
-            return [
-                AuditRow(
-                    at_us=row.at_us,
-                    actor=row.actor,
-                    action=row.action,
-                    subject=row.subject,
-                    detail=row.detail,
-                )
-                for row in connection.execute(wanted)
-            ]
 
     def marks(self, tenant: str) -> list[tuple[str, str]]:
         """List the agents, or pairs of them, that are marked as important; a lone one has an empty peer."""

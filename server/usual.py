@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -24,6 +25,11 @@ from analytics.usual import (
 
 CALM_PATHS: Final = 50
 """Of those that are slower, for which it is told what the outcome usually is: those since the latest."""
+MOST_SUSPECTS: Final = 300
+"""Of a large fleet, that are looked at test by test."""
+LEAST_APART_S: Final = 60.0
+THEN_PATHS: Final = 50_000
+"""Of a moment of the past: for more paths, two weeks of rollups take minutes."""
 CALM_TESTS: Final = 36
 """Tests before the change that tell it: three hours of the default cycle."""
 
@@ -40,11 +46,13 @@ class UsualCache:
         self._screened_of: tuple[str, int] | None = None
         self._screened: Mapping[Pair, Screened] = {}
         self._calm: Mapping[Pair, Known] = {}
+        self._clock = time.monotonic
+        self._look_again_s = 0.0
 
     def of(self, tenant: str, latest: Sequence[Reading], at_us: int, *, now: bool) -> Usual:
         """Tell what is usual, given the latest readings; only the answer for ``now`` is remembered."""
         if not now:
-            return self._ask(tenant, {}, at_us, None, paths=len(latest))
+            return self._then(tenant, latest, at_us)
         key = (tenant, len(latest), max((reading.ended_us for reading in latest), default=0))
         with self._lock:
             if key == self._key:
@@ -56,6 +64,41 @@ class UsualCache:
         with self._lock:
             self._key, self._known = key, known
         return known
+
+    def of_large(self, tenant: str, at_us: int) -> Usual:
+        """Tell what is usual on the paths that may be slower than it: of a million, no others are looked at.
+
+        Looked at anew at most for a tenth of the time.
+        """
+        with self._lock:
+            if self._clock() < self._look_again_s and self._key is not None and self._key[0] == tenant:
+                return self._known
+            slower = self._known.slower() if self._key and self._key[0] == tenant else {}
+        began = self._clock()
+        suspected = self._store.suspects(tenant, MOST_SUSPECTS)
+        chosen = affordable([*sorted(slower), *suspected], period_us=self._period_us)[: 2 * MOST_SUSPECTS]
+        known = self._ask(tenant, {}, at_us, chosen, paths=len(chosen)) if chosen else NOTHING_KNOWN
+        with self._lock:
+            self._key, self._known = (tenant, 0, at_us), known
+            took_s = self._clock() - began
+            self._look_again_s = began + max(LEAST_APART_S, 10 * took_s)
+        return known
+
+    def with_calm(self, tenant: str, usual: Usual, paths: Collection[Pair]) -> Usual:
+        """Add what is usual on paths that nothing is the matter with."""
+        unknown = [path for path in paths if path not in usual.paths]
+        if not unknown or not self._store.usual_hour():
+            return usual
+        return replace(usual, paths={**known_of(self._store.usual(tenant, unknown)), **usual.paths})
+
+    def _then(self, tenant: str, latest: Sequence[Reading], at_us: int) -> Usual:
+        """As for now, screened by the rollups that there were then."""
+        if len(latest) > THEN_PATHS:
+            return NOTHING_KNOWN
+        rows = self._store.usual_at(tenant, at_us)
+        screened = {(row.src, row.dst): row for row in rows}
+        chosen = affordable(suspects(latest, screened), period_us=self._period_us)
+        return self._ask(tenant, known_of(rows), at_us, chosen, paths=len(chosen))
 
     def _screen(self, tenant: str) -> tuple[Mapping[Pair, Screened], Mapping[Pair, Known]]:
         """Take what is usual on the paths that nothing is the matter with, read once an hour."""

@@ -165,7 +165,9 @@ class StampingTransport(asyncio.DatagramTransport):
         return SentTrain(True, begins_ns[0], before, begins_ns[-1] - begins_ns[0])
 
     def _count(self, buffers: Sequence[bytes]) -> None:
-        self.sent_bytes += sum(map(len, buffers)) + len(buffers) * self._family.header_bytes
+        size = sum(map(len, buffers)) + len(buffers) * self._family.header_bytes
+        self.sent_bytes += size
+        self._loop.sent_bytes += size
 
     def _send(
         self,
@@ -335,6 +337,8 @@ class StampingLoop(asyncio.SelectorEventLoop):
 
     arrival: Arrival | None = None
     """Of the datagram that is being delivered; None outside a delivery."""
+    sent_bytes: int = 0
+    """By all sockets so far, IP and UDP headers included."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -42,6 +42,11 @@ class Fleet:
         """Names of all sites."""
         return tuple(sorted(set(self.site_of)))
 
+    @cached_property
+    def by_site(self) -> tuple[int, ...]:
+        """Numbers of the agents in the order of a matrix that is shown: by site, then by name."""
+        return tuple(sorted(range(len(self.agents)), key=lambda number: (self.site_of[number], number)))
+
     def position(self, src: str, dst: str) -> int:
         """Place of a path in the matrix. Raises ``KeyError`` for a name that is not enrolled."""
         return self.numbers[src] * len(self.agents) + self.numbers[dst]

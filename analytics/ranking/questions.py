@@ -15,6 +15,7 @@ from analytics.rules.load import Rules
 from analytics.sql.grades import BACK, GRADE, LATEST_KEY, OWN, grades_sql
 from analytics.sql.text import UNKNOWN, as_real, case, rounded, text
 from analytics.store.columns import STORED
+from analytics.tomography import region_of
 
 # Only names of tables and columns, and numbers, are put into the text; the names of agents are quoted.
 
@@ -28,13 +29,17 @@ _NARROW: Final = {
     **{column: f"{column}::UINTEGER" for column in OWN if column.startswith("rtt_") and column != "rtt_n"},
 }
 _KEPT_TEXT: Final = ", ".join(f"{_NARROW.get(column, column)} AS {column}" for column in _KEPT)
-_FACTS: Final = """
+_PLACED: Final = """
     (SELECT placed(a.number, b.number) AS position, facts.*
-    FROM read_parquet($files, union_by_name = true, hive_partitioning = false) AS facts
+    FROM {} AS facts
     JOIN agents AS a ON a.name = facts.src JOIN agents AS b ON b.name = facts.dst
-    WHERE tenant = $tenant AND received_us <= $at_us)
+    {})
 """
 """Readings of enrolled agents. A join reads names half as long as an enumeration does."""
+_FACTS: Final = _PLACED.format(
+    "read_parquet($files, union_by_name = true, hive_partitioning = false)",
+    "WHERE tenant = $tenant AND received_us <= $at_us",
+)
 _LATEST_FIRST: Final = ", ".join(f"{column} DESC" for column in LATEST_KEY)
 _TYPES: Final = {
     column.name: "BIGINT" if column.kind == "int" else "VARCHAR" for column in STORED["readings"]
@@ -44,7 +49,10 @@ _WORDS: Final = (*Rung, *CapacityTrust)
 UNRANKED: Final = 255
 """In place of a letter's code."""
 
-PATH: Final = ("ended_or_begun_us", "a_rtt_p50_us", "a_rtt_p95_us", "a_lost", "a_sent")
+PATH: Final = (
+    *("ended_or_begun_us", "a_rtt_p50_us", "a_rtt_p95_us", "a_lost", "a_sent"),
+    *("b_lost", "b_sent", "a_rung"),
+)
 """What of a path is kept beside its grades."""
 NUMBERS: Final = (
     *("outcome", "outcome_low", "outcome_high"),
@@ -58,13 +66,19 @@ def start(fleet: Fleet) -> str:
     words = ", ".join(text(word) for word in dict.fromkeys(word.value for word in _WORDS))
     types = ", ".join(f"{name} {_TYPES[name]}" for name in _KEPT if name != "position")
     sites = {name: number for number, name in enumerate(fleet.sites)}
+    places = {number: place for place, number in enumerate(fleet.by_site)}
     agents = ", ".join(
-        f"({number}, {text(name)}, {sites[site]})"
+        f"({number}, {text(name)}, {sites[site]}, {places[number]})"
         for number, (name, site) in enumerate(zip(fleet.agents, fleet.site_of, strict=True))
     )
+    told_sites = ", ".join(
+        f"({number}, {text(name)}, {text(region_of(name))})" for name, number in sites.items()
+    )
     return f"""
-    CREATE TABLE agents (number UINTEGER, name VARCHAR, site USMALLINT);
+    CREATE TABLE agents (number UINTEGER, name VARCHAR, site USMALLINT, place UINTEGER);
     {f"INSERT INTO agents VALUES {agents};" if agents else ""}
+    CREATE TABLE sites (number USMALLINT, name VARCHAR, region VARCHAR);
+    {f"INSERT INTO sites VALUES {told_sites};" if agents else ""}
     CREATE TYPE word AS ENUM ({words});
     CREATE MACRO placed(src, dst) AS src * {len(fleet.agents)}::UINTEGER + dst;
     CREATE TABLE newest (position UINTEGER, cycle BIGINT, usual_rtt_us BIGINT);
@@ -92,6 +106,13 @@ LATEST_OF_NEWEST: Final = f"""
 ARRIVED: Final = f"""
     CREATE OR REPLACE TABLE arrived AS
     SELECT {_KEPT_TEXT} FROM {_FACTS}
+"""  # noqa: S608  # see above
+
+RANKED_COLUMNS: Final = tuple(dict.fromkeys(("src", "dst", "test", *OWN, *LATEST_KEY)))
+"""What the ranking takes of a reading."""
+ARRIVED_TABLE: Final = f"""
+    CREATE OR REPLACE TABLE arrived AS
+    SELECT {_KEPT_TEXT} FROM {_PLACED.format("readings", "")}
 """  # noqa: S608  # see above
 
 LATEST_WITH_ARRIVED: Final = """
@@ -134,7 +155,7 @@ def paths(rules: Rules, profiles: Sequence[str], fleet: Fleet, at_us: int) -> st
         FROM latest AS a LEFT JOIN latest AS b
             ON b.position = (a.position % {size}) * {size} + a.position // {size} AND b.test = a.test
         WHERE a.position % {size} <> a.position // {size})
-    SELECT graded.*, src.site AS src_site, dst.site AS dst_site
+    SELECT graded.*, src.site AS src_site, dst.site AS dst_site, src.place * {size} + dst.place AS place
     FROM ({grades}) AS graded
     JOIN agents AS src ON src.number = position // {size} JOIN agents AS dst ON dst.number = position % {size}
     """  # noqa: S608  # see above
@@ -186,12 +207,16 @@ def of_agent(p: str, where: str) -> str:
     return _ranked(p, chosen, "position")
 
 
+def loss_bp(end: str) -> str:
+    """Loss of a direction in basis points: ``a`` there, ``b`` back; NULL where nothing was sent."""
+    return case((f"{end}_sent > 0", rounded(f"(10000 * {end}_lost / {as_real(f'{end}_sent')})")))
+
+
 def _ranked(p: str, chosen: str, order: str) -> str:
-    loss_bp = case(("a_sent > 0", rounded(f"(10000 * a_lost / {as_real('a_sent')})")))
     grade = ", ".join(f"{p}{column}" for column in GRADE[1:])
     return f"""
     SELECT position, {p}letter, none_rule, {grade},
-        ended_or_begun_us, a_rtt_p50_us, a_rtt_p95_us, usual_rtt_us, {loss_bp}
+        ended_or_begun_us, a_rtt_p50_us, a_rtt_p95_us, usual_rtt_us, {loss_bp("a")}
     FROM ({chosen}) LEFT JOIN newest USING (position) ORDER BY {order}
     """  # noqa: S608  # see above
 

@@ -11,7 +11,8 @@ One DuckDB in memory, made of facts alone. Methods may be called from any thread
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analytics.kinds.table import kind_of
-from analytics.ranking import questions
+from analytics.overview import RUNGS, Metric, SitePaths
+from analytics.ranking import questions, whole
+from analytics.ranking.dense import Dense
 from analytics.ranking.fleet import NOT_MEASURED, Fleet, Matrix, RankedPath, SitePair, spread
 from analytics.rules.load import Rules
 from analytics.sql.grades import prefix
 from analytics.sql.text import CODES
+from analytics.tomography import Kind, Part
 
 MEMORY_LIMIT: Final = "1500MB"
 """A rebuild of 20 million readings passes with it; beyond, DuckDB writes to its temporary folder."""
@@ -95,6 +99,18 @@ class Ranking:
             cursor.execute(questions.LATEST_WITH_ARRIVED)
             return self._grade(cursor, at_us)
 
+    def take(self, readings: pa.Table, *, at_us: int, rules: Rules | None = None) -> int:
+        """As ``refresh``, of readings of the tenant (``questions.RANKED_COLUMNS``) from anywhere.
+
+        ``rules`` are those from now on, with the same profiles.
+        """
+        with self._lock, self._database.cursor() as cursor:
+            self._rules = rules or self._rules
+            cursor.register("readings", readings)
+            cursor.execute(questions.ARRIVED_TABLE)
+            cursor.execute(questions.LATEST_WITH_ARRIVED)
+            return self._grade(cursor, at_us)
+
     def _grade(self, cursor: duckdb.DuckDBPyConnection, at_us: int) -> int:
         ((twice,),) = cursor.execute(questions.any_twice(self._fleet)).fetchall()
         if twice:
@@ -148,6 +164,52 @@ class Ranking:
             for src, dst, paths, cannot, unknown, rtt in rows
         ]
 
+    def dense(self, at_us: int) -> Dense:
+        """Lay numbers of all pairs out as a page shows them, for all profiles; ages are at that moment."""
+        chosen = {self._prefix(profile): self._where(profile) for profile in self._profiles}
+        size = len(self._fleet.agents)
+        table = self._ask(whole.dense(chosen, size, at_us), {}).to_arrow_table()
+        columns = {name: bytes(_buffer(table.column(name))) for name in table.column_names}
+        prefixes = dict(zip(self._profiles, chosen, strict=True))
+        return Dense(
+            at_us=at_us,
+            agents=tuple(self._fleet.agents[number] for number in self._fleet.by_site),
+            sites=tuple(self._fleet.site_of[number] for number in self._fleet.by_site),
+            letters={name: columns[f"{p}letter"].translate(_WRITTEN) for name, p in prefixes.items()},
+            outcomes={name: columns[f"{p}outcome"] for name, p in prefixes.items()},
+            cells={metric: columns[metric.name] for metric in Metric if metric is not Metric.LETTER},
+        )
+
+    def site_paths(self, profile: str, most: int) -> list[SitePaths]:
+        """Counts by pair of sites with the rungs in use, those with most bad paths first."""
+        question = whole.site_paths(self._prefix(profile), self._where(profile), most)
+        return [
+            SitePaths(
+                src_site=src,
+                dst_site=dst,
+                paths=paths,
+                cannot=cannot,
+                unknown=unknown,
+                rtt_p50_us=rtt,
+                rungs={rung.value: n for rung, n in zip(RUNGS, rungs, strict=True) if n},
+            )
+            for src, dst, paths, cannot, unknown, rtt, *rungs in self._ask(question, {}).fetchall()
+        ]
+
+    def crossing(self, profile: str, looked: Iterable[tuple[str, str]]) -> Counter[Part]:
+        """How many paths cross each part, but for the bad ones that are not ``looked`` at."""
+        fleet, size = self._fleet, len(self._fleet.agents)
+        places = [fleet.position(*pair) for pair in looked if set(pair) <= fleet.numbers.keys()]
+        with self._database.cursor() as cursor:
+            cursor.register("looked", pa.table({"position": pa.array(places, pa.uint32())}))
+            cursor.execute(whole.counted(self._prefix(profile), self._where(profile), size))
+            found: Counter[Part] = Counter()
+            for kind, question in _CROSSING.items():
+                given = {"size": size} if "$size" in question else {}
+                rows = cursor.execute(question, given).fetchall()
+                found.update({Part(kind, where): count for where, count in rows})
+        return found
+
     def matrix(self, profile: str) -> Matrix:
         """Letters of all paths, one byte each. Raises ``RulesError``."""
         self._rules.profile(profile)
@@ -173,6 +235,15 @@ class Ranking:
 
     def _ask(self, question: str, given: dict[str, Any]) -> duckdb.DuckDBPyConnection:
         return self._database.cursor().execute(question, given)
+
+
+_CROSSING: Final = {
+    Kind.HOST: whole.OF_HOSTS,
+    Kind.UPLINK: whole.OF_UPLINKS,
+    Kind.REGION: whole.OF_REGIONS,
+    Kind.RELAY: whole.OF_RELAY,
+    Kind.TRANSIT: whole.OF_TRANSIT,
+}
 
 
 def _buffer(column: pa.ChunkedArray) -> memoryview:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import duckdb
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from analytics.clock import DAY_US
 from analytics.errors import StoreError
@@ -24,6 +26,8 @@ from analytics.usage import By, Usage
 from analytics.usual import Past, UsualHop
 
 _EVER: Final = ("0000-00-00", "9999-99-99")
+_PAIR: Final = ("one", "other")
+_READING: Final = list(Reading.__struct_fields__)
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 
@@ -65,6 +69,90 @@ class Answers:
         asked = self._ask(_Way, query.MEASURED, given, _look_back(at_us), table="readings")
         return {(way.src, way.dst) for way in asked}
 
+    def latest_table(self, tenant: str, columns: Sequence[str], at_us: int | None = None) -> pa.Table:
+        """As ``readings_latest``, some columns, in no order, as Arrow: a million structs take a minute."""
+        now = self._clock_us() if at_us is None else at_us
+        question, given = query.readings_latest_in(columns), {"tenant": tenant, "at_us": now}
+        if at_us is None and not self._facts.is_shared:
+            ready = self._state.latest_table(tenant, now, question)
+            if ready is not None:
+                return ready
+        return self._table(question, given, _look_back(now), table="readings")
+
+    def arrived_since(self, tenant: str, columns: Sequence[str], since_us: int, at_us: int) -> pa.Table:
+        """All readings that were received in that time, as Arrow."""
+        given = {"tenant": tenant, "since_us": since_us, "at_us": at_us}
+        days = (seal.day_of(since_us), seal.day_of(at_us))
+        return self._table(query.arrived_since(columns), given, days, table="readings")
+
+    def readings_of(
+        self, tenant: str, paths: Collection[tuple[str, str]], at_us: int | None = None
+    ) -> list[Reading]:
+        """As ``readings_latest``, of some paths."""
+        if not paths:
+            return []
+        wanted, now = frozenset(paths), self._clock_us() if at_us is None else at_us
+        ends = sorted({agent for path in paths for agent in path})
+        ready = None
+        if at_us is None and not self._facts.is_shared:
+            ready = self._of_pair(tenant, ends, now) if len(ends) == len(_PAIR) else None
+            if ready is None:
+                sources, named = {src for src, _ in paths}, query.wanted_paths(paths)
+                ready = self._state.latest_table(
+                    tenant, now, query.READINGS_LATEST_OF, agents=sources, **named
+                )
+        if ready is None:
+            given, named = {"tenant": tenant, "at_us": now}, query.wanted_paths(paths)
+            ready = self._table(query.READINGS_LATEST_OF, given, _look_back(now), table="readings", **named)
+        found = msgspec.convert(ready.select(_READING).to_pylist(), list[Reading])
+        return [reading for reading in found if (reading.src, reading.dst) in wanted]
+
+    def _of_pair(self, tenant: str, ends: Sequence[str], at_us: int) -> pa.Table | None:
+        """Latest readings of both directions, put together here: planning one question takes longer."""
+        told = self._state.of_pair(tenant, ends[0], ends[1], at_us)
+        if told is None:
+            return None
+        known, files = told
+        fresh = self._shelf.held("readings", tenant, ends).fresh
+        among = pc.and_(*(pc.is_in(fresh[end], pa.array(ends)) for end in ("src", "dst")))
+        parts = [known, fresh.filter(among)]
+        if files:
+            given = {"tenant": tenant, "at_us": at_us, **dict(zip(_PAIR, ends, strict=True))}
+            try:
+                sealed = self._engine.table(
+                    "readings", query.STORED_OF_PAIR, files=files, fresh=fresh.slice(0, 0), given=given
+                )
+            except UnreadableFactsError:
+                return None  # merged away meanwhile, or damaged
+            parts.append(sealed)
+        every = pa.concat_tables(parts, promote_options="permissive")
+        return _latest_of(every)
+
+    def hops_of_readings(self, tenant: str, readings: Sequence[Reading]) -> list[Hop]:
+        """As ``hops_of``, of these readings' tests: the files that cannot have them are not read."""
+        if not readings:
+            return []
+        ends = {end for reading in readings for end in (reading.src, reading.dst)}
+        cycles = {reading.cycle for reading in readings}
+        given: dict[str, Any] = {"tenant": tenant, "first_cycle": min(cycles), "last_cycle": max(cycles)}
+        question = query.HOPS_OF_PATHS
+        if len(ends) == len(_PAIR):
+            question, given = query.HOPS_OF_PAIR, given | dict(zip(_PAIR, sorted(ends), strict=True))
+        else:
+            given |= {"first": min(ends), "last": max(ends)}
+        hour = min(cycles) // 3600
+        named = query.wanted_tests(reading.test for reading in readings)
+        return self._ask(
+            Hop,
+            question,
+            given,
+            _EVER,
+            table="hops",
+            since_hour=hour,
+            agents=ends,
+            **named,
+        )
+
     def past(
         self,
         tenant: str,
@@ -79,17 +167,24 @@ class Answers:
         days = (seal.day_of(since_us), seal.day_of(at_us))
         if paths is None:
             return self._ask(Past, query.PAST, given, days, table="readings")
-        given |= {"srcs": [src for src, _ in paths], "dsts": [dst for _, dst in paths]}
-        return self._ask(Past, query.PAST_OF, given, days, table="readings") if paths else []
+        if not paths:
+            return []
+        named = query.wanted_paths(paths)
+        return self._ask(Past, query.PAST_OF, given, days, table="readings", **named)
 
     def usual_hour(self) -> int:
         """As of which hour ``usual`` tells; 0 = not yet."""
         return 0 if self._facts.is_shared else self._state.usual_hour
 
-    def usual(self, tenant: str) -> list[Screened]:
-        """What is usual on each path, as of the last full hour."""
-        rows = [] if self._facts.is_shared else self._state.usual(tenant)
+    def usual(self, tenant: str, paths: Collection[tuple[str, str]] | None = None) -> list[Screened]:
+        """What is usual on each path, or on some, as of the last full hour."""
+        rows = [] if self._facts.is_shared else self._state.usual(tenant, paths)
         return msgspec.convert(rows, list[Screened])
+
+    def suspects(self, tenant: str, most: int) -> list[tuple[str, str]]:
+        """As ``screen.suspects``, of paths of which something is known: at most so many."""
+        rows = [] if self._facts.is_shared else self._state.suspects(tenant, most)
+        return [(row["src"], row["dst"]) for row in rows]
 
     def usual_hops(
         self, tenant: str, paths: Collection[tuple[str, str]], *, since_us: int, until_us: int
@@ -123,13 +218,13 @@ class Answers:
         days = (seal.day_of(max(0, first_us - DAY_US)), seal.day_of(last_us + LATE_US))
         return self._ask(Reading, query.READINGS_OF_PATH, given, days, table="readings")
 
-    def held(self, table: str) -> Held:
-        """A table's sealed files and the rows not sealed yet, each row once; ``shared`` are others."""
-        return self._shelf.held(table)
+    def held(self, table: str, tenant: str) -> Held:
+        """A tenant's sealed files and the rows not sealed yet, each row once; ``shared`` are others."""
+        return self._shelf.held(table, tenant)
 
-    def shared(self, table: str, days: Days, held: Held) -> Shared | None:
-        """What else is sealed, for a question to ``database``. Raises ``StoreError``."""
-        return self._facts.shared(table, days, held)
+    def shared(self, table: str, tenant: str, days: Days, held: Held) -> Shared | None:
+        """What else of a tenant is sealed, for a question to ``database``. Raises ``StoreError``."""
+        return self._facts.shared(table, tenant, days, held)
 
     def database(self) -> duckdb.DuckDBPyConnection | None:
         """A connection to the database that has the lake, for the caller to close; None: there is none."""
@@ -142,14 +237,17 @@ class Answers:
         in days that those were not taken from.
         """
         at_us = self._clock_us() if at_us is None else at_us
-        given = {"tenant": tenant, "tests": tests}
-        return self._ask(Hop, query.HOPS_OF, given, _look_back(at_us), table="hops") if tests else []
+        if not tests:
+            return []
+        named = query.wanted_tests(tests)
+        return self._ask(Hop, query.HOPS_OF, {"tenant": tenant}, _look_back(at_us), table="hops", **named)
 
     def flows(
         self,
         tenant: str,
         *,
         since_us: int = 0,
+        until_us: int | None = None,
         agent: str | None = None,
         process: str | None = None,
         remote: str | None = None,
@@ -158,9 +256,10 @@ class Answers:
     ) -> list[Flow]:
         """Passive flows whose window began at ``since_us`` or later, newest first; filters match exactly.
 
+        ``until_us``: and had begun by then.
         ``but`` names a process that is left out.
         """
-        given = {"tenant": tenant, "since_us": since_us, "agent": agent}
+        given = {"tenant": tenant, "since_us": since_us, "until_us": until_us, "agent": agent}
         days = (seal.day_of(max(0, since_us - DAY_US)), _EVER[1])  # a day for clocks that are ahead
         given |= {"process": process, "remote": remote, "but": but, "limit": limit}
         return self._ask(Flow, query.FLOWS, given, days, table="flows")
@@ -203,39 +302,69 @@ class Answers:
         given |= {"agent": agent, "but": but, "limit": limit}
         return self._ask(Usage, query.usage_question(by), given, days, table="flows")
 
+    def batches_taken(self) -> int:
+        """How many batches came since the store was opened: another number, and there is more to tell."""
+        return self._shelf.batches_taken
+
     def counts(self) -> dict[str, int]:
         """Rows kept, by table, of all tenants."""
         shared = self._facts.counts()
         return {table: rows + shared.get(table, 0) for table, rows in self._shelf.counts().items()}
 
     def _ask(
-        self, row: type[Row], question: str, given: dict[str, Any], days: tuple[str, str], *, table: str
+        self,
+        row: type[Row],
+        question: str,
+        given: dict[str, Any],
+        days: Days,
+        *,
+        table: str,
+        since_hour: int = 0,
+        agents: Collection[str] | None = None,
+        **registered: pa.Table,
     ) -> list[Row]:
-        """Ask again where a file was merged away meanwhile; where one is damaged, set it aside first."""
-        rows: list[dict[str, Any]] | None = None
+        found = self._table(
+            question, given, days, table=table, since_hour=since_hour, agents=agents, **registered
+        )
+        return msgspec.convert(found.to_pylist(), list[row])  # type: ignore[valid-type]  # a type made at run time
+
+    def _table(
+        self,
+        question: str,
+        given: dict[str, Any],
+        days: Days,
+        *,
+        table: str,
+        since_hour: int = 0,
+        agents: Collection[str] | None = None,
+        **registered: pa.Table,
+    ) -> pa.Table:
+        """Ask again where a file was merged away meanwhile; where one is damaged, set it aside first.
+
+        Files of hours before ``since_hour`` are left out, and of the rows that are not sealed those that
+        others than ``agents`` sent.
+        """
+
+        def answer() -> pa.Table:
+            held = self._shelf.held(table, given["tenant"], agents)
+            chosen = [
+                file.path
+                for file in held.files
+                if days[0] <= file.day <= days[1] and file.hours[1] >= since_hour
+            ]
+            shared = self._facts.shared(table, given["tenant"], days, held)
+            return self._engine.table(
+                table, question, files=chosen, shared=shared, fresh=held.fresh, given=given, **registered
+            )
+
         with suppress(UnreadableFactsError):
-            rows = self._answer(table, question, given, days)
-        if rows is None:
-            try:
-                rows = self._answer(table, question, given, days)
-            except UnreadableFactsError as error:
-                self._facts.unreadable(table, error)
-                rows = self._answer_at_last(table, question, given, days)
-        return msgspec.convert(rows, list[row])  # type: ignore[valid-type]  # a type made at run time
-
-    def _answer(
-        self, table: str, question: str, given: dict[str, Any], days: tuple[str, str]
-    ) -> list[dict[str, Any]]:
-        held = self._shelf.held(table)
-        chosen = [file.path for file in held.files if days[0] <= file.day <= days[1]]
-        shared = self._facts.shared(table, days, held)
-        return self._engine.ask(table, question, files=chosen, shared=shared, fresh=held.fresh, given=given)
-
-    def _answer_at_last(
-        self, table: str, question: str, given: dict[str, Any], days: tuple[str, str]
-    ) -> list[dict[str, Any]]:
+            return answer()
         try:
-            return self._answer(table, question, given, days)
+            return answer()
+        except UnreadableFactsError as error:
+            self._facts.unreadable(table, given["tenant"], error)
+        try:
+            return answer()
         except UnreadableFactsError as error:
             raise StoreError(
                 f"asking for {table}: {error}", remedy="see the server's log for the file"
@@ -245,3 +374,12 @@ class Answers:
 def _look_back(at_us: int) -> tuple[str, str]:
     """Name the first and the last day in which something about ``at_us`` is looked for."""
     return seal.day_of(max(0, at_us - LOOK_BACK_DAYS * DAY_US)), seal.day_of(at_us)
+
+
+def _latest_of(rows: pa.Table) -> pa.Table:
+    """Keep the latest row of each path."""
+    ordered = rows.sort_by([(key, "descending") for key in query.LATEST_KEY])
+    seen: dict[tuple[str, str], int] = {}
+    for at, path in enumerate(zip(ordered["src"].to_pylist(), ordered["dst"].to_pylist(), strict=True)):
+        seen.setdefault(path, at)
+    return ordered.take(pa.array(seen.values(), pa.int64()))

@@ -11,16 +11,20 @@ again, test by test.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from analytics.baseline import KEPT_US, LEAST_N, LEAST_OF_HOUR, LEAST_SPAN_US, LEAST_SPREAD_US, NORMAL
 from analytics.clock import HOUR_US
 from analytics.histogram import FINE_BITS
 from analytics.rollup import Level
+from analytics.screen import Screened
 from analytics.store.ordered import spans
 from analytics.store.query import Engine
-from analytics.store.rolled import Rollups, day_of_hour
+from analytics.store.rolled import AllRollups, Rollups, day_of_hour
 from analytics.store.seal import hour_of_day
 
 HOURS_OF_WEEK: Final = 168
@@ -77,9 +81,16 @@ SCREEN: Final = f"""
 _INSERT: Final = f"""
     INSERT INTO {{table}} SELECT {_PATH}, rung, rtt_us, spread_us, n, floor_us FROM ({SCREEN})
 """  # noqa: S608  # see above
+_THEN: Final = f"""
+    SELECT src, dst, rung, rtt_us, spread_us, n, false AS of_hour,
+        least(floor_us, rtt_us) * 99 // 100 AS floor_us  -- as above
+    FROM ({SCREEN})
+"""  # noqa: S608  # see above
 _OWNERS: Final = f"SELECT tenant, src AS owner, count(*) AS n FROM {_FILES} GROUP BY ALL ORDER BY ALL"  # noqa: S608  # see above
 _MADE: Final = """CREATE OR REPLACE TABLE {} (tenant VARCHAR, src VARCHAR, dst VARCHAR, rung VARCHAR,
     rtt_us BIGINT, spread_us BIGINT, n BIGINT, floor_us BIGINT)"""
+_DAYS: Final = """CREATE OR REPLACE TABLE usual_days AS
+    SELECT unnest($tenants::VARCHAR[]) AS tenant, unnest($days::VARCHAR[]) AS day"""
 _BOTH: Final = f"""
     CREATE OR REPLACE TABLE usual AS
     SELECT {_PATH}, rung,
@@ -90,33 +101,49 @@ _BOTH: Final = f"""
 """  # noqa: S608  # see above
 
 
-def tell_usual(engine: Engine, rollups: Rollups, hour: int, told_day: str) -> str:
+def tell_usual(
+    engine: Engine, rollups: AllRollups, hour: int, told_days: Mapping[str, str]
+) -> dict[str, str]:
     """Make the table ``usual`` anew, as of the beginning of an hour. Raises ``UnreadableFactsError``.
 
-    What two weeks say is asked when another day is rolled up than ``told_day``, which is returned; of a young
-    fleet each hour.
+    What two weeks say is asked of a tenant when another day is rolled up than that of ``told_days``, which is
+    returned; of a young fleet each hour.
     """
-    until_us = hour * HOUR_US
-    given = {"since_us": until_us - KEPT_US}
-    days = {day for day in frozenset(rollups.days) if day <= day_of_hour(hour)}
-    newest = max(days, default="")
-    if newest != told_day or len(days) < YOUNG_DAYS:
-        of_all = {**given, "least_n": LEAST_N, "least_span_us": LEAST_SPAN_US}
-        _fill(engine, "usual_all", blocks(rollups, hour), of_all)
-    # Not all of one week: both, or what there is of both is more than an hour apart.
-    same = [one for one in (hour - HOURS_OF_WEEK, hour - 2 * HOURS_OF_WEEK) if one in rollups.hours]
-    _fill(
-        engine,
-        "usual_hour",
-        [rollups.path(Level.HOUR, one) for one in same],
-        {**given, "least_n": LEAST_OF_HOUR, "least_span_us": HOUR_US + 1},
-    )
+    since_us, last, every = hour * HOUR_US - KEPT_US, day_of_hour(hour), rollups.each()
+    days = {tenant: {day for day in frozenset(own.days) if day <= last} for tenant, own in every}
+    newest = {tenant: max(own, default="") for tenant, own in days.items()}
+    kept = [
+        tenant
+        for tenant, day in newest.items()
+        if day == told_days.get(tenant) and len(days[tenant]) >= YOUNG_DAYS
+    ]
+    _begin(engine, "usual_all", kept)
+    _begin(engine, "usual_hour", [])
+    of_all = {"since_us": since_us, "least_n": LEAST_N, "least_span_us": LEAST_SPAN_US}
+    of_hour = {"since_us": since_us, "least_n": LEAST_OF_HOUR, "least_span_us": HOUR_US + 1}
+    for tenant, own in every:
+        if tenant not in kept:
+            _fill(engine, "usual_all", blocks(own, hour), of_all)
+        # Not all of one week: both, or what there is of both is more than an hour apart.
+        same = [one for one in (hour - HOURS_OF_WEEK, hour - 2 * HOURS_OF_WEEK) if one in own.hours]
+        _fill(engine, "usual_hour", [own.path(Level.HOUR, one) for one in same], of_hour)
     engine.run(_BOTH)
-    engine.run(
-        "CREATE OR REPLACE TABLE usual_until AS SELECT $hour::BIGINT AS hour, $day AS day",
-        given={"hour": hour, "day": newest},
-    )
+    engine.run("CREATE OR REPLACE TABLE usual_until AS SELECT $hour::BIGINT AS hour", given={"hour": hour})
+    engine.run(_DAYS, given={"tenants": list(newest), "days": list(newest.values())})
     return newest
+
+
+def usual_at(engine: Engine, rollups: Rollups, tenant: str, hour: int) -> list[Screened]:
+    """What was usual as of the beginning of an hour of the past. Raises ``UnreadableFactsError``.
+
+    Of all hours of the week: a path that could be slower is looked at test by test in any case.
+    """
+    files = blocks(rollups, hour)
+    if not files:
+        return []
+    given = {"tenant": tenant, "first": "", "last": "~", "since_us": hour * HOUR_US - KEPT_US}
+    given |= {"least_n": LEAST_N, "least_span_us": LEAST_SPAN_US}
+    return msgspec.convert(engine.run(_THEN, files=files, given=given).to_pylist(), list[Screened])
 
 
 def blocks(rollups: Rollups, hour: int) -> list[Path]:
@@ -128,8 +155,16 @@ def blocks(rollups: Rollups, hour: int) -> list[Path]:
     return [*(rollups.day_path(day) for day in days), *fine]
 
 
+def _begin(engine: Engine, table: str, kept: list[str]) -> None:
+    """Empty a table, but for the rows of some tenants."""
+    if kept:
+        engine.run(f"DELETE FROM {table} WHERE NOT list_contains($kept, tenant)", given={"kept": kept})  # noqa: S608  # a constant
+    else:
+        engine.run(_MADE.format(table))
+
+
 def _fill(engine: Engine, table: str, files: list[Path], given: dict[str, Any]) -> None:
-    engine.run(_MADE.format(table))
+    """Insert what the files of one tenant say."""
     if not files:
         return
     counted = engine.run(_OWNERS, files=files).to_pylist()

@@ -42,13 +42,13 @@ class Facts(Protocol):
     def upkeep(self) -> None:
         """Do what is due beside the folder's own upkeep. Raises ``StoreError``."""
 
-    def shared(self, table: str, days: Days, held: Held) -> Shared | None:
-        """Say what a question reads of a table besides the folder's files. Raises ``StoreError``."""
+    def shared(self, table: str, tenant: str, days: Days, held: Held) -> Shared | None:
+        """Say what a question reads of a tenant's table besides the folder's files. Raises ``StoreError``."""
 
     def counts(self) -> dict[str, int]:
         """Count those rows, by table."""
 
-    def unreadable(self, table: str, error: Exception) -> None:
+    def unreadable(self, table: str, tenant: str, error: Exception) -> None:
         """Put right, as far as that can be, what kept a question from reading. Raises ``StoreError``."""
 
 
@@ -63,7 +63,7 @@ class Folder:
     def seal(self, segment: int, rows: DayTables, batches: KnownBatches) -> Callable[[], None]:
         """As ``Facts``."""
         sealed = seal.seal_segment(self._parquet, segment, rows, batches)
-        return lambda: self._shelf.sealed.update({file.path: file for file in sealed})
+        return lambda: self._shelf.show(sealed)
 
     def look(self) -> None:
         """As ``Facts``: there are no others."""
@@ -71,7 +71,7 @@ class Folder:
     def upkeep(self) -> None:
         """As ``Facts``: there is nothing besides."""
 
-    def shared(self, table: str, days: Days, held: Held) -> Shared | None:
+    def shared(self, table: str, tenant: str, days: Days, held: Held) -> Shared | None:
         """As ``Facts``."""
         return None
 
@@ -79,9 +79,9 @@ class Folder:
         """As ``Facts``."""
         return {}
 
-    def unreadable(self, table: str, error: Exception) -> None:
+    def unreadable(self, table: str, tenant: str, error: Exception) -> None:
         """As ``Facts``: what is damaged is set aside."""
-        self._shelf.set_damaged_aside(table)
+        self._shelf.set_damaged_aside(table, tenant)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

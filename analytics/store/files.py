@@ -59,7 +59,7 @@ def remove_durably(paths: Iterable[Path]) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed process left of ``replace_durably`` in the folders of days."""
+    """Remove what a killed process left of ``replace_durably`` in the folders of a tenant's days."""
     for path in folder.glob(f"*/date=*/*{TMP}"):
         path.unlink(missing_ok=True)
 

@@ -39,6 +39,10 @@ class KnownBatches:
     def __iter__(self) -> Iterator[tuple[Source, Ranges]]:
         return iter(self._ranges.items())
 
+    def of(self, tenant: str) -> KnownBatches:
+        """Only those of one tenant."""
+        return KnownBatches((source, ranges) for source, ranges in self if source[0] == tenant)
+
     def add(self, key: BatchKey) -> None:
         """Remember one batch."""
         self._insert(key[:3], key.batch, key.batch)

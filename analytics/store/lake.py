@@ -3,8 +3,9 @@
 READ FIRST: ``Lake.seal``. Below the root of the data::
 
     pathgrade.lake                                                  a folder without it is not mounted
-    main/<table>/day=<day>/<writer>-<segment>-<digest>.parquet      written by us, durable before it counts
-    main/<table>/day=<day>/ducklake-<uuid>.parquet                  what small files were merged into
+    main/<table>/tenant=<tenant>/day=<day>/
+        <writer>-<segment>-<digest>.parquet      written by us, durable before it counts
+        ducklake-<uuid>.parquet                  what small files were merged into
 
 One transaction of the catalog seals a segment: its files are added, and this server's *token* is replaced
 by that of the segment. The token is the only row of the table ``sealed_<writer>``. Whoever repeats a seal
@@ -37,7 +38,7 @@ from analytics.store.lake_catalog import Catalog, Cursor
 from analytics.store.lake_engine import first_line
 from analytics.store.lake_files import DataFiles
 from analytics.store.lake_ledger import Ledger
-from analytics.store.lake_tables import DAY, shared_rows
+from analytics.store.lake_tables import DAY, TENANT, shared_rows
 from analytics.store.ordered import encodings
 from analytics.store.query import Shared
 from analytics.store.seal import DayTables
@@ -93,7 +94,7 @@ class Lake:
 
     def _seal(self, doing: str, token: str, rows: DayTables) -> None:
         if self._catalog.transact(doing, partial(self._is_new, token)):
-            added = [(table, self._write(token, table, day, parts)) for (table, day), parts in rows.items()]
+            added = [(place[1], self._write(token, place, parts)) for place, parts in rows.items()]
             self._catalog.transact(doing, partial(self._commit, token, added))
 
     def _is_new(self, token: str, cursor: Cursor) -> bool:
@@ -117,9 +118,10 @@ class Lake:
         cursor.execute(f"DELETE FROM {self._catalog.fence}")  # noqa: S608  # our own name
         cursor.execute(f"INSERT INTO {self._catalog.fence} VALUES ($1)", [token])  # noqa: S608  # our own name
 
-    def _write(self, token: str, table: str, day: str, parts: list[pa.Table]) -> str:
+    def _write(self, token: str, place: tuple[str, str, str], parts: list[pa.Table]) -> str:
+        tenant, table, day = place
         content = pa.concat_tables(parts).sort_by(SORT_ORDER[table])
-        name = f"main/{table}/{DAY}={day}/{self._ledger.writer}-{token}{seal.SUFFIX}"
+        name = f"main/{table}/{TENANT}={tenant}/{DAY}={day}/{self._ledger.writer}-{token}{seal.SUFFIX}"
         return self._files.write(name, partial(_write, content, table))
 
     def look(self) -> None:
@@ -150,13 +152,13 @@ class Lake:
 
     # --- reading: any thread --------------------------------------------------------------------------------
 
-    def shared(self, table: str, days: Days, held: Held) -> Shared | None:
+    def shared(self, table: str, tenant: str, days: Days, held: Held) -> Shared | None:
         """As ``Facts``. Raises ``LakeError`` where the lake was not reached since the server's start."""
         if held.lake_version is None:
             raise self._catalog.error(f"asking for {table}", "not reached since this server started")
-        return shared_rows(table, days, held.lake_version)
+        return shared_rows(table, tenant, days, held.lake_version)
 
-    def unreadable(self, table: str, error: Exception) -> None:
+    def unreadable(self, table: str, tenant: str, error: Exception) -> None:
         """As ``Facts``. Raises ``LakeError``: shared files are nobody's to set aside."""
         raise self._catalog.error(f"asking for {table}", first_line(error)) from error
 

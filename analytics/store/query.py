@@ -5,7 +5,7 @@ Facts have no database file: DuckDB would lock it against every other reader, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -54,7 +54,8 @@ def connect(limits: Limits, temporary: Path, database: str = ":memory:") -> duck
 _OWN: Final = {name: ", ".join(table.__struct_fields__) for name, table in FACTS.items()}
 _STORED: Final = {name: ", ".join(column.name for column in stored) for name, stored in STORED.items()}
 
-LATEST_FIRST: Final = "cycle DESC, ended_us DESC, received_us DESC, batch DESC"
+LATEST_KEY: Final = ("cycle", "ended_us", "received_us", "batch")
+LATEST_FIRST: Final = ", ".join(f"{column} DESC" for column in LATEST_KEY)
 
 READINGS_LATEST: Final = f"""
     SELECT {_OWN["readings"]} FROM facts
@@ -63,6 +64,34 @@ READINGS_LATEST: Final = f"""
         PARTITION BY src, dst ORDER BY {LATEST_FIRST}) = 1
     ORDER BY src, dst
 """  # noqa: S608  # see above
+
+WANTED: Final = "wanted"
+"""A registered table of what is asked for; in a list, DuckDB would look for numpy at each value."""
+READINGS_LATEST_OF: Final = READINGS_LATEST.replace(
+    "FROM facts", f"FROM facts SEMI JOIN {WANTED} USING (src, dst)"
+)
+"""Of some paths only."""
+_OF_PAIR: Final = """(
+        SELECT * FROM facts WHERE src = $one AND dst = $other
+        UNION ALL SELECT * FROM facts WHERE src = $other AND dst = $one)"""
+"""Both directions between two agents. Written so that an engine needs to look at few pieces of each file."""
+STORED_OF_PAIR: Final = f"""
+    SELECT {_STORED["readings"]} FROM {_OF_PAIR} WHERE tenant = $tenant AND received_us <= $at_us
+"""  # noqa: S608  # see above
+
+
+def readings_latest_in(columns: Sequence[str]) -> str:
+    """As ``READINGS_LATEST``, some columns only, in no order: of a million paths every column counts."""
+    own = ", ".join(columns)
+    latest = READINGS_LATEST.replace(_OWN["readings"], own).replace("ORDER BY src, dst", "")
+    return latest
+
+
+def arrived_since(columns: Sequence[str]) -> str:
+    """Ask for all readings that were received since ``$since_us``."""
+    own = ", ".join(columns)
+    return f"SELECT {own} FROM facts WHERE tenant = $tenant AND received_us BETWEEN $since_us AND $at_us"  # noqa: S608  # see above
+
 
 MEASURED: Final = "SELECT DISTINCT src, dst FROM facts WHERE tenant = $tenant AND received_us <= $at_us"
 """The paths that ``READINGS_LATEST`` names."""
@@ -80,9 +109,7 @@ _PAST: Final = f"""
 """A path's light tests between cycles (``server.budget.WATCH_PROBES``) count as one in five minutes, and not
 where there is a deeper one: what is usual must not be what was watched."""
 PAST: Final = _PAST.format("facts")
-PAST_OF: Final = _PAST.format(
-    "facts SEMI JOIN (SELECT unnest($srcs::VARCHAR[]) src, unnest($dsts::VARCHAR[]) dst) USING (src, dst)"
-)
+PAST_OF: Final = _PAST.format(f"facts SEMI JOIN {WANTED} USING (src, dst)")
 """Of some paths only."""
 
 READINGS_BEFORE: Final = f"""
@@ -115,14 +142,27 @@ USUAL_HOPS: Final = """
 """
 
 HOPS_OF: Final = f"""
-    SELECT {_OWN["hops"]} FROM facts
-    WHERE tenant = $tenant AND list_contains($tests, test)
+    SELECT {_OWN["hops"]} FROM facts SEMI JOIN {WANTED} USING (test)
+    WHERE tenant = $tenant
+    ORDER BY test, src, ttl
+"""  # noqa: S608  # see above
+
+HOPS_OF_PATHS: Final = f"""
+    SELECT {_OWN["hops"]} FROM facts SEMI JOIN {WANTED} USING (test)
+    WHERE tenant = $tenant AND src BETWEEN $first AND $last AND cycle BETWEEN $first_cycle AND $last_cycle
+    ORDER BY test, src, ttl
+"""  # noqa: S608  # see above
+"""As ``HOPS_OF``, and files are sorted by source: a few paths' are found without reading all of them."""
+
+HOPS_OF_PAIR: Final = f"""
+    SELECT {_OWN["hops"]} FROM {_OF_PAIR} SEMI JOIN {WANTED} USING (test)
+    WHERE tenant = $tenant AND cycle BETWEEN $first_cycle AND $last_cycle
     ORDER BY test, src, ttl
 """  # noqa: S608  # see above
 
 FLOWS: Final = f"""
     SELECT {_OWN["flows"]} FROM facts
-    WHERE tenant = $tenant AND window_us >= $since_us
+    WHERE tenant = $tenant AND window_us >= $since_us AND ($until_us IS NULL OR window_us <= $until_us)
       AND ($agent IS NULL OR agent = $agent)
       AND ($process IS NULL OR process = $process)
       AND ($remote IS NULL OR remote_address = $remote)
@@ -171,6 +211,18 @@ def usage_question(by: By) -> str:
     FROM sums SEMI JOIN busiest USING ({keys}) LEFT JOIN histograms USING ({keys}, hour_us)
     ORDER BY {keys}, hour_us
     """  # noqa: S608  # see above
+
+
+def wanted_paths(paths: Iterable[tuple[str, str]]) -> dict[str, pa.Table]:
+    """Register paths as what is asked for."""
+    named = list(paths)
+    columns = {"src": [src for src, _ in named], "dst": [dst for _, dst in named]}
+    return {WANTED: pa.table(columns, schema=pa.schema([("src", pa.string()), ("dst", pa.string())]))}
+
+
+def wanted_tests(tests: Iterable[str]) -> dict[str, pa.Table]:
+    """Register tests as what is asked for."""
+    return {WANTED: pa.table({"test": pa.array(sorted(set(tests)), pa.string())})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,10 +291,12 @@ class Engine:
         fresh: pa.Table,
         given: Mapping[str, Any],
         shared: Shared | None = None,
+        **registered: pa.Table,
     ) -> pa.Table:
-        """As ``ask``, as an Arrow table."""
+        """As ``ask``, as an Arrow table; ``registered`` as for ``run``."""
         asked = f"WITH facts AS NOT MATERIALIZED ({facts(table, bool(files), shared)}) {question}"
-        return self.run(asked, files=files, given={**given, **(shared.given if shared else {})}, fresh=fresh)
+        more = shared.given if shared else {}
+        return self.run(asked, files=files, given={**given, **more}, fresh=fresh, **registered)
 
     def run(
         self,

@@ -14,6 +14,7 @@ from analytics.store.files import BAD, remove_unfinished, set_aside, sync_folder
 from analytics.store.glance import right_columns
 from analytics.store.known import BatchKey, KnownBatches
 from analytics.store.seal import Footer, Sealed, UnreadableError
+from analytics.store.tenants import PREFIX, folder_of, tenants_below
 from analytics.store.unsealed import Arrived, Unsealed
 
 log: Final = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ def recover(spool_folder: Path, parquet_folder: Path, known: KnownBatches) -> Le
     Raises ``OSError``, or ``StoreError`` for a spool of another version.
     """
     left = Left(known=known)
-    remove_unfinished(parquet_folder)
+    for tenant in tenants_below(parquet_folder):
+        remove_unfinished(folder_of(parquet_folder, tenant))
     segments = {int(path.stem): path for path in sorted(spool_folder.glob(f"*{spool.SUFFIX}"))}
     for footer in _finished(parquet_folder, set(segments), left):
         left.sealed[footer.file.path] = footer.file
@@ -92,6 +94,6 @@ def _segment(path: Path, left: Left) -> Unsealed:
 
 def _numbers_used(spool_folder: Path, parquet_folder: Path) -> Iterator[int]:
     """Numbers of all segments ever seen here, those set aside too: a name is never used twice."""
-    names = [*spool_folder.iterdir(), *parquet_folder.glob("*/date=*/*")]
+    names = [*spool_folder.iterdir(), *parquet_folder.glob(f"{PREFIX}*/*/date=*/*")]
     stems = (path.name.removesuffix(BAD).partition(".")[0] for path in names)
     return (int(stem) for stem in stems if stem.isdigit())

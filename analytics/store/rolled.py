@@ -1,6 +1,6 @@
-"""Rollups as files: ``rollup/<level>/date=<day>/<HH or day>.parquet``, made from sealed readings.
+"""Rollups as files: ``rollup/tenant=<tenant>/<level>/date=<day>/<HH or day>.parquet``, of sealed readings.
 
-A file is of the readings *received* in one hour (or day), and its rows are of the time in which their tests
+A file is of a tenant's readings *received* in one hour (or day), and its rows are of the time in which tests
 ended: what comes late is in a later file, so a file that is written need not change. Whoever asks folds rows
 of the same key again, which ``analytics/rollup.py`` makes exact.
 
@@ -12,7 +12,8 @@ row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from analytics.store.ordered import IN_SPAN, spans, write_pieces
 from analytics.store.query import Engine
 from analytics.store.recover import put_aside
 from analytics.store.seal import SUFFIX, Sealed, UnreadableError, check_through, hour_of_day
+from analytics.store.tenants import folder_of, tenants_below
 
 FORMAT_VERSION: Final = 1
 LATE_US: Final = 8 * DAY_US
@@ -89,10 +91,10 @@ def day_of_hour(hour: int) -> str:
 
 
 class Rollups:
-    """The rollup files of a data folder. One thread at a time rolls up or forgets."""
+    """The rollup files of one tenant. One thread at a time rolls up or forgets."""
 
     def __init__(self, folder: Path) -> None:
-        """Take up what is there: by names, as each appears whole or not at all."""
+        """Take up what is in a tenant's folder: by names, as each appears whole or not at all."""
         self._folder = folder
         remove_unfinished(folder)
         self.hours, self.days = self._found()
@@ -210,6 +212,36 @@ class Rollups:
             counted,
             lambda span: engine.run(OF_FINER + FOLD, files=finer, given={**width, **span}),
         )
+
+
+class AllRollups:
+    """The rollups of each tenant. Methods may be called from any thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take up what is there."""
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._of = {tenant: Rollups(folder_of(folder, tenant)) for tenant in tenants_below(folder)}
+
+    def of(self, tenant: str) -> Rollups:
+        """A tenant's; none yet is no fault."""
+        with self._lock:
+            if tenant not in self._of:
+                self._of[tenant] = Rollups(folder_of(self._folder, tenant))
+            return self._of[tenant]
+
+    def each(self) -> list[tuple[str, Rollups]]:
+        """List all, by tenant."""
+        with self._lock:
+            return sorted(self._of.items())
+
+    def hours(self) -> set[int]:
+        """Hours that are rolled up, of any tenant."""
+        return set().union(*(frozenset(rollups.hours) for _, rollups in self.each()))
+
+    def forget(self, hours: Mapping[str, Iterable[int]]) -> int:
+        """As ``Rollups.forget``, of the hours of each tenant; returns how many there were."""
+        return sum(len(self.of(tenant).forget(own)) for tenant, own in hours.items())
 
 
 def _write(

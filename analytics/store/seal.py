@@ -1,10 +1,12 @@
-"""Sealing: the rows of one spool segment become sorted Parquet files, one a table and day.
+"""Sealing: the rows of one spool segment become sorted Parquet files, one a tenant, table and day.
 
-``parquet/<table>/date=YYYY-MM-DD/<segment>.parquet``; the day is that of receipt, in UTC. Names follow from
-the segment alone, so sealing again after a crash writes the same files over. A segment counts as sealed only
-when its spool file is gone: until then its Parquet files are unfinished, whatever they look like.
+``parquet/tenant=<tenant>/<table>/date=YYYY-MM-DD/<segment>.parquet``; the day is that of receipt, in UTC.
+Names follow from the segment alone, so sealing again after a crash writes the same files over. A segment
+counts as sealed only when its spool file is gone: until then its Parquet files, those of all tenants, are
+unfinished, whatever they look like.
 
-Each footer names the batches that the segment held: after a restart, duplicates are known from footers.
+Each footer names the batches of its tenant that the segment held: after a restart, duplicates are known from
+footers.
 
 Small files of a day are merged (``merge``), under a number of their own; the new footer names those it
 replaces, so a crash before they are removed leaves no row twice.
@@ -32,6 +34,7 @@ from analytics.store.columns import FOOTER_KEY, SCHEMAS, SORT_ORDER, STORED, as_
 from analytics.store.files import disk_error, make_folder, replace_durably
 from analytics.store.known import KnownBatches
 from analytics.store.ordered import encodings
+from analytics.store.tenants import PREFIX, folder_of, tenant_of, tenants_in
 
 FORMAT_VERSION: Final = 1
 SUFFIX: Final = ".parquet"
@@ -42,8 +45,8 @@ GROUP_ROWS: Final = 1 << 18
 """Rows of a row group: an engine reads a file with as many threads as it has groups."""
 _NAME: Final = re.compile(r"^\d{10}\.parquet\Z")
 
-DayTables = Mapping[tuple[str, str], list[pa.Table]]
-"""(table, day) -> rows."""
+DayTables = Mapping[tuple[str, str, str], list[pa.Table]]
+"""(tenant, table, day) -> rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Sealed:
     """One finished Parquet file."""
 
     path: Path
+    tenant: str
     table: str
     day: str  # YYYY-MM-DD
     segment: int
@@ -58,7 +62,12 @@ class Sealed:
     hours: tuple[int, int] = (0, 0)
     """First and last hour of receipt, in hours since 1970."""
     replaces: frozenset[int] = frozenset()
-    """Segments of the same table and day whose rows are in here."""
+    """Segments of the same tenant, table and day whose rows are in here."""
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Tenant, table and day: what one folder is of."""
+        return self.tenant, self.table, self.day
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,38 +87,42 @@ def day_of(received_us: int) -> str:
     return datetime.fromtimestamp(received_us // 1_000_000, UTC).strftime("%Y-%m-%d")
 
 
-def parquet_path(folder: Path, table: str, day: str, segment: int) -> Path:
-    """Name the file of a segment's rows."""
-    return folder / table / f"date={day}" / f"{segment:010d}{SUFFIX}"
+def parquet_path(folder: Path, tenant: str, table: str, day: str, segment: int) -> Path:
+    """Name the file of a segment's rows. Raises ``StoreError`` for what is no tenant's name."""
+    return folder_of(folder, tenant) / table / f"date={day}" / f"{segment:010d}{SUFFIX}"
+
+
+def named(folder: Path, tenant: str, table: str, day: str, segment: int) -> Sealed:
+    """A file that is still to be written. Raises as ``parquet_path``."""
+    return Sealed(parquet_path(folder, tenant, table, day, segment), tenant, table, day, segment, 0)
 
 
 def seal_segment(folder: Path, segment: int, rows: DayTables, batches: KnownBatches) -> list[Sealed]:
     """Write a segment's rows, durably; safe to repeat. Raises ``OSError``."""
+    of = {tenant: batches.of(tenant) for tenant, _, _ in rows}
     return [
-        _write_file(
-            folder, Sealed(parquet_path(folder, table, day, segment), table, day, segment, 0), parts, batches
-        )
-        for (table, day), parts in rows.items()
+        _write_file(named(folder, tenant, table, day, segment), parts, of[tenant])
+        for (tenant, table, day), parts in rows.items()
     ]
 
 
 def merge(folder: Path, segment: int, small: Sequence[Sealed]) -> Sealed:
     """Write the rows of a day's small files as one; the caller removes them. Raises as ``read_through``."""
-    table, day = small[0].table, small[0].day
+    tenant, table, day = small[0].place
     batches = KnownBatches()
     for file in small:
         batches.update(read_footer(file.path).batches)
     parts = [as_current(table, read_through(file.path)) for file in small]
-    merged = Sealed(parquet_path(folder, table, day, segment), table, day, segment, 0)
-    return _write_file(folder, merged, parts, batches, replaces=[file.segment for file in small])
+    merged = named(folder, tenant, table, day, segment)
+    return _write_file(merged, parts, batches, replaces=[file.segment for file in small])
 
 
 def to_merge(sealed: Iterable[Sealed]) -> list[list[Sealed]]:
-    """Choose small files of one table and day, ``MANY_FILES`` at once, where there are so many."""
-    days: dict[tuple[str, str], list[Sealed]] = {}
+    """Choose small files of one tenant, table and day, ``MANY_FILES`` at once, where there are so many."""
+    days: dict[tuple[str, str, str], list[Sealed]] = {}
     for file in sorted(sealed, key=lambda file: file.segment):
         if file.rows < SMALL_ROWS:
-            days.setdefault((file.table, file.day), []).append(file)
+            days.setdefault(file.place, []).append(file)
     return [
         files[at : at + MANY_FILES]
         for files in days.values()
@@ -117,14 +130,18 @@ def to_merge(sealed: Iterable[Sealed]) -> list[list[Sealed]]:
     ]
 
 
+def footer_of(file: Sealed, batches: KnownBatches, replaces: Iterable[int] = ()) -> dict[bytes, bytes]:
+    """Say what a file is, for its footer."""
+    told = {"format": FORMAT_VERSION, "table": file.table, "segment": file.segment}
+    return file_metadata(told | {"batches": list(batches), "replaces": list(replaces)})
+
+
 def _write_file(
-    folder: Path, file: Sealed, parts: list[pa.Table], batches: KnownBatches, replaces: Sequence[int] = ()
+    file: Sealed, parts: list[pa.Table], batches: KnownBatches, replaces: Sequence[int] = ()
 ) -> Sealed:
     make_folder(file.path.parent)
-    told = {"format": FORMAT_VERSION, "table": file.table, "segment": file.segment}
-    told |= {"batches": list(batches), "replaces": list(replaces)}
     content = pa.concat_tables(parts).sort_by(SORT_ORDER[file.table])
-    described = content.replace_schema_metadata(file_metadata(told))
+    described = content.replace_schema_metadata(footer_of(file, batches, replaces))
     replace_durably(file.path, partial(_write, described, file.table))
     received = pc.min_max(content["received_us"]).as_py()
     hours = (received["min"] // HOUR_US, received["max"] // HOUR_US)
@@ -137,26 +154,41 @@ def _write(content: pa.Table, table: str, file: BinaryIO) -> None:
 
 def find_sealed(folder: Path) -> Iterable[Path]:
     """List what could be Parquet files of ours."""
-    return sorted(folder.glob(f"*/date=*/*{SUFFIX}"))
+    return sorted(folder.glob(f"{PREFIX}*/*/date=*/*{SUFFIX}"))
 
 
 def read_footer(path: Path) -> Footer:
-    """Check that a file is one of ours and whole to its footer. Raises as ``read_through``."""
+    """Check that a file is one of ours, of its folder's tenant and whole to its footer.
+
+    Raises as ``read_through``.
+    """
+    footer, tenants = read_told(path)
+    tenant = tenant_of(path.parents[2].name)
+    if not tenant:
+        raise UnreadableError("not in a tenant's folder")
+    if others := sorted(tenants - {tenant}):
+        raise UnreadableError(f"rows of another tenant, {others[0]!r}, in a folder of {tenant!r}")
+    return replace(footer, file=replace(footer.file, tenant=tenant))
+
+
+def read_told(path: Path) -> tuple[Footer, set[str]]:
+    """Read a file's footer, and whose rows it has, whatever folder it is in. Raises as ``read_through``."""
     table, day = path.parent.parent.name, path.parent.name.removeprefix("date=")
     if table not in FACTS or not _NAME.match(path.name):
         raise UnreadableError("not named by this store")
     try:
         with pq.ParquetFile(path) as file:
             schema, rows, hours = file.schema_arrow, file.metadata.num_rows, _hours(file.metadata, day)
+            tenants = tenants_in(file)
         told = json.loads((schema.metadata or {})[FOOTER_KEY])
         sources = [(tuple(source), [tuple(r) for r in ranges]) for source, ranges in told["batches"]]
         batches, replaces = KnownBatches(sources), frozenset(told["replaces"])
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
-        raise _read_fault(error, path, "no footer of this store: ") from error
+        raise read_fault(error, path, "no footer of this store: ") from error
     if told.get("format") != FORMAT_VERSION or told.get("table") != table:
         raise UnreadableError(f"another kind: format {told.get('format')}, table {told.get('table')}")
     _check_types(schema, table)
-    return Footer(Sealed(path, table, day, int(path.stem), rows, hours, replaces), batches)
+    return Footer(Sealed(path, "", table, day, int(path.stem), rows, hours, replaces), batches), tenants
 
 
 def _hours(told: pq.FileMetaData, day: str) -> tuple[int, int]:
@@ -195,7 +227,7 @@ def read_through(path: Path) -> pa.Table:
     try:
         return pq.read_table(path, partitioning=None)
     except (OSError, pa.ArrowException) as error:
-        raise _read_fault(error, path) from error
+        raise read_fault(error, path) from error
 
 
 def check_through(path: Path) -> None:
@@ -205,11 +237,14 @@ def check_through(path: Path) -> None:
             for group in range(file.num_row_groups):
                 file.read_row_group(group)
     except (OSError, pa.ArrowException) as error:
-        raise _read_fault(error, path) from error
+        raise read_fault(error, path) from error
 
 
-def _read_fault(error: Exception, path: Path, what: str = "") -> Exception:
-    """Tell damage from a want of this moment: pyarrow passes an errno on, but gives damage none."""
+def read_fault(error: Exception, path: Path, what: str = "") -> Exception:
+    """Tell damage from a want of this moment: pyarrow passes an errno on, but gives damage none.
+
+    Returns an ``UnreadableError``, or a ``StoreError`` to be tried again.
+    """
     if isinstance(error, MemoryError):
         return StoreError(f"reading {path}: {error}", remedy="give the server more memory")
     if isinstance(error, OSError) and error.errno is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,32 +48,60 @@ class Held:
 
 
 class Shelf:
-    """The one list of what is where. Methods may be called from any thread; none may hold ``lock``."""
+    """The one list of what is where.
+
+    Methods may be called from any thread; none may hold ``lock``, but for ``show``.
+    """
 
     def __init__(self, left: Left) -> None:
         self.lock = threading.Lock()
         self.known = left.known
         self.unsealed = left.unsealed
-        self.sealed = left.sealed
+        self.sealed: dict[Path, Sealed] = {}
+        self._of: dict[tuple[str, str], dict[Path, Sealed]] = {}  # the same, by tenant and table
+        self.show(left.sealed.values())
         self.set_aside = left.files_set_aside
         self.lake_version: int | None = None
+        self.batches_taken = 0
+        """Since the store was opened: another number, and there is more to tell."""
         self.tainted = False
         """A file that was taken into the state is set aside: what it brought may not be true."""
         self._taken: set[Path] = set()
 
-    def held(self, table: str) -> Held:
-        """Take a table's files and rows, each row once."""
+    def held(self, table: str, tenant: str, agents: Container[str] | None = None) -> Held:
+        """Take a tenant's files and rows of a table, each row once; nothing of another's.
+
+        Rows that are not sealed yet are of some agents only, if those are named.
+        """
         with self.lock:
-            files = tuple(file for file in self.sealed.values() if file.table == table)
-            fresh = [arrived for unsealed in self.unsealed.values() for arrived in unsealed.having(table)]
+            files = tuple(self._of.get((tenant, table), {}).values())
+            waiting = list(self.unsealed.values())
+            fresh = [arrived for unsealed in waiting for arrived in unsealed.having(table, tenant, agents)]
             version = self.lake_version
         parts = [arrived.tables()[table] for arrived in fresh]  # not under the lock: senders need it
         return Held(files, pa.concat_tables(parts) if parts else SCHEMAS[table].empty_table(), version)
 
-    def files(self) -> list[Sealed]:
-        """List all sealed files."""
+    def files(self, table: str | None = None) -> list[Sealed]:
+        """List the sealed files of all tenants, of a table or of all."""
         with self.lock:
-            return list(self.sealed.values())
+            return [file for file in self.sealed.values() if table in (None, file.table)]
+
+    def files_of(self, table: str, tenant: str) -> list[Sealed]:
+        """List the sealed files of a tenant's table."""
+        with self.lock:
+            return list(self._of.get((tenant, table), {}).values())
+
+    def show(self, files: Iterable[Sealed]) -> None:
+        """Have questions read these files too; ``lock`` is held."""
+        for file in files:
+            self.sealed[file.path] = file
+            self._of.setdefault((file.tenant, file.table), {})[file.path] = file
+
+    def _hide(self, path: Path) -> Sealed | None:
+        file = self.sealed.pop(path, None)
+        if file is not None:
+            del self._of[file.tenant, file.table][path]
+        return file
 
     def swap(self, gone: Iterable[Sealed], new: Iterable[Sealed] = ()) -> None:
         """Read new files from now on, and no longer those that they replace."""
@@ -82,9 +110,9 @@ class Shelf:
             if old and old <= self._taken:
                 self._taken |= made.keys()
             self._taken -= old
-            self.sealed.update(made)
+            self.show(made.values())
             for path in old:
-                self.sealed.pop(path, None)
+                self._hide(path)
 
     def taken_now(self) -> frozenset[Path]:
         """Name the files whose rows are in the state already."""
@@ -108,23 +136,23 @@ class Shelf:
             files, waiting = list(self.sealed.values()), list(self.unsealed.values())
             return {
                 table: sum(file.rows for file in files if file.table == table)
-                + sum(arrived.rows[table] for unsealed in waiting for arrived in unsealed.having(table))
+                + sum(arrived.rows.get(table, 0) for unsealed in waiting for arrived in unsealed.arrived)
                 for table in FACTS
             }
 
-    def set_damaged_aside(self, table: str) -> None:
-        """Look through a table's files for damage behind a good footer.
+    def set_damaged_aside(self, table: str, tenant: str) -> None:
+        """Look through a tenant's files of a table for damage behind a good footer.
 
         Raises ``StoreError`` where a file cannot be read now; that one keeps its name.
         """
         with self.lock:
-            paths = [path for path, file in self.sealed.items() if file.table == table]
+            paths = list(self._of.get((tenant, table), {}))
         for path in paths:
             try:
                 seal.check_through(path)
             except UnreadableError as error:
                 with self.lock, disk_errors("setting aside", path):
-                    if self.sealed.pop(path, None) is not None:  # else it was merged away meanwhile
+                    if self._hide(path) is not None:  # else it was merged away meanwhile
                         put_aside(path, error)
                         self.set_aside += 1
                         self.tainted |= path in self._taken

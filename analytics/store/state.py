@@ -12,20 +12,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
 
 from analytics.clock import DAY_US, HOUR_US
+from analytics.detect import MATERIAL_SHARE, MATERIAL_US
 from analytics.store import query, seal
 from analytics.store.baselines import tell_usual
 from analytics.store.columns import SCHEMAS, STORED
 from analytics.store.ordered import IN_SPAN, Span, spans
 from analytics.store.query import LATEST_FIRST, Engine, Limits, StoppedError, UnreadableFactsError
-from analytics.store.rolled import Rollups
+from analytics.store.rolled import AllRollups
 from analytics.store.seal import Sealed
 from analytics.store.shelf import Shelf
 
@@ -34,7 +37,7 @@ log: Final = logging.getLogger(__name__)
 FILE_NAME: Final = "state.duckdb"
 LOOK_BACK_DAYS: Final = 7
 """A path's latest reading is looked for in this many days: an older one says nothing about now."""
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _NONE_YET: Final = "none yet"
 
 # Only names of columns, which are constants, are put into the text; values are parameters.
@@ -48,7 +51,8 @@ _TABLES: Final = (
     "CREATE TABLE taken (file VARCHAR)",
     """CREATE TABLE usual (tenant VARCHAR, src VARCHAR, dst VARCHAR, rung VARCHAR, rtt_us BIGINT,
         spread_us BIGINT, n BIGINT, of_hour BOOLEAN, floor_us BIGINT)""",
-    "CREATE TABLE usual_until (hour BIGINT, day VARCHAR)",
+    "CREATE TABLE usual_until (hour BIGINT)",
+    "CREATE TABLE usual_days (tenant VARCHAR, day VARCHAR)",
     f"CREATE TABLE version AS SELECT '{VERSION}' AS version",
 )
 _NEWEST: Final = f"QUALIFY row_number() OVER (PARTITION BY tenant, src, dst ORDER BY {LATEST_FIRST}) = 1"
@@ -60,12 +64,28 @@ _TAKE: Final = f"""
     CREATE OR REPLACE TABLE latest AS
     SELECT {_COLUMNS} FROM (SELECT {_COLUMNS} FROM coming UNION ALL BY NAME SELECT {_COLUMNS} FROM latest)
     WHERE received_us >= $since_us {_NEWEST}
+    ORDER BY tenant, src
 """  # noqa: S608  # see above
 _OWNERS: Final = "SELECT tenant, src AS owner, count(*) AS n FROM facts GROUP BY ALL ORDER BY ALL"
 TAKEN_AT_ONCE: Final = 1_000_000
 """Rows of files that are taken in one piece: some 500 MB."""
 _USUAL: Final = """SELECT src, dst, rung, rtt_us, spread_us, n, of_hour, floor_us FROM usual
     WHERE tenant = $tenant ORDER BY src, dst"""
+_USUAL_OF: Final = _USUAL.replace("FROM usual", f"FROM usual SEMI JOIN {query.WANTED} USING (src, dst)")
+_OF_ONE: Final = f"""SELECT {_COLUMNS} FROM latest
+    WHERE tenant = $tenant AND received_us >= $since_us AND src = ${{}} AND dst = ${{}}"""  # noqa: S608  # see above
+_OF_PAIR: Final = f"{_OF_ONE.format('one', 'other')} UNION ALL {_OF_ONE.format('other', 'one')}"
+_USUAL_OF_ONE: Final = _USUAL.replace("ORDER BY src, dst", "AND src = $src AND dst = $dst")
+_SUSPECTS: Final = f"""
+    SELECT src, dst FROM (
+        SELECT tenant, src, dst,
+            CASE WHEN usual.rung = latest.rung THEN rtt_p50_us - floor_us ELSE -1 END AS over,
+            floor_us
+        FROM latest JOIN usual USING (tenant, src, dst))
+    WHERE tenant = $tenant AND (over = -1 OR over > greatest({MATERIAL_US}, {MATERIAL_SHARE} * floor_us))
+    ORDER BY over DESC, src, dst LIMIT $most
+"""  # noqa: S608  # see above
+"""As ``screen.suspects``, of paths of which something is known."""
 _RESTING: Final = f" UNION ALL BY NAME SELECT {_COLUMNS} FROM latest WHERE received_us >= $since_us"  # noqa: S608  # see above
 
 
@@ -84,7 +104,7 @@ class State:
         self._noted: frozenset[Path] = frozenset()
         self.usual_hour = 0
         """Changes when ``usual`` does."""
-        self._usual_day = ""
+        self._usual_days: dict[str, str] = {}
         self._newest_us = 0
         """Receipt of the newest reading in here."""
         self.engine = self._opened()
@@ -100,17 +120,31 @@ class State:
         self, tenant: str, at_us: int, asked: str = query.READINGS_LATEST
     ) -> list[dict[str, Any]] | None:
         """Answer ``READINGS_LATEST`` or ``MEASURED`` of ``query`` for now; None where this cannot tell."""
+        found = self.latest_table(tenant, at_us, asked)
+        return None if found is None else found.to_pylist()
+
+    def latest_table(
+        self,
+        tenant: str,
+        at_us: int,
+        asked: str,
+        more: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        agents: Collection[str] | None = None,
+        **registered: pa.Table,
+    ) -> pa.Table | None:
+        """As ``latest``, as Arrow; ``more`` are parameters, ``agents`` all sources that are asked for."""
         if at_us < self._newest_us:  # the clock was turned back: what was newest then is not known here
             return None
         since_us, engine = max(0, at_us - LOOK_BACK_DAYS * DAY_US), self.engine
-        held, taken = self._shelf.held("readings"), self._shelf.taken_now()
+        held, taken = self._shelf.held("readings", tenant, agents), self._shelf.taken_now()
         first = seal.day_of(since_us)
         rest = [file.path for file in held.files if file.path not in taken and file.day >= first]
         facts = query.facts("readings", with_files=bool(rest)) + _RESTING
         question = f"WITH facts AS NOT MATERIALIZED ({facts}) {asked}"
-        given = {"tenant": tenant, "at_us": at_us, "since_us": since_us - since_us % DAY_US}
+        given = {"tenant": tenant, "at_us": at_us, "since_us": since_us - since_us % DAY_US, **more}
         try:
-            return engine.run(question, files=rest, given=given, fresh=held.fresh).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
+            return engine.run(question, files=rest, given=given, fresh=held.fresh, **registered)
         except StoppedError:
             return None
         except UnreadableFactsError as error:
@@ -118,11 +152,44 @@ class State:
                 self._suspect(engine, error)
             return None
 
-    def usual(self, tenant: str) -> list[dict[str, Any]]:
+    def of_pair(self, tenant: str, one: str, other: str, at_us: int) -> tuple[pa.Table, list[Path]] | None:
+        """Both directions' latest readings in here, and files that are not; None where this cannot tell.
+
+        Two plain looks: an engine finds each in one piece of the table, which is ordered.
+        """
+        if at_us < self._newest_us:
+            return None
+        since_us, engine = max(0, at_us - LOOK_BACK_DAYS * DAY_US), self.engine
+        files, taken = self._shelf.held("readings", tenant, ()).files, self._shelf.taken_now()
+        given = {"tenant": tenant, "one": one, "other": other, "since_us": since_us - since_us % DAY_US}
+        try:
+            found = engine.run(_OF_PAIR, given=given)
+        except StoppedError:
+            return None
+        except UnreadableFactsError as error:
+            self._suspect(engine, error)
+            return None
+        first = seal.day_of(since_us)
+        return found, [file.path for file in files if file.path not in taken and file.day >= first]
+
+    def usual(self, tenant: str, paths: Collection[tuple[str, str]] | None = None) -> list[dict[str, Any]]:
         """What is usual on the tenant's paths, as ``Screened``; empty where that is not known."""
+        if paths is None:
+            return self._told(_USUAL, {"tenant": tenant})
+        if len(paths) == 1:
+            ((src, dst),) = paths
+            return self._told(_USUAL_OF_ONE, {"tenant": tenant, "src": src, "dst": dst})
+        return self._told(_USUAL_OF, {"tenant": tenant}, **query.wanted_paths(paths)) if paths else []
+
+    def suspects(self, tenant: str, most: int) -> list[dict[str, Any]]:
+        """Paths whose latest reading may be part of a change (``screen.py``), the slowest first."""
+        return self._told(_SUSPECTS, {"tenant": tenant, "most": most})
+
+    def _told(self, question: str, given: Mapping[str, Any], **registered: pa.Table) -> list[dict[str, Any]]:
+        """Answer from the tables in here; nothing while that is not possible."""
         engine = self.engine
         try:
-            return engine.run(_USUAL, given={"tenant": tenant}).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
+            return engine.run(question, given=given, **registered).to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
         except StoppedError:
             return []
         except UnreadableFactsError as error:
@@ -134,15 +201,15 @@ class State:
         if engine is self.engine:
             self._broken = str(error)
 
-    def tell_usual(self, rollups: Rollups, at_us: int) -> None:
+    def tell_usual(self, rollups: AllRollups, at_us: int) -> None:
         """Tell what is usual, once for each hour that was rolled up. Raises ``UnreadableFactsError``.
 
         Hours after ``at_us`` are those of a clock that was ahead.
         """
         now = at_us // HOUR_US
-        hour = max((one for one in frozenset(rollups.hours) if one < now), default=-1) + 1
+        hour = max((one for one in rollups.hours() if one < now), default=-1) + 1
         if hour and hour != self.usual_hour:
-            self._usual_day = tell_usual(self.engine, rollups, hour, self._usual_day)
+            self._usual_days = tell_usual(self.engine, rollups, hour, self._usual_days)
             self.usual_hour = hour
 
     def refresh(self, at_us: int) -> None:
@@ -151,7 +218,7 @@ class State:
             self._begin_anew(self._broken or "a file it was made from is set aside")
         first = seal.day_of(max(0, at_us - LOOK_BACK_DAYS * DAY_US))
         taken = self._shelf.taken_now()
-        held = [file for file in self._shelf.held("readings").files if file.path not in taken]
+        held = [file for file in self._shelf.files("readings") if file.path not in taken]
         for day in sorted({file.day for file in held}, reverse=True):
             files = [file for file in held if file.day == day]
             if day >= first:
@@ -231,8 +298,10 @@ class State:
         (version,) = engine.run("SELECT version FROM version").to_pylist() or [{"version": "none"}]
         if version["version"] != VERSION:
             return f"version {version['version']}, not {VERSION}"
-        for row in engine.run("SELECT hour, day FROM usual_until").to_pylist():
-            self.usual_hour, self._usual_day = row["hour"], row["day"]
+        for row in engine.run("SELECT hour FROM usual_until").to_pylist():
+            self.usual_hour = row["hour"]
+        told = engine.run("SELECT tenant, day FROM usual_days").to_pylist()
+        self._usual_days = {row["tenant"]: row["day"] for row in told}
         names = {self._folder / row["file"] for row in engine.run("SELECT file FROM taken").to_pylist()}
         taken, gone = still_taken(names, self._shelf.files())
         if gone:
@@ -252,7 +321,7 @@ class State:
             self.rebuilt += 1
         self._shelf.take_none()
         self._noted = frozenset()
-        self.usual_hour, self._usual_day, self._newest_us = 0, "", 0
+        self.usual_hour, self._usual_days, self._newest_us = 0, {}, 0
         self._broken = ""
         try:
             for path in (self._path, self._path.with_name(f"{FILE_NAME}.wal")):

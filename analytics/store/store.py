@@ -2,12 +2,12 @@
 
 READ FIRST: ``Store.open``, ``append``, ``seal``, ``upkeep``. Below the data folder::
 
-    store.lock                                        one server at a time
-    spool/<segment>.spool                             acknowledged, not yet sealed      (spool.py)
-    parquet/<table>/date=<day>/<segment>.parquet      the truth                         (seal.py)
-    rollup/<level>/date=<day>/<hour>.parquet          readings by 5 min, hour, day      (rolled.py)
-    state.duckdb                                      disposable                        (state.py)
-    tmp/                                              what DuckDB spills
+    store.lock, layout                                              one server at a time; how the rest lies
+    spool/<segment>.spool                                           acknowledged, not yet sealed  (spool.py)
+    parquet/tenant=<tenant>/<table>/date=<day>/<segment>.parquet    the truth                     (seal.py)
+    rollup/tenant=<tenant>/<level>/date=<day>/<hour>.parquet        by 5 min, hour, day           (rolled.py)
+    state.duckdb                                                    disposable                    (state.py)
+    tmp/                                                            what DuckDB spills
 
 Rows of unsealed segments are in memory as well, in the buffers that came over the wire.
 Methods may be called from any thread.
@@ -28,11 +28,13 @@ from pathlib import Path
 from typing import Final
 
 from analytics.batch import Batch
-from analytics.clock import now_us
+from analytics.clock import HOUR_US, now_us
 from analytics.errors import StoreBusyError, StoreError
 from analytics.rollup import Level, Rollup
-from analytics.store import query, spool
+from analytics.screen import Screened
+from analytics.store import layout, query, spool
 from analytics.store.answers import Answers
+from analytics.store.baselines import usual_at
 from analytics.store.commit import GroupCommit
 from analytics.store.facts import EMBEDDED, Opening, Storage
 from analytics.store.files import (
@@ -44,10 +46,11 @@ from analytics.store.files import (
     sync_folder,
 )
 from analytics.store.known import BatchKey
-from analytics.store.query import Engine, Limits, UnreadableFactsError
+from analytics.store.query import Engine, Limits, StoppedError, UnreadableFactsError
 from analytics.store.recover import Left, recover
 from analytics.store.shelf import Shelf, StoreHealth
 from analytics.store.state import State
+from analytics.store.tenants import check_name
 from analytics.store.tidy import Keep
 from analytics.store.unsealed import Arrived, Unsealed
 from analytics.store.upkeep import Upkeep
@@ -136,9 +139,12 @@ class Store(Answers):
             make_folder(folder / "parquet")
             lock = FolderLock(folder / "store.lock")
         try:
+            with disk_errors("bringing the data folder to a folder for each tenant", folder):
+                aside = layout.bring(folder)
             with disk_errors("reading the data folder", folder):
                 shutil.rmtree(folder / "tmp", ignore_errors=True)  # what a killed process spilled
                 left = recover(folder / "spool", folder / "parquet", storage.known(folder))
+                left.files_set_aside += aside
             store = cls(folder, lock, left, clock_us, limits=limits, keep=keep, storage=storage)
         except BaseException:
             lock.release()
@@ -167,6 +173,7 @@ class Store(Answers):
         ``StoreFullError``, ``StoreBusyError`` or ``StoreError``; then nothing is promised and the sender
         keeps its copy.
         """
+        check_name(tenant)
         key = BatchKey(tenant, batch.agent, batch.boot, batch.batch)
         received_us = self._clock_us()
         packed = body if isinstance(body, spool.Packed) else spool.pack_body(body)
@@ -201,12 +208,18 @@ class Store(Answers):
         self._upkeep.run()
         self._facts.upkeep()
 
+    def usual_at(self, tenant: str, at_us: int) -> list[Screened]:
+        """What was usual on each path at the beginning of an hour of the past; empty where it is not kept."""
+        with suppress(UnreadableFactsError, StoppedError):
+            return usual_at(self._engine, self._upkeep.rollups.of(tenant), tenant, at_us // HOUR_US)
+        return []
+
     def rollups_of_pair(
         self, tenant: str, src: str, dst: str, level: Level, *, since_us: int, until_us: int
     ) -> list[Rollup]:
         """Both directions' rollups of that time, by time; the hour that runs is in none yet."""
         given = {"tenant": tenant, "src": src, "dst": dst, "since_us": since_us, "until_us": until_us}
-        ask = partial(self._upkeep.rollups.of_pair, self._engine, level, given)
+        ask = partial(self._upkeep.rollups.of(tenant).of_pair, self._engine, level, given)
         try:
             with suppress(UnreadableFactsError):  # let go of, or made again, meanwhile
                 return ask()
@@ -264,6 +277,7 @@ class Store(Answers):
     def _take_up(self, number: int, group: list[_Pending]) -> None:
         with self._lock:
             unsealed = self._shelf.unsealed.setdefault(number, Unsealed())
+            self._shelf.batches_taken += len(group)
             for pending in group:
                 unsealed.add(pending.arrived, len(pending.packed), pending.key)
                 self._shelf.known.add(pending.key)

@@ -107,8 +107,8 @@ class _Reader:
 
     def day(self, since_us: int, until_us: int, held: ExitStack) -> Iterator[pa.RecordBatch]:
         days = seal.day_of(max(0, since_us - DAY_US)), seal.day_of(until_us + LATE_DAYS * DAY_US)
-        files, now = _hold(self.store, self.table, days, held)
-        shared = self.store.shared(self.table, days, now)
+        files, now = _hold(self.store, self.table, self.of.tenant, days, held)
+        shared = self.store.shared(self.table, self.of.tenant, days, now)
         if shared:  # whose database remembers files by name
             files = [str(Path(name).readlink()) for name in files]
         given: dict[str, Any] = {"tenant": self.of.tenant, "since_us": since_us, "until_us": until_us}
@@ -146,11 +146,11 @@ def _typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     )
 
 
-def _hold(store: Store, table: str, days: Days, held: ExitStack) -> tuple[list[str], Held]:
-    """Open the files of some days, so that they stay readable; again where one was merged away just then."""
+def _hold(store: Store, table: str, tenant: str, days: Days, held: ExitStack) -> tuple[list[str], Held]:
+    """Open a tenant's files of some days, so that they stay readable; again where one was merged away."""
     for _ in range(TRIES):
         with ExitStack() as opened:
-            now = store.held(table)
+            now = store.held(table, tenant)
             chosen = [file.path for file in now.files if days[0] <= file.day <= days[1]]
             try:
                 names = [_open(path, opened) for path in chosen]

@@ -1,4 +1,4 @@
-"""Upkeep of files: one sorted file a day once the day is over, and none that is older than it is kept."""
+"""Upkeep of files: one sorted file a tenant and day that is over, and none that is older than it is kept."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Final
 from analytics.measurement import FACTS, OWNER
 from analytics.rollup import Level
 from analytics.store import seal
-from analytics.store.columns import SCHEMAS, SORT_ORDER, STORED, file_metadata
+from analytics.store.columns import SCHEMAS, SORT_ORDER, STORED
 from analytics.store.files import BAD, remove_durably, sync_folder
 from analytics.store.known import KnownBatches
 from analytics.store.ordered import spans, write_pieces
 from analytics.store.query import Engine
 from analytics.store.seal import Sealed, UnreadableError
 from analytics.store.shelf import Shelf
+from analytics.store.tenants import PREFIX
 
 log: Final = logging.getLogger(__name__)
 
@@ -59,18 +60,18 @@ def merge_small(folder: Path, shelf: Shelf, number: Callable[[], int]) -> None:
             merged = seal.merge(folder, number(), small)
         except UnreadableError as error:
             log.warning("not merged: %s", error)
-            shelf.set_damaged_aside(small[0].table)
+            shelf.set_damaged_aside(small[0].table, small[0].tenant)
             continue
         shelf.swap(small, [merged])
         remove_durably(file.path for file in small)
 
 
 def to_compact(sealed: Iterable[Sealed], today: str) -> list[list[Sealed]]:
-    """Choose the days that are over and have more than one file of a table, oldest first."""
-    days: dict[tuple[str, str], list[Sealed]] = {}
+    """Choose the days that are over and have more than one file of a tenant and table, oldest first."""
+    days: dict[tuple[str, str, str], list[Sealed]] = {}
     for file in sorted(sealed, key=lambda file: file.segment):
         if file.day < today:
-            days.setdefault((file.day, file.table), []).append(file)
+            days.setdefault((file.day, file.tenant, file.table), []).append(file)
     return [files for _, files in sorted(days.items()) if len(files) > 1]
 
 
@@ -79,7 +80,7 @@ def compact(folder: Path, segment: int, files: Sequence[Sealed], engine: Engine)
 
     Raises ``OSError``, ``UnreadableFactsError``, and as ``seal.read_footer``.
     """
-    table, day = files[0].table, files[0].day
+    tenant, table, day = files[0].place
     owner = OWNER[table]
     batches = KnownBatches()
     for file in files:
@@ -91,10 +92,8 @@ def compact(folder: Path, segment: int, files: Sequence[Sealed], engine: Engine)
     order = ", ".join(key for key, _ in SORT_ORDER[table])
     question = _ROWS.format(names=names, owner=owner, order=order)
     pieces = (ask(question, given=span._asdict()) for span in spans(counted))
-    made = Sealed(seal.parquet_path(folder, table, day, segment), table, day, segment, 0)
-    told = {"format": seal.FORMAT_VERSION, "table": table, "segment": segment, "batches": list(batches)}
-    told["replaces"] = [file.segment for file in files]
-    schema = SCHEMAS[table].with_metadata(file_metadata(told))
+    made = seal.named(folder, tenant, table, day, segment)
+    schema = SCHEMAS[table].with_metadata(seal.footer_of(made, batches, (file.segment for file in files)))
     rows = write_pieces(made.path, schema, STORED[table], pieces)
     hours = (min(file.hours[0] for file in files), max(file.hours[1] for file in files))
     return replace(made, rows=rows, hours=hours)
@@ -114,8 +113,12 @@ def day_before(day: str, days: int) -> str:
     return seal.day_of((seal.hour_of_day(day, 0) * 3600 - days * _DAY_S) * 1_000_000)
 
 
-def expired(sealed: Iterable[Sealed], keep: Keep, today: str, waiting: set[str]) -> list[Sealed]:
-    """Choose the files of days that are no longer kept, but not of those whose rollup is ``waiting``."""
+def expired(sealed: Iterable[Sealed], keep: Keep, today: str, waiting: set[tuple[str, str]]) -> list[Sealed]:
+    """Choose the files of days that are no longer kept, but not of those whose rollup is ``waiting``.
+
+    Of ``waiting``, each is a tenant and a day. The newest day of a table is that of any tenant: one who left
+    does not keep a last day for ever.
+    """
     files = list(sealed)
     newest: dict[str, str] = {}
     for file in files:
@@ -125,7 +128,7 @@ def expired(sealed: Iterable[Sealed], keep: Keep, today: str, waiting: set[str])
         file
         for file in files
         if file.day < min(first[file.table], newest[file.table])
-        and not (file.table == "readings" and file.day in waiting)
+        and not (file.table == "readings" and (file.tenant, file.day) in waiting)
     ]
 
 
@@ -141,9 +144,10 @@ def expire_rollups(folder: Path, keep: Keep, today: str) -> list[Path]:
     """Remove the rollups of days that are no longer kept. Raises ``OSError``."""
     gone: list[Path] = []
     for level in Level:
-        days = sorted((folder / level).glob("date=*"))
-        first = f"date={keep.first_day(level, today)}"
-        old = [day for day in days[:-1] if day.name < first]
+        days = list(folder.glob(f"{PREFIX}*/{level}/date=*"))
+        newest = max((day.name for day in days), default="")
+        first = min(newest, f"date={keep.first_day(level, today)}")
+        old = [day for day in days if day.name < first]
         paths = [path for day in old for path in day.iterdir() if path.suffix != BAD]
         remove_durably(paths)
         _remove_empty(old)

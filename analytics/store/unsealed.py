@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,17 +26,18 @@ class Arrived:
     """
 
     def __init__(self, batch: Batch, tenant: str, received_us: int) -> None:
+        self.tenant = tenant
         self.received_us = received_us
+        self.agent = batch.agent
         self.rows = {name: block.rows for name, block in batch.tables.items() if block.rows}
-        self._told: tuple[Batch, str] | None = (batch, tenant)
+        self._told: Batch | None = batch
         self._tables: dict[str, pa.Table] = {}
 
     def tables(self) -> dict[str, pa.Table]:
         """Its tables that have rows. From any thread: who comes at the same time makes the same."""
-        told = self._told
-        if told is not None:
-            batch, tenant = told
-            self._tables = tables_of(batch, tenant=tenant, received_us=self.received_us)
+        batch = self._told
+        if batch is not None:
+            self._tables = tables_of(batch, tenant=self.tenant, received_us=self.received_us)
             self._told = None  # only now: who sees None finds the tables
         return self._tables
 
@@ -49,26 +50,31 @@ class Unsealed:
     batches: KnownBatches = field(default_factory=KnownBatches)
     rows: int = 0
     size: int = 0  # bytes
-    hours: set[int] = field(default_factory=set)  # of receipt, since 1970
+    hours: dict[str, set[int]] = field(default_factory=dict)  # of receipt, since 1970, by tenant
     damaged: bool = False  # the segment's file has a fault in the middle: keep it when sealed
 
     def add(self, arrived: Arrived, body_bytes: int, key: BatchKey) -> None:
         """Take up the rows of one batch."""
         rows = sum(arrived.rows.values())
-        self.hours.add(arrived.received_us // HOUR_US)
+        self.hours.setdefault(arrived.tenant, set()).add(arrived.received_us // HOUR_US)
         self.arrived.append(arrived)
         self.rows += rows
         self.size += body_bytes + rows * (ORIGIN_BYTES + len(key.agent) + len(key.boot))
         self.batches.add(key)
 
-    def having(self, table: str) -> Iterator[Arrived]:
-        """Batches that have rows of a table."""
-        return (arrived for arrived in self.arrived if table in arrived.rows)
+    def having(self, table: str, tenant: str, agents: Container[str] | None = None) -> Iterator[Arrived]:
+        """Batches of a tenant that have rows of a table, of all its agents or of some."""
+        return (
+            one
+            for one in self.arrived
+            if one.tenant == tenant and table in one.rows and (agents is None or one.agent in agents)
+        )
 
-    def tables(self) -> dict[tuple[str, str], list[pa.Table]]:
-        """All rows, by table and day of receipt; of a segment that is written no more."""
-        found: dict[tuple[str, str], list[pa.Table]] = {}
+    def tables(self) -> dict[tuple[str, str, str], list[pa.Table]]:
+        """All rows, by tenant, table and day of receipt; of a segment that is written no more."""
+        found: dict[tuple[str, str, str], list[pa.Table]] = {}
         for arrived in self.arrived:
+            day = seal.day_of(arrived.received_us)
             for name, table in arrived.tables().items():
-                found.setdefault((name, seal.day_of(arrived.received_us)), []).append(table)
+                found.setdefault((arrived.tenant, name, day), []).append(table)
         return found

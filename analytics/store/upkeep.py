@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from analytics.store import seal, tidy
 from analytics.store.files import remove_durably
 from analytics.store.hours import Hours
 from analytics.store.query import StoppedError, UnreadableFactsError
-from analytics.store.rolled import Rollups, day_of_hour
+from analytics.store.rolled import AllRollups, day_of_hour
 from analytics.store.seal import UnreadableError
 from analytics.store.shelf import Shelf
 from analytics.store.state import State
@@ -60,7 +60,7 @@ class Upkeep:
         number: Callable[[], int],
     ) -> None:
         """``number`` gives a new file its number."""
-        self.rollups = Rollups(folder / "rollup")
+        self.rollups = AllRollups(folder / "rollup")
         self.done = Done()
         self._folder = folder
         self._shelf = shelf
@@ -104,14 +104,13 @@ class Upkeep:
     def rebuild(self, say: Callable[[str], None]) -> tuple[int, int]:
         """Throw away what can be made again, and make it; ``say`` is told what is done."""
         with self._running:
-            files = [file for file in self._shelf.files() if file.table == "readings"]
-            told = {hour for file in files for hour in range(file.hours[0], file.hours[1] + 1)}
+            told = {tenant: self._told(tenant) for tenant in self._tenants()}
             self.rollups.forget(told)
             self._state.begin_anew()
             due = self._due()
-            for at, hour in enumerate(due, start=1):
-                self._try(partial(self._roll_hour, hour))
-                say(f"hour {at} of {len(due)}: {day_of_hour(hour)}T{hour % 24:02d}")
+            for at, (hour, tenant) in enumerate(due, start=1):
+                self._try(partial(self._roll_hour, tenant, hour))
+                say(f"hour {at} of {len(due)}: {day_of_hour(hour)}T{hour % 24:02d} of {tenant}")
             for step, what in (
                 (self._roll_days, "rollups of days"),
                 (self._refresh, "state.duckdb: latest"),
@@ -119,7 +118,8 @@ class Upkeep:
             ):
                 self._try(step)
                 say(what)
-            return len(self.rollups.hours & told), len(self.rollups.hours - told)
+            made = sum(len(self.rollups.of(tenant).hours & own) for tenant, own in told.items())
+            return made, sum(len(rollups.hours) for _, rollups in self.rollups.each()) - made
 
     def close(self) -> None:
         """Wait for the piece of work that is under way, and leave the rest."""
@@ -128,11 +128,11 @@ class Upkeep:
             self._state.close()
 
     @contextmanager
-    def sealing(self, hours: set[int]) -> Iterator[None]:
-        """Seal rows of these hours: rollups that lack them go first."""
-        with self._hours.sealing(hours):
+    def sealing(self, hours: Mapping[str, set[int]]) -> Iterator[None]:
+        """Seal rows of these hours of each tenant: rollups that lack them go first."""
+        with self._hours.sealing(set().union(*hours.values())):
             if stale := self.rollups.forget(hours):
-                log.warning("rows of %d hours came after those were rolled up: done again", len(stale))
+                log.warning("rows of %d hours came after those were rolled up: done again", stale)
             yield
 
     def _try(self, step: Callable[[], None]) -> None:
@@ -150,9 +150,10 @@ class Upkeep:
         log.error("upkeep failed step=%s why=%r", named.__name__.strip("_"), str(error))
 
     def _set_damaged_aside(self) -> None:
-        self.rollups.set_damaged_aside()
-        for table in {file.table for file in self._shelf.files()}:
-            self._shelf.set_damaged_aside(table)
+        for _, rollups in self.rollups.each():
+            rollups.set_damaged_aside()
+        for tenant, table in sorted({file.place[:2] for file in self._shelf.files()}):
+            self._shelf.set_damaged_aside(table, tenant)
 
     def _today(self, before_us: int = 0) -> str:
         return seal.day_of(max(0, self._clock_us() - before_us))
@@ -160,38 +161,52 @@ class Upkeep:
     def _merge_small(self) -> None:
         tidy.merge_small(self._folder / "parquet", self._shelf, self._number)
 
-    def _due(self) -> list[int]:
-        """Hours of readings that wait to be rolled up and are not too old to be."""
-        files = [file for file in self._shelf.files() if file.table == "readings"]
+    def _tenants(self) -> list[str]:
+        """Name those who have readings."""
+        return sorted({file.tenant for file in self._shelf.files("readings")})
+
+    def _told(self, tenant: str) -> set[int]:
+        """Hours that files say to have readings of."""
+        files = self._shelf.files_of("readings", tenant)
+        return {hour for file in files for hour in range(file.hours[0], file.hours[1] + 1)}
+
+    def _due(self) -> list[tuple[int, str]]:
+        """Hours of readings, and whose, that wait to be rolled up and are not too old to be."""
+        return sorted((hour, tenant) for tenant in self._tenants() for hour in self._due_of(tenant))
+
+    def _due_of(self, tenant: str) -> list[int]:
+        files = self._shelf.files_of("readings", tenant)
         first = self._keep.first_day("readings_1h", self._today())
         before = max(0, self._clock_us() - SETTLED_US) // HOUR_US
-        return [hour for hour in self.rollups.due(files, before) if day_of_hour(hour) >= first]
+        return [hour for hour in self.rollups.of(tenant).due(files, before) if day_of_hour(hour) >= first]
 
     def _roll_hours(self) -> None:
-        for hour in self._due():
-            self._roll_hour(hour)
+        for hour, tenant in self._due():
+            self._roll_hour(tenant, hour)
 
-    def _roll_hour(self, hour: int) -> None:
+    def _roll_hour(self, tenant: str, hour: int) -> None:
         with self._hours.rolling((hour,)):
-            files = [file for file in self._shelf.files() if file.table == "readings"]
-            rows = self.rollups.roll_hour(self._state.engine, hour, files)
+            files = self._shelf.files_of("readings", tenant)
+            rows = self.rollups.of(tenant).roll_hour(self._state.engine, hour, files)
         self.done.hours_rolled += 1
-        log.info("rolled up hour=%sT%02d readings=%d", day_of_hour(hour), hour % 24, rows)
+        log.info("rolled up tenant=%s hour=%sT%02d readings=%d", tenant, day_of_hour(hour), hour % 24, rows)
 
     def _roll_days(self) -> None:
-        for day in self._due_days():
-            first = seal.hour_of_day(day, 0)
-            with self._hours.rolling(range(first, first + 24)):
-                if day not in self._due_days():
-                    continue  # rows of it were sealed meanwhile: their hours are rolled up first
-                self.rollups.roll_day(self._state.engine, day)
-            log.info("rolled up day=%s", day)
+        for tenant, rollups in self.rollups.each():
+            for day in self._due_days(tenant):
+                first = seal.hour_of_day(day, 0)
+                with self._hours.rolling(range(first, first + 24)):
+                    if day not in self._due_days(tenant):
+                        continue  # rows of it were sealed meanwhile: their hours are rolled up first
+                    rollups.roll_day(self._state.engine, day)
+                log.info("rolled up tenant=%s day=%s", tenant, day)
 
-    def _due_days(self) -> list[str]:
-        """Days that wait to be rolled up and are not too old to be."""
+    def _due_days(self, tenant: str) -> list[str]:
+        """Days of a tenant that wait to be rolled up and are not too old to be."""
         today = self._today()
         first = self._keep.first_day("readings_1d", today)
-        return [day for day in self.rollups.due_days(self._due(), today) if day >= first]
+        due = self.rollups.of(tenant).due_days(self._due_of(tenant), today)
+        return [day for day in due if day >= first]
 
     def _compact(self) -> None:
         for files in tidy.to_compact(self._shelf.files(), self._today(COMPACTED_AFTER_US)):
@@ -199,9 +214,8 @@ class Upkeep:
             self._shelf.swap(files, [made])
             remove_durably(file.path for file in files)
             self.done.days_compacted += 1
-            log.info(
-                "compacted table=%s day=%s files=%d rows=%d", made.table, made.day, len(files), made.rows
-            )
+            told = (made.tenant, made.table, made.day, len(files), made.rows)
+            log.info("compacted tenant=%s table=%s day=%s files=%d rows=%d", *told)
 
     def _refresh(self) -> None:
         self._state.refresh(self._clock_us())
@@ -210,13 +224,14 @@ class Upkeep:
         self._state.tell_usual(self.rollups, self._clock_us())
 
     def _expire(self) -> None:
-        today, waiting = self._today(), {day_of_hour(hour) for hour in self._due()}
+        today, waiting = self._today(), {(tenant, day_of_hour(hour)) for hour, tenant in self._due()}
         if not tidy.is_trusted({file.day for file in self._shelf.files()}, today):
             return
         old = tidy.expired(self._shelf.files(), self._keep, today, waiting)
         gone = tidy.expire(self._shelf, old)
         gone += len(tidy.expire_rollups(self._folder / "rollup", self._keep, today))
-        self.rollups.let_go()
+        for _, rollups in self.rollups.each():
+            rollups.let_go()
         self.done.files_expired += gone
         if gone:
             log.info("let go of %d files older than they are kept", gone)

@@ -3,8 +3,9 @@
 Killed: a process that takes batches, seals, rolls up and compacts all at once is killed with SIGKILL at a
 moment nobody chose, twenty times on the same folder. The power: the same work is recorded (``powercut.py``),
 and the disk is laid out as it would be had the power gone at a chosen moment: while spooling, sealing,
-rolling up (three levels) and compacting. Each time the store is opened, everything that was acknowledged is
-sent again, and every row is counted in every table and rollup.
+rolling up (three levels) and compacting. The agents are of two tenants, and have the same names. Each time
+the store is opened, everything that was acknowledged is sent again, every row is counted in every table and
+rollup, and no file may have rows of another tenant than its folder's.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
+from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path
 from typing import Final
 
 from analytics.store.store import Store
 from benches.bench import Bench, Report, Say, nothing_needed
-from benches.crash_load import AGENTS, AT_US, HOUR_US, Found, Key, look, send
+from benches.crash_load import AT_US, HOUR_US, SENDERS, Found, Key, look, send
 from benches.figures import Cell, Figure, Target, number
 from benches.powercut import Cut, Disk
 
@@ -35,21 +37,22 @@ SEED: Final = 20261125
 ROOT: Final = Path(__file__).resolve().parents[2]
 COLUMN: Final = "pathgrade"
 PHASES: Final = (
-    ("append", "spool/"),
-    ("seal", "parquet/"),
-    ("upkeep", "rollup/readings_5m"),
-    ("upkeep", "rollup/readings_1h"),
-    ("upkeep", "rollup/readings_1d"),
-    ("upkeep", "parquet/"),  # a day's files become one
+    ("append", "spool/*"),
+    ("seal", "parquet/*"),
+    ("upkeep", "rollup/*/readings_5m/*"),
+    ("upkeep", "rollup/*/readings_1h/*"),
+    ("upkeep", "rollup/*/readings_1d/*"),
+    ("upkeep", "parquet/*"),  # a day's files become one
 )
 """Where the power goes: what was going on, and what was about to be synced."""
 WHOLE: Final = number(0, "")
+NOTHING: Final = Found(0, 0, 0, 0, 0)
 
 
 def killed(folder: Path, kills: int, say: Say) -> tuple[Found, int]:
     """Kill a writer again and again; returns the worst of what was found, and the acknowledged batches."""
     chance, acknowledged = random.Random(SEED), set[Key]()
-    found, start_us = Found(0, 0, 0, 0), AT_US
+    found, start_us = NOTHING, AT_US
     for life in range(kills):
         told = _killed_once(folder, life * 1_000_000, start_us, after=chance.randrange(50, 800))
         again = told | set(chance.sample(sorted(acknowledged), min(100, len(acknowledged))))
@@ -72,7 +75,7 @@ def _killed_once(folder: Path, first: int, start_us: int, *, after: int) -> set[
         told = [line for line, _ in zip(writer.stdout, range(after), strict=False)]
         writer.send_signal(signal.SIGKILL)
         told += [line for line in writer.stdout if line.endswith("\n")]
-    return {(agent, int(batch)) for agent, batch in map(str.split, told)}
+    return {(sender, int(batch)) for sender, batch in map(str.split, told)}
 
 
 def recorded(folder: Path, rounds: int) -> tuple[list[Cut], list[Key], int]:
@@ -99,9 +102,9 @@ def recorded(folder: Path, rounds: int) -> tuple[list[Cut], list[Key], int]:
 
 
 async def _sent(store: Store, batch: int, acknowledged: list[Key]) -> None:
-    for agent in AGENTS[:2]:
-        await send(store, (agent, batch))
-        acknowledged.append((agent, batch))
+    for sender in SENDERS[:2]:
+        await send(store, (sender, batch))
+        acknowledged.append((sender, batch))
 
 
 def cut_found(cut: Cut, acknowledged: Sequence[Key], now_us: int) -> Found:
@@ -116,7 +119,7 @@ def cut_found(cut: Cut, acknowledged: Sequence[Key], now_us: int) -> Found:
 def chosen(cuts: Sequence[Cut]) -> list[Cut]:
     """One moment of each phase, in the middle of it."""
     phases = [
-        [cut for cut in cuts if cut.during == during and cut.doing.startswith(doing)]
+        [cut for cut in cuts if cut.during == during and fnmatchcase(cut.doing, doing)]
         for during, doing in PHASES
     ]
     return [of[len(of) // 2] for of in phases if of]
@@ -125,7 +128,7 @@ def chosen(cuts: Sequence[Cut]) -> list[Cut]:
 def power_cut(folder: Path, say: Say) -> tuple[Found, int]:
     """Cut the power in every phase."""
     cuts, acknowledged, now_us = recorded(folder, 3)
-    found, picked = Found(0, 0, 0, 0), chosen(cuts)
+    found, picked = NOTHING, chosen(cuts)
     for at, cut in enumerate(picked, start=1):
         one = cut_found(cut, acknowledged, now_us)
         say(f"cut {at} of {len(picked)}, before {cut.doing} was synced: {one}")
@@ -145,10 +148,12 @@ def measure(quick: bool, folder: Path, say: Say) -> Report:
             "kill_lost": float(by_kill.lost),
             "kill_doubled": float(by_kill.duplicated),
             "kill_rollups": float(by_kill.not_rolled_up + by_kill.failures),
+            "kill_strayed": float(by_kill.strayed),
             "cuts": float(cuts),
             "cut_lost": float(by_cut.lost),
             "cut_doubled": float(by_cut.duplicated),
             "cut_rollups": float(by_cut.not_rolled_up + by_cut.failures),
+            "cut_strayed": float(by_cut.strayed),
         }
     }
     return Report(cells, [], {})
@@ -165,10 +170,12 @@ BENCH: Final = Bench(
         Figure("kill_lost", "acknowledged rows lost", WHOLE, _NONE),
         Figure("kill_doubled", "rows there twice", WHOLE, _NONE),
         Figure("kill_rollups", "readings that a rollup lacks or has twice", WHOLE, _NONE),
+        Figure("kill_strayed", "files with rows of another tenant", WHOLE, _NONE),
         Figure("cuts", "power cuts, one in each phase", WHOLE, Target(CUTS, at_least=True, timed=False)),
         Figure("cut_lost", "acknowledged rows lost", WHOLE, _NONE),
         Figure("cut_doubled", "rows there twice", WHOLE, _NONE),
         Figure("cut_rollups", "readings that a rollup lacks or has twice", WHOLE, _NONE),
+        Figure("cut_strayed", "files with rows of another tenant", WHOLE, _NONE),
     ),
     headings={COLUMN: COLUMN},
     judged=COLUMN,

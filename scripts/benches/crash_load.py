@@ -25,7 +25,9 @@ from analytics.store.tidy import Keep
 
 AT_US: Final = 1_795_464_000_000_000
 HOUR_US: Final = 3_600_000_000
-AGENTS: Final = tuple(f"agent-{n}" for n in range(8))
+TENANTS: Final = ("default", "other")
+SENDERS: Final = tuple(f"{tenant}/agent-{n}" for n in range(4) for tenant in TENANTS)
+"""Agents of two tenants, which have the same names."""
 BOOT: Final = "00c0ffee"
 ROWS: Final = 3  # of each table in a batch
 
@@ -35,15 +37,16 @@ FOR_EVER: Final = Keep(
 """Or rows that were let go of would count as lost."""
 
 Key = tuple[str, int]
-"""Agent and batch."""
+"""Sender and batch."""
 
 
-def body(agent: str, number: int) -> bytes:
+def body(sender: str, number: int) -> bytes:
     """Make a batch whose rows name it."""
-    test, at = f"{agent}.{number}", AT_US + number
+    tenant, agent = sender.split("/")
+    test, at = f"{sender}.{number}", AT_US + number
     readings = [
         Reading(
-            tenant="default",
+            tenant=tenant,
             cycle=at // 1_000_000,
             test=test,
             src=agent,
@@ -57,11 +60,11 @@ def body(agent: str, number: int) -> bytes:
         for n in range(ROWS)
     ]
     hops = [
-        Hop(tenant="default", cycle=at // 1_000_000, test=test, src=agent, dst="peer-0", ttl=n + 1)
+        Hop(tenant=tenant, cycle=at // 1_000_000, test=test, src=agent, dst="peer-0", ttl=n + 1)
         for n in range(ROWS)
     ]
     flows = [
-        Flow(tenant="default", agent=agent, window_us=at, window_length_us=1, process=test, pid=n)
+        Flow(tenant=tenant, agent=agent, window_us=at, window_length_us=1, process=test, pid=n)
         for n in range(ROWS)
     ]
     return pack_batch(
@@ -72,7 +75,7 @@ def body(agent: str, number: int) -> bytes:
 async def send(store: Store, key: Key) -> bool:
     """Send a batch; True where it is new."""
     sent = body(*key)
-    return await store.append(check_batch(sent), sent, "default")
+    return await store.append(check_batch(sent), sent, key[0].split("/")[0])
 
 
 class Found(NamedTuple):
@@ -82,6 +85,7 @@ class Found(NamedTuple):
     duplicated: int  # rows there more than once
     not_rolled_up: int  # readings that are missing in a rollup, or counted twice
     failures: int  # steps of the upkeep that failed
+    strayed: int  # files with rows of another tenant than their folder's
 
 
 def look(folder: Path, acknowledged: Collection[Key], again: Collection[Key], now_us: int) -> Found:
@@ -101,6 +105,7 @@ def look(folder: Path, acknowledged: Collection[Key], again: Collection[Key], no
         duplicated=sum(max(0, n - ROWS) for counts in counted.values() for n in counts.values()),
         not_rolled_up=sum(abs(readings - _rolled(folder, level)) for level in Level),
         failures=failures,
+        strayed=sum(_strays(path) for path in folder.rglob("tenant=*/**/*.parquet")),
     )
 
 
@@ -117,19 +122,26 @@ def _name(key: Key) -> str:
 
 
 def _counted(folder: Path, table: str, column: str) -> dict[str, int]:
-    files = [str(path) for path in (folder / "parquet" / table).rglob("*.parquet")]
+    files = [str(path) for path in (folder / "parquet").glob(f"tenant=*/{table}/*/*.parquet")]
     if not files:
         return {}
-    question = f"SELECT {column}, count(*) FROM read_parquet($1) GROUP BY ALL"
+    question = f"SELECT {column}, count(*) FROM read_parquet($1, hive_partitioning = false) GROUP BY ALL"
     return dict(duckdb.execute(question, [files]).fetchall())
 
 
 def _rolled(folder: Path, level: Level) -> int:
-    files = [str(path) for path in (folder / "rollup" / level).rglob("*.parquet")]
+    files = [str(path) for path in (folder / "rollup").glob(f"tenant=*/{level}/*/*.parquet")]
     if not files:
         return 0
-    (total,) = duckdb.execute("SELECT sum(tests)::BIGINT FROM read_parquet($1)", [files]).fetchone() or (0,)
+    question = "SELECT sum(tests)::BIGINT FROM read_parquet($1, hive_partitioning = false)"
+    (total,) = duckdb.execute(question, [files]).fetchone() or (0,)
     return total or 0
+
+
+def _strays(path: Path) -> bool:
+    question = "SELECT DISTINCT tenant FROM read_parquet($1, hive_partitioning = false)"
+    found = duckdb.execute(question, [str(path)]).fetchall()
+    return any(f"tenant={tenant}" not in path.parts for (tenant,) in found)
 
 
 def running_clock(start_us: int) -> Callable[[], int]:
@@ -142,13 +154,13 @@ async def _run(folder: Path, first: int, start_us: int) -> None:
     store = Store.open(folder, clock_us=running_clock(start_us), keep=FOR_EVER)
     for work in (store.seal, store.upkeep):
         threading.Thread(target=_forever, args=(work,), daemon=True).start()
-    await asyncio.gather(*(_send_on(store, agent, first) for agent in AGENTS))
+    await asyncio.gather(*(_send_on(store, sender, first) for sender in SENDERS))
 
 
-async def _send_on(store: Store, agent: str, number: int) -> None:
+async def _send_on(store: Store, sender: str, number: int) -> None:
     while True:
-        await send(store, (agent, number))
-        print(agent, number, flush=True)
+        await send(store, (sender, number))
+        print(sender, number, flush=True)
         number += 1
 
 

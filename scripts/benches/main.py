@@ -31,6 +31,7 @@ from benches import (
     passive,
     rank,
     tomography,
+    web,
 )
 from benches.bench import Bench, Report
 from benches.errors import BenchError, NeedsError
@@ -50,6 +51,7 @@ BENCHES: Final = {
         pacs.BENCH,
         tomography.BENCH,
         alert.BENCH,
+        web.BENCH,
     )
 }
 EXIT_MISSED: Final = 1

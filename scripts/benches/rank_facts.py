@@ -80,7 +80,7 @@ def cycles(count: int) -> list[int]:
 def write(folder: Path, agents: int, segment: int, cycle: int) -> Path:
     """Seal the readings of one cycle as one segment; returns its file."""
     day = seal.day_of(cycle * 1_000_000)
-    tables = {("readings", day): [rows(agents, cycle)]}
+    tables = {("default", "readings", day): [rows(agents, cycle)]}
     (sealed,) = seal.seal_segment(folder, segment, tables, KnownBatches())
     return sealed.path
 

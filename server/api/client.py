@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO, TypeVar
@@ -13,17 +13,23 @@ import httpx
 import msgspec
 
 from analytics import words
+from analytics.compare import Comparison
 from analytics.errors import ExportError
 from analytics.explain import Explanation
 from analytics.measurement import Flow
+from analytics.overview import Metric
 from analytics.passive import Applications
-from analytics.report import PathDetail, Report, Service
+from analytics.report import Member, PathDetail, Report, Service, Verdict
 from server.alerts.model import Alert, ReceiverStatus, Silence
+from server.api.agent_info import AgentInfo
 from server.api.alert_door import AckAsk, AlertList, ReceiverTest, SilenceAsk, TestAsk
-from server.api.connection import ApiConnection, Parameter
+from server.api.audits import AuditEntry
+from server.api.connection import TIMEOUT_S, ApiConnection, Parameter
 from server.api.controls import BudgetAsk, Budgets, MeshSwitches, SwitchAsk, TagsAsk
 from server.api.core import Status
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
+from server.api.listed import PathList
+from server.api.packed import Head, unpacked
 from server.errors import RefusedError
 
 EXPORT_TIMEOUT_S: Final = 300.0
@@ -35,16 +41,40 @@ T = TypeVar("T")
 class Client:
     """One server, asked over one connection. Raises ``ServerAwayError`` and ``RefusedError``."""
 
-    def __init__(self, url: str, token: str | None = None) -> None:
-        self.connection = ApiConnection(url, token)
+    def __init__(self, url: str, token: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
+        self.connection = ApiConnection(url, token, timeout_s=timeout_s)
 
     def status(self) -> Status:
         """How far the server is."""
         return self._get("status", Status)
 
+    def agents(self, **asked: Parameter) -> list[Member]:
+        """The enrolled agents, by name."""
+        return self._get("agents", list[Member], **asked)
+
+    def verdict(self, profile: str | None) -> Verdict:
+        """The sentence, and the sentences under it."""
+        return self._get("verdict", Verdict, profile=profile)
+
+    def agent(self, name: str) -> AgentInfo:
+        """All of one agent but for its paths."""
+        return self._get(f"agents/{quote(name, safe='')}", AgentInfo)
+
+    def audit(self, **asked: Parameter) -> list[AuditEntry]:
+        """Who did what to whom, newest first."""
+        return self._get("audit", list[AuditEntry], **asked)
+
     def report(self, profile: str | None) -> Report:
         """Every directed path, worst first, with the verdict."""
         return self._get("paths", Report, profile=profile)
+
+    def paths(self, **asked: Parameter | Sequence[str]) -> PathList:
+        """A piece of the ranked list of paths that fit, with the verdict."""
+        return self._get("paths", PathList, **asked)
+
+    def letters(self, **asked: Parameter) -> tuple[Head, bytes]:
+        """The letter of every path: the agents by site, and the cells. Raises ``WireError``, too."""
+        return unpacked(self.connection.get("matrix", {**asked, "metric": Metric.LETTER.value}).content)
 
     def detail(self, src: str, dst: str, profile: str | None) -> PathDetail:
         """All of one path."""
@@ -61,6 +91,10 @@ class Client:
     def applications(self, **asked: Parameter) -> Applications:
         """What the applications' own sessions saw, graded, worst first."""
         return self._get("applications", Applications, **asked)
+
+    def compare(self, before_us: int, after_us: int | None, profile: str | None) -> Comparison:
+        """What changed between two moments."""
+        return self._get("diff", Comparison, before=before_us, after=after_us, profile=profile)
 
     def run_mesh(self, ask: MeshAsk) -> MeshRun:
         """Start tests on demand."""
@@ -149,7 +183,7 @@ class Client:
         _say_size(size, sys.stderr, end="\n")
         return size
 
-    def _get(self, path: str, kind: type[T], **asked: Parameter) -> T:
+    def _get(self, path: str, kind: type[T], **asked: Parameter | Sequence[str]) -> T:
         return _read(self.connection.get(path, asked), kind)
 
     def _post(self, path: str, body: msgspec.Struct, kind: type[T]) -> T:

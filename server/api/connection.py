@@ -6,7 +6,7 @@ this host's loopback.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -32,14 +32,16 @@ DENIED: Final[dict[int, str]] = {
 """What to try where the server itself names nothing."""
 
 Parameter = str | int | None
+Asked = Mapping[str, Parameter | Sequence[str]]
 
 
 class ApiConnection:
     """Where a server's API is, and who asks."""
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._timeout_s = timeout_s
         self._client: httpx.Client | None = None
 
     def close(self) -> None:
@@ -47,7 +49,7 @@ class ApiConnection:
         if self._client is not None:
             self._client.close()
 
-    def get(self, path: str, asked: Mapping[str, Parameter]) -> httpx.Response:
+    def get(self, path: str, asked: Asked) -> httpx.Response:
         """Ask; what is None is left out. Raises what ``saying_where`` and ``good`` do."""
         with self.saying_where("GET", path):
             return good(self._open().get(self._of(path), params=given(asked)))
@@ -64,9 +66,7 @@ class ApiConnection:
             return good(self._open().delete(self._of(path)))
 
     @contextmanager
-    def stream(
-        self, path: str, asked: Mapping[str, Parameter], *, timeout_s: float
-    ) -> Iterator[httpx.Response]:
+    def stream(self, path: str, asked: Asked, *, timeout_s: float) -> Iterator[httpx.Response]:
         """Ask for what is long; the answer is read as it comes."""
         with (
             self.saying_where("GET", path),
@@ -100,14 +100,14 @@ class ApiConnection:
         if self._client is None:
             self._client = httpx.Client(
                 headers=self._headers,
-                timeout=TIMEOUT_S,
+                timeout=self._timeout_s,
                 trust_env=False,
                 limits=httpx.Limits(max_connections=2, keepalive_expiry=KEPT_S),
             )
         return self._client
 
 
-def given(asked: Mapping[str, Parameter]) -> dict[str, str | int]:
+def given(asked: Asked) -> dict[str, str | int | Sequence[str]]:
     """Leave out what was not given."""
     return {name: value for name, value in asked.items() if value is not None}
 

@@ -8,12 +8,12 @@ that heavy work never sits on the event loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from analytics.compare import Comparison
 from analytics.explain import Explanation
-from analytics.exports import Batches
 from analytics.measurement import Flow
 from analytics.overview import (
     AGENT_PATHS_SHOWN,
@@ -29,6 +29,11 @@ from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report
 from analytics.timeline import Timeline
 from analytics.usage import By
+from server.api.agent_info import AgentInfo, Listener
+from server.api.audits import AuditAsk, AuditEntry
+
+if TYPE_CHECKING:
+    from analytics.exports import Batches  # loads the engine, which a command does not need
 
 DEFAULT_PROFILE: Final = "generic"
 """What paths are graded for where no agent offers a service."""
@@ -56,14 +61,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     store: dict[str, int] = {}  # what happened to the store since it was opened: ``StoreHealth``
 
 
-class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Who did what to whom, and when."""
-
-    at_us: int
-    actor: str  # agent name, or "server"
-    action: str  # "enrol", "test", "switch", ...
-    subject: str = ""
-    detail: str = ""
+TROUBLES: Final = {
+    "damaged_segments": "damaged spool segments",
+    "files_set_aside": "files set aside",
+    "upkeep_failures": "failed steps of the upkeep",
+}
+"""What of the store's health somebody should look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,17 @@ class ReportCore(Protocol):
     def profiles(self) -> list[str]:
         """Name the application profiles that the rules know, in the order a page offers them."""
 
-    def members(self) -> list[Member]:
-        """List the enrolled agents, by name."""
+    def members(self, at_us: int | None = None) -> list[Member]:
+        """List the enrolled agents, by name; of the past, those of then (``analytics/then.py``)."""
+
+    def agents(self) -> list[AgentInfo]:
+        """Tell what is known of each agent now, by name."""
+
+    def agent(self, name: str) -> AgentInfo | None:
+        """Tell what is known of one agent now; None where none is called so."""
+
+    def listeners(self) -> list[Listener]:
+        """List ports of agents' hosts that sessions ended at lately, those with the most clients first."""
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
         """Grade every path for a profile that ``profiles`` names, now or as it was at ``at_us``.
@@ -123,6 +135,9 @@ class ReportCore(Protocol):
     def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
         """Derive the letter of a path, now or as it was at ``at_us``; None where there is no reading."""
 
+    def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
+        """Put the report of an earlier moment beside that of a later one (now if None)."""
+
     def timeline(
         self,
         src: str,
@@ -142,20 +157,30 @@ class ReportCore(Protocol):
         process: str | None = None,
         remote: str | None = None,
         but: str | None = None,
+        at_us: int | None = None,
         limit: int = 200,
     ) -> list[Flow]:
-        """List passive flows, newest first; filters match exactly; process ``but`` is left out."""
+        """List passive flows of a day, newest first; filters match exactly; process ``but`` is left out."""
 
     def applications(
-        self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
+        self,
+        by: By,
+        *,
+        agent: str | None = None,
+        but: str | None = None,
+        at_us: int | None = None,
+        limit: int = 200,
     ) -> Applications:
-        """Grade what the applications' sessions of the last day saw, worst first; ``but`` is left out."""
+        """Grade what the applications' sessions of a day saw, worst first; ``but`` is left out."""
 
     def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
         """Give the rows of an export: one of ``analytics.exports.TABLES``."""
 
-    def audit(self, limit: int = 200) -> list[AuditRow]:
-        """List the audit rows, newest first."""
+    def audit(self, ask: AuditAsk) -> list[AuditEntry]:
+        """List the audit rows that fit, newest first."""
+
+    def audit_actions(self) -> list[str]:
+        """Name what people did so far, by alphabet."""
 
 
 OWN_PROCESS: Final = "pathgrade"

@@ -1,4 +1,4 @@
-"""The read API over time: how a path was, beside how it is.
+"""The read API over time: how a path was, and what changed between two moments.
 
 Routes are plain functions, as those of ``server/api/routes.py``.
 """
@@ -10,22 +10,19 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Response
 
 from analytics.clock import now_us
-from analytics.moments import EXAMPLES, moment_us
+from analytics.compare import Comparison
+from analytics.moments import EXAMPLES
 from analytics.timeline import Timeline
 from server.api.access import Scope, TheCore, needs
 from server.api.core import ReportCore
+from server.api.moments import At, read_moment
 from server.api.problem import ProblemError
 from server.api.routes import Profile, answered, check_agents, profile_of
 
-LATEST_US: Final = 2**53
-"""Of a moment: what a number in JSON keeps exactly."""
+COMPARED_AGENTS: Final = 200
+"""Of a larger fleet, two reports of all paths are minutes of work."""
 
-At = Annotated[
-    str | None,
-    Query(
-        max_length=40, description="moment: us since 1970, 2026-11-25T09:45Z, 09:45, or 2h for so long ago"
-    ),
-]
+Before = Annotated[str, Query(max_length=40, description="the earlier moment, written as after is")]
 Step = Annotated[
     int | None, Query(ge=1, le=31_536_000, description="width of a column, s; default: what fits")
 ]
@@ -35,6 +32,7 @@ def router() -> APIRouter:
     """Build the routes under ``/v1``."""
     routes = APIRouter(prefix="/v1", tags=["read"], dependencies=[needs(Scope.READ)])
     _add_timeline(routes)
+    _add_diff(routes)
     return routes
 
 
@@ -54,6 +52,12 @@ def _add_timeline(routes: APIRouter) -> None:
         step_s: Step = None,
     ) -> Response:
         return answered(timeline_of(core, src, dst, profile, since=since, until=until, step_s=step_s))
+
+
+def _add_diff(routes: APIRouter) -> None:
+    @routes.get("/diff", summary="Two moments beside each other: what changed, by cause, worst first")
+    def diff(core: TheCore, before: Before, after: At = None, profile: Profile = None) -> Response:
+        return answered(comparison_of(core, before, after, profile))
 
 
 def timeline_of(
@@ -76,11 +80,21 @@ def timeline_of(
     return core.timeline(src, dst, chosen, since_us=since_us, until_us=until_us, step_us=step_us)
 
 
-def read_moment(name: str, text: str | None) -> int | None:
-    """Read a moment from a query; None for an empty field. Raises ``ProblemError`` (422)."""
-    if text is None or not text.strip():
-        return None
-    found = moment_us(text, now_us())
-    if found is None or found > LATEST_US:
-        raise ProblemError(422, f"{name} is no moment: {text!r}", remedy=f"for example {EXAMPLES}")
-    return found
+def comparison_of(core: ReportCore, before: str, after: str | None, profile: str | None) -> Comparison:
+    """Compare two moments, the later one now if None.
+
+    Raises ``ProblemError``: 404 for an unknown profile, 422 for no moment, for the wrong order, and for a
+    fleet too large to be compared path by path.
+    """
+    before_us, after_us = read_moment("before", before), read_moment("after", after)
+    if before_us is None:
+        raise ProblemError(422, "before is missing", remedy=f"for example {EXAMPLES}")
+    if before_us >= (now_us() if after_us is None else after_us):
+        raise ProblemError(422, "The order is wrong", remedy="before must be earlier than after")
+    if len(core.members()) > COMPARED_AGENTS:
+        raise ProblemError(
+            422,
+            f"More than {COMPARED_AGENTS} agents are not compared path by path",
+            remedy="export the paths of both times, and join them by src and dst (docs/analysts.md)",
+        )
+    return core.compare(profile_of(core, profile), before_us, after_us)

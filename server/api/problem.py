@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from fastapi import Response
+
+if TYPE_CHECKING:
+    from fastapi import Response
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -29,6 +31,8 @@ class ProblemError(Exception):
 
 def problem_response(problem: Problem, *, headers: dict[str, str] | None = None) -> Response:
     """Encode a problem as a response."""
+    from fastapi import Response  # noqa: PLC0415  # a command that reads problems needs no FastAPI
+
     return Response(
         msgspec.json.encode(problem),
         status_code=problem.status,

@@ -16,12 +16,15 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
 from analytics.explain import Explanation
+from analytics.measurement import Letter
 from analytics.passive import MOST_GROUPS
 from analytics.report import PathDetail, Report
 from analytics.usage import By
 from analytics.written import MEDIA_TYPES, written
 from server.api.access import Scope, TheCore, needs
 from server.api.core import ExportRange, ReportCore, default_profile
+from server.api.listed import listed
+from server.api.moments import At, read_moment
 from server.api.problem import ProblemError
 
 MOST_ROWS: Final = 5_000
@@ -51,6 +54,9 @@ class Format(StrEnum):
 Profile = Annotated[str | None, Query(max_length=63, description="application profile; default: the fleet's")]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="at most so many rows")]
 Moment = Annotated[int | None, Query(ge=0, le=2**53, description="us since 1970; default: now")]
+Letters = Annotated[
+    list[Letter], Query(max_length=len(Letter), description="with one of these; default: any")
+]
 Filter = Annotated[str | None, Query(max_length=64, description="must match exactly")]
 
 
@@ -69,12 +75,9 @@ def _add_fleet(routes: APIRouter) -> None:
         return _json(core.status())
 
     @routes.get("/agents", summary="The enrolled agents")
-    def agents(core: TheCore) -> Response:
-        return _json(core.members())
-
-    @routes.get("/audit", summary="Who did what to whom, newest first")
-    def audit(core: TheCore, limit: Limit = 200) -> Response:
-        return _json(core.audit(limit))
+    def agents(core: TheCore, at: At = None, site: Filter = None, tag: Filter = None) -> Response:
+        known = core.members(read_moment("at", at))
+        return _json([m for m in known if site in (None, m.site) and (tag is None or tag in m.tags)])
 
     @routes.get("/profiles", summary="The application profiles, the default one first")
     def profiles(core: TheCore) -> Response:
@@ -89,37 +92,67 @@ def _add_fleet(routes: APIRouter) -> None:
         process: Filter = None,
         remote: Filter = None,
         but: Filter = None,
+        at: At = None,
         limit: Limit = 200,
     ) -> Response:
-        return _json(core.flows(agent=agent, process=process, remote=remote, but=but, limit=limit))
+        at_us = read_moment("at", at)
+        return _json(
+            core.flows(agent=agent, process=process, remote=remote, but=but, at_us=at_us, limit=limit)
+        )
 
     @routes.get("/applications", summary="Letters of processes or destinations by their own TCP sessions")
     def applications(
+        *,
         core: TheCore,
         by: By = By.PROCESS,
         agent: Filter = None,
         but: Filter = None,
+        at: At = None,
         limit: Annotated[int, Query(ge=1, le=MOST_GROUPS, description="at most so many rows")] = 200,
     ) -> Response:
-        return _json(core.applications(by, agent=agent, but=but, limit=limit))
+        at_us = read_moment("at", at)
+        return _json(core.applications(by, agent=agent, but=but, at_us=at_us, limit=limit))
 
 
 def _add_paths(routes: APIRouter) -> None:
     @routes.get("/verdict", summary="The sentence, and the sentences under it")
-    def verdict(core: TheCore, profile: Profile = None) -> Response:
-        return _json(report_of(core, profile).verdict)
+    def verdict(core: TheCore, profile: Profile = None, at: At = None) -> Response:
+        return _json(report_of(core, profile, read_moment("at", at)).verdict)
 
-    @routes.get("/paths", summary="The report: verdict, every directed path worst first, members")
-    def paths(core: TheCore, profile: Profile = None) -> Response:
-        return _json(report_of(core, profile))
+    @routes.get(
+        "/paths", summary="The report: verdict, directed paths worst first (all, or a piece), members"
+    )
+    def paths(
+        *,
+        core: TheCore,
+        profile: Profile = None,
+        at: At = None,
+        agent: Filter = None,
+        site: Filter = None,
+        letter: Letters = [],  # noqa: B006  # FastAPI copies it for each request
+        start: Annotated[int, Query(ge=0, le=10**6, description="leave out so many that fit")] = 0,
+        limit: Annotated[int | None, Query(ge=1, le=MOST_ROWS, description="at most so many")] = None,
+    ) -> Response:
+        made = report_of(core, profile, read_moment("at", at))
+        agents = _agents(core, agent, site)
+        return _json(listed(made, agents=agents, letters=letter, start=start, limit=limit))
 
     @routes.get("/paths/{src}/{dst}", summary="One path: both directions, hops, passive flows")
-    def path(core: TheCore, src: str, dst: str, profile: Profile = None) -> Response:
-        return _json(detail_of(core, src, dst, profile))
+    def path(core: TheCore, src: str, dst: str, profile: Profile = None, at: At = None) -> Response:
+        return _json(detail_of(core, src, dst, profile, read_moment("at", at)))
 
     @routes.get("/paths/{src}/{dst}/explain", summary="Why a path has its letter: every step, with its rule")
-    def explain(core: TheCore, src: str, dst: str, profile: Profile = None, at_us: Moment = None) -> Response:
-        return _json(explanation_of(core, src, dst, profile, at_us))
+    def explain(
+        *,
+        core: TheCore,
+        src: str,
+        dst: str,
+        profile: Profile = None,
+        at: At = None,
+        at_us: Moment = None,
+    ) -> Response:
+        chosen = at_us if at is None else read_moment("at", at)
+        return _json(explanation_of(core, src, dst, profile, chosen))
 
 
 def _add_export(routes: APIRouter) -> None:
@@ -166,17 +199,19 @@ def _agents(core: ReportCore, agent: str | None, site: str | None) -> frozenset[
     return frozenset(m.name for m in members if agent in (None, m.name) and site in (None, m.site))
 
 
-def report_of(core: ReportCore, profile: str | None) -> Report:
+def report_of(core: ReportCore, profile: str | None, at_us: int | None = None) -> Report:
     """Grade for a profile, the fleet's default if None; raises ``ProblemError`` (404) for an unknown one."""
-    return core.report(profile_of(core, profile))
+    return core.report(profile_of(core, profile), at_us)
 
 
-def detail_of(core: ReportCore, src: str, dst: str, profile: str | None) -> PathDetail:
+def detail_of(
+    core: ReportCore, src: str, dst: str, profile: str | None, at_us: int | None = None
+) -> PathDetail:
     """Tell all of one path; raises ``ProblemError`` (404) saying which part of the question is unknown."""
     check_agents(core, src, dst)
-    detail = core.detail(src, dst, profile_of(core, profile)) if src != dst else None
+    detail = core.detail(src, dst, profile_of(core, profile), at_us) if src != dst else None
     if detail is None:
-        raise _no_reading(src, dst)
+        raise _no_reading(src, dst, at_us)
     return detail
 
 

@@ -11,6 +11,7 @@ import typer
 
 from analytics.command_line import DEFAULT_URL, Json, Profile, Token, Url, example, moment
 from server.commands.asking import client
+from server.commands.complete import agent_option
 
 if TYPE_CHECKING:
     from server.api.client import Client
@@ -69,7 +70,7 @@ def _add_export(table: str, help_: str, shown: str) -> None:
             typer.Option(metavar="TIME", help="From then on: 7d, 09:45, 2026-11-25; not of findings."),
         ] = None,
         until: Annotated[str | None, typer.Option(metavar="TIME", help="Before then. [default: now]")] = None,
-        agent: Annotated[str | None, typer.Option(metavar="NAME", help="With this agent at an end.")] = None,
+        agent: Annotated[str | None, agent_option("With this agent at an end.")] = None,
         site: Annotated[str | None, typer.Option(metavar="NAME", help="With this site at an end.")] = None,
         profile: Profile = None,
         url: Url = DEFAULT_URL,

@@ -1,11 +1,27 @@
-"""The fleet in short: ``status``."""
+"""The fleet: ``status``, ``agents``, ``audit``."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from analytics.command_line import DEFAULT_URL, Json, Profile, Token, Url, example, print_json, show
+from analytics.command_line import (
+    DEFAULT_URL,
+    At,
+    Json,
+    Profile,
+    Token,
+    Url,
+    as_text,
+    example,
+    moment,
+    print_json,
+    show,
+    width,
+)
 from server.commands.asking import client
+from server.commands.complete import agent_argument
 
 commands = typer.Typer()
 
@@ -21,4 +37,78 @@ def status(
     now = server.status()
     if json:
         return print_json(now)
-    return show(terminal.status(now, server.report(profile).verdict))
+    return show(terminal.status(now, server.verdict(profile)))
+
+
+@commands.command(
+    epilog=example("pathgrade agents", "pathgrade agents --away", "pathgrade agents radiologist")
+)
+def agents(
+    agent: Annotated[str | None, agent_argument("AGENT", "Tell all of this one.")] = None,
+    *,
+    site: Annotated[str | None, typer.Option(metavar="NAME", help="Of this site.")] = None,
+    away: Annotated[bool, typer.Option("--away", help="Only those that are not online.")] = False,
+    at: At = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """List the agents: site, whether they are online, services, and the NAT in front of them.
+
+    With AGENT, all that is known of one.
+    """
+    from server.pages import agent_words
+
+    server = client(url, token)
+    if agent is not None:
+        one = server.agent(agent)
+        return print_json(one) if json else show(agent_words.one(one))
+    found = server.agents(at=as_text(moment(at, "--at")))
+    fitting = [m for m in found if site in (None, m.site) and not (away and m.online)]
+    return print_json(fitting) if json else show(agent_words.listed(fitting, found, width()))
+
+
+@commands.command(
+    epilog=example(
+        "pathgrade audit",
+        "pathgrade audit --action enrol --since 7d",
+        "pathgrade audit --subject radiologist --json | jq '.[].actor'",
+    )
+)
+def audit(
+    *,
+    actor: Annotated[str | None, typer.Option(metavar="NAME", help="What they did.")] = None,
+    action: Annotated[str | None, typer.Option(metavar="WORD", help="As enrol, run, mark, switch.")] = None,
+    subject: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="With this in whom it was about.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="From then on: 2h, 09:45, 7d.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Before then.")] = None,
+    tests: Annotated[bool, typer.Option("--tests", help="Each ordered test, too: nearly all rows.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=5_000, help="At most so many.")] = 200,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and print what comes.")] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """List who did what to whom, newest first.
+
+    --follow prints the newest last and stays; with --json, one object a line.
+    """
+    from server.commands.audit import follow_rows, printed
+    from server.pages import audit_words
+
+    server = client(url, token)
+    asked = {
+        "actor": actor,
+        "action": action,
+        "subject": subject,
+        "since": as_text(moment(since, "--since")),
+        "until": as_text(moment(until, "--until")),
+        "tests": str(tests or action == "test").lower(),
+        "limit": limit,
+    }
+    if follow:
+        return follow_rows(lambda: server.audit(**asked), printed(json=json))
+    found = server.audit(**asked)
+    return print_json(found) if json else show(audit_words.listed(found, width()))

@@ -8,6 +8,7 @@ import typer
 
 from analytics.command_line import DEFAULT_URL, Json, Profile, Token, Url, example, print_json, show, width
 from server.commands.asking import client
+from server.commands.complete import agent_argument
 
 if TYPE_CHECKING:
     from server.api.client import Client
@@ -37,8 +38,8 @@ def commands(traced: Traced) -> typer.Typer:
         )
     )
     def hops(
-        src: Annotated[str | None, typer.Argument(metavar="SRC", help="Agent that sends.")] = None,
-        dst: Annotated[str | None, typer.Argument(metavar="DST", help="Agent that receives.")] = None,
+        src: Annotated[str | None, agent_argument("SRC", "Agent that sends.")] = None,
+        dst: Annotated[str | None, agent_argument("DST", "Agent that receives.")] = None,
         *,
         url: Url = DEFAULT_URL,
         token: Token = None,

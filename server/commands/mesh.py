@@ -9,6 +9,7 @@ import typer
 
 from analytics.command_line import DEFAULT_URL, Json, Token, Url, example, print_json, show, width
 from server.commands.asking import client
+from server.commands.complete import agent_argument
 
 commands = typer.Typer(
     name="mesh", help="Tests now, and which paths matter. On the server's host.", no_args_is_help=True
@@ -23,8 +24,8 @@ commands = typer.Typer(
     ),
 )
 def run(
-    src: Annotated[str | None, typer.Argument(metavar="SRC", help="Agent at one end.")] = None,
-    dst: Annotated[str | None, typer.Argument(metavar="DST", help="Agent at the other end.")] = None,
+    src: Annotated[str | None, agent_argument("SRC", "Agent at one end.")] = None,
+    dst: Annotated[str | None, agent_argument("DST", "Agent at the other end.")] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="Every pair of agents that are online.")] = False,
     url: Url = DEFAULT_URL,
@@ -52,8 +53,8 @@ def run(
     epilog=example("pathgrade mesh mark pacs", "pathgrade mesh mark pacs radiologist --remove"),
 )
 def mark(
-    agent: Annotated[str | None, typer.Argument(metavar="AGENT", help="Whose paths matter.")] = None,
-    peer: Annotated[str | None, typer.Argument(metavar="PEER", help="Only those to this agent.")] = None,
+    agent: Annotated[str | None, agent_argument("AGENT", "Whose paths matter.")] = None,
+    peer: Annotated[str | None, agent_argument("PEER", "Only those to this agent.")] = None,
     *,
     remove: Annotated[bool, typer.Option("--remove", help="They matter no more than others.")] = False,
     url: Url = DEFAULT_URL,

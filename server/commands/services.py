@@ -8,6 +8,7 @@ import typer
 
 from analytics.command_line import DEFAULT_URL, Json, Token, Url, example, print_json, show, width
 from server.commands.asking import client
+from server.commands.complete import agent_argument
 
 commands = typer.Typer(name="services", invoke_without_command=True)
 
@@ -37,7 +38,7 @@ def services(
     ),
 )
 def tag(
-    agent: Annotated[str, typer.Argument(metavar="AGENT", help="On whose host it listens.")],
+    agent: Annotated[str, agent_argument("AGENT", "On whose host it listens.")],
     port: Annotated[int, typer.Argument(metavar="PORT", min=1, max=65535, help="TCP port.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="What people call it.")] = "",
     *,

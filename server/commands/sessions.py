@@ -19,6 +19,7 @@ from analytics.command_line import (
     width,
 )
 from server.commands.asking import client
+from server.commands.complete import agent_option
 
 commands = typer.Typer()
 
@@ -42,7 +43,7 @@ def apps(
     url: Url = DEFAULT_URL,
     token: Token = None,
     by: Annotated[Grouping, typer.Option(help="Grade processes, or destinations.")] = Grouping.PROCESS,
-    agent: Annotated[str | None, typer.Option(metavar="NAME", help="Seen by this agent.")] = None,
+    agent: Annotated[str | None, agent_option("Seen by this agent.")] = None,
     own: Annotated[bool, typer.Option("--own", help="The agents' own sessions too.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
     json: Json = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -11,27 +12,48 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from analytics.errors import LakeError
+from server.api import agents as agents_api
 from server.api import alerts as alerts_api
+from server.api import audit as audit_api
 from server.api import control as control_api
 from server.api import events as events_api
 from server.api import history as history_api
+from server.api import matrix as matrix_api
 from server.api import mesh as mesh_api
 from server.api import routes as api
 from server.api import services as services_api
+from server.api import settings as settings_api
 from server.api.access import Parts, Visitors
 from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
 from server.metrics import routes as metrics
+from server.pages import agents as agent_pages
 from server.pages import alerts as alerts_page
-from server.pages import render
+from server.pages import audit as audit_pages
+from server.pages import control as control_pages
+from server.pages import flows as flow_pages
+from server.pages import history as history_pages
+from server.pages import map as site_map
+from server.pages import matrix, overview, render
+from server.pages import paths as path_pages
 from server.pages import routes as pages
+from server.pages import services as service_pages
+from server.pages import settings as setting_pages
 from server.problems import problem_of
+from server.settings_told import SettingTold
 
 COMPRESS_FROM: Final = 1_000
 """Bytes of an answer below which compression saves nothing. Pages carry no secret that it could leak."""
 
 
-def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events | None = None) -> FastAPI:
+def report_app(
+    parts: Parts,
+    visitors: Visitors,
+    *,
+    version: str,
+    events: Events | None = None,
+    settings: Sequence[SettingTold] = (),
+) -> FastAPI:
     """Build the application of the report listener: each request gets the parts of its asker's tenant.
 
     Who stops its server closes ``app.state.events`` first: a stream of events ends in no other way.
@@ -43,15 +65,30 @@ def report_app(parts: Parts, visitors: Visitors, *, version: str, events: Events
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM)
     app.state.parts, app.state.visitors = parts, visitors
     app.state.events = events or Events()
+    app.state.settings = list(settings)
     for router in (
         api.router(),
         events_api.router(),
+        matrix_api.router(),
         history_api.router(),
         mesh_api.router(),
         control_api.router(),
+        agents_api.router(),
+        audit_api.router(),
         services_api.router(),
+        settings_api.router(),
         alerts_api.router(),
-        pages.router(),
+        overview.router(),
+        matrix.router(),
+        site_map.router(),
+        path_pages.router(),
+        flow_pages.router(),
+        service_pages.router(),
+        audit_pages.router(),
+        setting_pages.router(),
+        agent_pages.router(),
+        control_pages.router(),
+        history_pages.router(),
         alerts_page.router(),
         metrics.router(),
         pages.assets_router(),

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 from urllib.parse import quote, urlencode
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Request
 
 from analytics.clock import now_us
-from analytics.moments import EXAMPLES, moment_us
 from server.api.access import TheCore, TheVisitor, Visitor
 from server.api.core import Status
 from server.api.events import revision_of
+from server.api.moments import At, read_moment
 from server.api.problem import ProblemError
 from server.api.routes import Profile, profile_of
 from server.pages import text
@@ -24,10 +24,6 @@ AGO_S: Final = {"1 hour ago": 3_600, "1 day ago": 86_400, "1 week ago": 7 * 86_4
 """Moments that the layout offers with one click."""
 MOST_FIELDS: Final = 20
 """Of a page's own question that its links keep."""
-MOST_US: Final = 2**53
-"""Moments beyond are not read: JavaScript could not name them either."""
-
-At = Annotated[str | None, Query(max_length=40, description="a past moment, UTC: us since 1970 or ISO 8601")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +75,10 @@ def _address(path: str, fields: dict[str, str]) -> str:
 
 
 def at_of(asked: str | None, now_us: int) -> int | None:
-    """Read a past moment; None where none was asked for. Raises ``ProblemError`` (400)."""
-    if not asked:
-        return None
-    at_us = int(asked) if asked.isascii() and asked.isdigit() else moment_us(asked, now_us)
-    if at_us is None or at_us > MOST_US:
-        raise ProblemError(400, f"{asked!r} is no moment", remedy=f"us since 1970, or {EXAMPLES}")
-    if at_us > now_us:
-        raise ProblemError(400, f"{asked!r} is yet to come", remedy="name a past moment; times are UTC")
+    """Read a past moment; None where none was asked for. Raises ``ProblemError`` (422)."""
+    at_us = read_moment("at", asked)
+    if at_us is not None and at_us > now_us:
+        raise ProblemError(422, f"{asked!r} is yet to come", remedy="name a past moment; times are UTC")
     return at_us
 
 

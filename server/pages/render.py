@@ -13,6 +13,7 @@ from server.pages import text
 from server.pages.assets import ASSETS_VERSION
 from server.pages.frame import Frame
 from server.pages.nav import NAV
+from server.pages.overview_view import since_words
 
 HEADERS: Final = {
     # Nothing but our own files: no inline script or style, no frame around us, no form to anyone else.
@@ -61,6 +62,11 @@ def page(template: str, frame: Frame | None = None, *, status: int = 200, **cont
     return HTMLResponse(body, status_code=status, headers=HEADERS)
 
 
+def fragment(template: str, frame: Frame, **context: Any) -> HTMLResponse:
+    """Render a piece of a page, which a script puts where it belongs."""
+    return page(template, frame, **context)
+
+
 def message(problem: Problem) -> HTMLResponse:
     """Say a problem as a page, in words."""
     return page("message.html", status=problem.status, problem=problem)
@@ -74,7 +80,7 @@ def _make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(FILTERS)
+    made.filters.update(FILTERS, since_words=since_words)
     made.globals.update(
         ASSETS_VERSION=ASSETS_VERSION,
         LETTER_MEANING=text.LETTER_MEANING,

@@ -21,8 +21,9 @@ from analytics.measurement import Flow, Rung
 from analytics.passive import Application, Applications
 from analytics.report import PathDetail, PathRow, Report, Service, Verdict
 from analytics.usage import By
-from server.api.core import Status
+from server.api.core import TROUBLES, Status
 from server.api.doors import Mark, MeshResult, MeshRun
+from server.api.listed import PathList
 from server.pages import explained, text
 from server.pages.fusion_words import told_by
 from server.pages.hop_table import hop_table
@@ -53,16 +54,8 @@ def status(now: Status, verdict: Verdict) -> RenderableType:
     return Group(_verdict(verdict), "", grid)
 
 
-_TROUBLES: Final = {
-    "damaged_segments": "damaged spool segments",
-    "files_set_aside": "files set aside",
-    "upkeep_failures": "failed steps of the upkeep",
-}
-"""What of the store's health somebody should look at."""
-
-
 def _troubles(now: Status) -> str:
-    told = ((now.store.get(name, 0), words) for name, words in _TROUBLES.items())
+    told = ((now.store.get(name, 0), words) for name, words in TROUBLES.items())
     return ", ".join(f"{count} {words}" for count, words in told if count)
 
 
@@ -78,6 +71,23 @@ def report(made: Report, width: int) -> RenderableType:
         return _verdict(made.verdict)
     causes = [Text(finding.sentence) for finding in made.findings]
     return Group(_verdict(made.verdict), *causes, "", draw(PATH_COLUMNS, view.lines, width), caption)
+
+
+def path_list(made: PathList, width: int) -> RenderableType:
+    """Show a piece of the ranked list, and how to see the next one."""
+    note = _piece(made)
+    return Group(report(made, width), Text(note, "dim")) if note else report(made, width)
+
+
+def _piece(made: PathList) -> str:
+    """Say which piece it is; nothing where it is all there is."""
+    first, last = made.start + 1, made.start + len(made.paths)
+    if not made.paths:
+        return f"No path fits from place {first} on." if made.members else ""
+    if not made.start and made.next is None:
+        return f"of {made.paths_of:,} paths: export has all" if made.paths_of is not None else ""
+    more = f"; the next: --start {made.next}" if made.next is not None else ""
+    return f"{first:,} to {last:,} of {made.fitting:,} that fit{more}"
 
 
 def hops(detail: PathDetail, profile: str, width: int = 160) -> RenderableType:

@@ -11,12 +11,14 @@ from typing import NamedTuple
 import httpx
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 import pathgrade as command
 from analytics.clock import now_us
 from server.alerts.model import Matcher, ReceiverStatus, Silence
 from server.alerts.receivers.config import AlertsConfig, Webhook
 from server.api.alert_door import AlertList, SilenceAsk
+from server.database import AUDIT
 from tests.unit.alerts.parts import Parts, mend, parts, worsen
 from tests.unit.alerts.receivers import Web, free_port, web
 from tests.unit.alerts.test_watcher import look
@@ -69,7 +71,9 @@ def pathgrade(site, *words: str) -> Done:
 
 def audited(of: Parts) -> list[tuple[str, str, str]]:
     of.desk._audit._write(of.desk._audit._take())
-    return [(row.action, row.subject, row.detail) for row in of.state.audit("default", 50)]
+    with of.state.transaction(write=False) as connection:
+        rows = connection.execute(sa.select(AUDIT))
+        return [(row.action, row.subject, row.detail) for row in rows]
 
 
 def test_open_alerts_are_listed_as_a_struct(api: httpx.Client) -> None:

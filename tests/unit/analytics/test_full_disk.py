@@ -65,9 +65,10 @@ with opened() as store:
     store.upkeep()
     assert rows(store) == before
     assert put(store, body("pacs", 1, readings=[])) == [False]
-    made = {level: len(store._upkeep.rollups.files(level)) for level in Level}
+    made = {level: len(store._upkeep.rollups.of("default").files(level)) for level in Level}
     assert made == {"readings_5m": 1, "readings_1h": 1, "readings_1d": 1}, made
-    assert [len(list((data / "parquet" / t).rglob("*.parquet"))) for t in ("readings", "flows")] == [1, 1]
+    parquet = data / "parquet/tenant=default"
+    assert [len(list((parquet / t).rglob("*.parquet"))) for t in ("readings", "flows")] == [1, 1]
 print("failed", failed)
 """
 

@@ -33,8 +33,8 @@ def test_only_the_same_hour_is_waited_for() -> None:
 
 
 def sealed(number: int, *parts: int) -> Sealed:
-    path = Path(f"/data/date=2026-11-23/{number:010d}.parquet")
-    return Sealed(path, "readings", "2026-11-23", number, 1, replaces=frozenset(parts))
+    path = Path(f"/data/parquet/tenant=default/readings/date=2026-11-23/{number:010d}.parquet")
+    return Sealed(path, "default", "readings", "2026-11-23", number, 1, replaces=frozenset(parts))
 
 
 def test_what_was_merged_since_is_taken_where_all_of_it_was() -> None:

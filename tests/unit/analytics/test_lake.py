@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from analytics.errors import LakeError, LakeSetupError
 from analytics.report import build_report
 from analytics.rules.load import load_rules
 from analytics.store import lake as lake_module
-from analytics.store import lake_catalog, lake_engine, tidy
+from analytics.store import lake_catalog, lake_engine, lake_tables, tidy
 from analytics.store.lake_catalog import Catalog
 from analytics.store.lake_files import MARK
 from analytics.store.lake_ledger import NAME
@@ -317,6 +318,59 @@ def test_small_files_are_merged_and_old_days_go(
         now[0] += 100 * DAY_US  # nobody knows yet whether that is right
         store.upkeep()
         assert told_by(store) == [f"pacs.{number}" for number in range(1, 6)]
+
+
+def of_tenants(folder: Path) -> list[tuple[str, list[str]]]:
+    """Whose folder each file is in, and whose rows it has."""
+    asked = "SELECT DISTINCT tenant FROM read_parquet($1, hive_partitioning = false) ORDER BY ALL"
+    return sorted(
+        (path.parents[1].name, [tenant for (tenant,) in duckdb.execute(asked, [str(path)]).fetchall()])
+        for path in folder.rglob("*.parquet")
+    )
+
+
+def test_no_file_has_the_rows_of_two_tenants_and_a_lake_of_before_goes_on(
+    tmp_path: Path, place: LakePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_module, "KEEP", "0 seconds")
+    now = [AT_US]
+    clock_us = lambda: now[0]  # noqa: E731  # as ``opened`` takes it
+    with opened(tmp_path / "a", place, clock_us) as store:
+        store.seal()
+        with store.database() as cursor:  # type: ignore[union-attr]  # over a lake there is one
+            for table in lake_tables._WANTED:  # as it was made before
+                cursor.execute(f"ALTER TABLE lake.{table} SET PARTITIONED BY (day)")
+        with monkeypatch.context() as patched:
+            patched.setattr(lake_module.Lake, "_write", as_before)
+            put_of_both(store, 1)
+    with opened(tmp_path / "a", place, clock_us) as store:
+        for number in (2, 3):
+            put_of_both(store, number)
+        for _ in range(2):
+            now[0] += lake_module.UPKEEP_EVERY_US
+            store.upkeep()
+        store.seal()
+        for tenant in ("default", "other"):
+            told = [one.process for one in store.flows(tenant)]
+            assert sorted(told) == [f"{tenant}.{number}" for number in (1, 2, 3)]
+    assert of_tenants(tmp_path / "shared") == [
+        ("flows", ["default", "other"]),  # of before: they are merged as then
+        ("tenant=default", ["default"]),
+        ("tenant=other", ["other"]),
+    ]
+
+
+def put_of_both(store: Store, number: int) -> None:
+    for tenant in ("default", "other"):
+        put(store, body("pacs", number, flows=[flow(process=f"{tenant}.{number}")]), tenant=tenant)
+    store.seal()
+
+
+def as_before(lake: lake_module.Lake, token: str, place: tuple[str, str, str], parts: list[Any]) -> str:
+    """Write a file as a server did whose lake had no partition for a tenant."""
+    tenant, table, day = place
+    content = partial(lake_module._write, lake_module.pa.concat_tables(parts), table)
+    return lake._files.write(f"main/{table}/day={day}/{token}-{tenant}.parquet", content)
 
 
 # --- S3 -----------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def opened(folder: Path, clock: Clock, keep: Keep | None = None) -> Iterator[Sto
 
 def rolled(folder: Path, level: Level) -> list[Rollup]:
     """All rollups of a level, folded as whoever reads them does."""
-    files = sorted((folder / "rollup" / level).rglob("*.parquet"))
+    files = sorted((folder / "rollup/tenant=default" / level).rglob("*.parquet"))
     rows = [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
     return merge(msgspec.convert(rows, list[Rollup]), level)
 
@@ -175,7 +175,7 @@ def test_a_rollup_that_was_lost_or_cut_off_is_made_again(tmp_path: Path, level: 
         store.upkeep()
     whole = {one: rolled(tmp_path, one) for one in Level}
     for gone in list(Level)[list(Level).index(level) :]:
-        shutil.rmtree(tmp_path / "rollup" / gone)
+        shutil.rmtree(tmp_path / "rollup/tenant=default" / gone)
     with opened(tmp_path, clock) as store:
         store.upkeep()
     assert {one: rolled(tmp_path, one) for one in Level if one >= level} == {
@@ -190,7 +190,7 @@ def test_a_torn_rollup_is_set_aside_and_made_again(tmp_path: Path, caplog: pytes
         clock.now_us += HOUR_US
         store.upkeep()
     hours = rolled(tmp_path, Level.HOUR)
-    torn = sorted((tmp_path / "rollup" / Level.HOUR).rglob("*.parquet"))[0]
+    torn = sorted((tmp_path / "rollup/tenant=default" / Level.HOUR).rglob("*.parquet"))[0]
     torn.write_bytes(torn.read_bytes()[:-9])
     clock.now_us += DAY_US
     with opened(tmp_path, clock) as store:
@@ -208,8 +208,8 @@ def test_a_torn_rollup_is_set_aside_and_made_again(tmp_path: Path, caplog: pytes
 
 def sealed_files(folder: Path, table: str) -> list[str]:
     return [
-        path.relative_to(folder / "parquet" / table).as_posix()
-        for path in sorted((folder / "parquet" / table).rglob("*.parquet"))
+        path.relative_to(folder / "parquet/tenant=default" / table).as_posix()
+        for path in sorted((folder / "parquet/tenant=default" / table).rglob("*.parquet"))
     ]
 
 
@@ -236,7 +236,7 @@ def test_a_day_that_is_over_becomes_one_sorted_file(tmp_path: Path) -> None:
         store.upkeep()
         assert store.health().days_compacted == 3
     assert len(sealed_files(tmp_path, "readings")) == 1
-    rows = pq.read_table(next((tmp_path / "parquet/readings").rglob("*.parquet")), partitioning=None)
+    rows = pq.read_table(next((tmp_path / "parquet").rglob("readings/**/*.parquet")), partitioning=None)
     order = [(row["src"], row["dst"], row["cycle"]) for row in rows.to_pylist()]
     assert order == sorted(order)
     with opened(tmp_path, clock) as store:
@@ -257,7 +257,7 @@ def test_whole_days_are_let_go_of_after_they_are_kept_and_never_the_newest(tmp_p
         assert store.health().files_expired > 0
         assert store.counts() == {"readings": 3, "hops": 1, "flows": 0}
         counts = [
-            len(list((tmp_path / "rollup" / level).glob("date=*")))
+            len(list((tmp_path / "rollup/tenant=default" / level).glob("date=*")))
             for level in (Level.FIVE_MINUTES, Level.HOUR, Level.DAY)
         ]
         assert counts == [4, 6, 8]
@@ -393,7 +393,7 @@ def test_what_a_crash_left_unfinished_is_removed(tmp_path: Path) -> None:
         store.seal()
     left = [
         next((tmp_path / "parquet").rglob("*.parquet")).with_name("0000000099.parquet.tmp"),
-        tmp_path / "rollup" / Level.HOUR / "date=2026-01-01" / "03.parquet.tmp",
+        tmp_path / "rollup/tenant=default" / Level.HOUR / "date=2026-01-01" / "03.parquet.tmp",
     ]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -405,7 +405,7 @@ def test_what_a_crash_left_unfinished_is_removed(tmp_path: Path) -> None:
 
 def test_no_merge_takes_more_files_than_are_many() -> None:
     files = [
-        Sealed(Path(f"{n}"), "readings", "2026-01-01", n, seal.SMALL_ROWS - 1)
+        Sealed(Path(f"{n}"), "default", "readings", "2026-01-01", n, seal.SMALL_ROWS - 1)
         for n in range(2 * seal.MANY_FILES + 3)
     ]
     assert [len(group) for group in seal.to_merge(files)] == [seal.MANY_FILES, seal.MANY_FILES]

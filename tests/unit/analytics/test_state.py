@@ -209,6 +209,10 @@ def test_only_a_path_that_may_be_slower_is_looked_at_test_by_test(tmp_path: Path
         cache = UsualCache(watched, period_us=300_000_000)  # type: ignore[arg-type]  # all that is asked of it
         usual = cache.of("default", store.readings_latest("default"), clock.now_us, now=True)
         assert watched.asked == [{("a", "b"), ("b", "a")}]
+        then = cache.of("default", store.readings_latest("default", AT_US), AT_US, now=False)
+        assert watched.asked[1:] == [{("a", "b"), ("b", "a")}]
+        assert then.slower() == usual.slower()
+        assert then.paths.keys() == usual.paths.keys()
         since = {"since_us": 0, "at_us": clock.now_us}
         some = store.past("default", **since, paths=[("a", "b"), ("b", "a")])
         assert some == [one for one in store.past("default", **since) if "c" not in (one.src, one.dst)]

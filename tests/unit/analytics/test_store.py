@@ -241,7 +241,8 @@ def test_parquet_is_sorted_described_and_readable_by_anyone(tmp_path: Path) -> N
         put(store, *(body("pacs", n, readings=[row]) for n, row in enumerate(rows)))
         store.seal()
     (path,) = parquet(tmp_path)
-    assert path.relative_to(tmp_path).as_posix() == "parquet/readings/date=2026-11-23/0000000001.parquet"
+    named = path.relative_to(tmp_path / "parquet").as_posix()
+    assert named == "tenant=default/readings/date=2026-11-23/0000000001.parquet"
     schema = pq.read_schema(path)
     described = {b"description": b"median round trip", b"unit": b"us"}
     assert schema.field("rtt_p50_us").metadata == described

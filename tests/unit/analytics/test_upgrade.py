@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analytics.batch import ADDED, COLUMNS, OLDEST_SCHEMA, SCHEMA_VERSION, check_batch, lacking, unpack_rows
-from analytics.store.seal import MANY_FILES, parquet_path
+from analytics.store.seal import MANY_FILES
 from analytics.store.store import Store
 from tests.unit.analytics.facts import AT_US, body, flow, hop, put, reading
 
@@ -34,7 +34,7 @@ NEW = flow("home", uid=1000, failed=3, srtt_histogram=(40, 2, 41, 1), unit="orth
 
 
 def with_old_file(folder: Path) -> None:
-    path = parquet_path(folder / "parquet", "flows", "2026-11-23", 1)
+    path = folder / "parquet/flows/date=2026-11-23/0000000001.parquet"
     path.parent.mkdir(parents=True)
     shutil.copy(SAVED / "flows-schema-1.parquet", path)
 
@@ -71,7 +71,7 @@ def test_an_old_file_is_merged_with_new_ones(tmp_path: Path) -> None:
         for number in range(MANY_FILES):
             put(store, body("home", number, flows=[NEW]))
             store.seal()
-        assert len(list((tmp_path / "parquet/flows").rglob("*.parquet"))) < MANY_FILES
+        assert len(list((tmp_path / "parquet/tenant=default/flows").rglob("*.parquet"))) < MANY_FILES
         assert store.flows("default") == [NEW] * MANY_FILES + OLD
 
 
@@ -84,7 +84,7 @@ def test_hops_and_readings_of_before_are_read_with_the_defaults(tmp_path: Path) 
         put(store, body("pacs", 1, readings=[one], hops=[step]))
         store.seal()
     for table in ("readings", "hops"):
-        (path,) = (tmp_path / "parquet" / table).rglob("*.parquet")
+        (path,) = (tmp_path / "parquet/tenant=default" / table).rglob("*.parquet")
         file = pq.read_table(path, partitioning=None)
         pq.write_table(file.drop_columns(sorted(lacking(table, 2))), path)
     with closing(Store.open(tmp_path, clock_us=lambda: AT_US)) as store:

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from benches.crash import PHASES, chosen, cut_found, recorded
+from benches.crash import NOTHING, PHASES, chosen, cut_found, recorded
 
 from analytics.store import ordered, seal
-
-NOTHING = (0, 0, 0, 0)
 
 
 def test_a_power_cut_at_any_moment_loses_and_doubles_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -13,6 +14,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
+import agent.errors
+import ebpf.errors
+import server.errors
+from analytics.errors import AnalyticsError
 from analytics.store.store import Store
 from tests.unit.analytics.facts import body, put, reading
 from tests.unit.web.fleet import DETAIL, HEADLINE, FixtureCore, serve
@@ -21,9 +26,13 @@ ROOT = Path(__file__).parents[3]
 COMMANDS = [
     [],
     ["status"],
+    ["agents"],
+    ["audit"],
     ["paths"],
+    ["matrix"],
     ["hops"],
     ["explain"],
+    ["diff"],
     ["flows"],
     ["flows", "show"],
     ["apps"],
@@ -38,6 +47,11 @@ COMMANDS = [
     ["alerts", "unsilence"],
     ["alerts", "receivers"],
     ["alerts", "test"],
+    ["mesh", "off"],
+    ["mesh", "on"],
+    ["mesh", "switches"],
+    ["tags"],
+    ["budget"],
     ["export"],
     ["export", "paths"],
     ["export", "grades"],
@@ -52,6 +66,8 @@ COMMANDS = [
     ["agent", "identity"],
     ["agent", "peers"],
     ["agent", "peers", "forget"],
+    ["doctor"],
+    ["completion"],
     ["version"],
 ]
 
@@ -113,6 +129,13 @@ def test_help_is_quick_and_loads_no_engine() -> None:
     assert worked_s < 2  # 0.1 s; what others took of the machine is not counted
 
 
+def test_a_command_that_asks_loads_no_engine_and_no_server() -> None:
+    code = "import sys, server.api.client, server.pages.terminal; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"duckdb", "pyarrow", "fastapi", "pydantic", "sqlalchemy"}
+
+
 def test_status(url: str) -> None:
     done = pathgrade("status", url=url)
 
@@ -153,6 +176,20 @@ def test_paths_fits_a_narrow_terminal(url: str, columns: int) -> None:
     assert max(map(len, lines)) <= columns
     assert sum(line.startswith("D ") for line in lines) == 10
     assert not any("…" in line for line in lines)
+
+
+def test_diff_names_the_cause_and_the_worst_path_first(url: str) -> None:
+    asked = ("diff", "2026-11-23T13:00Z", "2026-11-23T20:00Z")
+    lines = pathgrade(*asked, url=url).stdout.splitlines()
+    assert lines[0] == "10 paths are worse; 1 workplace can no longer work; 1 cause appeared."
+    assert "New cause. The hotel's uplink explains 10 of 10 bad paths (confidence 99 %)." in lines
+    first = next(line for line in lines if line.startswith("B → D"))
+    assert words(first) == "B → D clinic → radiologist worse 65.0 ms → 265 ms 0 % 94 Mbit/s relay · UDP"
+    assert max(map(len, pathgrade(*asked, url=url, columns=60).stdout.splitlines()[4:])) <= 60
+    told = json.loads(pathgrade(*asked, "--json", url=url).stdout)
+    assert told["counts"]["worse"] == 10
+    refused = pathgrade("diff", "1h", "2h", url=url)
+    assert (refused.returncode != 0, "before must be earlier" in refused.stderr) == (True, True)
 
 
 def test_json_is_what_the_api_answers(url: str) -> None:
@@ -315,6 +352,39 @@ def test_the_reference_is_not_stale() -> None:
         [sys.executable, "scripts/docs", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [["version"], ["status"], ["paths", "--json"]])
+def test_an_output_that_takes_no_more_is_one_clear_error(url: str, command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pathgrade", *command],
+            cwd=ROOT,
+            env={**os.environ, "PATHGRADE_URL": url},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 73
+    assert done.stderr.splitlines() == [
+        "error: write the output: No space left on device",
+        "  try: free some space there, or send it elsewhere",
+    ]
+
+
+def every(kind: type[Exception]) -> Iterator[type[Exception]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from every(one)
+
+
+def test_every_exit_code_is_documented_and_every_error_has_one() -> None:
+    roots = (agent.errors.AgentError, server.errors.ServerError, AnalyticsError, ebpf.errors.EbpfError)
+    codes = {one.exit_code for root in roots for one in (root, *every(root))}
+    table = re.findall(r"^\| (\d+) \|", (ROOT / "docs/cli.md").read_text(), re.MULTILINE)
+    assert codes <= {int(code) for code in table}
+    assert codes >= {65, 69, 73, 74, 75, 77, 78}
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])

@@ -187,7 +187,7 @@ def test_sigterm_seals_what_was_taken_and_ends_in_time(tmp_path: Path) -> None:
                 process.send_signal(signal.SIGTERM)
                 assert ended_after_s(process, LIMIT_S) < 5
                 assert process.returncode == 0
-    assert list((tmp_path / "parquet" / "flows").rglob("*.parquet"))
+    assert list((tmp_path / "parquet/tenant=default/flows").rglob("*.parquet"))
     assert not list((tmp_path / "spool").glob("*.spool"))
 
 

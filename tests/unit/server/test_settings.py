@@ -10,12 +10,13 @@ from server.settings import Address, Settings
 
 def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATHGRADE_CYCLE_S", "60")
+    monkeypatch.setenv("PATHGRADE_REPORT", "127.0.0.1:8088")
     monkeypatch.setenv("PATHGRADE_STUN", "192.0.2.1:3478, [2001:db8::1]:3478")
     settings = Settings.load(data=tmp_path, agents="[::1]:8440", cycle_s=120, report=None)
     assert settings.cycle_s == 120
     assert settings.agents == Address("::1", 8440)
     assert str(settings.agents) == "[::1]:8440"
-    assert settings.report == Address("127.0.0.1", 8080)
+    assert settings.report == Address("127.0.0.1", 8088)
     assert settings.stun == (Address("192.0.2.1", 3478), Address("2001:db8::1", 3478))
 
 

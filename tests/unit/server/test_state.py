@@ -11,7 +11,7 @@ import pytest
 
 from analytics.clock import now_us
 from analytics.wire import EnrolRequest, ServiceOffer
-from server.api.core import AuditRow
+from server.api.audits import AuditAsk, AuditRow
 from server.errors import (
     CredentialError,
     NameTakenError,
@@ -100,10 +100,10 @@ def test_it_all_survives_a_restart_but_no_secret_is_on_disk(tmp_path: Path) -> N
 def test_enrolments_and_other_deeds_are_audited_newest_first(state: State, tmp_path: Path) -> None:
     enrol(state, request(create_token(tmp_path, 1, 60)), at_us=5)
     state.add_audit("default", [AuditRow(at_us=6, actor="a", action="test", subject="b", detail="cycle=1")])
-    first, second = state.audit("default", 10)
+    first, second = state.audits.look("default", AuditAsk(limit=10))
     assert (first.action, first.actor, first.subject) == ("test", "a", "b")
     assert (second.action, second.subject, second.detail) == ("enrol", "pacs", "site=hospital from=192.0.2.1")
-    assert state.audit("default", 1) == [first]
+    assert state.audits.look("default", AuditAsk(limit=1)) == [first]
 
 
 def test_two_servers_do_not_share_a_folder(state: State, tmp_path: Path) -> None:

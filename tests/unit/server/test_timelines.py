@@ -58,7 +58,7 @@ def test_months_are_of_rollups(store: Store) -> None:
 
 def test_what_is_no_longer_kept_is_of_rollups_too(store: Store, tmp_path: Path) -> None:
     with closing(store):
-        for file in store.held("readings").files:
+        for file in store.held("readings", "default").files:
             store._shelf.swap([file])  # as if it had been let go of
         told = timeline_of(store, "default", asked(AT_US - DAY_US, AT_US + 1), RULES)
         assert (told.made_of, sum(told.columns.tests)) == ("readings_5m", 24)

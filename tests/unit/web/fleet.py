@@ -17,6 +17,7 @@ import uvicorn
 
 from analytics import cut
 from analytics.clock import HOUR_US
+from analytics.compare import Comparison, compare
 from analytics.explain import Explanation, explain
 from analytics.exports import FINDINGS, PATHS, Batches
 from analytics.findings import findings
@@ -51,9 +52,17 @@ from analytics.rules.load import load_rules
 from analytics.timeline import Timeline, span_of, timeline
 from analytics.usage import KEYS, By, Usage
 from analytics.usual import NOTHING_KNOWN, Past
+from analytics.wire import Dependence, Health, NatReport
+from server.agents import listeners_of
 from server.api.access import LocalVisitors
-from server.api.core import AuditRow, ExportRange, Status
+from server.api.agent_info import AgentInfo, Listener, Vitals
+from server.api.audits import AuditAsk, AuditEntry
+from server.api.controls import BudgetNow, Reach
+from server.api.core import OWN_PROCESS, ExportRange, Status
 from server.pages.app import report_app
+from server.settings import Settings
+from server.settings_told import settings_told
+from tests.unit.web.desk import CLINIC_OFF, FixtureDesk
 
 AT_US = 1_795_464_000_000_000  # 2026-11-23 20:00:00 UTC
 CYCLE = AT_US // 1_000_000 - 60
@@ -73,6 +82,7 @@ MEMBERS = [
     Member(name="radiologist", site="hotel", label="the radiologist"),
 ]
 
+CALM_HEADLINE = "All 5 workplaces can open a CT from the PACS on 23 Nov 2026 at 13:00 UTC."
 HEADLINE = "4 of 5 workplaces can open a CT from the PACS right now."
 DETAIL = (
     "The radiologist (hotel) cannot read comfortably (D): a 50 MB CT takes about 41 s. "
@@ -149,8 +159,8 @@ def legs_of(src: Member, dst: Member) -> list[Leg]:
     ]
 
 
-def grade(src: Member, dst: Member, profile: str) -> Grade:
-    took_ms = sum(leg.rtt_us for leg in legs_of(src, dst)) * 150 // 1000
+def grade(src: Member, dst: Member, profile: str, saved_us: int = 0) -> Grade:
+    took_ms = (sum(leg.rtt_us for leg in legs_of(src, dst)) - saved_us) * 150 // 1000
     letter = next(
         letter
         for letter, most in (("A", 5_000), ("B", 10_000), ("C", 30_000), ("D", 60_000), ("F", 10**9))
@@ -196,6 +206,22 @@ def row(src: Member, dst: Member, profile: str) -> PathRow:
         connect_us=there.connect_us,
         error="",
         legs=legs_of(src, dst),
+    )
+
+
+def calmed(made: PathRow) -> PathRow:
+    """The same path before the hotel's access was slow."""
+    if made.rtt_min_us is None or "radiologist" not in (made.src, made.dst):
+        return made
+    saved_us = 200_000
+    legs = [
+        msgspec.structs.replace(leg, rtt_us=leg.rtt_us - saved_us) if leg.rtt_us > saved_us else leg
+        for leg in made.legs
+    ]
+    src, dst = (next(one for one in MEMBERS if one.name == name) for name in (made.src, made.dst))
+    times = {name: getattr(made, name) - saved_us for name in ("rtt_min_us", "rtt_p50_us", "rtt_p95_us")}
+    return msgspec.structs.replace(
+        made, **times, legs=legs, grade=grade(src, dst, made.grade.profile, saved_us)
     )
 
 
@@ -394,6 +420,81 @@ def usage(hour: int, told: tuple[str, str, Direction, str, int, int, int]) -> Us
     )
 
 
+HEALTH = Health(
+    cpu_us=94_000_000,
+    rss_kb=61_440,
+    events_seen=812_345,
+    mesh=True,
+    bytes_sent=118_000_000,
+    packets_refused=3,
+    packets_late=3,
+)
+NATS = {
+    "radiologist": NatReport(
+        udp=True,
+        mapped="203.0.113.20",
+        mapping=Dependence.ENDPOINT_INDEPENDENT,
+        filtering=Dependence.ADDRESS_AND_PORT,
+        hairpin=False,
+        cgnat=True,
+        lifetime_s=60,
+    ),
+    "clinic": NatReport(udp=True, mapped="203.0.113.77", mapping=Dependence.ADDRESS_AND_PORT),
+    "pacs": NatReport(udp=True, mapped="198.51.100.66", mapping=Dependence.NONE, filtering=Dependence.NONE),
+    "office-2": NatReport(udp=False),
+}
+
+
+def info_of(member: Member) -> AgentInfo:
+    """What else is known of an agent: the office is away, the clinic is switched off."""
+    online = member.online
+    vitals = Vitals(at_us=AT_US - 9_000_000, over_s=570, cpu_bp=43, bytes_per_hour=21_400_000, latest=HEALTH)
+    return AgentInfo(
+        name=member.name,
+        site=member.site,
+        label=member.label,
+        online=online,
+        enrolled_us=AT_US - 40 * 86_400_000_000,
+        seen_us=AT_US if online else AT_US - 7_200_000_000,
+        tags=["3rd floor", "radiology"] if member.name == "radiologist" else member.tags,
+        services=member.services,
+        off=CLINIC_OFF if member.site == "clinic" else None,
+        budget=BudgetNow(
+            cpu_bp=80,
+            bytes_per_hour=5_000_000 if member.site == "hotel" else 36_000_000,
+            bytes_by=Reach.SITE if member.site == "hotel" else None,
+        ),
+        version="0.1.0" if online else "",
+        passive="ebpf (7 hooks)" if online else "",
+        mesh=True if online else None,
+        addresses=["192.168.7.20", "2001:db8:7::20"] if online else [],
+        nat=NATS.get(member.name) if online else None,
+        vitals=vitals if online else None,
+    )
+
+
+AUDIT = [
+    AuditEntry(
+        id=120 - number,
+        at_us=AT_US - number * 60_000_000,
+        actor=actor,
+        action=action,
+        subject=of,
+        detail=told,
+    )
+    for number, (actor, action, of, told) in enumerate(
+        [
+            ("ada", "switch", "site clinic", "mesh=off"),
+            ("ada", "tags", "radiologist", "+3rd floor, +radiology"),
+            ("token:lab", "run", "radiologist pacs", "run=5d1f pairs=1"),
+            ("ada", "budget", "site hotel", "cpu_bp=unset bytes_per_hour=5000000"),
+            *[("home", "test", "pacs", f"test={number:04x} cycle={CYCLE}") for number in range(100)],
+            *[(name, "enrol", name, "site=hospital from=10.20.0.5") for name in ("pacs", "clinic", "home")],
+        ]
+    )
+]
+
+
 @dataclass
 class FixtureCore:
     """A ``ReportCore`` over the fleet above; tests take agents away or give them other names."""
@@ -420,18 +521,20 @@ class FixtureCore:
     def profiles(self) -> list[str]:
         return ["generic", "pacs"]
 
-    def members(self) -> list[Member]:
+    def members(self, at_us: int | None = None) -> list[Member]:
         return self.fleet
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
         rows = [self._row(src, dst, profile) for src, dst in self._pairs()]
+        calm = at_us is not None and at_us < SLOWER_SINCE_US
+        rows = [calmed(row) for row in rows] if calm else rows
         rows.sort(key=lambda made: (WORST_FIRST.index(made.grade.letter), -(made.grade.outcome or 0)))
         return Report(
             tenant="default",
             profile=profile,
             at_us=at_us or AT_US,
             rules_version="2026-11-01",
-            verdict=self._verdict(profile),
+            verdict=self._verdict(profile, calm=calm),
             findings=findings(rows, self.fleet),
             paths=rows,
             members=self.fleet,
@@ -490,6 +593,9 @@ class FixtureCore:
             rules=load_rules(),
         )
 
+    def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
+        return compare(self.report(profile, before_us), self.report(profile, after_us))
+
     def timeline(
         self,
         src: str,
@@ -527,6 +633,7 @@ class FixtureCore:
         process: str | None = None,
         remote: str | None = None,
         but: str | None = None,
+        at_us: int | None = None,
         limit: int = 200,
     ) -> list[Flow]:
         found = [
@@ -540,14 +647,42 @@ class FixtureCore:
         return found[:limit]
 
     def applications(
-        self, by: By, *, agent: str | None = None, but: str | None = None, limit: int = 200
+        self,
+        by: By,
+        *,
+        agent: str | None = None,
+        but: str | None = None,
+        at_us: int | None = None,
+        limit: int = 200,
     ) -> Applications:
         seen = [one for one in usages(by, but) if agent in (None, one.agent)]
         return applications(seen, by=by, at_us=AT_US, rules=load_rules(), limit=limit)
 
-    def audit(self, limit: int = 200) -> list[AuditRow]:
-        rows = [AuditRow(at_us=AT_US, actor="pacs", action="enrol", subject="pacs", detail="site hospital")]
-        return rows[:limit]
+    def agents(self) -> list[AgentInfo]:
+        return [info_of(member) for member in self.fleet]
+
+    def agent(self, name: str) -> AgentInfo | None:
+        return next((info for info in self.agents() if info.name == name), None)
+
+    def listeners(self) -> list[Listener]:
+        return listeners_of(self.flows(but=OWN_PROCESS))
+
+    def audit(self, ask: AuditAsk) -> list[AuditEntry]:
+        rows = [
+            row
+            for row in AUDIT
+            if (ask.before is None or row.id < ask.before)
+            and ask.actor in (None, row.actor)
+            and ask.action in (None, row.action)
+            and (ask.subject or "") in row.subject
+            and (ask.since_us is None or row.at_us >= ask.since_us)
+            and (ask.until_us is None or row.at_us <= ask.until_us)
+            and (ask.tests or row.action != "test")
+        ]
+        return rows[: ask.limit]
+
+    def audit_actions(self) -> list[str]:
+        return sorted({row.action for row in AUDIT} - {"test"})
 
     def _row(self, src: Member, dst: Member, profile: str) -> PathRow:
         made, letter = row(src, dst, profile), self.letters.get((src.name, dst.name))
@@ -567,7 +702,7 @@ class FixtureCore:
             return []
         return [(a, b) for a in self.fleet for b in self.fleet if a.name != b.name]
 
-    def _verdict(self, profile: str) -> Verdict:
+    def _verdict(self, profile: str, *, calm: bool = False) -> Verdict:
         if not self.fleet:
             return Verdict(headline="No agents yet.", details=[], can=[], cannot=[], unknown=[])
         if not self.measured:
@@ -576,6 +711,9 @@ class FixtureCore:
             return Verdict(
                 headline="20 of 30 paths are good right now.", details=[], can=[], cannot=[], unknown=[]
             )
+        if calm:
+            everyone = [m.name for m in self.fleet if m.name != "pacs"]
+            return Verdict(headline=CALM_HEADLINE, details=[], can=everyone, cannot=[], unknown=[])
         others = [m.name for m in self.fleet if m.name not in ("pacs", "radiologist")]
         return Verdict(headline=HEADLINE, details=[DETAIL], can=others, cannot=["radiologist"], unknown=[])
 
@@ -592,7 +730,7 @@ def replace_member(member: Member, label: str) -> Member:
 
 @dataclass(frozen=True)
 class OneTenant:
-    """A tenant's parts, whoever asks; nothing can be changed where there is no desk."""
+    """A tenant's parts, whoever asks."""
 
     core: FixtureCore
     desk: Any = None
@@ -607,7 +745,9 @@ class OneTenant:
 def serve(core: FixtureCore, desk: Any = None, *, alerts: Any = None, meter: Any = None) -> Iterator[str]:
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    app = report_app(OneTenant(core, desk, alerts, meter), LocalVisitors("default"), version="0.1.0")
+    parts = OneTenant(core, desk or FixtureDesk(), alerts, meter)
+    told = settings_told(Settings.load(data="/var/lib/pathgrade", cycle_s=60), {})
+    app = report_app(parts, LocalVisitors("default"), version="0.1.0", settings=told)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

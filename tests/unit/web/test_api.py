@@ -9,12 +9,16 @@ import httpx
 import msgspec
 import pytest
 
+from analytics.compare import Comparison
 from analytics.explain import Explanation
 from analytics.measurement import Flow
+from analytics.overview import AgentPaths
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report, Verdict
 from analytics.timeline import Timeline
-from server.api.core import AuditRow, Status
+from server.api.agent_info import AgentInfo, Listener
+from server.api.audits import AuditEntry
+from server.api.core import Status
 from tests.unit.web.fleet import HEADLINE, FixtureCore, serve
 
 
@@ -30,9 +34,18 @@ def api() -> Iterator[httpx.Client]:
         ("status", Status),
         ("verdict", Verdict),
         ("paths", Report),
+        ("paths?at=2026-11-23T19:00Z", Report),
+        ("verdict?at=2h", Verdict),
+        ("paths/radiologist/pacs?at=09:45", PathDetail),
+        ("paths/radiologist/pacs/explain?at=1795464000000000", Explanation),
+        ("agents?at=2026-11-23", list[Member]),
+        ("flows?at=2026-11-23T20:00Z", list[Flow]),
+        ("applications?at=7d", Applications),
         ("paths/radiologist/pacs", PathDetail),
         ("paths/radiologist/pacs/explain", Explanation),
         ("paths/pacs/radiologist/explain?at_us=1795464000000000", Explanation),
+        ("diff?before=2026-11-23T13:00Z&after=2026-11-23T20:00Z", Comparison),
+        ("diff?before=2026-11-23T13:00Z", Comparison),
         ("paths/radiologist/pacs/timeline", Timeline),
         (
             "paths/radiologist/pacs/timeline?since=1795000000000000&until=1795464000000000&step_s=900",
@@ -42,7 +55,12 @@ def api() -> Iterator[httpx.Client]:
         ("applications", Applications),
         ("applications?by=destination&agent=pacs", Applications),
         ("agents", list[Member]),
-        ("audit", list[AuditRow]),
+        ("agents?tag=radiology", list[Member]),
+        ("agents/radiologist", AgentInfo),
+        ("agents/radiologist/paths?profile=pacs&limit=3", AgentPaths),
+        ("services/seen", list[Listener]),
+        ("audit", list[AuditEntry]),
+        ("audit?actor=ada&since=30d&tests=false&before=120", list[AuditEntry]),
         ("profiles", list[str]),
     ],
 )
@@ -176,6 +194,8 @@ def test_a_fault_inside_is_one_problem() -> None:
 def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
     assert sorted(api.get("openapi.json").json()["paths"]) == [
         "/v1/agents",
+        "/v1/agents/{name}",
+        "/v1/agents/{name}/paths",
         "/v1/agents/{name}/tags",
         "/v1/alerts",
         "/v1/alerts/receivers",
@@ -183,10 +203,13 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
         "/v1/alerts/{id}/ack",
         "/v1/applications",
         "/v1/audit",
+        "/v1/audit.csv",
         "/v1/budgets",
+        "/v1/diff",
         "/v1/events",
         "/v1/export/{table}",
         "/v1/flows",
+        "/v1/matrix",
         "/v1/mesh/marks",
         "/v1/mesh/runs",
         "/v1/mesh/runs/{id}",
@@ -197,6 +220,8 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
         "/v1/paths/{src}/{dst}/timeline",
         "/v1/profiles",
         "/v1/services",
+        "/v1/services/seen",
+        "/v1/settings",
         "/v1/silences",
         "/v1/silences/{id}",
         "/v1/status",
@@ -245,3 +270,60 @@ def test_an_export_leaves_no_file_behind(api: httpx.Client) -> None:
     api.get("status")
 
     assert left() <= before
+
+
+def test_the_audit_log_is_filtered_comes_in_pieces_and_as_a_table(api: httpx.Client) -> None:
+    people = api.get("audit", params={"tests": "false"}).json()
+    assert {row["action"] for row in people} == {"switch", "tags", "run", "budget", "enrol"}
+    assert [row["subject"] for row in api.get("audit?actor=ada&action=tags").json()] == ["radiologist"]
+    first = api.get("audit?limit=50").json()
+    rest = api.get("audit", params={"limit": 5000, "before": first[-1]["id"]}).json()
+    assert len(first) + len(rest) == 107
+    table = api.get("audit.csv?actor=ada")
+    assert table.headers["content-type"].startswith("text/csv")
+    assert table.text.splitlines()[0] == "time,actor,action,subject,detail"
+    assert "'+3rd floor, +radiology" in table.text  # a spreadsheet would take it for a formula
+
+
+@pytest.mark.parametrize("path", ["agents/nobody", "agents/nobody/paths", "audit?since=never"])
+def test_what_is_not_there_is_a_problem(api: httpx.Client, path: str) -> None:
+    answer = api.get(path)
+    assert answer.status_code in {404, 422}
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["paths?at=yesterday", "paths/pacs/home?at=25%3A00", "agents?at=9999-01-01"])
+def test_what_is_no_moment_is_said_with_examples(api: httpx.Client, path: str) -> None:
+    answer = api.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert "no moment" in answer.json()["title"]
+    assert "09:45" in answer.json()["remedy"]
+
+
+def test_a_report_of_the_past_is_of_that_moment(api: httpx.Client) -> None:
+    assert api.get("paths", params={"at": "2026-11-23T19:00Z"}).json()["at_us"] == 1_795_460_400_000_000
+    assert api.get("paths", params={"at": ""}).json()["at_us"] == 1_795_464_000_000_000
+
+
+@pytest.mark.parametrize("asked", ["since=2026-11-24&until=2026-11-23", "since=x", "step_s=0"])
+def test_a_timeline_of_no_range_is_refused(api: httpx.Client, asked: str) -> None:
+    assert api.get(f"paths/radiologist/pacs/timeline?{asked}").status_code == 422
+
+
+def test_a_timeline_of_nobody_is_none(api: httpx.Client) -> None:
+    assert api.get("paths/radiologist/nobody/timeline").status_code == 404
+
+
+def test_what_changed_between_two_moments_is_told_by_cause(api: httpx.Client) -> None:
+    asked = {"before": "2026-11-23T13:00Z", "after": "2026-11-23T20:00Z"}
+    told = msgspec.json.decode(api.get("diff", params=asked).content, type=Comparison)
+    assert told.headline == ("10 paths are worse; 1 workplace can no longer work; 1 cause appeared.")
+    (cause,) = told.causes
+    assert (cause.kind, cause.where, cause.state, len(cause.changes)) == ("uplink", "hotel", "appeared", 10)
+    assert told.others == []
+    assert (told.lost, told.regained) == (["radiologist"], [])
+
+
+@pytest.mark.parametrize("asked", ["", "before=", "before=x", "before=2h&after=3h", "before=2h&after=x"])
+def test_two_moments_that_are_none_are_refused(api: httpx.Client, asked: str) -> None:
+    assert api.get(f"diff?{asked}").status_code == 422

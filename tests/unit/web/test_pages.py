@@ -109,7 +109,9 @@ def test_the_verdict_comes_first(site: httpx.Client) -> None:
 
 def test_people_come_worst_first(site: httpx.Client) -> None:
     html = site.get("/").text
-    places = re.findall(r'<li class="place place-(\w+)">.*?<a href="([^"]+)">([^<]+)</a>', html, re.DOTALL)
+    places = re.findall(
+        r'<li class="place place-(\w+)"[^>]*>.*?<a href="([^"]+)">([^<]+)</a>', html, re.DOTALL
+    )
 
     assert places[0] == ("cannot", "/paths/pacs/radiologist?profile=pacs", "the radiologist")
     assert [can for can, _, _ in places] == ["cannot", "can", "can", "can", "can"]
@@ -118,7 +120,7 @@ def test_people_come_worst_first(site: httpx.Client) -> None:
 
 def test_every_path_is_listed_with_what_was_measured(site: httpx.Client) -> None:
     html = site.get("/").text
-    rows = re.findall(r'<tr role="row" class="row-\w+">(.*?)</tr>', html, re.DOTALL)
+    rows = re.findall(r'<tr role="row" [^>]*class="row-\w+">(.*?)</tr>', html, re.DOTALL)
     worst = Words(f"<table><tr>{rows[2]}</tr></table>").text
 
     assert len(rows) == 30
@@ -139,7 +141,7 @@ def test_every_path_is_listed_with_what_was_measured(site: httpx.Client) -> None
 
 def test_a_relay_is_never_called_direct(site: httpx.Client) -> None:
     html = site.get("/").text
-    rows = re.findall(r'<tr role="row" class="row-\w+">(.*?)</tr>', html, re.DOTALL)
+    rows = re.findall(r'<tr role="row" [^>]*class="row-\w+">(.*?)</tr>', html, re.DOTALL)
     clinic = [row for row in rows if "/clinic" in row]
 
     assert len(clinic) == 10
@@ -249,12 +251,17 @@ def test_a_page_of_now_keeps_the_profile_and_offers_the_past(site: httpx.Client)
 
 @pytest.mark.parametrize(
     ("asked", "said"),
-    [("x", "is no moment"), ("2199-01-01", "is yet to come"), ("9" * 30, "is no moment"), ("x" * 41, "at: ")],
+    [
+        ("x", "at is no moment"),
+        ("2199-01-01", "is yet to come"),
+        ("9" * 30, "at is no moment"),
+        ("x" * 41, "at: "),
+    ],
 )
 def test_a_moment_that_is_none_is_said(site: httpx.Client, asked: str, said: str) -> None:
     answer = site.get("/", params={"at": asked})
 
-    assert answer.status_code in {400, 422}
+    assert answer.status_code == 422
     assert said in Words(answer.text).text
 
 
@@ -373,7 +380,7 @@ def test_a_path_that_the_budget_put_off_says_so_beside_its_age() -> None:
 
 def test_a_watched_path_says_since_when_and_the_list_how_many_are_not_watched() -> None:
     class Watched(FixtureCore):
-        def detail(self, src: str, dst: str, profile: str) -> PathDetail | None:
+        def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
             made = super().detail(src, dst, profile)
             assert made is not None
             row = msgspec.structs.replace(made.forward, watched=True, letter_since_us=1_000_000)

@@ -1,0 +1,64 @@
+"""The audit log as it is asked for, and as CSV (RFC 4180)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+TEST: Final = "test"
+"""What nearly all rows are of: two agents that were told to test each other."""
+
+
+class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Who did what to whom, and when."""
+
+    at_us: int
+    actor: str  # agent name, or "server"
+    action: str  # "enrol", "test", "switch", ...
+    subject: str = ""
+    detail: str = ""
+
+
+class AuditAsk(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows; None or empty = any."""
+
+    actor: str | None = None  # exactly
+    action: str | None = None  # exactly
+    subject: str | None = None  # a part of it
+    since_us: int | None = None
+    until_us: int | None = None
+    before: int | None = None  # rows with a smaller id: the next piece
+    tests: bool = True  # rows of tests, too
+    limit: int = 200
+
+
+class AuditEntry(AuditRow, frozen=True, kw_only=True):
+    """A row with its place in the log."""
+
+    id: int
+
+
+COLUMNS: Final = ("time", "actor", "action", "subject", "detail")
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for a formula at the start of a cell."""
+
+
+def as_csv(entries: Iterable[AuditEntry]) -> str:
+    """Write rows as a table; a cell that a spreadsheet would run is quoted with an apostrophe."""
+    out = io.StringIO()
+    rows = csv.writer(out)
+    rows.writerow(COLUMNS)
+    for entry in entries:
+        cells = (entry.actor, entry.action, entry.subject, entry.detail)
+        moment = datetime.fromtimestamp(entry.at_us / 1_000_000, UTC).isoformat(timespec="milliseconds")
+        rows.writerow([moment, *(_harmless(cell) for cell in cells)])
+    return out.getvalue()
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULA) else cell

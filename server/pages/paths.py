@@ -1,0 +1,72 @@
+"""One path: both directions, where the time is, how it was, why it has its letter, and a test now."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+
+from analytics.timeline import Timeline
+from server.api.access import Scope, TheCore, TheDesk, needs
+from server.api.core import ReportCore
+from server.api.routes import detail_of, explanation_of
+from server.pages import timeline_view
+from server.pages.explained import sections
+from server.pages.frame import Frame, TheFrame
+from server.pages.render import page
+from server.pages.timeline_view import RANGES, US_PER_S
+from server.pages.views import path_view
+
+USUAL_RANGE: Final = "24h"
+
+Range = Annotated[str, Query(max_length=8, description="how far back the timeline goes")]
+RunId = Annotated[str, Query(max_length=32, description="a test on demand that is shown")]
+
+
+def router() -> APIRouter:
+    """Build the route."""
+    routes = APIRouter(include_in_schema=False, dependencies=[needs(Scope.READ)])
+
+    @routes.get("/paths/{src}/{dst}")
+    def path(
+        *,
+        core: TheCore,
+        desk: TheDesk,
+        frame: TheFrame,
+        src: str,
+        dst: str,
+        range: Range = USUAL_RANGE,
+        run: RunId = "",
+    ) -> HTMLResponse:
+        profile, at_us = frame.profile, frame.at_us
+        back_to = range if range in RANGES else USUAL_RANGE
+        detail = detail_of(core, src, dst, profile, at_us)
+        timeline = _timeline(core, src, dst, frame, RANGES[back_to])
+        return page(
+            "path.html",
+            frame,
+            view=path_view(detail, profile),
+            steps=sections(explanation_of(core, src, dst, profile, at_us)),
+            profile=profile,
+            timeline=timeline,
+            drawing=timeline_view.drawing(timeline),
+            history=timeline_view.told(timeline),
+            ranges=[*RANGES],
+            back_to=back_to,
+            run=desk.run_of(run, 0) if run else None,
+        )
+
+    return routes
+
+
+def _timeline(core: ReportCore, src: str, dst: str, frame: Frame, back_s: int) -> Timeline:
+    until_us = frame.at_us
+    if until_us is None:
+        latest = core.timeline(src, dst, frame.profile)
+        if back_s == RANGES[USUAL_RANGE]:
+            return latest
+        until_us = latest.until_us
+    return core.timeline(
+        src, dst, frame.profile, since_us=max(0, until_us - back_s * US_PER_S), until_us=until_us
+    )
