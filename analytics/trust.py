@@ -20,6 +20,9 @@
               8  now, us since 1970
              16  challenge, that the agent drew for this connection
 
+    statement 8  "PGsla" 0 0 1                   the server's key says: so it was; the signature stands apart
+              .  the bytes of the document
+
     t: each text as one byte of length and UTF-8. Numbers are big-endian, unsigned. Then 64 bytes signature.
 
 The first eight bytes keep one kind from being taken for another. A body has one encoding only, and nothing
@@ -52,6 +55,7 @@ _TIME: Final = struct.Struct(f"!8sQ{NONCE_BYTES}s")
 BINDING_MAGIC: Final = b"PGbind\0\1"
 GRANT_MAGIC: Final = b"PGgrnt\0\1"
 TIME_MAGIC: Final = b"PGtime\0\1"
+STATEMENT_MAGIC: Final = b"PGsla\0\0\1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +157,22 @@ def unseal(sealed: bytes, key: bytes) -> bytes:
     except (InvalidSignature, ValueError) as error:
         raise SealError("the signature is by another key") from error
     return body
+
+
+def signed_statement(body: bytes, key: Ed25519PrivateKey) -> bytes:
+    """Sign a document that is handed on beside its signature."""
+    return key.sign(STATEMENT_MAGIC + body)
+
+
+def check_statement(body: bytes, signature: bytes, key: bytes) -> None:
+    """Raise ``SealError`` unless the signature is by ``key`` and over these very bytes."""
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, STATEMENT_MAGIC + body)
+    except (ValueError, InvalidSignature) as error:
+        raise SealError(
+            "the signature is not by this key over this document",
+            remedy="take the file byte by byte as it was written, and the key of the server that signed it",
+        ) from error
 
 
 def key_text(key: bytes) -> str:

@@ -22,20 +22,23 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
+from fastapi import FastAPI
 
 from analytics.errors import AnalyticsError, LakeError
 from analytics.rules.load import Rules, load_rules
 from analytics.store.facts import EMBEDDED, Storage
 from analytics.store.store import Store
 from server import enrolment, ingest, signalling
+from server.accounts import office
+from server.accounts.office import Office
 from server.agent_app import agent_app
 from server.alerts.parts import alert_desk, oldest_waiting_us
 from server.alerts.receivers.config import AlertsConfig, load_receivers
 from server.alerts.rules import AlertRules, load_alert_rules
-from server.api.access import LocalVisitors
 from server.api.events import Events
 from server.audit import Audit
 from server.background import Background
@@ -61,12 +64,18 @@ from server.settings_told import settings_told
 from server.signalling import Signalling
 from server.state import State
 from server.stun import Counters
+from server.trend import Trends
 from server.turn import Relays
 
 log: Final = logging.getLogger("pathgrade.server")
 
 LOG_FORMAT: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
+FIRST_RUN: Final = (
+    "no account yet: pathgrade server account add NAME --role admin --data DIR makes one, or, on this host,"
+    " %s/setup with the code %s"
+)
 STALE_CYCLES: Final = 3
+FILED_EACH_S: Final = 3_600.0
 LOOK_S: Final = 1.0
 """How often it is looked whether pages' answers are to be made anew."""
 Tasks = Iterable[asyncio.Task[None]]
@@ -83,6 +92,8 @@ class Running:
     core: Core  # the first tenant's
     cycles: Cycles
     realms: Realms
+    people: Office
+    apps: tuple[FastAPI, FastAPI]  # of agents and of the report
 
 
 def run(settings: Settings) -> None:
@@ -97,6 +108,8 @@ async def _until_signalled(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with serving(settings) as running:
         log.info("ready agents=%s report=%s stun=%s", running.agents, running.report, _join(running.stun))
+        if running.people.known.first_run():
+            log.info(FIRST_RUN, running.people.public_url or f"http://{running.report}", running.people.code)
         await stop.wait()
         log.info("stopping")
 
@@ -116,6 +129,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
     async with AsyncExitStack() as opened:
         aside = [opened.enter_context(contextlib.closing(Background(name))) for name in ("upkeep", "board")]
         state = opened.enter_context(contextlib.closing(State.open(settings.data)))
+        people = opened.enter_context(office.opened(settings))
         store = opened.enter_context(
             contextlib.closing(
                 Store.open(
@@ -146,6 +160,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
                 rules=rules,
                 plan=plan,
                 signer=signer,
+                data=settings.data,
                 alerting=alerting,
                 own=own,
             )
@@ -166,8 +181,9 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             agent_app(*doors),
             report_app(
                 realms,
-                LocalVisitors(DEFAULT_TENANT),
+                people.known,
                 version=release,
+                office=people,
                 events=events,
                 settings=settings_told(settings, os.environ),
             ),
@@ -175,9 +191,11 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
 
         async with asyncio.TaskGroup() as tasks:
             keepers = [
+                tasks.create_task(_file_days(realms)),
                 tasks.create_task(_seal(store, realms, settings.seal_s, own.failures, sealed)),
                 tasks.create_task(_keep_up(store, aside[0], own.failures, sealed)),
                 tasks.create_task(_keep_ready(realms, aside[1])),
+                tasks.create_task(people.run()),
             ]
             if pusher is not None:
                 keepers.append(tasks.create_task(pusher.run()))
@@ -188,7 +206,9 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             realms.start(tasks)
             first = realms.of(DEFAULT_TENANT)
             try:
-                yield Running(addresses[0], addresses[1], stun, first.core, first.cycles, realms)
+                yield Running(
+                    addresses[0], addresses[1], stun, first.core, first.cycles, realms, people, apps
+                )
             finally:
                 events.close()
                 await _stop(realms.meshes, served, [*realms.keepers, *keepers])
@@ -211,6 +231,7 @@ def _realm(
     rules: Rules,
     plan: Plan,
     signer: Signer,
+    data: Path,
     alerting: Alerting,
     own: Own,
 ) -> Realm:
@@ -228,6 +249,8 @@ def _realm(
         cycles=cycles,
         rules=rules,
         lately=lately,
+        signer=signer,
+        data=data,
         period_us=round(plan.period_s * 1_000_000),
     )
     desk = Desk(state, tenant, hub=hub, cycles=cycles, audit=audit, rules=rules)
@@ -255,6 +278,7 @@ def _realm(
         desk=desk,
         alerts=alerts,
         meter=meter,
+        trends=Trends(core),
     )
 
 
@@ -369,6 +393,23 @@ def _keep_up_once(store: Store, failures: Failures) -> None:
     except Exception:  # as above: rollups can wait, agents cannot
         failures.upkeep_failures += 1
         log.exception("upkeep failed")
+
+
+async def _file_days(realms: Realms) -> None:
+    """File what each day said, for SLA reports: readings are let go of before anyone may ask."""
+    while True:
+        await asyncio.sleep(FILED_EACH_S)
+        for realm in realms.all():
+            await asyncio.to_thread(_file_days_once, realm)
+
+
+def _file_days_once(realm: Realm) -> None:
+    try:
+        realm.core.file_days()
+    except AnalyticsError as error:
+        log.error("days not filed tenant=%s why=%r try=%r", realm.tenant, str(error), error.remedy)
+    except Exception:  # as above
+        log.exception("days not filed tenant=%s", realm.tenant)
 
 
 async def _keep_ready(realms: Realms, aside: Background) -> None:

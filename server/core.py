@@ -7,9 +7,10 @@ needs from the store and the hub at once, and computes on that.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ from analytics.compare import Comparison, compare
 from analytics.explain import Explanation, explain
 from analytics.exports import EXPORTS, FINDINGS, PATHS, Ask, Batches
 from analytics.fusion import Passive
+from analytics.graded import Way
 from analytics.measurement import Flow, Hop, Reading
 from analytics.overview import (
     AGENT_PATHS_SHOWN,
@@ -32,8 +34,9 @@ from analytics.overview import (
     Worst,
 )
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
-from analytics.report import Member, PathDetail, PathRow, Report, build_detail, build_report
+from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
 from analytics.rules.load import Rules
+from analytics.sla import Cause, Month, SlaReport, users_of
 from analytics.store.store import Store
 from analytics.store.stream import Range
 from analytics.then import members_then, when
@@ -47,13 +50,16 @@ from server.agents import LISTENERS_FROM, Agents, listeners_of
 from server.api.agent_info import AgentInfo, Listener
 from server.api.audits import AuditAsk, AuditEntry
 from server.api.core import OWN_PROCESS, ExportRange, Status
+from server.blame import Blame
 from server.board import SMALL_AGENTS, Boards, Pace, Ready, Sight
 from server.cycles import Cycles
+from server.grants import Signer
 from server.hub import Connection, Hub
 from server.kept import Kept
 from server.lately import Lately
 from server.services import services_of
 from server.sessions import Sessions
+from server.sla import SlaBook
 from server.state import Agent, State
 from server.timelines import Asked, timeline_of
 from server.usual import UsualCache
@@ -68,6 +74,8 @@ PAST_KEPT: Final = 4
 """Reports of the past: a page asks for several cuts of one."""
 PAST_KEPT_S: Final = 60.0
 """What an agent could not send in time may still come."""
+SLAS_KEPT: Final = 32
+SLAS_KEPT_S: Final = 60.0
 EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back an export goes that does not say."""
 FLOWS_OF_END: Final = 1_000
@@ -103,6 +111,8 @@ class Core:
         cycles: Cycles,
         rules: Rules,
         lately: Lately,
+        signer: Signer,
+        data: Path,
         period_us: int = 300_000_000,
         clock: Callable[[], int] = now_us,
     ) -> None:
@@ -116,6 +126,10 @@ class Core:
         self._lately = lately
         self._usual = UsualCache(store, period_us=period_us)
         self._sessions = Sessions(store, rules, tenant)
+        self._signer = signer
+        self._blame = Blame(store, self._usual, rules)
+        self._book = SlaBook(data, tenant, store=store, rules=rules, causes=self._causes, clock=clock)
+        self._slas: Kept[tuple[str, int, str, str], SlaReport] = Kept(SLAS_KEPT, SLAS_KEPT_S)
         self._agents = Agents(state, tenant, hub)
         self._past: Kept[tuple[str, int], Report] = Kept(PAST_KEPT, PAST_KEPT_S)
         self._clock = clock
@@ -182,7 +196,7 @@ class Core:
             cycles_for_all=self._cycles.planner.cycles_for_all,
             paths_watched=2 * len(self._cycles.planner.watching.pairs),
             paths_not_watched=2 * len(self._cycles.planner.watching.left_out),
-            rows=self._store.counts(),
+            rows=self._store.counts(self._tenant),
             store=asdict(self._store.health()),
         )
 
@@ -435,6 +449,34 @@ class Core:
     def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
         """As ``ReportCore``."""
         return compare(self.report(profile, before_us), self.report(profile, after_us))
+
+    def sla(self, service: Service, month: Month) -> SlaReport:
+        """As ``ReportCore``."""
+        enrolled_us = {agent.name: agent.enrolled_us for agent in self._state.agents(self._tenant)}
+        users = [
+            member
+            for member in users_of(service, self.members(), self._rules)
+            if enrolled_us.get(member.name, 0) < month.until_us
+        ]
+        key = (service.agent, service.port, service.profile, month.name)
+        return self._slas.of(key, lambda: self._book.month(service, month, users))
+
+    def signed(self, body: bytes) -> bytes:
+        """As ``ReportCore``."""
+        return self._signer.statement(body)
+
+    def signing_key(self) -> bytes:
+        """As ``ReportCore``."""
+        return self._signer.public_key
+
+    def file_days(self) -> None:
+        """File what the last days said of each service, for SLA reports. Raises ``StoreError``."""
+        services = [service for member in self.members() for service in member.services]
+        ways = {(service.agent, service.profile): service for service in services}
+        self._book.file((one for one in ways.values() if one.profile in self._rules.profiles), self._clock())
+
+    def _causes(self, way: Way, at_us: int, workplaces: Sequence[str]) -> Mapping[str, Cause]:
+        return self._blame.causes(way, at_us, workplaces, self.members())
 
     def timeline(
         self,

@@ -95,6 +95,47 @@ SERVICES: Final = sa.Table(
     sa.Column("profile", sa.Text, nullable=False),
 )
 
+ACCOUNTS: Final = sa.Table(
+    "accounts",  # of people; a database of before has none
+    METADATA,
+    sa.Column("tenant", sa.Text, nullable=False),  # or "*": of all of them
+    sa.Column("name", sa.Text, primary_key=True),  # once in the whole server: a login names no tenant
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("password", sa.Text, nullable=False),  # argon2id, in PHC form
+    sa.Column("disabled", sa.Boolean, nullable=False),
+    sa.Column("made_us", sa.BigInteger, nullable=False),
+)
+
+SESSIONS: Final = sa.Table(
+    "sessions",  # of who logged in at a page
+    METADATA,
+    sa.Column("tenant", sa.Text, nullable=False),  # or "*", as the account's
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, primary_key=True),
+    sa.Column("origin", sa.Text, nullable=False),  # "password" or "oidc"
+    sa.Column("role", sa.Text, nullable=False),  # an account's counts as it is now; oidc's as it was told
+    sa.Column("looking_at", sa.Text, nullable=False),  # tenant
+    sa.Column("made_us", sa.BigInteger, nullable=False),
+    sa.Column("seen_us", sa.BigInteger, nullable=False),
+    sa.Column("ends_us", sa.BigInteger, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("browser", sa.Text, nullable=False),
+    sa.Index("sessions_of", "name"),
+)
+
+ACCESS_TOKENS: Final = sa.Table(
+    "access_tokens",  # of programs
+    METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),  # or "*"
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("hash", sa.Text, nullable=False, unique=True),
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("made_by", sa.Text, nullable=False),
+    sa.Column("made_us", sa.BigInteger, nullable=False),
+    sa.Column("expires_us", sa.BigInteger),  # null: never
+    sa.Column("seen_us", sa.BigInteger),  # null: not yet
+)
+
 ALERTS: Final = sa.Table(
     "alerts",  # ``server.alerts.book``; a database of before has none
     METADATA,

@@ -17,6 +17,7 @@ from fastapi import APIRouter, Request, Response
 from analytics.clock import now_us
 from analytics.errors import MessageError
 from analytics.wire import EnrolReply, EnrolRequest, enrolment_claim
+from server.api.access import public
 from server.ingest import read_body
 from server.state import State
 
@@ -30,7 +31,7 @@ def router(state: State, server_key: bytes) -> APIRouter:
     """Build the route; ``server_key`` is the public half of what grants are signed with."""
     routes = APIRouter(prefix="/v1")
 
-    @routes.post("/enrol")
+    @routes.post("/enrol", dependencies=[public("the enrolment token is in the body")])
     async def enrol(request: Request) -> Response:
         reply = msgspec.structs.replace(await _enrol(state, request), server_key=server_key)
         return Response(msgspec.json.encode(reply), media_type="application/json")

@@ -19,7 +19,9 @@
     ├── BusyError              no room for another request right now
     ├── AlertError             an alert, a silence or a receiver that there is not
     ├── DeliveryError          a receiver that did not take an alert
-    ├── DemandError            tests on demand, a mark or a tag that cannot be had
+    ├── DemandError            something that people ask for and that cannot be had
+    ├── IdentityError          another's word on who somebody is, and it does not hold
+    │   └── IdentityAwayError  the one who would say it does not answer
     └── AskError               a command asked a running server in vain
         ├── ServerAwayError    nobody answers at that URL
         ├── TokenFileError     the token that the command was given cannot be used
@@ -107,7 +109,17 @@ class BusyError(ServerError):
 
 
 class DemandError(ServerError):
-    """Tests on demand, a mark or a tag that cannot be had now."""
+    """Tests, a mark, a tag, an account or a token that cannot be had now."""
+
+    exit_code = 65
+
+
+class IdentityError(ServerError):
+    """What an OpenID Connect provider says of a person does not hold, or gives them no role here."""
+
+
+class IdentityAwayError(IdentityError):
+    """The OpenID Connect provider does not answer."""
 
 
 class AlertError(ServerError):

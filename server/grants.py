@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from analytics.clock import now_us
 from analytics.errors import SealError
-from analytics.trust import Binding, Grant, ServerTime, fingerprint_bytes, seal, unseal
+from analytics.trust import Binding, Grant, ServerTime, fingerprint_bytes, seal, signed_statement, unseal
 from analytics.wire import NONCE_BYTES
 from server.errors import StateError
 from server.state import Agent
@@ -75,6 +75,10 @@ class Signer:
             nonce=self._draw(NONCE_BYTES),
         )
         return seal(grant.encode(), self._key)
+
+    def statement(self, body: bytes) -> bytes:
+        """Sign a document for people, such as an SLA report; the signature alone."""
+        return signed_statement(body, self._key)
 
     def time(self, challenge: bytes) -> bytes:
         """Sign what time it is, in answer to a challenge; nothing if there is none."""

@@ -25,6 +25,7 @@ from analytics.store.glance import right_columns
 from analytics.store.spool import Packed, pack_body
 from analytics.store.store import Store
 from analytics.wire import BatchReply
+from server.api.access import agents_only
 from server.credentials import authenticate
 from server.errors import (
     BodyEncodingError,
@@ -115,7 +116,7 @@ def router(ingest: Ingest) -> APIRouter:
     """Build the route ``POST /v1/batches``."""
     routes = APIRouter(prefix="/v1")
 
-    @routes.post("/batches")
+    @routes.post("/batches", dependencies=[agents_only()])
     async def batches(request: Request) -> Response:
         reply = await ingest.take(request)
         return Response(msgspec.json.encode(reply), media_type="application/json")

@@ -19,6 +19,7 @@ from server.desk import Desk
 from server.hub import Hub
 from server.lately import Lately
 from server.metrics.meter import Meter
+from server.trend import Trends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class Realm:
     core: Core
     desk: Desk
     alerts: AlertDesk
+    trends: Trends
     meter: Meter
 
 
@@ -83,6 +85,6 @@ class Realms:
     def _begin(self, realm: Realm) -> None:
         realm.cycles.ended = self.ended
         if self._tasks is not None:
-            for keeper in (realm.audit.run(), realm.alerts.run()):
+            for keeper in (realm.audit.run(), realm.alerts.run(), realm.trends.run()):
                 self.keepers.append(self._tasks.create_task(keeper))
             self.meshes.append(self._tasks.create_task(realm.cycles.run()))

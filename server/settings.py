@@ -9,20 +9,20 @@ from typing import Annotated, Any, Final, Self
 
 import msgspec
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from analytics.store.lake_place import LakePlace
 from analytics.store.query import Limits
 from analytics.store.tidy import Keep
 from analytics.wire import ProbePlan
+from server.accounts.settings import AccountSettings
 from server.errors import SettingsError
+from server.secret_file import TURN_SECRET
 
 _ADDRESS: Final = re.compile(r"^(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>\d{1,5})\Z")
 _TURN_URL: Final = re.compile(
     r"^(turn:[^\s?]+:\d{1,5}(\?transport=(udp|tcp))?|turns:[^\s?]+:\d{1,5}(\?transport=tcp)?)\Z"
 )
-_MIN_SECRET: Final = 16
-_MAX_SECRET_FILE: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ Plan = Annotated[ProbePlan, BeforeValidator(_plan)]
 TurnUrl = Annotated[str, BeforeValidator(_turn_url)]
 
 
-class Settings(BaseSettings):
+class Settings(AccountSettings):
     """Everything ``server.app.run`` needs to know."""
 
     model_config = SettingsConfigDict(env_prefix="PATHGRADE_", frozen=True, extra="forbid")
@@ -87,7 +87,8 @@ class Settings(BaseSettings):
     agents: At = Address("0.0.0.0", 8440)  # noqa: S104  # agents come from anywhere; each has a credential
     """Listener for agents: enrolment, batches, control connections."""
     report: At = Address("127.0.0.1", 8080)
-    """Listener for readers: the pages and the read API. There are no accounts yet, hence loopback."""
+    """Listener for people and programs: the pages and the API. It speaks HTTP: before opening it to a
+    network, put a proxy that speaks TLS in front, and set `public_url`."""
     report_fd: int | None = Field(default=None, ge=3)
     """An open listening socket to take for readers instead of ``report``."""
     stun: Annotated[tuple[At, ...], NoDecode, BeforeValidator(_split)] = (
@@ -210,27 +211,9 @@ class Settings(BaseSettings):
                 "--turn is set without --turn-secret-file",
                 remedy="write coturn's static-auth-secret to a file and name it",
             )
-        return _read_secret(self.turn_secret_file)
+        return TURN_SECRET.read(self.turn_secret_file)
 
 
 def _say(fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"]) or "settings"
     return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
-
-
-def _read_secret(path: Path) -> str:
-    try:
-        with path.open() as file:
-            secret = file.read(_MAX_SECRET_FILE).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not text"
-        raise SettingsError(
-            f"read the TURN secret {path}: {why}",
-            remedy="name a readable file with coturn's static-auth-secret",
-        ) from error
-    if len(secret) < _MIN_SECRET or any(letter.isspace() for letter in secret):
-        raise SettingsError(
-            f"read the TURN secret {path}: not one word of at least {_MIN_SECRET} characters",
-            remedy="openssl rand -hex 32 makes a good one; coturn needs the same",
-        )
-    return secret

@@ -30,6 +30,7 @@ from analytics.wire import (
     decode_from_agent,
     encode,
 )
+from server.api.access import agents_only
 from server.api.problem import problem_response
 from server.credentials import authenticate
 from server.cycles import Cycles
@@ -173,7 +174,7 @@ def router(signalling: Signalling) -> APIRouter:
     """Build the route ``WS /v1/control``."""
     routes = APIRouter(prefix="/v1")
 
-    @routes.websocket("/control")
+    @routes.websocket("/control", dependencies=[agents_only()])
     async def control(socket: WebSocket) -> None:
         await signalling.serve(socket)
 

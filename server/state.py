@@ -39,7 +39,7 @@ from server.database import (
     take_lock,
     transaction,
 )
-from server.errors import CredentialError, NameTakenError, TokenError
+from server.errors import CredentialError, DemandError, NameTakenError, TokenError
 
 FILE_NAME: Final = "state.sqlite"
 LOCK_NAME: Final = "server.lock"
@@ -213,13 +213,15 @@ def create_token(
     """Make a token that lets ``seats`` agents in within ``expires_s``; works beside a running server.
 
     With ``replaces``, it lets in that agent only, with new keys in place of those it enrolled with. Raises
-    ``StateError``, also for a tenant that is not known. The token is told once: only its hash is kept.
+    ``StateError``, and ``DemandError`` for a tenant that is not known. The token is told once: only its hash
+    is kept.
     """
     make_folder(data)
     engine = connect(data / FILE_NAME)
     token = f"pg-{secrets.token_urlsafe(32)}"
     try:
         with transaction(engine) as connection:
+            _check_tenant(connection, tenant)
             connection.execute(
                 TOKENS.insert().values(
                     hash=_hash(token),
@@ -234,6 +236,13 @@ def create_token(
     finally:
         engine.dispose()
     return token
+
+
+def _check_tenant(connection: sa.Connection, tenant: str) -> None:
+    if connection.execute(sa.select(TENANTS.c.name).where(TENANTS.c.name == tenant)).one_or_none() is None:
+        raise DemandError(
+            f"no tenant is called {tenant!r}", remedy="add it: pathgrade server tenant add NAME --data DIR"
+        )
 
 
 # --- enrolment, step by step ----------------------------------------------------------------------------

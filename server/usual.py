@@ -30,6 +30,8 @@ MOST_SUSPECTS: Final = 300
 LEAST_APART_S: Final = 60.0
 THEN_PATHS: Final = 50_000
 """Of a moment of the past: for more paths, two weeks of rollups take minutes."""
+FEW_DAYS_US: Final = 3 * 24 * 3600 * 1_000_000
+"""Of paths whose incident is looked into: enough to know what is usual, and quick."""
 CALM_TESTS: Final = 36
 """Tests before the change that tell it: three hours of the default cycle."""
 
@@ -64,6 +66,14 @@ class UsualCache:
         with self._lock:
             self._key, self._known = key, known
         return known
+
+    def of_pairs(self, tenant: str, pairs: Collection[Pair], at_us: int) -> Usual:
+        """What was usual on some paths, by the days before a moment of the past."""
+        return (
+            self._look(tenant, {}, at_us, pairs, since=max(0, at_us - FEW_DAYS_US))
+            if pairs
+            else NOTHING_KNOWN
+        )
 
     def of_large(self, tenant: str, at_us: int) -> Usual:
         """Tell what is usual on the paths that may be slower than it: of a million, no others are looked at.
@@ -121,8 +131,17 @@ class UsualCache:
     ) -> Usual:
         """Look at the chosen paths test by test; ``None``: at all, where that is affordable."""
         since = since_us(at_us, paths=paths, period_us=self._period_us)
-        if since is None:
-            return NOTHING_KNOWN
+        return NOTHING_KNOWN if since is None else self._look(tenant, calm, at_us, chosen, since=since)
+
+    def _look(
+        self,
+        tenant: str,
+        calm: Mapping[Pair, Known],
+        at_us: int,
+        chosen: Collection[Pair] | None,
+        *,
+        since: int,
+    ) -> Usual:
         closely = usual_of(self._store.past(tenant, since_us=since, at_us=at_us, paths=chosen))
         known = Usual({**calm, **closely})
         slower = known.slower()

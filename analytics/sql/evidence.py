@@ -30,8 +30,11 @@ _PERCENTILES: Final = {
 }
 
 
-def evidence_layers(rules: Rules, at_us: int) -> list[Layer]:
-    """What all kinds of profiles grade by; ``none_rule`` names the rule where no number means anything."""
+def evidence_layers(rules: Rules, at_us: int | str) -> list[Layer]:
+    """What all kinds of profiles grade by; ``none_rule`` names the rule where no number means anything.
+
+    ``at_us`` is the moment, or the column of ``pairs`` that has it.
+    """
     return [
         {**_raw(rules.samples), **_lost(), "ended_or_begun_us": _measured_at(at_us)},
         {**_estimates(), **_shares(), "none_rule": _without_numbers(rules, at_us)},
@@ -42,7 +45,7 @@ def evidence_layers(rules: Rules, at_us: int) -> list[Layer]:
     ]
 
 
-def _measured_at(at_us: int) -> str:
+def _measured_at(at_us: int | str) -> str:
     """As ``grade.measured_at_us``."""
     begin = "a_cycle * 1000000"
     took = "greatest(0, a_ended_us - a_started_us)"
@@ -50,7 +53,7 @@ def _measured_at(at_us: int) -> str:
     return case((own, "a_ended_us"), other=f"least({at_us}, {begin} + {took})")
 
 
-def _without_numbers(rules: Rules, at_us: int) -> str:
+def _without_numbers(rules: Rules, at_us: int | str) -> str:
     stale = f"{at_us} - ended_or_begun_us > {rules.stale_after_s * 1_000_000}"
     return case(
         (stale, text(STALE)),

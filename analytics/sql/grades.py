@@ -78,10 +78,16 @@ def pairs_sql(latest: str) -> str:
 
 
 def grades_sql(
-    rules: Rules, profiles: Sequence[str], *, pairs: str, at_us: int, keep: Sequence[str] = ("src", "dst")
+    rules: Rules,
+    profiles: Sequence[str],
+    *,
+    pairs: str,
+    at_us: int | str,
+    keep: Sequence[str] = ("src", "dst"),
 ) -> str:
     """Grade every row of ``pairs``: one row each, four columns a profile (``prefix``), and ``none_rule``.
 
+    ``at_us`` is the moment that they are graded for, or the column of ``pairs`` that has each one's.
     ``none_rule`` is the rule of a path that no number means anything for; else a rule is its profile's.
     Raises ``RulesError`` for an unknown profile.
     """

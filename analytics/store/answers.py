@@ -59,6 +59,14 @@ class Answers:
         given = {"tenant": tenant, "at_us": at_us}
         return self._ask(Reading, query.READINGS_LATEST, given, _look_back(at_us), table="readings")
 
+    def readings_latest_of_agent(
+        self, tenant: str, agent: str, at_us: int, *, since_us: int
+    ) -> list[Reading]:
+        """As ``readings_latest``, of paths with an agent at an end, and of cycles since then."""
+        given = {"tenant": tenant, "agent": agent, "at_us": at_us, "first_cycle": since_us // 1_000_000}
+        days = (seal.day_of(since_us), seal.day_of(at_us))
+        return self._ask(Reading, query.READINGS_LATEST_OF_AGENT, given, days, table="readings")
+
     def measured(self, tenant: str) -> set[tuple[str, str]]:
         """Name the paths (src, dst) that ``readings_latest`` has a reading of, at a fraction of its cost."""
         at_us = self._clock_us()
@@ -208,6 +216,16 @@ class Answers:
         days = (seal.day_of(since_us), seal.day_of(until_us))
         return self._ask(Reading, query.READINGS_BEFORE, given, days, table="readings")
 
+    def readings_of_agent(
+        self, tenant: str, agent: str, *, since_us: int, until_us: int, columns: Sequence[str]
+    ) -> pa.Table:
+        """Columns of the readings with an agent at an end, of tests that may have ended in that time."""
+        first_us = max(0, since_us - TEST_MOST_US)
+        given: dict[str, Any] = {"tenant": tenant, "agent": agent}
+        given |= {"first_cycle": first_us // 1_000_000, "last_cycle": until_us // 1_000_000}
+        days = (seal.day_of(max(0, first_us - DAY_US)), seal.day_of(until_us + LATE_US))
+        return self._table(query.of_agent(columns), given, days, table="readings")
+
     def readings_of_path(
         self, tenant: str, src: str, dst: str, *, since_us: int, until_us: int
     ) -> list[Reading]:
@@ -306,10 +324,10 @@ class Answers:
         """How many batches came since the store was opened: another number, and there is more to tell."""
         return self._shelf.batches_taken
 
-    def counts(self) -> dict[str, int]:
-        """Rows kept, by table, of all tenants."""
-        shared = self._facts.counts()
-        return {table: rows + shared.get(table, 0) for table, rows in self._shelf.counts().items()}
+    def counts(self, tenant: str | None = None) -> dict[str, int]:
+        """Rows kept, by table; of all tenants where none is named: for the server's operator only."""
+        shared = self._facts.counts(tenant)
+        return {table: rows + shared.get(table, 0) for table, rows in self._shelf.counts(tenant).items()}
 
     def _ask(
         self,

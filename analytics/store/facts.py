@@ -45,8 +45,8 @@ class Facts(Protocol):
     def shared(self, table: str, tenant: str, days: Days, held: Held) -> Shared | None:
         """Say what a question reads of a tenant's table besides the folder's files. Raises ``StoreError``."""
 
-    def counts(self) -> dict[str, int]:
-        """Count those rows, by table."""
+    def counts(self, tenant: str | None) -> dict[str, int]:
+        """Count those rows, by table; of all tenants where none is named."""
 
     def unreadable(self, table: str, tenant: str, error: Exception) -> None:
         """Put right, as far as that can be, what kept a question from reading. Raises ``StoreError``."""
@@ -75,7 +75,7 @@ class Folder:
         """As ``Facts``."""
         return None
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, tenant: str | None) -> dict[str, int]:
         """As ``Facts``."""
         return {}
 

@@ -79,7 +79,7 @@ class Lake:
         self._files = files
         self._keep = keep
         self._clock_us = clock_us
-        self._counts: dict[str, int] = {}
+        self._counts: dict[tuple[str, str], int] = {}  # tenant, table
         self._kept_up_us = clock_us()
 
     # --- writing: one thread at a time ----------------------------------------------------------------------
@@ -162,9 +162,12 @@ class Lake:
         """As ``Facts``. Raises ``LakeError``: shared files are nobody's to set aside."""
         raise self._catalog.error(f"asking for {table}", first_line(error)) from error
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, tenant: str | None) -> dict[str, int]:
         """As ``Facts``: rows of all servers, as of the last look."""
-        return self._counts
+        found = dict.fromkeys(FACTS, 0)
+        for (of, table), rows in self._counts.items():
+            found[table] += rows if tenant in (None, of) else 0
+        return found
 
     def _newest(self, doing: str) -> Callable[[], None]:
         """Look at the newest snapshot; what is returned lets questions see it."""

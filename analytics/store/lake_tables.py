@@ -26,12 +26,13 @@ _WANTED: Final = {
 }
 _PARTITION: Final = [TENANT, DAY]
 _PARTITIONED: Final = f"ALTER TABLE {LAKE}.{{}} SET PARTITIONED BY ({', '.join(_PARTITION)})"
-_CATALOG: Final = f"__ducklake_metadata_{LAKE}.{SCHEMA}.ducklake"
+METADATA: Final = f"__ducklake_metadata_{LAKE}.{SCHEMA}.ducklake"
+"""Begin of the names of the catalog's own tables, which DuckLake specifies."""
 _PARTITION_OF: Final = f"""
-    SELECT column_name FROM {_CATALOG}_table t
-    JOIN {_CATALOG}_partition_info i USING (table_id)
-    JOIN {_CATALOG}_partition_column p USING (partition_id)
-    JOIN {_CATALOG}_column c ON c.column_id = p.column_id AND c.table_id = t.table_id
+    SELECT column_name FROM {METADATA}_table t
+    JOIN {METADATA}_partition_info i USING (table_id)
+    JOIN {METADATA}_partition_column p USING (partition_id)
+    JOIN {METADATA}_column c ON c.column_id = p.column_id AND c.table_id = t.table_id
     WHERE t.table_name = $1
       AND t.end_snapshot IS NULL AND i.end_snapshot IS NULL AND c.end_snapshot IS NULL
     ORDER BY p.partition_key_index

@@ -65,6 +65,15 @@ READINGS_LATEST: Final = f"""
     ORDER BY src, dst
 """  # noqa: S608  # see above
 
+READINGS_LATEST_OF_AGENT: Final = f"""
+    SELECT {_OWN["readings"]} FROM facts
+    WHERE tenant = $tenant AND received_us <= $at_us AND cycle >= $first_cycle
+        AND (src = $agent OR dst = $agent)
+    QUALIFY row_number() OVER (
+        PARTITION BY src, dst ORDER BY {LATEST_FIRST}) = 1
+    ORDER BY src, dst
+"""  # noqa: S608  # see above
+
 WANTED: Final = "wanted"
 """A registered table of what is asked for; in a list, DuckDB would look for numpy at each value."""
 READINGS_LATEST_OF: Final = READINGS_LATEST.replace(
@@ -72,11 +81,11 @@ READINGS_LATEST_OF: Final = READINGS_LATEST.replace(
 )
 """Of some paths only."""
 _OF_PAIR: Final = """(
-        SELECT * FROM facts WHERE src = $one AND dst = $other
-        UNION ALL SELECT * FROM facts WHERE src = $other AND dst = $one)"""
+        SELECT * FROM facts WHERE tenant = $tenant AND src = $one AND dst = $other
+        UNION ALL SELECT * FROM facts WHERE tenant = $tenant AND src = $other AND dst = $one)"""
 """Both directions between two agents. Written so that an engine needs to look at few pieces of each file."""
 STORED_OF_PAIR: Final = f"""
-    SELECT {_STORED["readings"]} FROM {_OF_PAIR} WHERE tenant = $tenant AND received_us <= $at_us
+    SELECT {_STORED["readings"]} FROM {_OF_PAIR} WHERE received_us <= $at_us
 """  # noqa: S608  # see above
 
 
@@ -127,6 +136,17 @@ TOLD: Final = (
     *("rtt_p95_us", "rtt_p99_us", "capacity_kbps", "capacity_trust", "route_id", "route_change"),
 )
 """What of a reading its grade and a timeline need."""
+
+
+def of_agent(columns: Sequence[str]) -> str:
+    """Ask for columns of the readings with an agent at an end, in no order; their names are constants."""
+    return f"""
+    SELECT {", ".join(columns)} FROM facts
+    WHERE tenant = $tenant AND (src = $agent OR dst = $agent)
+      AND cycle >= $first_cycle AND cycle <= $last_cycle
+    """  # noqa: S608  # see above
+
+
 READINGS_OF_PATH: Final = f"""
     SELECT {", ".join(TOLD)} FROM facts
     WHERE tenant = $tenant AND src = $src AND dst = $dst AND cycle >= $first_cycle AND cycle <= $last_cycle
@@ -156,7 +176,7 @@ HOPS_OF_PATHS: Final = f"""
 
 HOPS_OF_PAIR: Final = f"""
     SELECT {_OWN["hops"]} FROM {_OF_PAIR} SEMI JOIN {WANTED} USING (test)
-    WHERE tenant = $tenant AND cycle BETWEEN $first_cycle AND $last_cycle
+    WHERE cycle BETWEEN $first_cycle AND $last_cycle
     ORDER BY test, src, ttl
 """  # noqa: S608  # see above
 

@@ -130,15 +130,16 @@ class Shelf:
             self._taken.clear()
             self.tainted = False
 
-    def counts(self) -> dict[str, int]:
-        """Rows kept, by table, of all tenants."""
+    def counts(self, tenant: str | None) -> dict[str, int]:
+        """Rows kept, by table; of all tenants where none is named."""
+        found = dict.fromkeys(FACTS, 0)
         with self.lock:
-            files, waiting = list(self.sealed.values()), list(self.unsealed.values())
-            return {
-                table: sum(file.rows for file in files if file.table == table)
-                + sum(arrived.rows.get(table, 0) for unsealed in waiting for arrived in unsealed.arrived)
-                for table in FACTS
-            }
+            for (of, table), files in self._of.items():
+                found[table] += sum(file.rows for file in files.values()) if tenant in (None, of) else 0
+            for arrived in (one for unsealed in self.unsealed.values() for one in unsealed.arrived):
+                for table, rows in arrived.rows.items() if tenant in (None, arrived.tenant) else ():
+                    found[table] += rows
+        return found
 
     def set_damaged_aside(self, table: str, tenant: str) -> None:
         """Look through a tenant's files of a table for damage behind a good footer.

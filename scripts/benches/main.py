@@ -50,8 +50,8 @@ BENCHES: Final = {
         crash.BENCH,
         pacs.BENCH,
         tomography.BENCH,
-        alert.BENCH,
         web.BENCH,
+        alert.BENCH,
     )
 }
 EXIT_MISSED: Final = 1

@@ -66,6 +66,7 @@ class Fleet:
         self._listener = _listen()
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.server: Part | None = None
+        self._token = ""
         self.agents: dict[str, Part] = {}
 
     def start_server(self, settings: Mapping[str, str]) -> None:
@@ -75,6 +76,8 @@ class Fleet:
         command += ["--agents", f"0.0.0.0:{AGENTS_PORT}", "--report-fd", str(fd)]
         self.server = self._start("server", self._namespaces[0], command, fds=[fd], settings=settings)
         self._until(lambda: self.ask("status") is not None, READY_S, "the server answers")
+        made = [pathgrade(), "server", "access-token", "bench", "--scope", "operate"]
+        self._token = net.run([*made, "--data", str(self._folder / "server")]).strip()
 
     def start_agents(self, *, passive: int, within_s: float) -> None:
         """Start an agent a namespace, the first ``passive`` with eBPF, and wait until all are online."""
@@ -96,8 +99,9 @@ class Fleet:
         self._until(lambda: self._online() == len(self.agents), within_s, "all agents are online")
 
     def command(self, *words: str) -> str:
-        """Run a command of the product against this server, on this host; returns what it printed."""
-        return net.run([pathgrade(), *words, "--url", self.url], within_s=ASK_S * 10)
+        """Run a command of the product against this server, as an operator; returns what it printed."""
+        token = {"PATHGRADE_TOKEN": self._token}
+        return net.run([pathgrade(), *words, "--url", self.url], within_s=ASK_S * 10, variables=token)
 
     def ask(self, what: str) -> Any:
         """GET from the read API; None while the server does not answer."""

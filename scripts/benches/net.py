@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -51,11 +51,18 @@ def inside(name: str, command: Sequence[object]) -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net={NETNS / name}", "--", *map(str, command)]
 
 
-def run(command: Sequence[str], *, stdin: str = "", within_s: float = COMMAND_S) -> str:
+def run(
+    command: Sequence[str],
+    *,
+    stdin: str = "",
+    within_s: float = COMMAND_S,
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """Run a command to its good end; returns what it printed. Raises ``CommandError`` with what it said."""
+    env = {**os.environ, **(variables or {})}
     try:
         done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=within_s, check=False
+            command, input=stdin, env=env, capture_output=True, text=True, timeout=within_s, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CommandError(f"{' '.join(command)}: {error}", remedy="scripts/setup --bench") from error

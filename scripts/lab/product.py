@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import subprocess
 import sys
@@ -106,6 +107,22 @@ def start_server(lab: Lab, environment: dict[str, str] | None = None) -> None:
     lab.parts.wait_until(lambda: reader.status() is not None, what="the server answers", at_most_s=READY_S)
 
 
+def access_token(lab: Lab) -> str:
+    """A token that may test and switch, as an operator's script has one; made when first asked for."""
+    file = lab.folder / "access-token"
+    if not file.exists():
+        command = [pathgrade(), "server", "access-token", "lab", "--scope", "operate"]
+        made = _printed([*command, "--data", str(data_folder(lab))])
+        file.touch(mode=0o600)
+        file.write_text(made)
+    return file.read_text()
+
+
+def with_token(lab: Lab) -> dict[str, str]:
+    """The environment of a command that asks this lab's server."""
+    return {**os.environ, "PATHGRADE_URL": lab.url, "PATHGRADE_TOKEN": access_token(lab)}
+
+
 def data_folder(lab: Lab) -> Path:
     """Where the server keeps everything."""
     return lab.folder / "server"
@@ -136,13 +153,17 @@ def _all_online(lab: Lab) -> bool:
 def _make_token(lab: Lab) -> Path:
     seats = str(len(lab.plan.hosts))
     command = [pathgrade(), "server", "token", "--data", str(data_folder(lab)), "--seats", seats]
+    file = lab.folder / "token"
+    file.touch(mode=0o600)
+    file.write_text(_printed(command))
+    return file
+
+
+def _printed(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=TOKEN_S, check=False)
     if done.returncode or not done.stdout.strip():
         raise PartError(f"{' '.join(command)}: {done.stderr.strip() or 'printed no token'}")
-    file = lab.folder / "token"
-    file.touch(mode=0o600)
-    file.write_text(done.stdout.strip())
-    return file
+    return done.stdout.strip()
 
 
 def _agent_config(lab: Lab, site: Site, agent: Agent, token_file: Path) -> str:

@@ -1,36 +1,72 @@
 """Bodies of requests that change something, and answers to them.
 
-A body must be JSON by its type, which a page of another site cannot make a browser send unasked
-(https://fetch.spec.whatwg.org/#cors-preflight-fetch).
+The API's bodies are JSON by their type, the pages' are forms. Nothing is read before the asker may do what
+they ask for: routes read their body themselves, and FastAPI never does it for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
+from urllib.parse import parse_qs
 
 import msgspec
 from fastapi import Request, Response
 
+from server.api.csrf import FIELD
 from server.api.problem import ProblemError
 from server.errors import DemandError
 
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 MOST_BYTES: Final = 4_096
+FORM_BYTES: Final = 16_384
+FORM_FIELDS: Final = 200
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 async def body_of(request: Request, kind: type[T]) -> T:
     """Read the JSON body of a request; raises ``ProblemError``."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+    if type_of(request) != "application/json":
         raise ProblemError(415, "The body is not JSON by its type", remedy="Content-Type: application/json")
-    if int(request.headers.get("content-length", MOST_BYTES + 1)) > MOST_BYTES:
-        raise ProblemError(413, f"The body is over {MOST_BYTES} bytes, or does not say its length")
     try:
-        return msgspec.json.decode(await request.body(), type=kind)
-    except msgspec.DecodeError as error:
+        return msgspec.json.decode(await _bounded(request, MOST_BYTES), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError(422, "The body does not fit", detail=str(error)) from error
+
+
+async def fields_of(request: Request) -> dict[str, list[str]]:
+    """Read the fields of a form; raises ``ProblemError``. A field may come more than once."""
+    if type_of(request) != FORM_TYPE:
+        raise ProblemError(415, "The body is not a form by its type", remedy=f"Content-Type: {FORM_TYPE}")
+    try:
+        text = (await _bounded(request, FORM_BYTES)).decode("ascii")
+        return parse_qs(text, keep_blank_values=True, errors="strict", max_num_fields=FORM_FIELDS)
+    except ValueError as error:
+        raise ProblemError(422, "The form does not fit", detail=str(error)) from error
+
+
+async def form_of(request: Request, kind: type[T]) -> T:
+    """Read a form into a struct, numbers and truths as their fields say; raises ``ProblemError``."""
+    fields = {name: values for name, values in (await fields_of(request)).items() if name != FIELD}
+    flat = {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
+    try:
+        return msgspec.convert(flat, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise ProblemError(422, "The form does not fit", detail=str(error)) from error
+
+
+def type_of(request: Request) -> str:
+    """Name the type of the body, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _bounded(request: Request, most: int) -> bytes:
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal() or int(length) > most:
+        raise ProblemError(413, f"The body is over {most} bytes, or does not say its length")
+    return await request.body()
 
 
 def or_problem(act: Callable[[], Any]) -> Any:
@@ -45,3 +81,8 @@ def json_of(value: object, status: int = 200) -> Response:
     """Answer with a value."""
     body = msgspec.json.encode(value)
     return Response(body, status_code=status, media_type="application/json", headers=HEADERS)
+
+
+def see_other(path: str) -> Response:
+    """Answer a form: the page to see now (RFC 9110, 15.4.4)."""
+    return Response(status_code=303, headers={**HEADERS, "Location": path})

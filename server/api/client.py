@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO, TypeVar
+from typing import BinaryIO, Final, NamedTuple, TextIO, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -20,6 +20,7 @@ from analytics.measurement import Flow
 from analytics.overview import Metric
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report, Service, Verdict
+from analytics.sla import SlaReport
 from server.alerts.model import Alert, ReceiverStatus, Silence
 from server.api.agent_info import AgentInfo
 from server.api.alert_door import AckAsk, AlertList, ReceiverTest, SilenceAsk, TestAsk
@@ -30,12 +31,21 @@ from server.api.core import Status
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
 from server.api.listed import PathList
 from server.api.packed import Head, unpacked
+from server.api.sla_shapes import SIGNATURE, SlaKey
 from server.errors import RefusedError
 
 EXPORT_TIMEOUT_S: Final = 300.0
 """Between two pieces: sorting a day of a thousand agents takes its time."""
 
 T = TypeVar("T")
+
+
+class SignedReport(NamedTuple):
+    """A report, the bytes that are signed, and the signature (base64)."""
+
+    body: bytes
+    signature: str
+    report: SlaReport
 
 
 class Client:
@@ -95,6 +105,16 @@ class Client:
     def compare(self, before_us: int, after_us: int | None, profile: str | None) -> Comparison:
         """What changed between two moments."""
         return self._get("diff", Comparison, before=before_us, after=after_us, profile=profile)
+
+    def sla(self, service: str | None, month: str | None, profile: str | None) -> SignedReport:
+        """A month of a service, as it was signed."""
+        answer = self.connection.get("sla", {"service": service, "month": month, "profile": profile})
+        signature = answer.headers.get(SIGNATURE, "")
+        return SignedReport(answer.content, signature, _read(answer, SlaReport))
+
+    def sla_key(self) -> str:
+        """The public key that reports are signed with."""
+        return self._get("sla/key", SlaKey).key
 
     def run_mesh(self, ask: MeshAsk) -> MeshRun:
         """Start tests on demand."""

@@ -26,7 +26,8 @@ from analytics.overview import (
     Worst,
 )
 from analytics.passive import Applications
-from analytics.report import Member, PathDetail, Report
+from analytics.report import Member, PathDetail, Report, Service
+from analytics.sla import Month, SlaReport
 from analytics.timeline import Timeline
 from analytics.usage import By
 from server.api.agent_info import AgentInfo, Listener
@@ -137,6 +138,15 @@ class ReportCore(Protocol):
 
     def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
         """Put the report of an earlier moment beside that of a later one (now if None)."""
+
+    def sla(self, service: Service, month: Month) -> SlaReport:
+        """Count a month of a service: time by letter, incidents, causes, owners (``analytics/sla.py``)."""
+
+    def signed(self, body: bytes) -> bytes:
+        """Sign a document by the server's key (``analytics.trust.check_statement``)."""
+
+    def signing_key(self) -> bytes:
+        """Give the public half of that key (Ed25519)."""
 
     def timeline(
         self,

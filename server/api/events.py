@@ -17,14 +17,14 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Annotated, Final
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
-from server.api.access import Scope, TheCore, TheVisitor, needs
+from server.api.access import Scope, TheCore, TheVisitor, needs, still_welcome
 from server.api.core import ReportCore, Status
 from server.api.problem import ProblemError
 from server.api.routes import Profile, profile_of
@@ -42,6 +42,7 @@ RETRY_MS: Final = 3_000
 
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Accel-Buffering": "no"}
 
+Welcome = Callable[[], Awaitable[bool]]
 Revision = Annotated[
     str, Query(max_length=80, description="what is known already: only what is newer is told")
 ]
@@ -53,6 +54,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     revision: str
     profile: str
+
+
+async def _always() -> bool:
+    return True
 
 
 class Feed:
@@ -114,14 +119,19 @@ class Events:
         if self._closed.is_set() or of_tenant >= MOST_OF_TENANT or self.listeners >= MOST_LISTENERS:
             raise ProblemError(503, "Too many listen already", remedy="ask for the page now and then")
 
-    async def of(self, core: ReportCore, tenant: str, profile: str, known: str) -> AsyncIterator[bytes]:
-        """Tell what is newer than what is known, until the listener goes or the server stops."""
+    async def of(
+        self, core: ReportCore, tenant: str, profile: str, known: str, *, welcome: Welcome = _always
+    ) -> AsyncIterator[bytes]:
+        """Tell what is newer than what is known, until the listener goes or is not welcome any more.
+
+        That is asked before each event and each sign of life. It ends too when the server stops.
+        """
         self._loop = asyncio.get_running_loop()
         with self._listening(core, tenant, profile) as feed:
             yield f"retry: {RETRY_MS}\n\n".encode()
             while not self._closed.is_set():
                 revision = await self._next(feed, known)
-                if self._closed.is_set():
+                if self._closed.is_set() or not await welcome():
                     return
                 known = revision or known
                 yield event(Change(revision=revision, profile=profile)) if revision else b": still here\n\n"
@@ -206,7 +216,13 @@ def router() -> APIRouter:
         told: Events = request.app.state.events
         told.admit(visitor.tenant)
         graded_for = await asyncio.to_thread(profile_of, core, profile)
-        stream = told.of(core, visitor.tenant, graded_for, last or since)
+        stream = told.of(
+            core,
+            visitor.tenant,
+            graded_for,
+            last or since,
+            welcome=lambda: still_welcome(request, Scope.READ),
+        )
         return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)
 
     return routes

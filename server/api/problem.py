@@ -24,9 +24,18 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class ProblemError(Exception):
     """Raised in a route to answer with a problem."""
 
-    def __init__(self, status: int, title: str, *, detail: str = "", remedy: str = "") -> None:
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        *,
+        detail: str = "",
+        remedy: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(title)
         self.problem = Problem(status=status, title=title, detail=detail, remedy=remedy)
+        self.headers = headers
 
 
 def problem_response(problem: Problem, *, headers: dict[str, str] | None = None) -> Response:

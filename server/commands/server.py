@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from analytics.command_line import Json, example, print_json, progress, seconds
+from server.commands import accounts
 
 commands = typer.Typer(name="server", help="The server: collects, grades and shows.", no_args_is_help=True)
 
@@ -125,6 +126,7 @@ def token(
     replaces: Annotated[
         str, typer.Option(metavar="NAME", help="Only for this agent, reinstalled: its new keys are taken.")
     ] = "",
+    tenant: Annotated[str, typer.Option(metavar="NAME", help="They belong to this tenant.")] = "default",
     json: Json = False,
 ) -> None:
     """Make a token that lets agents enrol.
@@ -140,7 +142,20 @@ def token(
     expires_s = seconds(expires)
     if replaces and seats != 1:
         raise typer.BadParameter("one agent has one seat", param_hint="--seats, --replaces")
-    made = create_token(data, seats, expires_s, replaces=replaces)
+    made = create_token(data, seats, expires_s, replaces=replaces, tenant=tenant)
     if json:
         return print(msgspec.json.encode({"token": made, "seats": seats, "expires_s": expires_s}).decode())
     return print(made)
+
+
+commands.add_typer(accounts.account)
+commands.add_typer(accounts.tenant)
+commands.command(
+    "access-token",
+    epilog=example(
+        "pathgrade server access-token prometheus --data /var/lib/pathgrade",
+        "pathgrade server access-token noc --scope operate --expires 90d --data /var/lib/pathgrade",
+        "pathgrade server access-token --list --data /var/lib/pathgrade",
+        "pathgrade server access-token noc --revoke --data /var/lib/pathgrade",
+    ),
+)(accounts.access_token)

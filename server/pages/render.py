@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from analytics.clock import HOUR_US
+from server.api.access import visitor_now
+from server.api.csrf import FIELD, HEADER, csrf_token
 from server.api.problem import Problem
 from server.pages import text
 from server.pages.assets import ASSETS_VERSION
@@ -72,6 +76,41 @@ def message(problem: Problem) -> HTMLResponse:
     return page("message.html", status=problem.status, problem=problem)
 
 
+def csrf_input(key: bytes) -> Markup:
+    """Make the hidden field of a form that changes something."""
+    return Markup('<input type="hidden" name="{}" value="{}">').format(
+        FIELD, csrf_token(key)
+    )  # format escapes
+
+
+def csrf_field() -> Markup:
+    """Make the hidden field for who asks now; nothing for who may change nothing by a browser."""
+    key = _key_now()
+    return csrf_input(key) if key is not None else Markup()
+
+
+def csrf_headers() -> Markup:
+    """Make the attribute with which htmx sends the token in whatever stands below (hx-headers)."""
+    key = _key_now()
+    if key is None:
+        return Markup()
+    value = msgspec.json.encode({HEADER: csrf_token(key)}).decode()
+    return Markup(' hx-headers="{}"').format(value)  # format escapes
+
+
+def csrf_meta() -> Markup:
+    """Make the element where scripts of ours find the token."""
+    key = _key_now()
+    if key is None:
+        return Markup()
+    return Markup('<meta name="csrf" content="{}">').format(csrf_token(key))  # format escapes
+
+
+def _key_now() -> bytes | None:
+    visitor = visitor_now()
+    return visitor.csrf_key if visitor is not None else None
+
+
 def _make_environment() -> Environment:
     made = Environment(
         loader=PackageLoader("server"),
@@ -89,6 +128,10 @@ def _make_environment() -> Environment:
         RUNG_LONG=text.RUNG_LONG,
         RUNG_SHORT=text.RUNG_SHORT,
         WAY=text.WAY,
+        csrf_field=csrf_field,
+        csrf_headers=csrf_headers,
+        csrf_meta=csrf_meta,
+        visitor_now=visitor_now,
     )
     return made
 

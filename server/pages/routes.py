@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
+from server.api.access import public
 from server.api.problem import ProblemError
 from server.pages import assets
 from server.pages.assets import ASSETS
@@ -17,7 +18,7 @@ def assets_router() -> APIRouter:
 
 
 def _add_assets(routes: APIRouter) -> None:
-    @routes.get("/static/{name}")
+    @routes.get("/static/{name}", dependencies=[public("style and scripts: the login page needs them")])
     def static(name: str) -> Response:
         asset = ASSETS.get(name)
         if asset is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
@@ -48,6 +49,10 @@ class Tab:
         """Make the window as large as a device's."""
         width, height = SIZES[size]
         self.page.set_viewport_size({"width": width, "height": height})
+
+    def show(self, scheme: str) -> None:
+        """Light or dark, without loading the page again."""
+        self.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # "light" or "dark"
 
     def fits(self) -> bool:
         """Whether nothing is wider than the window."""
@@ -95,6 +100,28 @@ def tab_of(
         context.close()
 
 
+def faults(tab: Tab, address: str, folder: Path | None = None) -> list[str]:
+    """Open a page at both sizes, light and dark, and list what is wrong; axe-core looks once a scheme."""
+    found = []
+    for size, axe_in in zip(SIZES, SCHEMES, strict=True):
+        tab.resize(size)
+        tab.show("light")
+        page = tab.open(address)
+        found += [f"{size}: complains: {said}" for said in tab.complaints]
+        if not tab.fits():
+            found.append(f"{size}: wider than the window")
+        if not page.evaluate("document.fonts.check('16px Inter')"):
+            found.append(f"{size}: the font is missing")
+        for scheme in SCHEMES:
+            tab.show(scheme)
+            found += [f"{size}, {scheme}: weak: {text}" for text in tab.weak_texts()]
+            if scheme == axe_in:
+                found += [f"{size}, {scheme}: barrier: {barrier}" for barrier in tab.barriers()]
+            if folder is not None:
+                page.screenshot(path=folder / f"{size}-{scheme}.png")
+    return found
+
+
 def wait_until(page: Page, expression: str, most_ms: int = 30_000) -> None:
     """Wait for a condition; ``wait_for_function`` would need eval, which the pages' policy forbids."""
     for _ in range(most_ms // 50):
@@ -105,8 +132,8 @@ def wait_until(page: Page, expression: str, most_ms: int = 30_000) -> None:
 
 
 def _note(complaints: list[str], url: str, failure: str | None) -> None:
-    # A stream of events ends when the reader goes to another page: that is no failure.
-    if "/v1/events" not in url:
+    # What is under way when the reader goes to another page ends there: that is no failure.
+    if failure != "net::ERR_ABORTED":
         complaints.append(f"{url}: {failure}")
 
 

@@ -15,6 +15,11 @@ PAGES = {
     "flows": "/flows",
     "alerts": "/alerts",
     "diff": "/diff",
+    "agents": "/agents",
+    "agent": "/agents/radiologist",
+    "services": "/services",
+    "audit": "/audit",
+    "settings": "/settings",
     "nothing": "/nope",
 }
 

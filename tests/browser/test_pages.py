@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from server.pages.nav import NAV
-from tests.browser.harness import SIZES, Tab, tab_of, wait_until
+from tests.browser.harness import SIZES, Tab, faults, tab_of, wait_until
 from tests.browser.pages import PAGES
 from tests.unit.web.fleet import HEADLINE, FixtureCore, serve
 
@@ -15,17 +15,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_fits_and_has_no_barrier(tab: Tab, url: str, tmp_path: Path, name: str) -> None:
-    """At both sizes: nothing complains, nothing is wider than the window, texts have contrast."""
-    for size in SIZES:
-        tab.resize(size)
-        page = tab.open(url + PAGES[name])
-        page.screenshot(path=tmp_path / f"{size}.png", full_page=True)
-
-        assert tab.complaints == []
-        assert tab.fits()
-        assert page.evaluate("document.fonts.check('16px Inter')")
-        assert tab.weak_texts() == []
-    assert tab.barriers() == []  # on the phone, where names and values are not in columns
+    assert faults(tab, url + PAGES[name], tmp_path) == []
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -56,9 +56,10 @@ def lab_with_a_cycle():
 
 def asked(lab, *words):
     """Run the command; what it printed, and how long a person waited."""
-    began_s = time.monotonic()
     command = [pathgrade(), "mesh", *words, "--url", lab.url, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    env = product.with_token(lab)
+    began_s = time.monotonic()
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
     return json.loads(done.stdout), time.monotonic() - began_s
 
 

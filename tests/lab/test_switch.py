@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from lab.product import pathgrade
+from lab.product import pathgrade, with_token
 
 from tests.lab.capture import UDP, Capture, Packet, capturing
 from tests.lab.fleet import PERIOD_S, Fleet, fleet, until
@@ -31,7 +31,7 @@ def recorded() -> Iterator[tuple[Fleet, Capture]]:
 
 def switch(made: Fleet, word: str) -> None:
     command = [pathgrade(), "mesh", word, "--agent", "north", "--url", made.lab.url]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, env=with_token(made.lab), check=True, capture_output=True, timeout=60)
 
 
 def is_test(packet: Packet) -> bool:

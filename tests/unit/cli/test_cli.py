@@ -33,6 +33,10 @@ COMMANDS = [
     ["hops"],
     ["explain"],
     ["diff"],
+    ["sla"],
+    ["sla", "report"],
+    ["sla", "key"],
+    ["sla", "verify"],
     ["flows"],
     ["flows", "show"],
     ["apps"],
@@ -41,17 +45,17 @@ COMMANDS = [
     ["mesh"],
     ["mesh", "run"],
     ["mesh", "mark"],
+    ["mesh", "off"],
+    ["mesh", "on"],
+    ["mesh", "switches"],
+    ["tags"],
+    ["budget"],
     ["alerts"],
     ["alerts", "ack"],
     ["alerts", "silence"],
     ["alerts", "unsilence"],
     ["alerts", "receivers"],
     ["alerts", "test"],
-    ["mesh", "off"],
-    ["mesh", "on"],
-    ["mesh", "switches"],
-    ["tags"],
-    ["budget"],
     ["export"],
     ["export", "paths"],
     ["export", "grades"],
@@ -60,6 +64,15 @@ COMMANDS = [
     ["server", "run"],
     ["server", "rebuild"],
     ["server", "token"],
+    ["server", "access-token"],
+    ["server", "account"],
+    ["server", "account", "add"],
+    ["server", "account", "list"],
+    ["server", "account", "set"],
+    ["server", "account", "remove"],
+    ["server", "tenant"],
+    ["server", "tenant", "add"],
+    ["server", "tenant", "list"],
     ["agent"],
     ["agent", "run"],
     ["agent", "check"],
@@ -190,6 +203,22 @@ def test_diff_names_the_cause_and_the_worst_path_first(url: str) -> None:
     assert told["counts"]["worse"] == 10
     refused = pathgrade("diff", "1h", "2h", url=url)
     assert (refused.returncode != 0, "before must be earlier" in refused.stderr) == (True, True)
+
+
+def test_an_sla_report_is_written_and_checked_without_the_server(url: str, tmp_path: Path) -> None:
+    out, key = tmp_path / "pacs.json", tmp_path / "pathgrade.key"
+    shown = pathgrade("sla", "PACS", "--month", "2026-11", url=url).stdout
+    assert "People could work with the PACS 99.18 % of the time; 0.44 % is not known." in words(shown)
+    assert pathgrade("sla", "PACS", "--month", "2026-11", "--out", str(out), url=url).returncode == 0
+    key.write_text(pathgrade("sla", "key", url=url).stdout)
+    held = pathgrade("sla", "verify", str(out), "--key", str(key))
+    assert (held.returncode, "The signature holds" in held.stdout) == (0, True)
+    out.write_bytes(out.read_bytes().replace(b'"could_bp":9918', b'"could_bp":9999'))
+    forged = pathgrade("sla", "verify", str(out), "--key", str(key))
+    assert (forged.returncode, forged.stdout) == (65, "")
+    assert "not by this key over this document" in forged.stderr
+    missing = pathgrade("sla", "verify", str(tmp_path / "none"), "--key", str(key))
+    assert (missing.returncode, "none: No such file" in missing.stderr) == (73, True)
 
 
 def test_json_is_what_the_api_answers(url: str) -> None:

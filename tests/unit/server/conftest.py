@@ -1,6 +1,7 @@
 """A real server on loopback for the tests of this folder."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ import pytest
 
 from agent.identity import Identity
 from analytics.wire import EnrolReply
+from server.accounts.tokens import create_access_token
 from server.app import Running, serving
 from server.settings import Settings
 from server.state import create_token
 from tests.unit.server.enrolling import enrolment
 
 LIMIT_S = 60
+_NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,9 @@ class Site:
     running: Running
     settings: Settings
     agents: httpx.AsyncClient
-    report: httpx.AsyncClient
+    report: httpx.AsyncClient  # with an admin's token
+    token: str  # the same, for a command
+    actor: str  # whom the audit log names for it
 
     async def enrol(self, name: str, site: str = "here", *, identity: Identity | None = None) -> EnrolReply:
         token = await asyncio.to_thread(create_token, self.settings.data, 1, 60)
@@ -57,7 +62,10 @@ async def visited(settings: Settings) -> AsyncIterator[Site]:
         httpx.AsyncClient(base_url=f"http://{running.agents}", trust_env=False, timeout=30) as agents,
         httpx.AsyncClient(base_url=f"http://{running.report}", trust_env=False, timeout=30) as report,
     ):
-        yield Site(running, settings, agents, report)
+        name = f"tests-{next(_NUMBERS)}"  # a server may be started again over the same folder
+        token = await asyncio.to_thread(create_access_token, settings.data, name, scope="admin", tenant="*")
+        report.headers["Authorization"] = f"Bearer {token}"
+        yield Site(running, settings, agents, report, token, f"token:{name}")
 
 
 @pytest.fixture

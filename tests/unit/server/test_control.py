@@ -188,7 +188,7 @@ def test_a_switch_is_told_within_five_seconds_kept_and_audited(with_server: Run,
         while not rows:  # they are written twice a second
             rows = [row for row in await get(site, "audit") if row["action"] == "switch"]
         row = rows[0]
-        assert (row["actor"], row["subject"], row["detail"]) == ("report", "agent a", "mesh=off")
+        assert (row["actor"], row["subject"], row["detail"]) == (site.actor, "agent a", "mesh=off")
 
     async def after_a_restart() -> None:
         async with asyncio.timeout(60), serving(settings) as running:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -98,6 +99,7 @@ def test_the_command_tags_and_lists(with_server: Run) -> None:
         return subprocess.run(
             [sys.executable, "-m", "pathgrade", "services", *words, "--url", f"http://{site.running.report}"],
             cwd=ROOT,
+            env={**os.environ, "PATHGRADE_TOKEN": site.token},
             capture_output=True,
             text=True,
             timeout=25,

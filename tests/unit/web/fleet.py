@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import Request
 
 from analytics import cut
 from analytics.clock import HOUR_US
@@ -49,12 +51,16 @@ from analytics.overview import (
 from analytics.passive import HOURS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdict
 from analytics.rules.load import load_rules
+from analytics.rules.sla import CauseKind, Side, load_sla_rules
+from analytics.sla import NOT_KNOWN, Asked, Cause, Month, SlaReport, sla_report
+from analytics.stretches import Graded, Stretch, incidents, stretches
 from analytics.timeline import Timeline, span_of, timeline
+from analytics.trust import signed_statement
 from analytics.usage import KEYS, By, Usage
 from analytics.usual import NOTHING_KNOWN, Past
 from analytics.wire import Dependence, Health, NatReport
 from server.agents import listeners_of
-from server.api.access import LocalVisitors
+from server.api.access import EVERYTHING, Visitor
 from server.api.agent_info import AgentInfo, Listener, Vitals
 from server.api.audits import AuditAsk, AuditEntry
 from server.api.controls import BudgetNow, Reach
@@ -62,6 +68,7 @@ from server.api.core import OWN_PROCESS, ExportRange, Status
 from server.pages.app import report_app
 from server.settings import Settings
 from server.settings_told import settings_told
+from server.trend import Trends
 from tests.unit.web.desk import CLINIC_OFF, FixtureDesk
 
 AT_US = 1_795_464_000_000_000  # 2026-11-23 20:00:00 UTC
@@ -337,6 +344,45 @@ def past_of(readings: list[Reading]) -> list[Past]:
     ]
 
 
+SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+CAUSES = {
+    "radiologist": Cause(
+        kind=CauseKind.ACCESS,
+        side=Side.WORKPLACE,
+        where="hotel",
+        sentence="The hotel's uplink explains 10 of 10 bad paths (confidence 99 %).",
+        at_us=AT_US - 1,
+        confidence_percent=99,
+    ),
+    "clinic": Cause(
+        kind=CauseKind.TRANSIT,
+        side=Side.BETWEEN,
+        where="",
+        sentence="The way between the sites added 180 of 212 ms.",
+        at_us=AT_US - 1,
+    ),
+    "home": NOT_KNOWN,
+}
+
+
+def month_stretches(name: str, month: Month) -> list[Stretch]:
+    """Good all month, but: the radiologist is slow now, the clinic was once, home was cut off for minutes."""
+    good = Letter.A if name.startswith("office") else Letter.B
+    bad = {
+        "radiologist": [(Letter.D, SLOWER_SINCE_US, AT_US)],
+        "clinic": [(Letter.F, AT_US - 9 * DAY_US, AT_US - 9 * DAY_US + 4 * HOUR_US)],
+        "home": [
+            (Letter.UNREACHABLE, AT_US - n * DAY_US, AT_US - n * DAY_US + 420_000_000) for n in (12, 5, 3)
+        ],
+    }.get(name, [])
+    away = [(Letter.UNKNOWN, AT_US - 2 * DAY_US, AT_US - DAY_US - 12 * HOUR_US)]
+    tests = [Graded(month.since_us, good)]
+    spells = sorted((*bad, *(away if name == "home" else [])), key=lambda one: one[1])
+    for letter, from_us, to_us in spells:
+        tests += [Graded(from_us, letter), Graded(to_us, good)]
+    return stretches(tests, month.since_us, month.until_us, counts_for_us=month.until_us)
+
+
 FLOWS = [
     Flow(
         tenant="default",
@@ -596,6 +642,19 @@ class FixtureCore:
     def compare(self, profile: str, before_us: int, after_us: int | None = None) -> Comparison:
         return compare(self.report(profile, before_us), self.report(profile, after_us))
 
+    def sla(self, service: Service, month: Month) -> SlaReport:
+        users = [member for member in self.fleet if member.name != service.agent]
+        parts = {member.name: month_stretches(member.name, month) for member in users if self.measured}
+        causes = {(name, one.since_us): CAUSES[name] for name, own in parts.items() for one in incidents(own)}
+        asked = Asked("default", service, month, AT_US, ["2026-11-01"], 900)
+        return sla_report(asked, parts, users, causes, load_sla_rules())
+
+    def signed(self, body: bytes) -> bytes:
+        return signed_statement(body, SIGNING_KEY)
+
+    def signing_key(self) -> bytes:
+        return SIGNING_KEY.public_key().public_bytes_raw()
+
     def timeline(
         self,
         src: str,
@@ -736,18 +795,29 @@ class OneTenant:
     desk: Any = None
     alerts: Any = None
     meter: Any = None
+    trends: Any = None
 
     def of(self, tenant: str) -> OneTenant:
         return self
 
 
+class Anyone:
+    """Everybody may do everything."""
+
+    async def of(self, request: Request) -> Visitor:
+        return Visitor(name="anyone", tenant="default", scopes=EVERYTHING)
+
+
 @contextmanager
-def serve(core: FixtureCore, desk: Any = None, *, alerts: Any = None, meter: Any = None) -> Iterator[str]:
+def serve(
+    core: FixtureCore, desk: Any = None, *, alerts: Any = None, meter: Any = None, trends: Any = None
+) -> Iterator[str]:
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    parts = OneTenant(core, desk or FixtureDesk(), alerts, meter)
+    trends = trends or Trends(core, clock=lambda: AT_US)
+    parts = OneTenant(core, desk or FixtureDesk(), alerts, meter, trends)
     told = settings_told(Settings.load(data="/var/lib/pathgrade", cycle_s=60), {})
-    app = report_app(parts, LocalVisitors("default"), version="0.1.0", settings=told)
+    app = report_app(parts, Anyone(), version="0.1.0", settings=told)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

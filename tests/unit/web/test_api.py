@@ -1,5 +1,6 @@
 """The read API, over real sockets: what it answers, and how it says no."""
 
+import base64
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +11,19 @@ import msgspec
 import pytest
 
 from analytics.compare import Comparison
+from analytics.errors import SealError
 from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.overview import AgentPaths
 from analytics.passive import Applications
 from analytics.report import Member, PathDetail, Report, Verdict
+from analytics.sla import SlaReport
 from analytics.timeline import Timeline
+from analytics.trust import check_statement, key_bytes
 from server.api.agent_info import AgentInfo, Listener
 from server.api.audits import AuditEntry
 from server.api.core import Status
+from server.api.sla_shapes import KEY, SIGNATURE, SlaKey
 from tests.unit.web.fleet import HEADLINE, FixtureCore, serve
 
 
@@ -46,6 +51,10 @@ def api() -> Iterator[httpx.Client]:
         ("paths/pacs/radiologist/explain?at_us=1795464000000000", Explanation),
         ("diff?before=2026-11-23T13:00Z&after=2026-11-23T20:00Z", Comparison),
         ("diff?before=2026-11-23T13:00Z", Comparison),
+        ("sla", SlaReport),
+        ("sla?service=PACS&month=2026-11", SlaReport),
+        ("sla?service=pacs:4242&month=2026-11&profile=generic", SlaReport),
+        ("sla/key", SlaKey),
         ("paths/radiologist/pacs/timeline", Timeline),
         (
             "paths/radiologist/pacs/timeline?since=1795000000000000&until=1795464000000000&step_s=900",
@@ -224,6 +233,8 @@ def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
         "/v1/settings",
         "/v1/silences",
         "/v1/silences/{id}",
+        "/v1/sla",
+        "/v1/sla/key",
         "/v1/status",
         "/v1/verdict",
     ]
@@ -327,3 +338,35 @@ def test_what_changed_between_two_moments_is_told_by_cause(api: httpx.Client) ->
 @pytest.mark.parametrize("asked", ["", "before=", "before=x", "before=2h&after=3h", "before=2h&after=x"])
 def test_two_moments_that_are_none_are_refused(api: httpx.Client, asked: str) -> None:
     assert api.get(f"diff?{asked}").status_code == 422
+
+
+def test_an_sla_report_is_signed_byte_by_byte(api: httpx.Client) -> None:
+    answer = api.get("sla", params={"service": "PACS", "month": "2026-11"})
+    key = api.get("sla/key").json()["key"]
+    assert answer.headers[KEY] == key
+    signature = base64.b64decode(answer.headers[SIGNATURE])
+    check_statement(answer.content, signature, key_bytes(key))
+    with pytest.raises(SealError):
+        check_statement(answer.content + b" ", signature, key_bytes(key))
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("service=EHR", 404),
+        ("profile=none", 404),
+        ("month=2026-13", 422),
+        ("month=November", 422),
+        ("month=2199-01", 422),
+    ],
+)
+def test_a_report_of_nothing_is_refused(api: httpx.Client, asked: str, status: int) -> None:
+    answer = api.get(f"sla?{asked}")
+    assert (answer.status_code, answer.json()["remedy"] != "") == (status, True)
+
+
+def test_a_fleet_without_a_service_has_no_report() -> None:
+    with serve(FixtureCore(fleet=[Member(name="a", site="a")])) as url, httpx.Client(base_url=url) as client:
+        assert client.get("/v1/sla").status_code == 404
+        page = client.get("/sla")
+        assert (page.status_code, "There is no service yet" in page.text) == (200, True)
