@@ -13,10 +13,10 @@ from server.alerts.model import Matcher
 from server.api.access import Scope, TheAlerts, TheVisitor, needs
 from server.api.alert_door import AckAsk, Note, SilenceAsk
 from server.api.alerts import Id, Since, asked, since_of
+from server.api.body import form_of, see_other
 from server.pages import alert_words
 from server.pages.control import Form, own
 from server.pages.frame import TheFrame
-from server.pages.posted import form_of, see_other
 from server.pages.render import page
 
 SHOWN: Final = 200
