@@ -10,17 +10,21 @@ PAGES = {
     "matrix of times": "/matrix?metric=rtt",
     "map": "/map",
     "path": "/paths/radiologist/pacs",
+    "path of a week": "/paths/home/pacs?range=7d",
     "relay": "/paths/clinic/pacs",
     "unreachable": "/paths/home/office-1",
     "flows": "/flows",
     "alerts": "/alerts",
     "diff": "/diff",
+    "changes": "/diff?before=2026-11-23T13:00Z&after=2026-11-23T20:00Z",
+    "sla of nothing yet": "/sla",
+    "sla": "/sla?service=PACS&month=2026-11",
     "agents": "/agents",
     "agent": "/agents/radiologist",
+    "agent of then": "/agents/clinic?at=2026-11-23T09:45",
     "services": "/services",
     "audit": "/audit",
     "settings": "/settings",
-    "nothing": "/nope",
 }
 
 EVERY_LETTER = {
