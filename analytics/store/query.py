@@ -120,6 +120,8 @@ where there is a deeper one: what is usual must not be what was watched."""
 PAST: Final = _PAST.format("facts")
 PAST_OF: Final = _PAST.format(f"facts SEMI JOIN {WANTED} USING (src, dst)")
 """Of some paths only."""
+PAST_OF_ONE: Final = _PAST.format("facts").replace("WHERE", "WHERE src = $src AND dst = $dst AND")
+"""Of one: an engine finds it in few pieces of each file."""
 
 READINGS_BEFORE: Final = f"""
     SELECT {_OWN["readings"]} FROM facts

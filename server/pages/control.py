@@ -15,11 +15,10 @@ from fastapi import APIRouter, Request, Response
 
 from analytics.measurement import named, text, whole
 from server.api.access import Scope, TheDesk, TheVisitor, needs
-from server.api.body import or_problem
+from server.api.body import form_of, or_problem, see_other
 from server.api.controls import BudgetAsk, Reach, SwitchAsk, TagsAsk
 from server.api.doors import MeshAsk, ServiceTag
 from server.api.problem import ProblemError
-from server.pages.posted import form_of, see_other
 
 MB: Final = 1_000_000
 
@@ -122,7 +121,7 @@ def _add_run(routes: APIRouter) -> None:
         form = await form_of(request, RunForm)
         started = or_problem(lambda: desk.run(MeshAsk(src=form.src, dst=form.dst), actor=visitor.name))
         path = f"/paths/{quote(form.src, safe='')}/{quote(form.dst, safe='')}"
-        return see_other(f"{path}?run={started.id}#run")
+        return see_other(f"{path}?run={started.id}")
 
 
 # --- what the fields mean: pure --------------------------------------------------------------------------

@@ -174,7 +174,7 @@ def test_a_switch_is_told_within_five_seconds_kept_and_audited(with_server: Run,
             told = (await post(site, "mesh/switches", reach="agent", name="a", on=False)).json()
             assert (told["agents_off"], told["agents"]) == (1, 2)
             assert [(off["reach"], off["name"], off["by"]) for off in told["off"]] == [
-                ("agent", "a", "report")
+                ("agent", "a", site.actor)
             ]
             assert await hear(a) == MeshSwitch(on=False)
             assert isinstance(await hear(a), wire.TestCancel)

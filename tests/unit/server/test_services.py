@@ -124,7 +124,7 @@ def test_the_command_tags_and_lists(with_server: Run) -> None:
         assert (done.returncode, "no profile is called 'pax'" in done.stderr) == (65, True)
         done = await asyncio.to_thread(pathgrade, site, "--json")
         assert json.loads(done.stdout) == [
-            {"name": "DICOMweb", "profile": "pacs", "agent": "pacs", "port": 8042}
+            {"name": "DICOMweb", "profile": "pacs", "agent": "pacs", "port": 8042, "tagged": True}
         ]
 
     with_server(scenario)

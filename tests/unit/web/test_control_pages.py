@@ -173,7 +173,7 @@ def test_forms_do_what_they_say_and_lead_back(site: Site) -> None:
 
 def test_a_test_now_starts_and_its_page_tells_how_far_it_is(site: Site) -> None:
     answer = send(site, "/control/run", src="radiologist", dst="pacs")
-    assert answer.headers["location"] == "/paths/radiologist/pacs?run=5d1f#run"
+    assert answer.headers["location"] == "/paths/radiologist/pacs?run=5d1f"
     assert site.desk.asked == [MeshAsk(src="radiologist", dst="pacs")]
     page = site.client.get("/paths/radiologist/pacs?run=5d1f").text
     assert "Testing both directions: 0 of 1" in page
