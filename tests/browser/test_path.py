@@ -1,4 +1,4 @@
-"""The page of a path in chromium: its timeline, a test now with and without a script; a form that switches."""
+"""The page of a path in chromium: its timeline, a test now with and without a script, a switch."""
 
 import pytest
 from playwright.sync_api import Browser
