@@ -18,9 +18,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -28,6 +29,7 @@ from typing import Final, NamedTuple
 import msgspec
 from fastapi import FastAPI
 
+from analytics.clock import now_us
 from analytics.errors import AnalyticsError, LakeError
 from analytics.rules.load import Rules, load_rules
 from analytics.store.facts import EMBEDDED, Storage
@@ -46,6 +48,7 @@ from server.core import Core
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
 from server.desk import Desk
+from server.errors import ServerError
 from server.grants import Signer
 from server.history import History, remembered
 from server.hub import Hub
@@ -193,7 +196,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             keepers = [
                 tasks.create_task(_file_days(realms)),
                 tasks.create_task(_seal(store, realms, settings.seal_s, own.failures, sealed)),
-                tasks.create_task(_keep_up(store, aside[0], own.failures, sealed)),
+                tasks.create_task(_keep_up(_upkeep(store, state, settings), aside[0], own.failures, sealed)),
                 tasks.create_task(_keep_ready(realms, aside[1])),
                 tasks.create_task(people.run()),
             ]
@@ -376,18 +379,31 @@ def _seal_once(store: Store, failures: Failures) -> None:
         log.exception("not sealed")
 
 
-async def _keep_up(store: Store, aside: Background, failures: Failures, sealed: asyncio.Event) -> None:
+def _upkeep(store: Store, state: State, settings: Settings) -> tuple[Callable[[], None], ...]:
+    """Say what is kept up after each sealing; a step that fails does not hold up the next."""
+    return store.upkeep, partial(_prune_audit, state, settings)
+
+
+async def _keep_up(
+    steps: Iterable[Callable[[], None]], aside: Background, failures: Failures, sealed: asyncio.Event
+) -> None:
     """Roll up, compact, let go of what is old after each sealing; beside it, as it may take minutes."""
     while True:
         await sealed.wait()
         sealed.clear()
-        await aside.run(_keep_up_once, store, failures)
+        for step in steps:
+            await aside.run(_keep_up_once, step, failures)
 
 
-def _keep_up_once(store: Store, failures: Failures) -> None:
+def _prune_audit(state: State, settings: Settings) -> None:
+    if gone := state.prune_audit(keep_days=settings.keep_audit_days, now_us=now_us()):
+        log.info("let go of %d audit rows older than they are kept", gone)
+
+
+def _keep_up_once(step: Callable[[], None], failures: Failures) -> None:
     try:
-        store.upkeep()
-    except AnalyticsError as error:
+        step()
+    except (AnalyticsError, ServerError) as error:
         failures.upkeep_failures += 1
         log.error("upkeep failed why=%r try=%r", str(error), error.remedy)
     except Exception:  # as above: rollups can wait, agents cannot
@@ -413,7 +429,9 @@ def _file_days_once(realm: Realm) -> None:
 
 
 async def _keep_ready(realms: Realms, aside: Background) -> None:
-    """Have ready what pages of a large fleet ask for."""
+    """Have ready what pages of a large fleet ask for; the first time at once, as people wait for it."""
+    for realm in realms.all():
+        await asyncio.to_thread(_keep_ready_once, realm.core)
     while True:
         for realm in realms.all():
             await aside.run(_keep_ready_once, realm.core)

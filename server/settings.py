@@ -143,6 +143,8 @@ class Settings(AccountSettings):
     """Days that the rollup by hour is kept: a year and some, to compare with the last."""
     keep_1d_days: int = Field(default=1_830, ge=1, le=36_500)
     """Days that the rollup by day is kept: five years."""
+    keep_audit_days: int = Field(default=400, ge=1, le=36_500)
+    """Days that audit rows are kept: who did what, and each test that was ordered."""
     memory_mb: int = Field(default=2_048, ge=256, le=10**6)
     """Memory in MB that each of the server's two databases may take: one answers, one rolls up and compacts.
     What does not fit is spilled into `tmp` in the data folder."""

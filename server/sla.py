@@ -1,8 +1,8 @@
 """The SLA report, acting: days are counted from readings once, and filed; a month is put together from them.
 
 READ FIRST: ``SlaBook.month``. Readings are let go of after a month; what a day said is filed as letters over
-time in ``sla/<tenant>/<agent>/<profile>/<day>.json`` below the data folder, a few kilobytes a day. A file is
-made again while rows of its day may still arrive, and stays as it is from then on.
+time, ``sla/tenant=NAME/<agent>/<profile>/<day>.json`` below the data folder, a few kilobytes a day. A file
+is made again while rows of its day may still arrive, and stays as it is from then on.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class SlaBook:
         causes: Causes,
         clock: Callable[[], int],
     ) -> None:
-        self._folder = folder / "sla" / tenant
+        self._folder = folder / "sla" / f"tenant={tenant}"
         self._tenant = tenant
         self._store = store
         self._rules = rules

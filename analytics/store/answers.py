@@ -177,6 +177,10 @@ class Answers:
             return self._ask(Past, query.PAST, given, days, table="readings")
         if not paths:
             return []
+        if len(paths) == 1:
+            ((src, dst),) = paths
+            one = {**given, "src": src, "dst": dst}
+            return self._ask(Past, query.PAST_OF_ONE, one, days, table="readings")
         named = query.wanted_paths(paths)
         return self._ask(Past, query.PAST_OF, given, days, table="readings", **named)
 

@@ -81,11 +81,11 @@ READINGS_LATEST_OF: Final = READINGS_LATEST.replace(
 )
 """Of some paths only."""
 _OF_PAIR: Final = """(
-        SELECT * FROM facts WHERE src = $one AND dst = $other
-        UNION ALL SELECT * FROM facts WHERE src = $other AND dst = $one)"""
+        SELECT * FROM facts WHERE tenant = $tenant AND src = $one AND dst = $other
+        UNION ALL SELECT * FROM facts WHERE tenant = $tenant AND src = $other AND dst = $one)"""
 """Both directions between two agents. Written so that an engine needs to look at few pieces of each file."""
 STORED_OF_PAIR: Final = f"""
-    SELECT {_STORED["readings"]} FROM {_OF_PAIR} WHERE tenant = $tenant AND received_us <= $at_us
+    SELECT {_STORED["readings"]} FROM {_OF_PAIR} WHERE received_us <= $at_us
 """  # noqa: S608  # see above
 
 
@@ -120,6 +120,8 @@ where there is a deeper one: what is usual must not be what was watched."""
 PAST: Final = _PAST.format("facts")
 PAST_OF: Final = _PAST.format(f"facts SEMI JOIN {WANTED} USING (src, dst)")
 """Of some paths only."""
+PAST_OF_ONE: Final = _PAST.format("facts").replace("WHERE", "WHERE src = $src AND dst = $dst AND")
+"""Of one: an engine finds it in few pieces of each file."""
 
 READINGS_BEFORE: Final = f"""
     SELECT {_OWN["readings"]} FROM facts
@@ -176,7 +178,7 @@ HOPS_OF_PATHS: Final = f"""
 
 HOPS_OF_PAIR: Final = f"""
     SELECT {_OWN["hops"]} FROM {_OF_PAIR} SEMI JOIN {WANTED} USING (test)
-    WHERE tenant = $tenant AND cycle BETWEEN $first_cycle AND $last_cycle
+    WHERE cycle BETWEEN $first_cycle AND $last_cycle
     ORDER BY test, src, ttl
 """  # noqa: S608  # see above
 

@@ -81,15 +81,7 @@ def _add_login(routes: APIRouter) -> None:
     async def login(request: Request, office: TheOffice) -> Response:
         await _check_visit(request)
         sent = await form_of(request, LoginForm)
-        outcome = await office.logins.enter(
-            Attempt(
-                name=sent.name,
-                password=sent.password,
-                address=office.address_of(request),
-                browser=request.headers.get("user-agent", "")[:LAST_WORD],
-                device=request.cookies.get(DEVICE_COOKIE),
-            )
-        )
+        outcome = await office.logins.enter(_attempt(request, office, sent.name, sent.password))
         then = safe_path(sent.next)
         if isinstance(outcome, Entered):
             return _entered(request, office, outcome, then)
@@ -156,8 +148,7 @@ def _add_setup(routes: APIRouter) -> None:
         _check_setup(request, office)
         await _check_visit(request)
         sent = await form_of(request, SetupForm)
-        address = office.address_of(request)
-        wait_s = office.logins.guess(address)
+        wait_s = office.logins.guess(office.address_of(request))
         if wait_s > 0:
             return _setup_page(request, office, status=429, said=_wait(wait_s))
         if not is_code(office.code, sent.code):
@@ -167,9 +158,19 @@ def _add_setup(routes: APIRouter) -> None:
             await office.act(office.people.add, new, by="setup", only_first=True)
         except DemandError as error:
             return _setup_page(request, office, status=409, said=f"{error}: {error.remedy}.")
-        outcome = await office.logins.enter(Attempt(name=sent.name, password=sent.password, address=address))
+        outcome = await office.logins.enter(_attempt(request, office, sent.name, sent.password))
         assert isinstance(outcome, Entered)  # the account is a moment old
         return _entered(request, office, outcome, "/")
+
+
+def _attempt(request: Request, office: Office, name: str, password: str) -> Attempt:
+    return Attempt(
+        name=name,
+        password=password,
+        address=office.address_of(request),
+        browser=request.headers.get("user-agent", "")[:LAST_WORD],
+        device=request.cookies.get(DEVICE_COOKIE),
+    )
 
 
 def _login_page(

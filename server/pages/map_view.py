@@ -268,7 +268,7 @@ def _line(
 def _share(style: str, more_at_start: int) -> float:
     """Where on a way its letter stands: of one through the relay, nearer the end with fewer such."""
     if style != "relay":
-        return 0.4
+        return 0.5
     return 0.28 if more_at_start < 0 else 0.72
 
 
@@ -284,8 +284,10 @@ def _words(sites: Sequence[Site], links: Sequence[Link]) -> str:
     """Say the picture in a sentence or two."""
     count = sum(site.sites for site in sites)
     relayed = sum(link.styles[:1] == ["relay"] for link in links)
-    bad = [link for link in links if link.bad]
+    bad = [link for link in links if link.bad and link.letter]
     told = f"{text.plural(count, 'site')}, {text.plural(len(links), 'pair')} of them with measured paths"
+    if any(site.sites > 1 for site in sites):
+        told = f"{count:,} sites; the {len(sites) - 1} with most bad paths stand alone"
     told += f"; {relayed} mostly through the relay" if relayed else ""
     if not bad:
         return f"{told}. None of them has a bad path."

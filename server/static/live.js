@@ -91,6 +91,7 @@ async function refresh() {
     fetchedAt = Date.now();
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+      if (answer.redirected) return location.reload(); // the session is over: to the page that asks who one is
       if (answer.ok) showFresh(await answer.text());
       failed = !answer.ok;
     } catch {

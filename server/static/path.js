@@ -47,10 +47,14 @@ function timeLabel(s) {
   return iso.slice(11, 16) === "00:00" ? iso.slice(5, 10) : iso.slice(11, 16);
 }
 
+// A value without a neighbour makes no line: on a new server there is only one.
+const alone = (plot, series) => plot.data[series].flatMap((value, at, all) => (value != null && all[at - 1] == null && all[at + 1] == null ? [at] : []));
+
 function optionsOf(told, width) {
+  const dots = { show: true, size: 6, filter: alone };
   const axis = { stroke: colour("--dim"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 }, font: "12px Inter, sans-serif" };
   const invisible = { stroke: "transparent", points: { show: false } };
-  const lossSeries = (label, dash) => ({ label, scale: "%", stroke: colour("--bad"), width: 1, dash, points: { show: false }, value: (_, v) => digits(v, "%", 2) });
+  const lossSeries = (label, dash) => ({ label, scale: "%", stroke: colour("--bad"), width: 1, dash, points: dots, value: (_, v) => digits(v, "%", 2) });
   return {
     width,
     height: HEIGHT,
@@ -64,8 +68,8 @@ function optionsOf(told, width) {
       { label: "usual", scale: "ms", stroke: colour("--leg-access"), width: 1, points: { show: false }, value: (_, v) => digits(v, "ms", 1) },
       { label: "usual, least", scale: "ms", ...invisible, value: (_, v) => digits(v, "ms", 1) },
       { label: "usual, most", scale: "ms", ...invisible, value: (_, v) => digits(v, "ms", 1) },
-      { label: "p95", scale: "ms", stroke: colour("--leg-host"), width: 1, points: { show: false }, value: (_, v) => digits(v, "ms", 1) },
-      { label: "median", scale: "ms", stroke: colour("--link"), width: 2, points: { show: false }, value: (_, v) => digits(v, "ms", 1) },
+      { label: "p95", scale: "ms", stroke: colour("--leg-host"), width: 1, points: dots, value: (_, v) => digits(v, "ms", 1) },
+      { label: "median", scale: "ms", stroke: colour("--link"), width: 2, points: dots, value: (_, v) => digits(v, "ms", 1) },
       lossSeries("loss →", []),
       lossSeries("loss ←", [3, 3]),
     ],

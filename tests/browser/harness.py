@@ -34,6 +34,7 @@ class Tab:
 
     page: Page
     complaints: list[str] = field(default_factory=list)
+    status: int = 0  # of the latest answer
 
     def open(self, url: str) -> Page:
         """Open an address and wait until it is drawn."""
@@ -41,7 +42,8 @@ class Tab:
         answer = self.page.goto(url)
         self.page.wait_for_load_state("load")
         self.page.evaluate("document.fonts.ready.then(() => true)")
-        if answer is not None and answer.status == 404:
+        self.status = answer.status if answer is not None else 0
+        if self.status == 404:
             self.complaints[:] = [said for said in self.complaints if not said.startswith(OWN_WORDS)]
         return self.page
 
@@ -100,13 +102,15 @@ def tab_of(
         context.close()
 
 
-def faults(tab: Tab, address: str, folder: Path | None = None) -> list[str]:
+def faults(tab: Tab, address: str, folder: Path | None = None, *, status: int = 200) -> list[str]:
     """Open a page at both sizes, light and dark, and list what is wrong; axe-core looks once a scheme."""
     found = []
     for size, axe_in in zip(SIZES, SCHEMES, strict=True):
         tab.resize(size)
         tab.show("light")
         page = tab.open(address)
+        if tab.status != status:
+            found.append(f"{size}: answered {tab.status}")
         found += [f"{size}: complains: {said}" for said in tab.complaints]
         if not tab.fits():
             found.append(f"{size}: wider than the window")

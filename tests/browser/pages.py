@@ -16,13 +16,14 @@ PAGES = {
     "flows": "/flows",
     "alerts": "/alerts",
     "diff": "/diff",
+    "changes": "/diff?before=2026-11-23T13:00Z&after=2026-11-23T20:00Z",
+    "sla": "/sla?service=PACS&month=2026-11",
     "agents": "/agents",
     "agent": "/agents/radiologist",
     "agent of then": "/agents/clinic?at=2026-11-23T09:45",
     "services": "/services",
     "audit": "/audit",
     "settings": "/settings",
-    "nothing": "/nope",
 }
 
 EVERY_LETTER = {

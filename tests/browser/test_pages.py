@@ -18,6 +18,14 @@ def test_a_page_fits_and_has_no_barrier(tab: Tab, url: str, tmp_path: Path, name
     assert faults(tab, url + PAGES[name], tmp_path) == []
 
 
+def test_a_problem_is_a_page_like_any_other(tab: Tab, url: str) -> None:
+    assert faults(tab, f"{url}/nope", status=404) == []
+
+
+def test_every_page_of_the_navigation_is_in_the_table() -> None:
+    assert {entry.path for entry in NAV} <= set(PAGES.values())
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_the_verdict_is_above_the_fold(browser: Browser, url: str, size: str) -> None:
     with tab_of(browser, size) as tab:

@@ -18,8 +18,11 @@ from lab.processes import start_time
 from lab.report import Reader
 from lab.scenario import FOLDER
 from lab.terminal import Steps
+from playwright.sync_api import sync_playwright
 
 from server import sessions
+from tests.browser.harness import ARGUMENTS, CHROMIUM, faults, tab_of
+from tests.browser.pages import PAGES
 
 pytestmark = pytest.mark.lab
 
@@ -185,6 +188,22 @@ def test_the_command_and_the_page_say_the_same_as_the_api(lab, report):
     } == {(row["src"], row["dst"]) for row in report["paths"]}
     page = urlopen(lab.url, timeout=120).read().decode()
     assert report["verdict"]["headline"] in re.sub(r"\s+", " ", page)
+
+
+def test_every_page_shows_the_labs_data_and_has_no_fault(lab, tmp_path):
+    """In chromium, desktop and phone, light and dark: as tests/browser, but what is shown was measured."""
+    if not Path(CHROMIUM).exists():
+        pytest.fail(f"{CHROMIUM} is missing: apt-get install chromium")
+    found = {}
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        with tab_of(opened) as tab:
+            for name, path in PAGES.items():
+                folder = tmp_path / name
+                folder.mkdir()
+                found[name] = faults(tab, lab.url + path, folder)
+        opened.close()
+    assert {name: told for name, told in found.items() if told} == {}
 
 
 def test_the_export_has_the_rows_of_the_page(lab, report, tmp_path):

@@ -109,6 +109,20 @@ def test_all_pairs_are_tested_and_the_cycle_goes_on_to_its_end(lab):
     )  # the cycle's own test, in full, came again
 
 
+def test_hops_make_a_report_of_rounds_of_their_own(lab):
+    command = [pathgrade(), "hops", *PAIR, "--report", "--rounds", "3", "--every", "5", "--json"]
+    env = product.with_token(lab)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    forward, back = told["forward_hops"], told["back_hops"]
+    assert forward[0]["address"] == "192.168.1.1"
+    assert forward[-1]["is_end"] == 1
+    for hops in (forward, back):
+        assert hops[-1]["sent"] >= 3  # one probe to each hop in each round
+        assert 20_000 <= hops[-1]["rtt_min_us"] <= hops[-1]["rtt_p50_us"] <= 29_000
+
+
 def test_a_marked_pair_shows_another_letter_soon_after_its_leg_became_slower(lab):
     asked(lab, "mark", "east-1", "open-1")
     reader = Reader(lab.url)

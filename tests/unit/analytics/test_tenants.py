@@ -39,6 +39,7 @@ TENANTS: Final = ("default", "other")
 AGENTS: Final = ("pacs", "home")
 EVER: Final = ("0000-00-00", "9999-99-99")
 TESTS: Final = [f"t{number}" for number in range(20)]
+PATH_COLUMNS: Final = ("src", "dst", "test", "rtt_p50_us")
 PATHS: Final = [(src, dst) for src in AGENTS for dst in ("pacs", "home", "clinic")]
 
 # --- what may be asked --------------------------------------------------------------------------------------
@@ -83,6 +84,29 @@ ASKED: Final[dict[str, Asked]] = {
         store.rollups_of_pair(tenant, "pacs", "home", level, since_us=0, until_us=2 * AT_US)
         for level in Level
     ],
+    "latest_table": lambda store, tenant: [
+        store.latest_table(tenant, PATH_COLUMNS).to_pylist(),
+        store.latest_table(tenant, PATH_COLUMNS, AT_US + HOUR_US).to_pylist(),
+    ],
+    "arrived_since": lambda store, tenant: store.arrived_since(
+        tenant, PATH_COLUMNS, 0, 2 * AT_US
+    ).to_pylist(),
+    "readings_of": lambda store, tenant: [
+        store.readings_of(tenant, PATHS),
+        store.readings_of(tenant, PATHS, AT_US + HOUR_US),
+        store.readings_of(tenant, [("pacs", "home"), ("home", "pacs")]),
+    ],
+    "readings_latest_of_agent": lambda store, tenant: [
+        store.readings_latest_of_agent(tenant, agent, 2 * AT_US, since_us=0) for agent in AGENTS
+    ],
+    "readings_of_agent": lambda store, tenant: [
+        store.readings_of_agent(
+            tenant, agent, since_us=0, until_us=2 * AT_US, columns=PATH_COLUMNS
+        ).to_pylist()
+        for agent in AGENTS
+    ],
+    "suspects": lambda store, tenant: store.suspects(tenant, 100),
+    "hops_of_readings": lambda store, tenant: store.hops_of_readings(tenant, store.readings_latest(tenant)),
     "counts": lambda store, tenant: [*store.counts(tenant).values()],
     "hops_of": lambda store, tenant: store.hops_of(tenant, TESTS),
     "flows": lambda store, tenant: store.flows(tenant, limit=10_000),
@@ -94,6 +118,7 @@ ASKED: Final[dict[str, Asked]] = {
 OF_NO_TENANT: Final = {
     **dict.fromkeys(("open", "close", "seal", "upkeep", "rebuild", "health"), "the store as a whole"),
     "append": "a batch, of the tenant that it is given with",
+    "batches_taken": "a count that changes when anything does",
     "usual_hour": "a moment, of the whole store",
     "database": "a connection, for the stream of a lake",
 }
@@ -253,10 +278,10 @@ def two(tmp_path: Path) -> Any:
 def test_a_question_that_forgets_the_tenant_is_told_of_that_tenants_rows_only(two: Store) -> None:
     asked = "SELECT DISTINCT tenant FROM facts WHERE $tenant <> ''"
     for tenant in (*TENANTS, "nobody"):
-        told = two._answer("readings", asked, {"tenant": tenant}, EVER)
+        told = two._table(asked, {"tenant": tenant}, EVER, table="readings").to_pylist()
         assert told == ([{"tenant": tenant}] if tenant in TENANTS else [])
     with pytest.raises(KeyError):
-        two._answer("readings", asked, {}, EVER)
+        two._table(asked, {}, EVER, table="readings")
 
 
 def test_only_files_of_that_tenant_are_opened(two: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ fixture fleet's. What cannot run here is in ``ELSEWHERE``, with the reason and t
 
 import asyncio
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -16,8 +17,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -27,6 +29,7 @@ from agent.mesh.peers import KnownPeers
 from analytics.clock import now_us
 from analytics.exports import Batches
 from analytics.store.store import Store
+from server.accounts.tokens import create_access_token
 from server.alerts.book import Book
 from server.alerts.model import Alert, Matcher, Phase, Severity, Silence
 from server.api.core import ExportRange
@@ -59,6 +62,9 @@ ELSEWHERE = {
     r"pathgrade mesh run .*": (NEEDS_TESTS, "tests/lab/test_mesh_demand.py", '"run", "east-1", "open-1"'),
 }
 """Example -> why it is not run here, the test that runs its command, and what stands there."""
+
+PASSWORD = re.compile(r"account add |--password")
+"""Examples that ask for one on the terminal."""
 
 CODES = {"doctor": {0, 1}}
 """Command -> exit codes that say that it did its work, if others than 0 do: what it finds is this host."""
@@ -108,6 +114,9 @@ class ExampleCore(FixtureCore):
 
     def profiles(self) -> list[str]:
         return self._real.profiles()
+
+    def close(self) -> None:
+        self._real.close()
 
     def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
         whose = super() if table in ("paths", "findings") else self._real
@@ -213,24 +222,48 @@ def ran(place: Path) -> Iterator[dict[Example, subprocess.CompletedProcess[str]]
             local.agent_at(place / "agent"),
             ThreadPoolExecutor(max_workers=3) as pool,
         ):
-            yield dict(zip(HERE, pool.map(lambda one: run(one, place, url), HERE), strict=True))
+            token = create_access_token(place / "running", "examples", scope="operate")
+            asked = Asked(place, url, token)
+            assert run(KEEPER, asked).returncode == 0
+            done = pool.map(lambda some: [run(one, asked) for one in some], in_turn())
+            yield dict(zip(chain(*in_turn()), chain(*done), strict=True))
 
 
-def run(example: Example, place: Path, url: str) -> subprocess.CompletedProcess[str]:
+KEEPER = Example("", "pathgrade server account add keeper --role admin --data /var/lib/pathgrade")
+"""An admin beside those of the examples: the last one cannot be removed."""
+
+
+def in_turn() -> list[list[Example]]:
+    """What changes the server's state is run in the order of the document, all else at any time."""
+    changing = [one for one in HERE if one.text.startswith("pathgrade server ")]
+    return [changing, *([one] for one in HERE if one not in changing)]
+
+
+class Asked(NamedTuple):
+    """Where examples are run, and whom they ask."""
+
+    place: Path
+    url: str
+    token: str
+
+
+def run(example: Example, asked: Asked) -> subprocess.CompletedProcess[str]:
     """Run a line in bash, with the folders and the server that it names replaced by those that there are."""
-    line = example.text
+    line, (place, url, token) = example.text, asked
     for named, meant in {
         "/var/lib/pathgrade": f"{place}/lib",
         "/etc/pathgrade": f"{place}/etc",
         "/etc/bash_completion.d": f"{place}/bash_completion.d",
         "${fpath[1]}": f"{place}/zsh",
         "http://192.0.2.10:8080": url,
+        "alerts ack ALERT ": "alerts ack 3f9c27b1a0de ",
     }.items():
         line = line.replace(named, meant)
     variables = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(place),
         "PATHGRADE_URL": "" if line.startswith("pathgrade flows") else url,
+        "PATHGRADE_TOKEN": token,
         "PATHGRADE_AGENT_DATA": f"{place}/agent",
     }
     if not variables["PATHGRADE_URL"]:
@@ -241,16 +274,40 @@ def run(example: Example, place: Path, url: str) -> subprocess.CompletedProcess[
         for name, value in os.environ.items()
         if not name.startswith("PATHGRADE_") and name not in ("COLUMNS", "XDG_CONFIG_HOME")
     }
-    return subprocess.run(
-        ["bash", "-o", "pipefail", "-c", line],
-        cwd=place,
-        env=inherited | variables,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    command = ["bash", "-o", "pipefail", "-c", line]
+    with typing_a_password() if PASSWORD.search(line) else open(os.devnull) as typed:  # noqa: PTH123  # either
+        return subprocess.run(
+            command,
+            cwd=place,
+            env=inherited | variables,
+            stdin=typed,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            start_new_session=True,  # no terminal but the one that is typed on
+        )
+
+
+@contextmanager
+def typing_a_password() -> Iterator[int]:
+    """A terminal on which somebody types a password whenever one is asked for."""
+    keyboard, terminal = pty.openpty()
+    typed = threading.Event()
+
+    def type_() -> None:
+        while not typed.wait(0.1):  # a prompt throws away what was typed before it
+            os.write(keyboard, b"a pass phrase of some length\n")
+
+    thread = threading.Thread(target=type_, daemon=True)
+    thread.start()
+    try:
+        yield terminal
+    finally:
+        typed.set()
+        thread.join()
+        os.close(terminal)
+        os.close(keyboard)
 
 
 @pytest.mark.parametrize("example", HERE, ids=str)

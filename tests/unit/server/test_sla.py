@@ -170,7 +170,7 @@ def test_what_comes_late_is_counted_the_next_time(setting: Setting) -> None:
 def test_days_are_filed_with_causes_though_nobody_asks(setting: Setting) -> None:
     setting.clock.now_us += DAY_US
     setting.book.file([PACS], setting.clock.now_us)
-    (file,) = setting.folder.glob("sla/default/pacs/pacs/*.json")
+    (file,) = setting.folder.glob("sla/tenant=default/pacs/pacs/*.json")
     filed = json.loads(file.read_bytes())
     assert file.name == "2026-11-03.json"
     assert [one["workplace"] for one in filed["causes"]] == ["home"]
@@ -181,7 +181,7 @@ def test_days_are_filed_with_causes_though_nobody_asks(setting: Setting) -> None
 def test_a_file_of_no_use_is_counted_again(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
     setting.clock.now_us += DAY_US
     before = setting.month()
-    (file,) = setting.folder.glob("sla/default/pacs/pacs/*.json")
+    (file,) = setting.folder.glob("sla/tenant=default/pacs/pacs/*.json")
     file.write_bytes(b"{torn")
     assert setting.month().shares == before.shares
     assert "counted again" in caplog.text

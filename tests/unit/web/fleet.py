@@ -670,7 +670,7 @@ class FixtureCore:
         span = span_of(until_us - DAY_US if since_us is None else since_us, until_us, step_us)
         ways = [(known[src], known[dst]), (known[dst], known[src])] if self.measured else []
         found = [one for a, b in ways for one in tests_of(a, b, span.since_us, until_us)]
-        before = [one for a, b in ways[:1] for one in tests_of(a, b, span.since_us - 3 * DAY_US, until_us)]
+        before = [one for a, b in ways[:1] for one in tests_of(a, b, span.since_us - 30 * HOUR_US, until_us)]
         return timeline(
             src,
             dst,

@@ -57,7 +57,7 @@ def api() -> Iterator[httpx.Client]:
         ("sla/key", SlaKey),
         ("paths/radiologist/pacs/timeline", Timeline),
         (
-            "paths/radiologist/pacs/timeline?since=1795000000000000&until=1795464000000000&step_s=900",
+            "paths/radiologist/pacs/timeline?since=1795442400000000&until=1795464000000000&step_s=900",
             Timeline,
         ),
         ("flows", list[Flow]),

@@ -98,6 +98,7 @@ def test_many_sites_are_drawn_as_the_worst_and_the_rest() -> None:
     assert "s29" in {site.key for site in made.sites}
     assert sum(link.paths for link in [*made.links, *made.within]) == 30 * 29
     assert made.together == 19
+    assert made.words.startswith("30 sites; the 11 with most bad paths stand alone")
 
 
 def test_the_page_says_in_a_table_what_it_draws() -> None:

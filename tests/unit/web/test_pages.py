@@ -20,6 +20,9 @@ PAGES = [
     "/paths/radiologist/pacs",
     "/paths/clinic/home?profile=generic",
     "/flows",
+    "/diff",
+    "/diff?before=2026-11-23T13:00Z&after=2026-11-23T20:00Z",
+    "/sla?service=PACS&month=2026-11",
     "/nope",
 ]
 
@@ -395,3 +398,33 @@ def test_a_watched_path_says_since_when_and_the_list_how_many_are_not_watched() 
     assert "Tested between cycles, too: " in path
     assert " since 1970-01-01 00:00:01 UTC." in path
     assert "10 that matter or changed are not watched between cycles" in report
+
+
+def test_two_moments_are_compared_by_a_form_without_javascript(site: httpx.Client) -> None:
+    form = Words(site.get("/diff").text)
+    assert [attributes.get("name") for tag, attributes in form.tags if tag == "input"] == ["before", "after"]
+    page = Words(site.get("/diff?before=2026-11-23T13:00&after=2026-11-23T20:00").text)
+    assert "10 paths are worse; 1 workplace can no longer work; 1 cause appeared." in page.text
+    assert "New cause The hotel's uplink explains 10 of 10 bad paths" in page.text
+    assert [
+        attributes.get("value")
+        for tag, attributes in page.tags
+        if attributes.get("name") in {"before", "after"}
+    ] == ["2026-11-23T13:00", "2026-11-23T20:00"]
+    refused = site.get("/diff?before=never")
+    assert (refused.status_code, "before is no moment" in refused.text) == (422, True)
+
+
+def test_the_sla_page_has_what_a_customer_is_owed(site: httpx.Client) -> None:
+    page = Words(site.get("/sla?service=PACS&month=2026-11").text)
+    for words in (
+        "PACS on pacs, port 4242 · graded for pacs · November 2026 until 2026-11-23 20:00:00 UTC",
+        "People could work with the PACS 99.18\N{NO-BREAK SPACE}% of the time",
+        "the customer's · 1 incident",
+        "The hotel's uplink explains 10 of 10 bad paths",
+        "unknown: never good",
+        "ed25519:",
+    ):
+        assert re.sub(r"\s+", " ", words) in page.text, words
+    assert "2026-10" in page.text  # the month before
+    assert site.get("/sla?service=EHR").status_code == 404
