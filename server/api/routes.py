@@ -93,12 +93,12 @@ def _add_fleet(routes: APIRouter) -> None:
         remote: Filter = None,
         but: Filter = None,
         at: At = None,
+        start: Annotated[int, Query(ge=0, le=MOST_ROWS, description="leave out so many that fit")] = 0,
         limit: Limit = 200,
     ) -> Response:
-        at_us = read_moment("at", at)
-        return _json(
-            core.flows(agent=agent, process=process, remote=remote, but=but, at_us=at_us, limit=limit)
-        )
+        at_us, most = read_moment("at", at), start + limit
+        asked = {"agent": agent, "process": process, "remote": remote, "but": but}
+        return _json(core.flows(**asked, at_us=at_us, limit=most)[start:])
 
     @routes.get("/applications", summary="Letters of processes or destinations by their own TCP sessions")
     def applications(

@@ -33,6 +33,7 @@ from server.api.description import add_description
 from server.api.events import Events
 from server.api.problem import Problem, ProblemError, problem_response
 from server.errors import ServerError
+from server.etag import ETags
 from server.metrics import routes as metrics
 from server.pages import access, account, door, matrix, overview, render
 from server.pages import agents as agent_pages
@@ -70,6 +71,7 @@ def report_app(
     """
     app = FastAPI(title="pathgrade", version=version, openapi_url=None)
     add_description(app)
+    app.add_middleware(ETags)  # inside: what is compressed has no name of its own
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM)
     app.state.parts, app.state.visitors = parts, visitors
     app.state.office = office

@@ -2,10 +2,10 @@
 "use strict";
 
 const AGAIN_MS = 30_000; // an open page follows the server, but no faster than that
-const fetchedAt = new WeakMap();
+const askedAt = new WeakMap();
 
 async function fetchPart(place) {
-  fetchedAt.set(place, Date.now());
+  askedAt.set(place, Date.now());
   try {
     const answer = await fetch(place.dataset.fragment, { headers: { Accept: "text/html" } });
     if (!answer.ok || !(answer.headers.get("Content-Type") || "").startsWith("text/html")) return;
@@ -23,5 +23,5 @@ const isReaders = (place) => place.contains(document.activeElement);
 for (const place of parts()) fetchPart(place);
 document.addEventListener("pathgrade:fresh", () => {
   for (const place of parts())
-    if (Date.now() - (fetchedAt.get(place) || 0) >= AGAIN_MS && !isReaders(place)) fetchPart(place);
+    if (Date.now() - (askedAt.get(place) || 0) >= AGAIN_MS && !isReaders(place)) fetchPart(place);
 });

@@ -18,6 +18,7 @@ PAGES = {
     "alerts": "/alerts",
     "diff": "/diff",
     "changes": "/diff?before=2026-11-23T13:00Z&after=2026-11-23T20:00Z",
+    "sla of nothing yet": "/sla",
     "sla": "/sla?service=PACS&month=2026-11",
     "agents": "/agents",
     "agent": "/agents/radiologist",

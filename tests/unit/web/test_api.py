@@ -200,6 +200,13 @@ def test_a_fault_inside_is_one_problem() -> None:
     assert "disk" not in answer.text
 
 
+def test_flows_come_in_pieces(api: httpx.Client) -> None:
+    every = api.get("flows").json()
+    assert len(every) > 1
+    pieces = [api.get("flows", params={"start": at, "limit": 1}).json() for at in range(len(every) + 1)]
+    assert pieces == [*([one] for one in every), []]
+
+
 def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
     assert sorted(api.get("openapi.json").json()["paths"]) == [
         "/v1/agents",
