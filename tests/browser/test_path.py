@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """The page of a path in chromium: its timeline, a test now with and without a script, a switch."""
-=======
-"""The page of a path in chromium: its timeline, a test now with and without a script, a form."""
->>>>>>> main
 
 import pytest
 from playwright.sync_api import Browser
