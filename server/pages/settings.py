@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from server.api.access import Scope, TheCore, TheDesk, needs
+from server.api.access import Scope, TheCore, TheDesk, Visitor, needs
 from server.api.agent_info import AgentInfo
 from server.api.controls import Budgets, MeshSwitches, Off, OwnBudget, Reach
 from server.pages import control_words
@@ -51,11 +51,16 @@ def router() -> APIRouter:
             agents_apart=agents_apart(switches, budgets),
             piece=piece_of(lines, start, ROWS),
             rules_version=core.overview(frame.profile).rules_version,
-            settings=request.app.state.settings if frame.visitor.may(Scope.ADMIN) else [],
+            settings=request.app.state.settings if owns_server(frame.visitor) else [],
             words=control_words,
         )
 
     return routes
+
+
+def owns_server(visitor: Visitor) -> bool:
+    """Say whether somebody may see what all tenants share: an admin of one sees that one's only."""
+    return visitor.may(Scope.ADMIN) and visitor.everywhere
 
 
 def sites_of(agents: list[AgentInfo], switches: MeshSwitches, budgets: Budgets) -> list[SiteLine]:

@@ -15,6 +15,7 @@ from agent.identity import create
 from analytics import wire
 from analytics.measurement import Rung
 from analytics.wire import MeshSwitch, ProbePlan
+from server.accounts.tokens import create_access_token
 from server.api.controls import Allowance, BudgetNow, Reach
 from server.app import serving
 from server.budget import budget_of, depths
@@ -266,5 +267,59 @@ def test_what_cannot_be_controlled_is_one_problem(
         assert answer.status_code == status, answer.text
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["title"]
+
+    with_server(scenario)
+
+
+def test_the_pages_of_a_real_server_say_what_is_controlled(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        secret = (await site.enrol("a", "s1", identity=A)).secret
+        await site.enrol("b", "s2", identity=B)
+        await post(site, "mesh/switches", reach="site", name="s1", on=False)
+        await post(site, "agents/a/tags", add=["radiology"])
+        await post(site, "budgets", reach="agent", name="a", cpu_bp=7)
+        async with connected(site, secret) as socket:
+            await say(socket, wire.Health(cpu_us=1_000, rss_kb=61_440, mesh=False))
+            await say(socket, wire.Signal(test="none", body=wire.Abandon(why="")))
+            while not isinstance(await hear(socket), wire.Notice):
+                pass  # what was said before is taken when this is answered
+            said = await get(site, "agents/a")
+            assert (said["online"], said["off"]["reach"], said["tags"]) == (True, "site", ["radiology"])
+            assert said["budget"] == {
+                "cpu_bp": 7,
+                "bytes_per_hour": 36_000_000,
+                "cpu_by": "agent",
+                "bytes_by": None,
+            }
+            assert said["vitals"]["latest"]["rss_kb"] == 61_440
+            pages = {
+                "/agents": "tests off",
+                "/agents/a": f"Off for site s1, by {site.actor} since",
+                "/services": "No service is known yet.",
+                "/audit": "+radiology",
+                "/settings": "Active tests are off on 1 of 2 agents.",
+            }
+            for path, words in pages.items():
+                answer = await site.report.get(path)
+                for _ in range(100):  # audit rows are written twice a second
+                    if words in answer.text:
+                        break
+                    await asyncio.sleep(0.05)
+                    answer = await site.report.get(path)
+                assert words in answer.text, path
+            assert "The agent says that they are off." in (await site.report.get("/agents/a")).text
+
+    with_server(scenario)
+
+
+def test_an_admin_of_one_tenant_is_not_told_the_servers_settings(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        assert {one["name"] for one in await get(site, "settings")} >= {"data", "keep_hops_days"}
+        token = await asyncio.to_thread(
+            create_access_token, site.settings.data, "one", scope="admin", tenant="default"
+        )
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert (await site.report.get("/v1/settings", headers=bearer)).status_code == 403
+        assert str(site.settings.data) not in (await site.report.get("/settings", headers=bearer)).text
 
     with_server(scenario)
