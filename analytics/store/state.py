@@ -86,7 +86,8 @@ _SUSPECTS: Final = f"""
     ORDER BY over DESC, src, dst LIMIT $most
 """  # noqa: S608  # see above
 """As ``screen.suspects``, of paths of which something is known."""
-_RESTING: Final = f" UNION ALL BY NAME SELECT {_COLUMNS} FROM latest WHERE received_us >= $since_us"  # noqa: S608  # see above
+_RESTING: Final = f""" UNION ALL BY NAME
+    SELECT {_COLUMNS} FROM latest WHERE tenant = $tenant AND received_us >= $since_us"""  # noqa: S608  # see above
 
 
 class State:

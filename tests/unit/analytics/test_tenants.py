@@ -282,6 +282,11 @@ def test_a_question_that_forgets_the_tenant_is_told_of_that_tenants_rows_only(tw
         assert told == ([{"tenant": tenant}] if tenant in TENANTS else [])
     with pytest.raises(KeyError):
         two._table(asked, {}, EVER, table="readings")
+    two.seal()
+    two.upkeep()
+    for tenant in (*TENANTS, "nobody"):  # from state.duckdb
+        told = two._state.latest(tenant, AT_US, f"{asked} AND $at_us > 0")
+        assert told == ([{"tenant": tenant}] if tenant in TENANTS else [])
 
 
 def test_only_files_of_that_tenant_are_opened(two: Store, monkeypatch: pytest.MonkeyPatch) -> None:
