@@ -1,6 +1,7 @@
 """Switches, tags and budgets: decided, at work in the mesh, and through a real server's doors."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from random import Random
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from agent.identity import create
@@ -20,6 +22,7 @@ from server.api.controls import Allowance, BudgetNow, Reach
 from server.app import serving
 from server.budget import budget_of, depths
 from server.control import FLEET, Limits, Subject, Switches, own_budgets
+from server.errors import DemandError
 from server.hub import Connection
 from server.planner import Planner
 from server.schedule import Pair
@@ -132,6 +135,56 @@ async def test_an_agent_switched_on_again_joins_the_running_cycle(world: World) 
             world.end(orders.pop(order.test), order.peer, other_end(world, order))
         world.later(1)
     assert world.cycles.planner.history.keys() >= {Pair("a", "c"), Pair("b", "c")}
+
+
+AGENTS = [Subject(Reach.AGENT, name) for name in "abcd"]
+REACHES = [Subject(Reach.FLEET, FLEET), Subject(Reach.SITE, "s-a"), *AGENTS]
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("switch"), st.sets(st.sampled_from(REACHES), max_size=3)),
+        st.tuples(st.just("later"), st.sampled_from([0.1, 3.0, 40.0, 301.0])),
+        st.tuples(st.just("end"), st.none()),
+        st.tuples(st.just("demand"), st.sampled_from([Pair("a", "b"), Pair("b", "d"), Pair("c", "d")])),
+    ),
+    max_size=25,
+)
+
+
+@given(STEPS)
+@examples(max_examples=150, deadline=None)
+def test_whatever_is_switched_when_no_agent_that_is_off_is_tested(steps: list[tuple[str, Any]]) -> None:
+    """Orders, cancellations and switches as the agents hear them: who is off has nothing left to do."""
+
+    async def scenario() -> None:
+        world = World()
+        agents = {name: world.come(name, f"s-{name}") for name in "abcd"}
+        orders: dict[str, dict[str, wire.TestOrder]] = {name: {} for name in agents}
+        for step, value in steps:
+            take(world, step, value, orders)
+            for name, connection in agents.items():
+                collect(orders[name], connection)
+                assert orders[name].keys() == {
+                    test.id for test in world.cycles._tests.values() if name in test.unfinished
+                }
+                assert world.hub.is_on(connection) or not orders[name], f"{name} is off, and tests"
+
+    asyncio.run(scenario())
+
+
+def take(world: World, step: str, value: Any, orders: dict[str, dict[str, wire.TestOrder]]) -> None:
+    if step == "switch":
+        world.cycles.obey(Switches({one: switched_off(*one).off[one] for one in value}))
+    elif step == "later":
+        world.later(value)
+    elif step == "demand":
+        with contextlib.suppress(DemandError):  # off, or asked for already
+            world.cycles.demand([value])
+    else:
+        for name, own in orders.items():
+            for test in [*own]:
+                world.cycles.end(name, wire.TestEnded(test=test, rung=Rung.LAN))
+                del own[test]
+        world.cycles.step()
 
 
 def collect(orders: dict[str, wire.TestOrder], connection: Connection) -> None:
