@@ -15,7 +15,7 @@ from analytics.trust import check_statement
 from analytics.usage import By
 from server.api.core import ExportRange
 from server.budget import Choice
-from server.history import remembered
+from server.history import Told, remembered
 from server.schedule import Pair
 
 Run = Callable[[Callable[[Any], Any]], None]
@@ -121,6 +121,8 @@ def test_after_a_restart_the_longest_waiting_is_still_first() -> None:
         (Pair("a", "c"), 5_000_000, 0),
     ]
     assert known[Pair("a", "b")].loss_bp == 1_000
+    told = (Told.of(*(getattr(one, name) for name in Told._fields)) for one in (new, old))
+    assert remembered(told)[Pair("a", "b")] == known[Pair("a", "b")]
 
 
 def flow(process: str, window_us: int, **changes: Any) -> Flow:
