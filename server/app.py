@@ -50,7 +50,7 @@ from server.database import DEFAULT_TENANT
 from server.desk import Desk
 from server.errors import ServerError
 from server.grants import Signer
-from server.history import History, remembered
+from server.history import History, Told, remembered
 from server.hub import Hub
 from server.ingest import Ingest
 from server.lately import Lately
@@ -79,6 +79,9 @@ FIRST_RUN: Final = (
 )
 STALE_CYCLES: Final = 3
 FILED_EACH_S: Final = 3_600.0
+SWITCH_S: Final = 0.001
+"""How long a thread may hold Python's lock while others want it: a page waits for that at each of its turns
+beside a thread that checks a batch or builds a board. By itself Python takes 5 ms."""
 LOOK_S: Final = 1.0
 """How often it is looked whether pages' answers are to be made anew."""
 Tasks = Iterable[asyncio.Task[None]]
@@ -102,6 +105,7 @@ class Running:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises ``ServerError`` or ``AnalyticsError`` if it cannot start."""
     _log_to_stderr()
+    sys.setswitchinterval(SWITCH_S)
     asyncio.run(_until_signalled(settings))
 
 
@@ -319,7 +323,9 @@ def _storage(settings: Settings) -> Storage:
 def _history(store: Store, tenant: str) -> dict[Pair, History]:
     """Recall what was tested; without the lake, start as if nothing had been."""
     try:
-        return remembered(store.readings_latest(tenant))
+        # As columns: a million readings as structs take the better part of a minute, with nobody served.
+        latest = store.latest_table(tenant, Told._fields)
+        return remembered(map(Told.of, *(latest[name].to_pylist() for name in Told._fields)))
     except LakeError as error:
         log.warning("earlier tests are not known why=%r", str(error))
         return {}
