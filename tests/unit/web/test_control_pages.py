@@ -70,10 +70,11 @@ def test_an_agents_page_has_cost_nat_control_paths_and_processes(site: Site) -> 
         "They are on. The agent says that they are on.",
         "From radiologist",
         "To radiologist",
-        "getscu",
     ):
         assert part in words.replace("\N{NO-BREAK SPACE}", " "), part
     assert "The agent has not yet said that they are off." in site.words("/agents/clinic")
+    assert "getscu" in site.words("/agents/radiologist/processes")
+    assert "<html" not in site.client.get("/agents/radiologist/processes?part=true").text
     past = site.words("/agents/radiologist?at=2026-11-23T09:45")
     assert "those of now" in past
     assert "Switch tests off" not in past
