@@ -58,7 +58,7 @@ def start(lab: Lab, rules: str, **settings: str) -> None:
     product.start_agents(lab)
     lab.begin()
     command = [product.pathgrade(), "mesh", "mark", SERVICE, "--url", lab.url]
-    subprocess.run(command, check=True, capture_output=True, timeout=READY_S)
+    subprocess.run(command, check=True, capture_output=True, timeout=READY_S, env=product.with_token(lab))
 
 
 def start_again(lab: Lab, rules: str, **settings: str) -> None:

@@ -1,7 +1,7 @@
 """What the API can do, as OpenAPI (3.1): ``GET /v1/openapi.json``.
 
-Routes read their bodies and write their answers themselves (``server.api.body``), so FastAPI knows only their
-parameters. The rest is here: a table of bodies, and which answers a route can give by the kind of route it is.
+Routes read their bodies and write their answers themselves (``server.api.body``), so FastAPI knows only
+their parameters. The rest is here: a table of bodies, and which answers a route can give by its kind.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 from fastapi import FastAPI, Request, Response
 
+from analytics.written import MEDIA_TYPES
 from server.accounts.people import AccountChange, NewAccount
 from server.accounts.tokens import NewToken
 from server.api.access import public
@@ -48,11 +49,7 @@ DONE: Final = {
 """Where what is done is not told by 200."""
 
 MEDIA: Final = {
-    ("get", "/v1/export/{table}"): (
-        "application/vnd.apache.parquet",
-        "text/csv; charset=utf-8",
-        "application/vnd.apache.arrow.stream",
-    ),
+    ("get", "/v1/export/{table}"): tuple(MEDIA_TYPES.values()),
     ("get", "/v1/audit.csv"): ("text/csv; charset=utf-8",),
 }
 """Where the answer is not JSON."""
