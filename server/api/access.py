@@ -64,9 +64,9 @@ class Visitor:
         return self.home == ALL_TENANTS
 
     @property
-    def of_server(self) -> bool:
-        """Whether the server itself is their business: those of all tenants, and of the first one, run it."""
-        return (self.home or self.tenant) in {ALL_TENANTS, DEFAULT_TENANT}
+    def runs_the_server(self) -> bool:
+        """Whether what is of the whole server, such as its settings, is theirs to see."""
+        return (self.home or self.tenant) in (ALL_TENANTS, DEFAULT_TENANT)
 
 
 class Metered(Protocol):

@@ -95,12 +95,12 @@ def _too_large(most: int) -> ProblemError:
     return ProblemError(413, f"The body is over {most} bytes, or does not say its length")
 
 
-def or_problem(act: Callable[[], Any]) -> Any:
-    """Do what was asked for; raises ``ProblemError`` (409) with the reason where it cannot be had."""
+def or_problem(act: Callable[[], Any], status: int = 409) -> Any:
+    """Do what was asked for; raises ``ProblemError`` with the reason where it cannot be had."""
     try:
         return act()
     except DemandError as error:
-        raise ProblemError(409, str(error), remedy=error.remedy) from error
+        raise ProblemError(status, str(error), remedy=error.remedy) from error
 
 
 def json_of(value: object, status: int = 200) -> Response:

@@ -15,8 +15,12 @@ def router() -> APIRouter:
 
     @routes.get("/settings", summary="The server's settings, and where each comes from; no secrets")
     def settings(request: Request, visitor: TheVisitor) -> Response:
-        if not visitor.of_server:
-            raise ProblemError(403, "Only for admins of the server", remedy="they are of the first tenant")
+        if not visitor.runs_the_server:  # they name other tenants
+            raise ProblemError(
+                403,
+                "Only for who runs the server",
+                remedy="ask an admin of all tenants, or of the default one",
+            )
         return answered(request.app.state.settings)
 
     return routes

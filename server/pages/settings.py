@@ -15,6 +15,7 @@ from server.pages import control_words
 from server.pages.frame import TheFrame
 from server.pages.pieces import Start, piece_of
 from server.pages.render import page
+from server.settings_told import SettingTold
 
 ROWS: Final = 50
 """Sites on one page."""
@@ -51,15 +52,19 @@ def router() -> APIRouter:
             agents_apart=agents_apart(switches, budgets),
             piece=piece_of(lines, start, ROWS),
             rules_version=core.overview(frame.profile).rules_version,
-            settings=request.app.state.settings if _sees_all(frame.visitor) else [],
+            settings=settings_for(request, frame.visitor),
             words=control_words,
         )
 
     return routes
 
 
-def _sees_all(visitor: Visitor) -> bool:
-    return visitor.may(Scope.ADMIN) and visitor.of_server
+def settings_for(request: Request, visitor: Visitor) -> list[SettingTold]:
+    """Take what the server was started with, for admins of those who run it."""
+    if not visitor.may(Scope.ADMIN) or not visitor.runs_the_server:
+        return []
+    shown: list[SettingTold] = request.app.state.settings
+    return shown
 
 
 def sites_of(agents: list[AgentInfo], switches: MeshSwitches, budgets: Budgets) -> list[SiteLine]:
