@@ -436,6 +436,11 @@ def test_waiting_grows_is_bounded_and_by_chance(tries: int, chance: float, asked
             "[receivers.a]\nkind='email'\nhost='x'\nsender = 'm@x'\nto = ['a@b']\nuser = 'u'",
             "go together",
         ),
+        (
+            "[receivers.a]\nkind='email'\nhost='x'\nsender = 'm@x'\nto = ['a@b']\nuser = 'u'\n"
+            "password_file = 'SECRET'",
+            "unencrypted",
+        ),
         ("[receivers.a]\nkind = 'slack'\nurl_file = 'SHORT'", "what it holds is not a URL"),
         ("link = 'x'", "is not a URL"),
         ("nonsense", "Expected '='"),

@@ -10,7 +10,9 @@ import pytest
 from starlette.datastructures import Headers
 
 from server import board
+from server.accounts import login
 from server.accounts.proxies import Proxies, network, said_groups, said_name
+from server.accounts.throttle import Throttle, keys_of
 from server.api import body
 from server.api.audits import AuditAsk, is_search
 from server.board import Boards
@@ -218,3 +220,31 @@ def test_a_look_through_rows_of_tests_is_a_search() -> None:
     assert is_search(AuditAsk(until_us=1))
     assert not is_search(AuditAsk(subject="a", tests=False))
     assert not is_search(AuditAsk(before=5))
+
+
+def test_a_full_queue_of_logins_counts_against_nobody(
+    with_server: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(site: Any) -> None:
+        await account(site, "ada", "viewer")
+        async with browser(site) as ada:
+            with monkeypatch.context() as full:
+                full.setattr(login, "MOST_WAITING", 0)
+                busy = [await ada.log_in("ada", "wrong") for _ in range(8)]
+                assert {answer.status_code for answer in busy} == {503}
+            assert (await ada.log_in("ada", PASSWORD)).status_code == 303
+
+    with_server(scenario)
+
+
+def test_a_failure_that_is_taken_back_is_one_less() -> None:
+    throttle, keys = Throttle(), keys_of("ada", "192.0.2.9", None)
+    for _ in range(6):
+        throttle.failed(keys, 0.0)
+    assert throttle.wait_s(keys, 0.0) > 0
+    throttle.withdrawn(keys)
+    throttle.withdrawn(keys)
+    assert throttle.wait_s(keys, 0.0) == 0
+    for _ in range(9):
+        throttle.withdrawn(keys)
+    assert len(throttle) == 0
