@@ -1,7 +1,8 @@
 """The server as both listeners see it: the report, and how far the measuring is.
 
 It provides ``server.api.core.ReportCore``. Its methods are called from worker threads: each takes what it
-needs from the store and the hub at once, and computes on that.
+needs from the store and the hub at once, and computes on that. The module is long because it has a method
+for each question; what takes thought is in the modules that it hands the question to.
 """
 
 from __future__ import annotations
@@ -29,29 +30,28 @@ from analytics.rules.load import Rules
 from analytics.sla import Cause, Month, SlaReport, users_of
 from analytics.store.store import Store
 from analytics.store.stream import Range
-from analytics.then import members_then, when
+from analytics.then import when
 from analytics.timeline import Timeline
 from analytics.usage import By
 from analytics.usual import Usual, with_watched
 from analytics.verdict import NOW
 from analytics.watched import with_latest_tests
-from analytics.wire import ServiceOffer
 from server.agents import LISTENERS_FROM, Agents, listeners_of
 from server.api.agent_info import AgentInfo, Listener
 from server.api.audits import AuditAsk, AuditEntry, is_search
 from server.api.core import OWN_PROCESS, ExportRange, Status
 from server.blame import Blame
-from server.board import SMALL_AGENTS, Boards, Pace, Ready, Sight
+from server.board import Boards, Pace, Ready, Sight
 from server.cycles import Cycles
 from server.grants import Signer
-from server.hub import Connection, Hub
+from server.hub import Hub
 from server.kept import Kept
 from server.lately import Lately
-from server.services import services_of
+from server.roster import Roster
 from server.sessions import Sessions
 from server.showing import Showing
 from server.sla import SlaBook
-from server.state import Agent, State
+from server.state import State
 from server.timelines import Asked, timeline_of
 from server.turns import Turns
 from server.usual import UsualCache
@@ -121,6 +121,14 @@ class Core(Showing):
         self._cycles = cycles
         self._rules = rules
         self._lately = lately
+        self._roster = Roster(
+            tenant,
+            state=state,
+            hub=hub,
+            store=store,
+            clock=clock,
+            stale_after_s=lambda: self._rules_now().stale_after_s,
+        )
         self._usual = UsualCache(store, period_us=period_us)
         self._sessions = Sessions(store, rules, tenant)
         self._signer = signer
@@ -134,7 +142,6 @@ class Core(Showing):
         self._clock = clock
         self._started_us = clock()
         self._fresh: dict[str, tuple[object, Report]] = {}  # small fleet: what the last report was made from
-        self._listed: tuple[int, list[Member]] = (0, [])  # large fleet: when the members were listed
         self._pace = Pace()
         self._statuses: Kept[str, Status] = Kept(1, STATUS_KEPT_S)
         self._pairs: Kept[tuple[str, str, str, int | None], tuple[_Facts, list[Hop]]] = Kept(
@@ -156,7 +163,7 @@ class Core(Showing):
 
     def keep_ready(self) -> None:
         """Make a large fleet's board anew if that is due; blocks for seconds, so call it in a thread."""
-        if not self._is_large():
+        if not self._roster.is_large():
             return
         state = (self._store.batches_taken(), self._hub.changed_s, self._lately.taken)
         if self._pace.is_due(state):
@@ -164,33 +171,28 @@ class Core(Showing):
             self._boards.refresh()
             self._pace.made(state, time.monotonic() - began)
 
-    def _is_large(self) -> bool:
-        return len(self._state.agents(self._tenant)) > SMALL_AGENTS
-
     def _ready(self, at_us: int | None = None) -> Ready | None:
         """The board; None for a small fleet, which has none."""
-        if not self._is_large():
+        if not self._roster.is_large():
             return None
         return self._boards.now() if at_us is None else self._boards.at(at_us)
 
     def _sight(self, at_us: int | None) -> Sight:
-        members = self._members() if at_us is None else self._members_at(at_us)
+        members = self._roster.looked_up() if at_us is None else self._roster.at(at_us)
         return Sight(members, self._rules_now(), self._cycles.planner.puts_off)
 
     def status(self) -> Status:
         """As ``ReportCore``; of a large fleet, it is told once a second: every page asks."""
-        return self._statuses.of("", self._status) if self._is_large() else self._status()
+        return self._statuses.of("", self._status) if self._roster.is_large() else self._status()
 
     def _status(self) -> Status:
-        agents = self._state.agents(self._tenant)
-        online = {connection.agent.name for connection in self._hub.connections()}
-        members = set(self._mesh_members(agents))
+        members = self._roster.tested()
         return Status(
             version=self._version,
             started_us=self._started_us,
-            agents_enrolled=len(agents),
-            agents_online=len(online),
-            agents_off=sum(not self._hub.switches.on(agent.name, agent.site) for agent in agents),
+            agents_enrolled=len(self._roster.enrolled()),
+            agents_online=self._roster.online(),
+            agents_off=len(self._roster.off()),
             paths_expected=len(members) * (len(members) - 1),
             paths_measured=self._measured(members),
             cycle=self._cycles.cycle,
@@ -217,45 +219,12 @@ class Core(Showing):
 
     def members(self, at_us: int | None = None) -> list[Member]:
         """As ``ReportCore``; of a large fleet, they are listed once a second."""
-        if at_us is not None:
-            return self._members_at(at_us)
-        if not self._is_large():
-            return self._members()
-        second, listed = self._listed
-        if second != self._clock() // 1_000_000:
-            listed = self._members()
-            self._listed = (self._clock() // 1_000_000, listed)
-        return listed
-
-    def _members_at(self, at_us: int) -> list[Member]:
-        """Of a large fleet, those that are enrolled and were: who was on line then is not looked up."""
-        if not self._is_large():
-            return self._members_then(self._store.readings_latest(self._tenant, at_us), at_us)
-        then = {a.name for a in self._state.agents(self._tenant) if a.enrolled_us <= at_us}
-        return [member for member in self.members() if member.name in then]
-
-    def _members(self) -> list[Member]:
-        online = {connection.agent.name: connection for connection in self._hub.connections()}
-        services = self._state.services(self._tenant)
-        tags, switches = self._state.controls.tags(self._tenant), self._hub.switches
-        return [
-            msgspec.structs.replace(
-                _member(agent, services.get(agent.name, ()), online.get(agent.name)),
-                tags=tags.get(agent.name, []),
-                switched_off=not switches.on(agent.name, agent.site),
-            )
-            for agent in self._state.agents(self._tenant)
-        ]
-
-    def _members_then(self, readings: Sequence[Reading], at_us: int) -> list[Member]:
-        enrolled_us = {agent.name: agent.enrolled_us for agent in self._state.agents(self._tenant)}
-        stale_us = self._rules_now().stale_after_s * 1_000_000
-        return members_then(self.members(), enrolled_us, readings, at_us=at_us, stale_us=stale_us)
+        return self._roster.now() if at_us is None else self._roster.at(at_us)
 
     def _members_of(self, facts: _Facts) -> list[Member]:
-        if self._is_large():
+        if self._roster.is_large():
             return self.members(None if facts.now else facts.at_us)
-        return self.members() if facts.now else self._members_then(facts.latest, facts.at_us)
+        return self.members() if facts.now else self._roster.then(facts.latest, facts.at_us)
 
     def report(self, profile: str, at_us: int | None = None) -> Report:
         """As ``ReportCore``."""
@@ -413,7 +382,7 @@ class Core(Showing):
 
     def sla(self, service: Service, month: Month) -> SlaReport:
         """As ``ReportCore``."""
-        enrolled_us = {agent.name: agent.enrolled_us for agent in self._state.agents(self._tenant)}
+        enrolled_us = self._roster.enrolled_us()
         users = [
             member
             for member in users_of(service, self.members(), self._rules)
@@ -555,21 +524,3 @@ class Core(Showing):
 
     def _row(self, row: PathRow) -> PathRow:
         return msgspec.structs.replace(row, put_off=self._cycles.planner.puts_off(row.src, row.dst))
-
-    def _mesh_members(self, agents: list[Agent]) -> list[str]:
-        """Name the agents that are to be tested: the enrolled, but those that take no part or are off."""
-        apart = {c.agent.name for c in self._hub.connections() if not c.hello.mesh}
-        switches = self._hub.switches
-        return [a.name for a in agents if a.name not in apart and switches.on(a.name, a.site)]
-
-
-def _member(agent: Agent, tagged: Iterable[ServiceOffer], connection: Connection | None) -> Member:
-    return Member(
-        name=agent.name,
-        site=agent.site,
-        label=agent.label,
-        online=connection is not None,
-        services=services_of(agent, tagged),
-        addresses=connection.hello.addresses if connection else [],
-        nat=connection.nat if connection else None,
-    )

@@ -289,7 +289,7 @@ def test_a_server_answers_for_a_large_fleet_as_for_a_small_one(
             assert (await site.send(reply.secret, body_sent)).status_code == 200
         core = site.running.core
         small = await asyncio.to_thread(_answers, core)
-        monkeypatch.setattr("server.core.SMALL_AGENTS", 1)
+        monkeypatch.setattr("server.roster.SMALL_AGENTS", 1)
         await asyncio.to_thread(core.keep_ready)
         assert await asyncio.to_thread(_answers, core) == small
         await asyncio.to_thread(core._boards.refresh)
