@@ -11,6 +11,7 @@ from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from analytics.wire import MAX_MESSAGE
 from server.errors import ListenError
@@ -24,11 +25,56 @@ PONG_S: Final = 10.0
 CLOSE_S: Final = 3
 """For running requests to end when the server stops."""
 
+HEAD_S: Final = 30.0
+"""For the head of a request to arrive: who connects and says nothing must not hold all the descriptors."""
+
 _REMEDIES: Final = {
     errno.EADDRINUSE: "stop what uses it (ss -lntup shows it), or choose another port",
     errno.EADDRNOTAVAIL: "choose an address of this host (ip address shows them)",
     errno.EACCES: "choose a port above 1023, or run with CAP_NET_BIND_SERVICE",
 }
+
+
+class Prompt(H11Protocol):
+    """HTTP that does not wait for ever for a request; uvicorn limits only the time between two."""
+
+    _awaits: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece in; what begins to be answered is awaited no more."""
+        super().data_received(data)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing."""
+        super().connection_lost(exc)
+        self._stop_awaiting()
+
+    def _await_head(self) -> None:
+        if not self._is_idle():
+            self._stop_awaiting()
+        elif self._awaits is None:
+            self._awaits = self.loop.call_later(HEAD_S, self._give_up)
+
+    def _stop_awaiting(self) -> None:
+        if self._awaits is not None:
+            self._awaits.cancel()
+            self._awaits = None
+
+    def _give_up(self) -> None:
+        self._awaits = None
+        if self._is_idle():
+            self.transport.close()
+
+    def _is_idle(self) -> bool:
+        """Whether nothing is being answered, and the connection has not become a WebSocket."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        return not answering and not self.transport.is_closing() and self.transport.get_protocol() is self
 
 
 class Listener(uvicorn.Server):
@@ -49,6 +95,7 @@ def http_listener(app: FastAPI) -> Listener:
     return Listener(
         uvicorn.Config(
             app,
+            http=Prompt,
             lifespan="off",
             log_config=None,
             log_level="warning",  # who comes and goes is said by our own lines

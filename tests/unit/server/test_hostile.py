@@ -2,14 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from starlette.datastructures import Headers
 
-from server import board
+from server import board, listeners
 from server.accounts import login
 from server.accounts.proxies import Proxies, network, said_groups, said_name
 from server.accounts.throttle import Throttle, keys_of
@@ -248,3 +248,40 @@ def test_a_failure_that_is_taken_back_is_one_less() -> None:
     for _ in range(9):
         throttle.withdrawn(keys)
     assert len(throttle) == 0
+
+
+def test_who_connects_and_says_nothing_is_let_go_and_who_listens_is_not(
+    with_server: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "HEAD_S", 0.3)
+
+    async def scenario(site: Any) -> None:
+        for client in (site.report, site.agents):
+            for said in (b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "):
+                assert await _until_closed(client, said) == b""
+            second = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\nGET /slow HTTP/1.1\r\n"
+            assert (await _until_closed(client, second)).count(b"HTTP/1.1 ") == 1
+        async with site.report.stream("GET", "/v1/events") as answer:
+            lines = answer.aiter_lines()
+            assert await anext(lines) == "retry: 3000"
+            reading = asyncio.ensure_future(_to_the_end(lines))
+            await asyncio.wait([reading], timeout=1)
+            assert not reading.done()
+            reading.cancel()
+
+    with_server(scenario)
+
+
+async def _to_the_end(lines: AsyncIterator[str]) -> None:
+    async for _ in lines:
+        pass
+
+
+async def _until_closed(client: Any, said: bytes) -> bytes:
+    where = urlsplit(str(client.base_url))
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    writer.write(said)
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
