@@ -49,7 +49,7 @@ def test_its_words_say_when_it_was_slower_and_over_which_rungs() -> None:
 
 
 def test_the_page_brings_the_drawing_and_where_its_script_gets_the_numbers() -> None:
-    with serve(FixtureCore()) as url, httpx.Client(base_url=url) as client:
+    with serve(FixtureCore()) as url, httpx.Client(base_url=url, timeout=60) as client:
         page = client.get("/paths/radiologist/pacs/timeline?range=7d").text
         (address,) = re.findall(r'data-timeline="([^"]+)"', page)
         told_by_api = client.get(address.replace("&amp;", "&")).json()
