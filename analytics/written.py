@@ -8,8 +8,11 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
+
+from analytics.sheets import FORMULA, QUOTE
 
 GROUP_ROWS: Final = 100_000
 """Rows of a row group of Parquet: what is in memory at once."""
@@ -83,10 +86,21 @@ def _flat(schema: pa.Schema) -> pa.Schema:
 
 def _as_text(table: pa.Table) -> pa.Table:
     columns = [
-        pa.array([_joined(value) for value in column.to_pylist()], pa.string()) if _is_list(field) else column
+        pa.chunked_array([[_joined(value) for value in column.to_pylist()]], pa.string())
+        if _is_list(field)
+        else column
         for field, column in zip(table.schema, table.columns, strict=True)
     ]
-    return pa.Table.from_arrays(columns, schema=_flat(table.schema))
+    return pa.Table.from_arrays(
+        [_harmless(column) if pa.types.is_string(column.type) else column for column in columns],
+        schema=_flat(table.schema),
+    )
+
+
+def _harmless(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """As ``analytics.sheets.harmless``, by whole columns."""
+    runs = pc.is_in(pc.utf8_slice_codeunits(column, 0, 1), pa.array(FORMULA))
+    return pc.if_else(runs, pc.binary_join_element_wise(QUOTE, column, ""), column)
 
 
 def _joined(values: list[Any] | None) -> str | None:

@@ -80,19 +80,28 @@ def _prune_old(engine: sa.Engine, old: _Old, most: int, writing: AbstractContext
 def _last_of_piece(engine: sa.Engine, old: _Old, after: int, most: int) -> int | None:
     """Find the number of the last row of a piece; None: nothing is left. Nobody waits while it looks."""
     with transaction(engine, write=False) as connection:
-        piece = sa.select(AUDIT.c.id).where(*_rows(old, after)).order_by(AUDIT.c.id).limit(most).subquery()
+        piece = (
+            sa.select(AUDIT.c.id)
+            .where(*_rows(old, after, old.upto))
+            .order_by(AUDIT.c.id)
+            .limit(most)
+            .subquery()
+        )
         last: int | None = connection.execute(sa.select(sa.func.max(piece.c.id))).scalar()
     return last
 
 
 def _delete(engine: sa.Engine, old: _Old, after: int, last: int) -> int:
     with transaction(engine) as connection:
-        return connection.execute(AUDIT.delete().where(*_rows(old, after), AUDIT.c.id <= last)).rowcount
+        return connection.execute(AUDIT.delete().where(*_rows(old, after, last + 1))).rowcount
 
 
-def _rows(old: _Old, after: int) -> tuple[sa.ColumnElement[bool], ...]:
-    """Say which rows go; of those in between whose clock was ahead, none."""
-    return AUDIT.c.id > after, AUDIT.c.id < old.upto, AUDIT.c.at_us < old.before_us, old.kind
+def _rows(old: _Old, after: int, upto: int) -> tuple[sa.ColumnElement[bool], ...]:
+    """Say which rows go; of those in between whose clock was ahead, none.
+
+    One bound on each side: of two, SQLite would walk as far as the wider one.
+    """
+    return AUDIT.c.id > after, AUDIT.c.id < upto, AUDIT.c.at_us < old.before_us, old.kind
 
 
 def _is_trusted(connection: sa.Connection, now_us: int) -> bool:

@@ -38,6 +38,7 @@ from analytics.verdict import NOW
 from analytics.watched import Watched, Way, with_latest_tests
 from server.lately import Lately
 from server.sessions import Sessions
+from server.turns import Turns
 from server.usual import UsualCache
 
 log: Final = logging.getLogger("pathgrade.server.board")
@@ -53,6 +54,8 @@ LOOK_BACK_S: Final = 3_600
 """Of a board of the past: readings that are older are too old to say anything."""
 PAST_KEPT: Final = 2
 """Boards of the past that are kept: people go back and forth between two moments."""
+PAST_AT_ONCE: Final = 4
+"""Boards of the past that are made or waited for."""
 
 Pair = tuple[str, str]
 
@@ -105,6 +108,7 @@ class Boards:
         self._since_us = 0
         self._anew_us = 0
         self._past: dict[int, Ready] = {}
+        self._turns = Turns(PAST_AT_ONCE, "moments of the past")
 
     def close(self) -> None:
         """Let go of the columns."""
@@ -124,8 +128,11 @@ class Boards:
             return self._kept
 
     def at(self, at_us: int) -> Ready:
-        """Make the board of a moment of the past; takes seconds. Raises ``StoreError``."""
-        with self._making:
+        """Make the board of a moment of the past; takes seconds. Raises ``StoreError``, ``BusyError``."""
+        known = self._past.get(at_us)
+        if known is not None:
+            return known
+        with self._turns.taken(), self._making:
             known = self._past.pop(at_us, None) or self._made_at(at_us)
             self._past[at_us] = known
             while len(self._past) > PAST_KEPT:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -37,7 +38,7 @@ from analytics.verdict import NOW
 from analytics.watched import with_latest_tests
 from server.agents import LISTENERS_FROM, Agents, listeners_of
 from server.api.agent_info import AgentInfo, Listener
-from server.api.audits import AuditAsk, AuditEntry
+from server.api.audits import AuditAsk, AuditEntry, is_search
 from server.api.core import OWN_PROCESS, ExportRange, Status
 from server.blame import Blame
 from server.board import Boards, Pace, Ready, Sight
@@ -52,6 +53,7 @@ from server.showing import Showing
 from server.sla import SlaBook
 from server.state import State
 from server.timelines import Asked, timeline_of
+from server.turns import Turns
 from server.usual import UsualCache
 
 STATUS_KEPT_S: Final = 1.0
@@ -67,6 +69,10 @@ PAST_KEPT_S: Final = 60.0
 """What an agent could not send in time may still come."""
 SLAS_KEPT: Final = 32
 SLAS_KEPT_S: Final = 60.0
+WHOLE_AT_ONCE: Final = 2
+"""Reports of all paths of a large fleet: each takes a minute, and gigabytes."""
+SEARCHES_AT_ONCE: Final = 6
+"""Of audit rows with those of tests, which are millions."""
 EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back an export goes that does not say."""
 FLOWS_OF_END: Final = 1_000
@@ -131,6 +137,8 @@ class Core(Showing):
         self._slas: Kept[tuple[str, int, str, str], SlaReport] = Kept(SLAS_KEPT, SLAS_KEPT_S)
         self._agents = Agents(state, tenant, hub)
         self._past: Kept[tuple[str, int], Report] = Kept(PAST_KEPT, PAST_KEPT_S)
+        self._wholes = Turns(WHOLE_AT_ONCE, "reports of all paths")
+        self._searches = Turns(SEARCHES_AT_ONCE, "searches of the audit log")
         self._clock = clock
         self._started_us = clock()
         self._fresh: dict[str, tuple[object, Report]] = {}  # small fleet: what the last report was made from
@@ -243,10 +251,11 @@ class Core(Showing):
         return made
 
     def _whole(self, profile: str, at_us: int | None = None) -> Report:
-        """Every path of the fleet, as structs: of a large one it takes a minute."""
-        if at_us is None:
-            return self._made(profile, None)
-        return self._past.of((profile, at_us), lambda: self._made(profile, at_us))
+        """Every path of the fleet, as structs: of a large one it takes a minute. Raises ``BusyError``."""
+        with self._wholes.taken() if self._is_large() else nullcontext():
+            if at_us is None:
+                return self._made(profile, None)
+            return self._past.of((profile, at_us), lambda: self._made(profile, at_us))
 
     def _made(self, profile: str, at_us: int | None) -> Report:
         facts = self._facts(at_us)
@@ -485,7 +494,8 @@ class Core(Showing):
 
     def audit(self, ask: AuditAsk) -> list[AuditEntry]:
         """As ``ReportCore``."""
-        return self._state.audits.look(self._tenant, ask)
+        with self._searches.taken() if is_search(ask) else nullcontext():
+            return self._state.audits.look(self._tenant, ask)
 
     def audit_actions(self) -> list[str]:
         """As ``ReportCore``."""

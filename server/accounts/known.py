@@ -154,6 +154,12 @@ class Known:
         """Turn to the tenant that is asked for; raises ``ProblemError`` (403, 404)."""
         if visitor.everywhere and len(self.tenants()) > 1:
             visitor = replace(visitor, tenants=tuple(self.tenants()))
+        if visitor.tenant not in self.tenants():  # a role in the settings may name one that there is not
+            raise ProblemError(
+                403,
+                f"{visitor.name} is of the tenant {visitor.tenant!r}, which there is not",
+                remedy=f"pathgrade server tenant add {visitor.tenant} --data DIR",
+            )
         asked = request.query_params.get("tenant", visitor.tenant)
         if asked == visitor.tenant:
             return visitor

@@ -85,7 +85,12 @@ class Logins:
         if wait_s > 0:
             return Refused(wait_s)
         self._throttle.failed(keys, self._clock())  # until it is known better: many may try at once
-        if not await self.fits(kept, attempt.password) or kept is None or kept.account.disabled:
+        try:
+            right = await self.fits(kept, attempt.password)
+        except BusyError:
+            self._throttle.withdrawn(keys)  # who fills the queue must not make others wait after it
+            raise
+        if not right or kept is None or kept.account.disabled:
             await asyncio.to_thread(self._note_failure, kept, attempt)
             return Refused()
         self._throttle.succeeded(keys)

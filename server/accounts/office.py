@@ -19,7 +19,7 @@ from server.accounts.login import Logins
 from server.accounts.passwords import Passwords
 from server.accounts.people import People
 from server.accounts.proxies import Proxies, peer_of
-from server.accounts.sessions import Lifetimes, Live, Sessions
+from server.accounts.sessions import OIDC, Lifetimes, Live, Sessions
 from server.accounts.tenants import Tenants
 from server.accounts.tokens import Tokens
 from server.api.access import Visitor
@@ -68,7 +68,10 @@ class Office:
             engine, Lifetimes(settings.session_idle_minutes * MINUTE_US, settings.session_hours * HOUR_US)
         )
         tokens, tenants = Tokens(engine), Tenants(engine)
-        rules = rules_of(settings)
+        rules, oidc = rules_of(settings), _oidc(settings)
+        grants = settings.oidc_roles if oidc is not None else ()
+        if ended := sessions.end_all_but(OIDC, [(grant.role, grant.home) for grant in grants]):
+            log.info("sessions ended whose role oidc_roles gives nobody any more sessions=%d", ended)
         return cls(
             engine=engine,
             passwords=passwords,
@@ -80,7 +83,7 @@ class Office:
             known=Known(
                 rules=rules, sessions=sessions, tokens=tokens, accounts=people.any, tenants=tenants.names
             ),
-            oidc=_oidc(settings),
+            oidc=oidc,
             proxies=rules.proxies,
             public_url=settings.public_url,
             code=new_code(),

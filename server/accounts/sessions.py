@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -136,6 +136,13 @@ class Sessions:
         wanted = sa.select(SESSIONS).where(*_whose(name, origin)).order_by(SESSIONS.c.seen_us.desc())
         with reading(self._engine) as connection:
             return [_told(row) for row in connection.execute(wanted)]
+
+    def end_all_but(self, origin: str, granted: Iterable[tuple[Role, str]]) -> int:
+        """End the sessions from elsewhere whose role and home nobody is given any more; returns how many."""
+        still = [sa.and_(SESSIONS.c.role == role.value, SESSIONS.c.tenant == home) for role, home in granted]
+        gone = sa.and_(SESSIONS.c.origin == origin, sa.not_(sa.or_(sa.false(), *still)))
+        with changing(self._engine) as connection:
+            return connection.execute(SESSIONS.delete().where(gone)).rowcount
 
     def look_at(self, hash_: str, tenant: str) -> bool:
         """Choose which tenant a session looks at; False where there is none of that name."""

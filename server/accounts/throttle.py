@@ -75,8 +75,15 @@ class Throttle:
         No more of the address: it may be a guesser's who has an account, too.
         """
         for key in keys:
+            if key[0] != "address":
+                self._failures.pop(key, None)
+        self.withdrawn([key for key in keys if key[0] == "address"])
+
+    def withdrawn(self, keys: list[Key]) -> None:
+        """Take one failure back that was counted ahead: it was never found out whether it is one."""
+        for key in keys:
             known = self._failures.pop(key, None)
-            if key[0] == "address" and known is not None and known.count > 1:
+            if known is not None and known.count > 1:
                 self._failures[key] = Failures(known.count - 1, known.last_s)
 
     def _of(self, key: Key, now_s: float) -> Failures:

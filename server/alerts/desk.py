@@ -179,4 +179,4 @@ def _refused(why: str, remedy: str) -> AlertError:
 
 def _words(silence: Silence) -> str:
     told = msgspec.to_builtins(silence.matcher)
-    return " ".join(f"{name}={value}" for name, value in told.items())
+    return " ".join(f"{name}={value!r}" for name, value in told.items())

@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from analytics.sheets import harmless
+
 TEST: Final = "test"
 """What nearly all rows are of: two agents that were told to test each other."""
 
@@ -37,6 +39,11 @@ class AuditAsk(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 200
 
 
+def is_search(ask: AuditAsk) -> bool:
+    """Tell whether rows of tests are looked through one by one: there are millions."""
+    return ask.tests and any((ask.actor, ask.action, ask.subject, ask.since_us, ask.until_us))
+
+
 class AuditEntry(AuditRow, frozen=True, kw_only=True):
     """A row with its place in the log."""
 
@@ -44,8 +51,6 @@ class AuditEntry(AuditRow, frozen=True, kw_only=True):
 
 
 COLUMNS: Final = ("time", "actor", "action", "subject", "detail")
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for a formula at the start of a cell."""
 
 
 def as_csv(entries: Iterable[AuditEntry]) -> str:
@@ -56,9 +61,5 @@ def as_csv(entries: Iterable[AuditEntry]) -> str:
     for entry in entries:
         cells = (entry.actor, entry.action, entry.subject, entry.detail)
         moment = datetime.fromtimestamp(entry.at_us / 1_000_000, UTC).isoformat(timespec="milliseconds")
-        rows.writerow([moment, *(_harmless(cell) for cell in cells)])
+        rows.writerow([moment, *(harmless(cell) for cell in cells)])
     return out.getvalue()
-
-
-def _harmless(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(FORMULA) else cell

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from fastapi import Response
 
 MEDIA_TYPE: Final = "application/problem+json"
+HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""A refusal may name agents and tenants, too; and it holds only until somebody logs in."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -46,5 +48,5 @@ def problem_response(problem: Problem, *, headers: dict[str, str] | None = None)
         msgspec.json.encode(problem),
         status_code=problem.status,
         media_type=MEDIA_TYPE,
-        headers=headers,
+        headers={**HEADERS, **(headers or {})},
     )

@@ -159,8 +159,10 @@ def _add_setup(routes: APIRouter) -> None:
         except DemandError as error:
             return _setup_page(request, office, status=409, said=f"{error}: {error.remedy}.")
         outcome = await office.logins.enter(_attempt(request, office, sent.name, sent.password))
-        assert isinstance(outcome, Entered)  # the account is a moment old
-        return _entered(request, office, outcome, "/")
+        # Whoever has tried that name, or from that address, before may have to wait: the account is there.
+        return (
+            _entered(request, office, outcome, "/") if isinstance(outcome, Entered) else see_other("/login")
+        )
 
 
 def _attempt(request: Request, office: Office, name: str, password: str) -> Attempt:

@@ -31,6 +31,7 @@ MOST_RECEIVERS: Final = 50
 MOST_SECRET: Final = 4_096
 LEAST_SECRET: Final = 16
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
+_HERE: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _MAILBOX: Final = re.compile(r"[^\s@<>,;]+@[^\s@<>,;]+\Z")
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=300)]
@@ -160,6 +161,10 @@ def _check_email(where: str, receiver: Email) -> None:
         raise SettingsError(f"{where}: user and password_file go together", remedy="name both, or neither")
     if receiver.password_file is not None:
         read_secret(receiver.password_file)
+        if not receiver.starttls and receiver.host not in _HERE:
+            raise SettingsError(
+                f"{where}: the password would go to {receiver.host} unencrypted", remedy="starttls = true"
+            )
 
 
 _CHECKS: Final[dict[type[Receiver], Callable[..., None]]] = {

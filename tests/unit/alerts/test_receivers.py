@@ -6,6 +6,7 @@ import hmac
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -17,6 +18,7 @@ from analytics.clock import HOUR_US
 from server.alerts import book as books
 from server.alerts.book import Book
 from server.alerts.model import Alert, Event, Matcher, Notice, Phase, Severity
+from server.alerts.receivers import courier as courier_module
 from server.alerts.receivers.config import (
     Alertmanager,
     Email,
@@ -235,6 +237,42 @@ def test_a_mail_arrives_and_its_end_is_in_the_same_thread() -> None:
     assert f"{LINK}/alerts#" in text
 
 
+def test_what_cannot_be_written_as_the_protocol_has_it_is_a_failure_not_an_end(tmp_path: Path) -> None:
+    for receiver in (
+        msgspec.structs.replace(mailer(1), host="a" * 70),  # no label of a name is so long
+        Webhook(url=f"http://{'a' * 70}.example/", secret_file=_secret(tmp_path)),
+        Webhook(url="http://xn--/", secret_file=_secret(tmp_path)),
+    ):
+        with pytest.raises(DeliveryError):
+            send(receiver, notice())
+
+
+def _secret(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.write_text("s" * 32)
+    return path
+
+
+def test_a_mistake_of_ours_ends_no_courier(book: Book, secret_file: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(courier_module, "LOOK_S", 0.01)
+    courier = Courier(book, Sender("hook", Webhook(url="http://127.0.0.1:1", secret_file=secret_file), ""))
+    looks = asyncio.Semaphore(0)
+
+    async def fails() -> float:
+        looks.release()
+        raise KeyError
+
+    async def whole() -> None:
+        monkeypatch.setattr(courier, "once", fails)
+        running = asyncio.create_task(courier.run())
+        async with asyncio.timeout(60):
+            for _ in range(3):
+                await looks.acquire()
+        running.cancel()
+
+    asyncio.run(whole())
+
+
 def test_a_server_without_tls_gets_no_mail_where_tls_is_asked_for() -> None:
     with smtp() as box, pytest.raises(DeliveryError, match="STARTTLS"):
         send(mailer(box.port, starttls=True), notice())
@@ -397,6 +435,11 @@ def test_waiting_grows_is_bounded_and_by_chance(tries: int, chance: float, asked
         (
             "[receivers.a]\nkind='email'\nhost='x'\nsender = 'm@x'\nto = ['a@b']\nuser = 'u'",
             "go together",
+        ),
+        (
+            "[receivers.a]\nkind='email'\nhost='x'\nsender = 'm@x'\nto = ['a@b']\nuser = 'u'\n"
+            "password_file = 'SECRET'",
+            "unencrypted",
         ),
         ("[receivers.a]\nkind = 'slack'\nurl_file = 'SHORT'", "what it holds is not a URL"),
         ("link = 'x'", "is not a URL"),

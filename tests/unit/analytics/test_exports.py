@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from collections.abc import Iterator
@@ -13,11 +14,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analytics.exports import EXPORTS, FINDINGS, TABLES, Ask
 from analytics.measurement import Flow, Hop, Reading
 from analytics.report import build_report
 from analytics.rules.load import load_rules
+from analytics.sheets import FORMULA, harmless
 from analytics.store.store import Store
 from analytics.store.stream import Range, stream
 from analytics.written import ENDINGS, FORMATS, MEDIA_TYPES, written
@@ -162,6 +166,22 @@ def test_fields_carry_their_description_and_unit(store: Store) -> None:
 
 def test_lists_are_text_in_csv(store: Store) -> None:
     assert '"7 3"' in file(store, "flows", "csv").decode()
+
+
+CELLS = st.none() | st.text(st.sampled_from("=+-@\t\r'a1"), max_size=4)
+
+
+@given(st.lists(CELLS, min_size=1, max_size=8))
+def test_no_cell_of_csv_is_run_by_a_spreadsheet(cells: list[str | None]) -> None:
+    schema = pa.schema([("process", pa.string()), ("rtt_us", pa.int64()), ("names", pa.list_(pa.string()))])
+    rows = [{"process": cell, "rtt_us": -1, "names": [cell] if cell else None} for cell in cells]
+    batches = [pa.RecordBatch.from_pylist(rows, schema=schema)]
+    text = b"".join(written(schema, batches, "csv")).decode()
+    read = list(csv.reader(io.StringIO(text, newline="")))[1:]
+    told = ["" if cell is None else harmless(cell) for cell in cells]
+    assert [row[0] for row in read] == told
+    assert {row[1] for row in read} == {"-1"}  # a number stays one
+    assert not [row for row in read if row[2].startswith(FORMULA)]
 
 
 def test_an_empty_export_has_the_columns(store: Store) -> None:

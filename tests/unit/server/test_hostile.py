@@ -1,6 +1,7 @@
 """What somebody sends who means no good, to a real server: it stays up, and they get nowhere."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -8,9 +9,18 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.datastructures import Headers
 
+from server import board
+from server.accounts import login
 from server.accounts.proxies import Proxies, network, said_groups, said_name
+from server.accounts.throttle import Throttle, keys_of
 from server.api import body
+from server.api.audits import AuditAsk, is_search
+from server.board import Boards
+from server.errors import BusyError
+from server.settings import Settings
+from server.turns import Turns
 from tests.unit.server.browsers import PASSWORD, account, browser
+from tests.unit.server.conftest import visited
 
 Run = Callable[[Callable[[Any], Any]], None]
 PROXIES = Proxies((network("192.0.2.0/24"),))
@@ -106,3 +116,135 @@ def test_of_two_lines_that_name_somebody_neither_counts() -> None:
     assert said_name(lines(("X-User", "root"), ("X-User", "eve")), "X-User") is None
     assert said_groups(lines(("G", "admins"), ("G", "guests")), "G") == []
     assert said_name(lines(("X-User", "eve"), ("Y", "z")), "x-user") == "eve"
+
+
+def test_a_name_that_was_guessed_before_the_first_run_is_still_made(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        code = site.running.people.code
+        async with browser(site) as ada:
+            for _ in range(6):
+                await ada.send("/login", page="/setup", name="ada", password="wrong")
+            made = await ada.send("/setup", page="/setup", code=code, name="ada", password=PASSWORD)
+            assert (made.status_code, made.headers["location"]) == (303, "/login")
+        assert [one["name"] for one in (await site.report.get("/v1/accounts")).json()] == ["ada"]
+
+    with_server(scenario)
+
+
+def test_a_role_of_a_tenant_that_there_is_not_begins_none(settings: Settings) -> None:
+    proxied = Settings.load(
+        **{name: getattr(settings, name) for name in ("data", "agents", "report", "stun", "settle_s")},
+        proxies="127.0.0.1",
+        proxy_header="X-Forwarded-User",
+        proxy_roles="*=viewer@nowhere",
+    )
+
+    async def whole() -> None:
+        async with visited(proxied) as site, browser(site) as via:
+            answer = await via.client.get("/v1/status", headers={"X-Forwarded-User": "ben"})
+            assert (answer.status_code, "nowhere" in answer.text) == (403, True)
+            assert [realm.tenant for realm in site.running.realms.all()] == ["default"]
+
+    asyncio.run(whole())
+
+
+def test_the_servers_settings_are_not_for_the_admins_of_its_other_tenants(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        await site.report.post("/v1/tenants", json={"name": "north"})
+        for tenant, status, told in (("north", 403, False), ("default", 200, True)):
+            sent = {"name": "lab", "scope": "admin", "tenant": tenant}
+            made = (await site.report.post("/v1/access-tokens", json=sent)).json()
+            bearer = {"Authorization": f"Bearer {made['token']}"}
+            answer = await site.report.get("/v1/settings", headers=bearer)
+            assert answer.status_code == status
+            page = await site.report.get("/settings", headers=bearer)
+            assert (page.status_code, str(site.settings.data) in page.text) == (200, told)
+
+    with_server(scenario)
+
+
+def test_a_refusal_is_not_kept_by_a_cache(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        answer = await site.report.get("/v1/paths/a/b")
+        assert answer.status_code == 404
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+    with_server(scenario)
+
+
+def test_turns_are_given_back_whatever_happens() -> None:
+    turns = Turns(1, "questions")
+    for _ in range(3):
+        with pytest.raises(KeyError), turns.taken():
+            raise KeyError
+    with turns.taken(), pytest.raises(BusyError), turns.taken():
+        pass
+
+
+def test_who_asks_for_many_moments_of_the_past_does_not_take_all_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(board, "PAST_AT_ONCE", 1)
+    nothing: Any = None
+    boards = Boards(
+        tenant="t",
+        store=nothing,
+        lately=nothing,
+        usual=nothing,
+        sessions=nothing,
+        sight=nothing,
+        clock=nothing,
+    )
+    going, come = threading.Event(), threading.Semaphore(0)
+
+    def made(at_us: int) -> Any:
+        come.release()
+        assert going.wait(60)
+        return at_us
+
+    monkeypatch.setattr(boards, "_made_at", made)
+    found: list[Any] = []
+    first = threading.Thread(target=lambda: found.append(boards.at(1)))
+    first.start()
+    assert come.acquire(timeout=60)
+    with pytest.raises(BusyError):
+        boards.at(2)
+    going.set()
+    first.join()
+    assert (found, boards.at(1), boards.at(2)) == ([1], 1, 2)
+
+
+def test_a_look_through_rows_of_tests_is_a_search() -> None:
+    assert is_search(AuditAsk(subject="a"))
+    assert is_search(AuditAsk(until_us=1))
+    assert not is_search(AuditAsk(subject="a", tests=False))
+    assert not is_search(AuditAsk(before=5))
+
+
+def test_a_full_queue_of_logins_counts_against_nobody(
+    with_server: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(site: Any) -> None:
+        await account(site, "ada", "viewer")
+        async with browser(site) as ada:
+            with monkeypatch.context() as full:
+                full.setattr(login, "MOST_WAITING", 0)
+                busy = [await ada.log_in("ada", "wrong") for _ in range(8)]
+                assert {answer.status_code for answer in busy} == {503}
+            assert (await ada.log_in("ada", PASSWORD)).status_code == 303
+
+    with_server(scenario)
+
+
+def test_a_failure_that_is_taken_back_is_one_less() -> None:
+    throttle, keys = Throttle(), keys_of("ada", "192.0.2.9", None)
+    for _ in range(6):
+        throttle.failed(keys, 0.0)
+    assert throttle.wait_s(keys, 0.0) > 0
+    throttle.withdrawn(keys)
+    throttle.withdrawn(keys)
+    assert throttle.wait_s(keys, 0.0) == 0
+    for _ in range(9):
+        throttle.withdrawn(keys)
+    assert len(throttle) == 0

@@ -35,8 +35,7 @@ async def served(settings: Settings, made: Provider, folder: Path, **more: Any) 
         oidc_issuer=made.url,
         oidc_client_id=CLIENT,
         oidc_client_secret_file=secret,
-        oidc_roles="netops=operator, msp=admin@*, north=viewer@north",
-        **more,
+        **{"oidc_roles": "netops=operator, msp=admin@*, north=viewer@north", **more},
     )
     async with asyncio.timeout(LIMIT_S), visited(with_oidc) as site, browser(site) as person:
         yield site, person
@@ -165,5 +164,22 @@ def test_a_provider_may_change_its_key_and_may_be_away(
             away = await ada.get("/login/oidc")
             assert away.status_code == 503
             assert "oidc_issuer" in away.text
+
+    asyncio.run(whole())
+
+
+def test_a_session_ends_when_the_settings_give_its_role_to_nobody_any_more(
+    settings: Settings, login_provider: Provider, tmp_path: Path
+) -> None:
+    async def whole() -> None:
+        login_provider.person["groups"] = ["netops"]
+        async with served(settings, login_provider, tmp_path) as (_, ada):
+            await ada.get(await came_back(ada))
+            kept = dict(ada.client.cookies)
+            assert (await ada.get("/v1/me")).json()["name"] == "oidc:ada"
+        for roles, status in (("netops=operator", 200), ("netops=viewer", 401), ("netops=operator", 401)):
+            async with served(settings, login_provider, tmp_path, oidc_roles=roles) as (_, ada):
+                ada.client.cookies.update(kept)
+                assert (await ada.get("/v1/me")).status_code == status, roles
 
     asyncio.run(whole())
