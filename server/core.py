@@ -182,6 +182,7 @@ class Core(Showing):
             started_us=self._started_us,
             agents_enrolled=len(agents),
             agents_online=len(online),
+            agents_off=sum(not self._hub.switches.on(agent.name, agent.site) for agent in agents),
             paths_expected=len(members) * (len(members) - 1),
             paths_measured=self._measured(members),
             cycle=self._cycles.cycle,

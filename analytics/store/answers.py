@@ -25,6 +25,7 @@ from analytics.store.state import LOOK_BACK_DAYS, State
 from analytics.usage import By, Usage
 from analytics.usual import Past, UsualHop
 
+LATELY_US: Final = 2 * 3600 * 1_000_000
 _EVER: Final = ("0000-00-00", "9999-99-99")
 _PAIR: Final = ("one", "other")
 _READING: Final = list(Reading.__struct_fields__)
@@ -56,8 +57,23 @@ class Answers:
             ready = None if self._facts.is_shared else self._state.latest(tenant, at_us)
             if ready is not None:
                 return msgspec.convert(ready, list[Reading])
+        return self._latest_then(tenant, at_us)
+
+    def _latest_then(self, tenant: str, at_us: int) -> list[Reading]:
+        """Of a past moment. Most paths had been tested lately: a week is looked through for the rest."""
         given = {"tenant": tenant, "at_us": at_us}
-        return self._ask(Reading, query.READINGS_LATEST, given, _look_back(at_us), table="readings")
+        since_us = max(0, at_us - LATELY_US)
+        lately: dict[str, Any] = {**given, "first_cycle": since_us // 1_000_000}
+        days = (seal.day_of(since_us), seal.day_of(at_us))
+        found = self._ask(Reading, query.READINGS_LATEST_SINCE, lately, days, table="readings")
+        ways = self._ask(_Way, query.MEASURED, given, _look_back(at_us), table="readings")
+        rest = {(way.src, way.dst) for way in ways} - {(one.src, one.dst) for one in found}
+        if rest:
+            named = query.wanted_paths(rest)
+            found += self._ask(
+                Reading, query.READINGS_LATEST_OF, given, _look_back(at_us), table="readings", **named
+            )
+        return sorted(found, key=lambda one: (one.src, one.dst))
 
     def readings_latest_of_agent(
         self, tenant: str, agent: str, at_us: int, *, since_us: int

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser
 from server.pages.nav import NAV
 from tests.browser.harness import SIZES, Tab, faults, tab_of, wait_until
 from tests.browser.pages import PAGES
-from tests.unit.web.fleet import HEADLINE, FixtureCore, serve
+from tests.unit.web.fleet import HEADLINE, MEMBERS, FixtureCore, serve
 
 pytestmark = pytest.mark.browser
 
@@ -20,6 +20,12 @@ def test_a_page_fits_and_has_no_barrier(tab: Tab, url: str, tmp_path: Path, name
 
 def test_a_problem_is_a_page_like_any_other(tab: Tab, url: str) -> None:
     assert faults(tab, f"{url}/nope", status=404) == []
+
+
+@pytest.mark.parametrize("fleet", [0, 1, 6])
+def test_a_page_without_paths_is_a_page_like_any_other(tab: Tab, fleet: int) -> None:
+    with serve(FixtureCore(fleet=MEMBERS[:fleet], measured=False)) as url:
+        assert faults(tab, url) == []
 
 
 def test_every_page_of_the_navigation_is_in_the_table() -> None:
