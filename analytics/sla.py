@@ -133,7 +133,7 @@ class Month(NamedTuple):
 
 def month_of(text: str) -> Month | None:
     """Read '2026-11'; None where it is none."""
-    if not re.fullmatch(r"(19[7-9]\d|2[01]\d\d)-(0[1-9]|1[0-2])", text):
+    if not re.fullmatch(r"(19[7-9][0-9]|2[01][0-9]{2})-(0[1-9]|1[0-2])", text):
         return None
     year, month = int(text[:4]), int(text[5:])
     begins = [datetime(y, m, 1, tzinfo=UTC) for y, m in ((year, month), (year + month // 12, month % 12 + 1))]

@@ -46,6 +46,8 @@ SMALL_AGENTS: Final = 40
 """Up to here a report is made when it is asked for: 1,560 paths take a tenth of a second."""
 OVERLAP_US: Final = 20_000_000
 """Readings are stamped before they are on the disk: those of so long before are taken again."""
+ANEW_US: Final = 6 * 3_600 * 1_000_000
+"""The columns are begun anew: what is too old to be anyone's latest reading is in them no more."""
 MEMORY_LIMIT: Final = "1000MB"
 LOOK_BACK_S: Final = 3_600
 """Of a board of the past: readings that are older are too old to say anything."""
@@ -101,6 +103,7 @@ class Boards:
         self._ranking: Ranking | None = None
         self._fleet: Fleet | None = None
         self._since_us = 0
+        self._anew_us = 0
         self._past: dict[int, Ready] = {}
 
     def close(self) -> None:
@@ -141,7 +144,7 @@ class Boards:
     def _taken(self, sight: Sight, at_us: int) -> Ranking:
         """The columns of all paths, with what came since; begun anew where the fleet is another."""
         fleet = Fleet.of(sight.members)
-        if self._ranking is not None and self._fleet == fleet:
+        if self._ranking is not None and self._fleet == fleet and at_us < self._anew_us:
             since_us = self._since_us - OVERLAP_US
             came = self._store.arrived_since(self._tenant, RANKED_COLUMNS, since_us, at_us)
             self._ranking.take(came, at_us=at_us, rules=sight.rules)
@@ -151,7 +154,7 @@ class Boards:
             self._ranking, self._fleet = None, None
             ranking = self._begun(fleet, sight.rules)
             ranking.take(self._store.latest_table(self._tenant, RANKED_COLUMNS), at_us=at_us)
-            self._ranking, self._fleet = ranking, fleet
+            self._ranking, self._fleet, self._anew_us = ranking, fleet, at_us + ANEW_US
         self._since_us = at_us
         return self._ranking
 

@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from analytics import cut
 from analytics.clock import now_us
 from analytics.compare import Comparison, compare
 from analytics.explain import Explanation, explain
@@ -23,16 +22,6 @@ from analytics.exports import EXPORTS, FINDINGS, PATHS, Ask, Batches
 from analytics.fusion import Passive
 from analytics.graded import Way
 from analytics.measurement import Flow, Hop, Reading
-from analytics.overview import (
-    AGENT_PATHS_SHOWN,
-    WORST_SHOWN,
-    AgentPaths,
-    MatrixCells,
-    Metric,
-    Overview,
-    SitePaths,
-    Worst,
-)
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
 from analytics.rules.load import Rules
@@ -59,11 +48,13 @@ from server.kept import Kept
 from server.lately import Lately
 from server.services import services_of
 from server.sessions import Sessions
+from server.showing import Showing
 from server.sla import SlaBook
 from server.state import Agent, State
 from server.timelines import Asked, timeline_of
 from server.usual import UsualCache
 
+STATUS_KEPT_S: Final = 1.0
 PAIRS_KEPT, PAIR_KEPT_S = 50, 2.0
 """Of a large fleet: a page asks for a pair's facts more than once."""
 FLOWS_SINCE_US: Final = 24 * 3600 * 1_000_000
@@ -97,7 +88,7 @@ class _Facts(NamedTuple):
         return [reading for reading in self.readings if {reading.src, reading.dst} == {src, dst}]
 
 
-class Core:
+class Core(Showing):
     """Reads everything of one tenant, changes nothing."""
 
     def __init__(
@@ -137,6 +128,7 @@ class Core:
         self._fresh: dict[str, tuple[object, Report]] = {}  # small fleet: what the last report was made from
         self._listed: tuple[int, list[Member]] = (0, [])  # large fleet: when the members were listed
         self._pace = Pace()
+        self._statuses: Kept[str, Status] = Kept(1, STATUS_KEPT_S)
         self._pairs: Kept[tuple[str, str, str, int | None], tuple[_Facts, list[Hop]]] = Kept(
             PAIRS_KEPT, PAIR_KEPT_S
         )
@@ -178,7 +170,10 @@ class Core:
         return Sight(members, self._rules_now(), self._cycles.planner.puts_off)
 
     def status(self) -> Status:
-        """As ``ReportCore``."""
+        """As ``ReportCore``; of a large fleet, it is told once a second: every page asks."""
+        return self._statuses.of("", self._status) if self._is_large() else self._status()
+
+    def _status(self) -> Status:
         agents = self._state.agents(self._tenant)
         online = {connection.agent.name for connection in self._hub.connections()}
         members = set(self._mesh_members(agents))
@@ -187,6 +182,7 @@ class Core:
             started_us=self._started_us,
             agents_enrolled=len(agents),
             agents_online=len(online),
+            agents_off=sum(not self._hub.switches.on(agent.name, agent.site) for agent in agents),
             paths_expected=len(members) * (len(members) - 1),
             paths_measured=self._measured(members),
             cycle=self._cycles.cycle,
@@ -312,50 +308,6 @@ class Core:
             when=NOW if facts.now else when(facts.at_us),
         )
         return self._with_budget(made) if facts.now else made
-
-    def revision(self, profile: str) -> str:
-        """As ``ReportCore``."""
-        kept = self._ready()
-        return cut.revision_of(self._small(profile)) if kept is None else kept.board.revision(profile)
-
-    def overview(self, profile: str, at_us: int | None = None) -> Overview:
-        """As ``ReportCore``."""
-        kept = self._ready(at_us)
-        if kept is None:
-            return cut.overview_of(self.report(profile, at_us))
-        return kept.board.profiles[profile].overview
-
-    def sites(self, profile: str, at_us: int | None = None) -> list[SitePaths]:
-        """As ``ReportCore``."""
-        kept = self._ready(at_us)
-        if kept is None:
-            return cut.site_paths_of(self.report(profile, at_us))
-        return list(kept.board.profiles[profile].sites)
-
-    def matrix(self, profile: str, metric: Metric, at_us: int | None = None) -> MatrixCells:
-        """As ``ReportCore``."""
-        kept = self._ready(at_us)
-        if kept is None:
-            return cut.cells_of(self.report(profile, at_us), metric)
-        return kept.board.cells(profile, metric)
-
-    def agent_paths(
-        self, agent: str, profile: str, at_us: int | None = None, limit: int = AGENT_PATHS_SHOWN
-    ) -> AgentPaths:
-        """As ``ReportCore``."""
-        kept = self._ready(at_us)
-        if kept is None:
-            return cut.agent_paths_of(self.report(profile, at_us), agent, limit)
-        return kept.board.agent_paths(agent, profile, limit)
-
-    def worst(
-        self, profile: str, limit: int = WORST_SHOWN, start: int = 0, at_us: int | None = None
-    ) -> Worst:
-        """As ``ReportCore``."""
-        kept = self._ready(at_us)
-        if kept is None:
-            return cut.worst_of(self.report(profile, at_us), limit, start)
-        return kept.board.worst(profile, limit, start)
 
     def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
         """As ``ReportCore``."""

@@ -19,6 +19,7 @@ from server.stun import HEADER, MAGIC_COOKIE
 PART: Final = "server"
 ANSWER_S: Final = 2.0
 SECRET_ENDINGS: Final = (".pem", ".sqlite", ".sqlite-wal", ".key")
+NAMES_A_FILE: Final = "_file"
 EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # whom to ask where it listens on all
 BINDING_REQUEST: Final = 0x0001
 
@@ -63,8 +64,10 @@ def _folder(data: Path) -> Found:
 
 
 def _secrets(settings: Settings) -> list[Path]:
+    """The files in the data folder that hold secrets, and those that settings name as such."""
     own = [path for path in sorted(settings.data.iterdir()) if path.name.endswith(SECRET_ENDINGS)]
-    return [*own, settings.turn_secret_file] if settings.turn_secret_file else own
+    named = (value for name, value in settings if name.endswith(NAMES_A_FILE))
+    return [*own, *(path for path in named if isinstance(path, Path))]
 
 
 def _listens(at: Address, who: str) -> Found:

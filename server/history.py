@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from analytics.measurement import Reading, Rung
 from server.schedule import Pair
@@ -86,7 +86,29 @@ def _lossy(seen: History | Outcome) -> bool:
     return (seen.loss_bp or 0) >= LOSSY_BP
 
 
-def remembered(readings: Iterable[Reading]) -> dict[Pair, History]:
+class Told(NamedTuple):
+    """What of a path's latest reading is recalled: the fields that ``remembered`` reads."""
+
+    src: str
+    dst: str
+    ended_us: int
+    rung: Rung
+    rtt_p50_us: int | None
+    sent: int
+    received: int
+    capacity_kbps: int | None
+
+    @classmethod
+    def of(cls, *values: Any) -> Told:
+        """Make one of stored values, in the order of the fields."""
+        src, dst, ended_us, rung, *rest = values
+        return cls(src, dst, ended_us, _RUNGS[rung], *rest)
+
+
+_RUNGS: Final = {rung.value: rung for rung in Rung}
+
+
+def remembered(readings: Iterable[Reading | Told]) -> dict[Pair, History]:
     """Recall the pairs from their latest readings: after a restart the oldest is still the first in turn."""
     found: dict[Pair, History] = {}
     for reading in readings:
@@ -97,7 +119,7 @@ def remembered(readings: Iterable[Reading]) -> dict[Pair, History]:
     return found
 
 
-def _recalled(reading: Reading) -> History:
+def _recalled(reading: Reading | Told) -> History:
     loss_bp = 10_000 * max(0, reading.sent - reading.received) // reading.sent if reading.sent else None
     return History(
         tested_us=reading.ended_us,

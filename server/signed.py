@@ -13,6 +13,7 @@ from analytics.errors import ExportError, SealError
 from analytics.sla import FORMAT, SlaReport
 from analytics.trust import SIGNATURE_BYTES, check_statement, key_bytes
 from server.api.client import SignedReport, writing_whole
+from server.api.sla_shapes import SlaKey
 
 MOST_BYTES: Final = 64 * 2**20
 """Of a report: a thousand workplaces' is a megabyte."""
@@ -61,9 +62,12 @@ def _key(given: str) -> str:
     if given.startswith("ed25519:"):
         return given
     text = _read(Path(given), MOST_TEXT).decode("ascii", "replace").strip()
-    return (
-        str(msgspec.json.decode(text, type=dict[str, str]).get("key", "")) if text.startswith("{") else text
-    )
+    if not text.startswith("{"):
+        return text
+    try:
+        return msgspec.json.decode(text, type=SlaKey).key
+    except msgspec.DecodeError as error:
+        raise SealError(f"{given} is no key: {error}") from error
 
 
 def _read(path: Path, most: int) -> bytes:

@@ -25,6 +25,7 @@ from analytics.store.state import LOOK_BACK_DAYS, State
 from analytics.usage import By, Usage
 from analytics.usual import Past, UsualHop
 
+LATELY_US: Final = 2 * 3600 * 1_000_000
 _EVER: Final = ("0000-00-00", "9999-99-99")
 _PAIR: Final = ("one", "other")
 _READING: Final = list(Reading.__struct_fields__)
@@ -56,8 +57,23 @@ class Answers:
             ready = None if self._facts.is_shared else self._state.latest(tenant, at_us)
             if ready is not None:
                 return msgspec.convert(ready, list[Reading])
+        return self._latest_then(tenant, at_us)
+
+    def _latest_then(self, tenant: str, at_us: int) -> list[Reading]:
+        """Of a past moment. Most paths had been tested lately: a week is looked through for the rest."""
         given = {"tenant": tenant, "at_us": at_us}
-        return self._ask(Reading, query.READINGS_LATEST, given, _look_back(at_us), table="readings")
+        since_us = max(0, at_us - LATELY_US)
+        lately: dict[str, Any] = {**given, "first_cycle": since_us // 1_000_000}
+        days = (seal.day_of(since_us), seal.day_of(at_us))
+        found = self._ask(Reading, query.READINGS_LATEST_SINCE, lately, days, table="readings")
+        ways = self._ask(_Way, query.MEASURED, given, _look_back(at_us), table="readings")
+        rest = {(way.src, way.dst) for way in ways} - {(one.src, one.dst) for one in found}
+        if rest:
+            named = query.wanted_paths(rest)
+            found += self._ask(
+                Reading, query.READINGS_LATEST_OF, given, _look_back(at_us), table="readings", **named
+            )
+        return sorted(found, key=lambda one: (one.src, one.dst))
 
     def readings_latest_of_agent(
         self, tenant: str, agent: str, at_us: int, *, since_us: int
@@ -180,9 +196,10 @@ class Answers:
         if len(paths) == 1:
             ((src, dst),) = paths
             one = {**given, "src": src, "dst": dst}
-            return self._ask(Past, query.PAST_OF_ONE, one, days, table="readings")
+            return self._ask(Past, query.PAST_OF_ONE, one, days, table="readings", agents={src})
         named = query.wanted_paths(paths)
-        return self._ask(Past, query.PAST_OF, given, days, table="readings", **named)
+        sources = {src for src, _ in paths}
+        return self._ask(Past, query.PAST_OF, given, days, table="readings", agents=sources, **named)
 
     def usual_hour(self) -> int:
         """As of which hour ``usual`` tells; 0 = not yet."""
@@ -207,7 +224,8 @@ class Answers:
         named = [f"{src} {dst}" for src, dst in paths]  # no name has a space
         given = {"tenant": tenant, "since_us": since_us, "until_us": until_us, "paths": named}
         days = (seal.day_of(since_us), seal.day_of(until_us))
-        return self._ask(UsualHop, query.USUAL_HOPS, given, days, table="hops")
+        sources = {src for src, _ in paths}
+        return self._ask(UsualHop, query.USUAL_HOPS, given, days, table="hops", agents=sources)
 
     def readings_before(
         self, tenant: str, paths: Collection[tuple[str, str]], *, since_us: int, until_us: int, most: int
@@ -218,7 +236,8 @@ class Answers:
         named = [f"{src} {dst}" for src, dst in paths]  # no name has a space
         given = {"tenant": tenant, "since_us": since_us, "until_us": until_us, "paths": named, "most": most}
         days = (seal.day_of(since_us), seal.day_of(until_us))
-        return self._ask(Reading, query.READINGS_BEFORE, given, days, table="readings")
+        sources = {src for src, _ in paths}
+        return self._ask(Reading, query.READINGS_BEFORE, given, days, table="readings", agents=sources)
 
     def readings_of_agent(
         self, tenant: str, agent: str, *, since_us: int, until_us: int, columns: Sequence[str]
@@ -238,7 +257,7 @@ class Answers:
         given: dict[str, Any] = {"tenant": tenant, "src": src, "dst": dst}
         given |= {"first_cycle": first_us // 1_000_000, "last_cycle": last_us // 1_000_000}
         days = (seal.day_of(max(0, first_us - DAY_US)), seal.day_of(last_us + LATE_US))
-        return self._ask(Reading, query.READINGS_OF_PATH, given, days, table="readings")
+        return self._ask(Reading, query.READINGS_OF_PATH, given, days, table="readings", agents={src})
 
     def held(self, table: str, tenant: str) -> Held:
         """A tenant's sealed files and the rows not sealed yet, each row once; ``shared`` are others."""
@@ -284,7 +303,7 @@ class Answers:
         given = {"tenant": tenant, "since_us": since_us, "until_us": until_us, "agent": agent}
         days = (seal.day_of(max(0, since_us - DAY_US)), _EVER[1])  # a day for clocks that are ahead
         given |= {"process": process, "remote": remote, "but": but, "limit": limit}
-        return self._ask(Flow, query.FLOWS, given, days, table="flows")
+        return self._ask(Flow, query.FLOWS, given, days, table="flows", agents=_only(agent))
 
     def flows_of_services(
         self,
@@ -305,7 +324,7 @@ class Answers:
         given = {"tenant": tenant, "ports": sorted(ports), "since_us": since_us, "until_us": until_us}
         given |= {"agent": agent, "limit": limit}
         days = (seal.day_of(max(0, since_us - DAY_US)), _EVER[1])  # a day for clocks that are ahead
-        return self._ask(Flow, query.FLOWS_OF_SERVICES, given, days, table="flows")
+        return self._ask(Flow, query.FLOWS_OF_SERVICES, given, days, table="flows", agents=_only(agent))
 
     def usage(
         self,
@@ -322,7 +341,7 @@ class Answers:
         given = {"tenant": tenant, "since_us": since_us, "until_us": until_us}
         days = (seal.day_of(max(0, since_us - DAY_US)), _EVER[1])  # a day for clocks that are ahead
         given |= {"agent": agent, "but": but, "limit": limit}
-        return self._ask(Usage, query.usage_question(by), given, days, table="flows")
+        return self._ask(Usage, query.usage_question(by), given, days, table="flows", agents=_only(agent))
 
     def batches_taken(self) -> int:
         """How many batches came since the store was opened: another number, and there is more to tell."""
@@ -405,3 +424,7 @@ def _latest_of(rows: pa.Table) -> pa.Table:
     for at, path in enumerate(zip(ordered["src"].to_pylist(), ordered["dst"].to_pylist(), strict=True)):
         seen.setdefault(path, at)
     return ordered.take(pa.array(seen.values(), pa.int64()))
+
+
+def _only(agent: str | None) -> Collection[str] | None:
+    return None if agent is None else {agent}

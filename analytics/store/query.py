@@ -65,6 +65,9 @@ READINGS_LATEST: Final = f"""
     ORDER BY src, dst
 """  # noqa: S608  # see above
 
+READINGS_LATEST_SINCE: Final = READINGS_LATEST.replace(
+    "received_us <= $at_us", "received_us <= $at_us AND cycle >= $first_cycle"
+)
 READINGS_LATEST_OF_AGENT: Final = f"""
     SELECT {_OWN["readings"]} FROM facts
     WHERE tenant = $tenant AND received_us <= $at_us AND cycle >= $first_cycle

@@ -49,7 +49,7 @@ class Door:
     async def _asked(self, head: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         assert self.reader is not None
         assert self.writer is not None
-        told = f"{head}\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n"
+        told = f"{head}\r\nHost: {self.host}:{self.port}\r\nContent-Length: {len(body)}\r\n\r\n"
         self.writer.write(told.encode() + body)
         first, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {

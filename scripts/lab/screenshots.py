@@ -45,7 +45,7 @@ PAGES: Final[Mapping[str, str]] = {
     "agent": "/agents/radiologist",
     "services": "/services",
     "flows": "/flows",
-    "changes": "/diff",
+    "changes": "/diff?before=5m",
     "sla": "/sla?service=PACS",
     "audit": "/audit",
     "settings": "/settings",

@@ -15,6 +15,7 @@ from analytics.grammar import called, names
 from analytics.letters import BAD
 from analytics.measurement import Letter
 from analytics.shapes import Finding, Member, Service
+from analytics.tomography import Kind
 from server.alerts.model import MOST_PAIRS, Alert, Cause, Condition, Pair, Severity
 from server.alerts.rules import AgentsRule, AloneRule, CauseRule, OwnRule, Rule
 
@@ -98,6 +99,7 @@ def _of_finding(
         title=words.capital(cause_name(finding, judged.members)),
         text=" ".join([finding.sentence, *_who(hit, judged.able)]),
         cannot=_people(hit),
+        agents=(*_people(hit), *([finding.where] if finding.kind == Kind.HOST else [])),
         pairs=tuple(pairs[:MOST_PAIRS]),
         since_us=finding.since_us,
     )
@@ -123,6 +125,7 @@ def _of_service(
         title=f"Users of the {service_name(service)}",
         text=" ".join([*_who(hit, judged.able), "No cause that they share with others is known."]),
         cannot=_people(hit),
+        agents=_people(hit),
         pairs=tuple(case.pair for case in hit[:MOST_PAIRS]),
     )
 
@@ -218,7 +221,7 @@ def _of_agents(name: str, rule: AgentsRule, look: Look) -> Iterable[Condition]:
                 severity=Severity.CRITICAL if any(one.services for one in away) else Severity.WARNING,
                 title=f"{site}: {len(away)} of {words.count(len(members), 'agent')} away",
                 text=_away(away, len(members), site),
-                cannot=(),
+                agents=tuple(one.name for one in away),
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain
 
 from server.alerts.model import Alert, Matcher, Silence
 
@@ -13,7 +12,7 @@ NAMED = ("id", "rule", "kind", "where", "profile")
 def matches(matcher: Matcher, alert: Alert) -> bool:
     """Whether every part of a matcher that says something fits."""
     return all(_fits(getattr(matcher, name), [getattr(alert, name)]) for name in NAMED) and _fits(
-        matcher.agent, chain(alert.cannot, *alert.pairs)
+        matcher.agent, alert.agents
     )
 
 

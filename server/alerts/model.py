@@ -62,6 +62,7 @@ class Condition(NamedTuple):
     title: str  # a line: "Hotel uplink"
     text: str  # sentences: what it is, and who cannot work
     cannot: tuple[str, ...] = ()  # agents whose people cannot work
+    agents: tuple[str, ...] = ()  # agents that are concerned: those, those at fault, those that are away
     pairs: tuple[Pair, ...] = ()  # directed paths that the cause explains
     since_us: int | None = None  # of the cause itself, where that is known
 
@@ -88,6 +89,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     text: str
     cannot: list[str]
+    agents: list[str] = []
     pairs: list[Pair]
     first_us: int  # seen first; with ``id`` the key of this occurrence
     since_us: int  # since when it is so: of the cause where known, else ``first_us``
@@ -143,7 +145,7 @@ class Matcher(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     kind: Pattern = ""
     where: Pattern = ""
     profile: Pattern = ""
-    agent: Pattern = ""  # one of those who cannot work, or an end of a path
+    agent: Pattern = ""  # one of those that are concerned
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):

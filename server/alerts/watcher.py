@@ -26,6 +26,7 @@ from server.alerts.model import Alert, Event, Notice, Phase
 from server.alerts.receivers.courier import Courier
 from server.alerts.receivers.messages import AGAIN_S
 from server.alerts.rules import AlertRules
+from server.alerts.threads import to_the_end
 from server.api.core import ReportCore
 from server.errors import ServerError
 
@@ -80,12 +81,12 @@ class Watcher:
         again_s = 0.0
         while True:
             began_s = self._monotonic()
-            told = await _to_the_end(self._look_once)
+            told = await to_the_end(self._guarded, self.look)
             for courier in self._couriers if told else ():
                 courier.wake.set()
             if self._monotonic() >= again_s:
                 again_s = self._monotonic() + AGAIN_S
-                await _to_the_end(self._repeat)
+                await to_the_end(self._guarded, self._repeat)
             await self._rest(max(LOOK_S, REST * (self._monotonic() - began_s)))
 
     async def _rest(self, rest_s: float) -> None:
@@ -99,9 +100,10 @@ class Watcher:
             pass
         self.woken.clear()
 
-    def _look_once(self) -> bool:
+    def _guarded(self, act: Callable[[], bool]) -> bool:
+        """Do it; count and say what goes wrong, as the next look is tried all the same."""
         try:
-            return self.look()
+            return act()
         except (AnalyticsError, ServerError) as error:
             self._failures.look_failures += 1
             log.error(
@@ -160,11 +162,11 @@ class Watcher:
             made.append(alert)
         return made, notices
 
-    def _repeat(self) -> None:
-        """Tell receivers that forget what is still open."""
+    def _repeat(self) -> bool:
+        """Tell receivers that forget what is still open; True where there are such."""
         forgetful = [courier for courier in self._couriers if courier.sender.forgets]
         if not forgetful:
-            return
+            return False
         at_us = self._clock()
         told = [one for one in self._book.live() if one.phase is Phase.OPEN and one.told is not None]
         notices = [
@@ -172,6 +174,7 @@ class Watcher:
         ]
         for courier in forgetful:
             courier.still([one for one in notices if courier.sender.receiver.wants(one.alert)])
+        return True
 
 
 def for_receivers(couriers: Sequence[Courier], notice: Notice) -> list[tuple[str, Notice]]:
@@ -196,13 +199,3 @@ def _log(event: Event, alert: Alert) -> None:
         alert.where,
         alert.profile or "-",
     )
-
-
-async def _to_the_end(act: Callable[[], bool | None]) -> bool | None:
-    """Run in a thread; where this is cancelled, the thread is waited for, as it uses store and state."""
-    task = asyncio.ensure_future(asyncio.to_thread(act))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

@@ -22,6 +22,7 @@ from server.api.core import ReportCore
 from server.api.csrf import FIELD, HEADER, SAFE_METHODS, comes_from_elsewhere, is_csrf_token
 from server.api.doors import Door
 from server.api.problem import ProblemError
+from server.database import DEFAULT_TENANT
 from server.metrics.family import Family
 
 
@@ -61,6 +62,11 @@ class Visitor:
     def everywhere(self) -> bool:
         """Whether they may look at every tenant."""
         return self.home == ALL_TENANTS
+
+    @property
+    def runs_the_server(self) -> bool:
+        """Whether what is of the whole server, such as its settings, is theirs to see."""
+        return (self.home or self.tenant) in (ALL_TENANTS, DEFAULT_TENANT)
 
 
 class Metered(Protocol):

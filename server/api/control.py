@@ -40,7 +40,7 @@ def _add_switches(routes: APIRouter) -> None:
 def _add_tags(routes: APIRouter) -> None:
     @routes.get("/agents/{name}/tags", summary="An agent's tags", dependencies=[needs(Scope.READ)])
     async def tags(name: str, desk: TheDesk) -> Response:
-        return json_of(or_problem(lambda: desk.control.tags(name)))
+        return json_of(or_problem(lambda: desk.control.tags(name), 404))
 
     @routes.post(
         "/agents/{name}/tags",

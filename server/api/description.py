@@ -1,15 +1,75 @@
-"""What the API can do, as OpenAPI (3.1): ``GET /v1/openapi.json``."""
+"""What the API can do, as OpenAPI (3.1): ``GET /v1/openapi.json``.
+
+Routes read their bodies and write their answers themselves (``server.api.body``), so FastAPI knows only
+their parameters. The rest is here: a table of bodies, and which answers a route can give by its kind.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
+import msgspec
 from fastapi import FastAPI, Request, Response
 
+from analytics.written import MEDIA_TYPES
+from server.accounts.people import AccountChange, NewAccount
+from server.accounts.tokens import NewToken
 from server.api.access import public
+from server.api.accounts import NewTenant
+from server.api.alert_door import AckAsk, SilenceAsk, TestAsk
 from server.api.body import json_of
+from server.api.controls import BudgetAsk, SwitchAsk, TagsAsk
+from server.api.doors import Mark, MeshAsk, ServiceTag
+from server.api.problem import MEDIA_TYPE, Problem
 
 PATH: Final = "/v1/openapi.json"
+
+BODIES: Final[dict[tuple[str, str], type[msgspec.Struct]]] = {
+    ("post", "/v1/mesh/runs"): MeshAsk,
+    ("post", "/v1/mesh/marks"): Mark,
+    ("post", "/v1/mesh/switches"): SwitchAsk,
+    ("post", "/v1/agents/{name}/tags"): TagsAsk,
+    ("post", "/v1/budgets"): BudgetAsk,
+    ("post", "/v1/services"): ServiceTag,
+    ("post", "/v1/alerts/{id}/ack"): AckAsk,
+    ("post", "/v1/silences"): SilenceAsk,
+    ("post", "/v1/alerts/receivers/{name}/test"): TestAsk,
+    ("post", "/v1/accounts"): NewAccount,
+    ("patch", "/v1/accounts/{name}"): AccountChange,
+    ("post", "/v1/access-tokens"): NewToken,
+    ("post", "/v1/tenants"): NewTenant,
+}
+
+DONE: Final = {
+    ("post", "/v1/accounts"): "201",
+    ("post", "/v1/access-tokens"): "201",
+    ("post", "/v1/tenants"): "201",
+}
+"""Where what is done is not told by 200."""
+
+MEDIA: Final = {
+    ("get", "/v1/export/{table}"): tuple(MEDIA_TYPES.values()),
+    ("get", "/v1/audit.csv"): ("text/csv; charset=utf-8",),
+}
+"""Where the answer is not JSON."""
+
+ALWAYS: Final = {
+    "401": "no credential, or one that is none",
+    "403": "a credential of less scope, or of another tenant",
+    "404": "something that is named is not there",
+    "422": "a parameter or the body does not fit",
+    "500": "the server failed: its log has the cause",
+    "503": "busy, or the store or the state cannot be reached: come again",
+}
+FASTAPIS: Final = ("HTTPValidationError", "ValidationError")
+"""Answers that FastAPI would give; ours are problems."""
+READ: Final = {"304": "what is known already is still so"}
+CHANGED: Final = {"409": "it cannot be had now"}
+SENT: Final = {
+    "413": "the body is too large, or does not say its length",
+    "415": "the body is not JSON by its type",
+}
 
 
 def add_description(app: FastAPI) -> None:
@@ -19,4 +79,54 @@ def add_description(app: FastAPI) -> None:
         PATH, include_in_schema=False, dependencies=[public("it describes the API, and holds nothing else")]
     )
     async def description(request: Request) -> Response:
-        return json_of(app.openapi())
+        return json_of(described(app.openapi()))
+
+
+def described(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete what FastAPI made of the routes. Pure."""
+    kinds = [Problem, *dict.fromkeys(BODIES.values())]
+    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    refs = dict(zip(kinds, schemas, strict=True))
+    paths = {
+        path: {method: _operation(method, path, operation, refs) for method, operation in operations.items()}
+        for path, operations in made["paths"].items()
+    }
+    security = {"bearer": {"type": "http", "scheme": "bearer", "description": "an access token: pga-..."}}
+    kept = {
+        name: schema
+        for name, schema in made.get("components", {}).get("schemas", {}).items()
+        if name not in FASTAPIS
+    }
+    return {
+        **made,
+        "paths": paths,
+        "components": {"schemas": {**kept, **components}, "securitySchemes": security},
+        "security": [{"bearer": []}],
+    }
+
+
+def _operation(
+    method: str, path: str, operation: Mapping[str, Any], refs: Mapping[Any, Any]
+) -> dict[str, Any]:
+    key = (method, path)
+    said = dict(operation["responses"])
+    if key in DONE:
+        said = {DONE[key]: said.pop("200")}
+    if key in MEDIA:
+        said["200"] = {"description": "a file", "content": {media: {} for media in MEDIA[key]}}
+    problems = {MEDIA_TYPE: {"schema": refs[Problem]}}
+    for status, why in _others(method, key).items():
+        said[status] = {"description": why} | ({"content": problems} if status != "304" else {})
+    described = {**operation, "responses": dict(sorted(said.items()))}
+    if key in BODIES:
+        content = {"application/json": {"schema": refs[BODIES[key]]}}
+        described["requestBody"] = {"required": True, "content": content}
+    return described
+
+
+def _others(method: str, key: tuple[str, str]) -> dict[str, str]:
+    return {
+        **ALWAYS,
+        **(READ if method == "get" else CHANGED),
+        **(SENT if key in BODIES else {}),
+    }

@@ -94,7 +94,7 @@ def silence(
     kind: Annotated[str, typer.Option(metavar="KIND", help="host, uplink, region, relay, transit ...")] = "",
     where: Annotated[str, typer.Option(metavar="NAME", help="The site, agent or service at fault.")] = "",
     profile: Annotated[str, typer.Option(metavar="NAME", help="Of this application profile.")] = "",
-    agent: Annotated[str, typer.Option(metavar="NAME", help="With this agent among those concerned.")] = "",
+    agent: Annotated[str, typer.Option(metavar="NAME", help="Concerning this agent.")] = "",
     note: Note = "",
     by: By = "",
     url: Url = DEFAULT_URL,

@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from analytics.clock import now_us
 from analytics.errors import AnalyticsError
+from server.alerts.threads import to_the_end
 from server.errors import ServerError, SettingsError
 from server.metrics.family import Family
 from server.metrics.otlp import export_request
@@ -70,10 +71,13 @@ class OtlpPusher:
     async def _push(self, client: httpx.AsyncClient) -> str:
         """Send once; returns why it was not taken, or nothing."""
         try:
-            body = await asyncio.to_thread(self._body)
+            body = await to_the_end(self._body)
             async with asyncio.timeout(TIMEOUT_S):
                 answer = await client.post(self._url, content=body, headers=self._headers)
         except (httpx.HTTPError, OSError, AnalyticsError, ServerError) as error:
+            return str(error) or type(error).__name__
+        except Exception as error:  # a mistake of ours must not end the server
+            log.exception("metrics not sent")
             return str(error) or type(error).__name__
         if not answer.is_success:
             return f"{answer.status_code} {answer.reason_phrase}"

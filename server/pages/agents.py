@@ -68,8 +68,16 @@ def router() -> APIRouter:
             lost=agents_view.lost(found.vitals) if found.vitals else "",
             nat=nat_sentences(found.nat) if found.online else [],
             paths=core.agent_paths(name, frame.profile, frame.at_us, PATHS),
-            processes=core.applications(By.PROCESS, agent=name, but=OWN_PROCESS, limit=PROCESSES),
             words=control_words,
         )
+
+    @routes.get("/agents/{name}/processes")
+    def processes(core: TheCore, frame: TheFrame, name: str, part: bool = False) -> HTMLResponse:
+        agent_of(core, name)
+        graded = core.applications(
+            By.PROCESS, agent=name, but=OWN_PROCESS, at_us=frame.at_us, limit=PROCESSES
+        )
+        template = "processes_part.html" if part else "processes.html"
+        return page(template, frame, name=name, processes=graded)
 
     return routes

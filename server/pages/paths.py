@@ -1,4 +1,7 @@
-"""One path: both directions, where the time is, how it was, why it has its letter, and a test now."""
+"""One path: both directions, where the time is, why it has its letter, and a test now; and how it was.
+
+How it was takes longer to find out: the page is there first, and fetches it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from fastapi.responses import HTMLResponse
 from analytics.timeline import Timeline
 from server.api.access import Scope, TheCore, TheDesk, needs
 from server.api.core import ReportCore
-from server.api.routes import detail_of, explanation_of
+from server.api.routes import check_agents, detail_of, explanation_of
 from server.pages import timeline_view
 from server.pages.explained import sections
 from server.pages.frame import Frame, TheFrame
@@ -40,24 +43,45 @@ def router() -> APIRouter:
         run: RunId = "",
     ) -> HTMLResponse:
         profile, at_us = frame.profile, frame.at_us
-        back_to = range if range in RANGES else USUAL_RANGE
         detail = detail_of(core, src, dst, profile, at_us)
-        timeline = _timeline(core, src, dst, frame, RANGES[back_to])
         return page(
             "path.html",
             frame,
             view=path_view(detail, profile),
             steps=sections(explanation_of(core, src, dst, profile, at_us)),
             profile=profile,
-            timeline=timeline,
-            drawing=timeline_view.drawing(timeline),
-            history=timeline_view.told(timeline),
             ranges=[*RANGES],
-            back_to=back_to,
+            back_to=_back_to(range),
             run=desk.run_of(run, 0) if run else None,
         )
 
+    @routes.get("/paths/{src}/{dst}/timeline")
+    def timeline(
+        *,
+        core: TheCore,
+        frame: TheFrame,
+        src: str,
+        dst: str,
+        range: Range = USUAL_RANGE,
+        part: bool = False,
+    ) -> HTMLResponse:
+        check_agents(core, src, dst)
+        shown = _timeline(core, src, dst, frame, RANGES[_back_to(range)])
+        return page(
+            "timeline_part.html" if part else "timeline.html",
+            frame,
+            timeline=shown,
+            drawing=timeline_view.drawing(shown),
+            history=timeline_view.told(shown),
+            ranges=[*RANGES],
+            back_to=_back_to(range),
+        )
+
     return routes
+
+
+def _back_to(asked: str) -> str:
+    return asked if asked in RANGES else USUAL_RANGE
 
 
 def _timeline(core: ReportCore, src: str, dst: str, frame: Frame, back_s: int) -> Timeline:

@@ -8,13 +8,14 @@ from typing import Final
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from server.api.access import Scope, TheCore, TheDesk, needs
+from server.api.access import Scope, TheCore, TheDesk, Visitor, needs
 from server.api.agent_info import AgentInfo
 from server.api.controls import Budgets, MeshSwitches, Off, OwnBudget, Reach
 from server.pages import control_words
 from server.pages.frame import TheFrame
 from server.pages.pieces import Start, piece_of
 from server.pages.render import page
+from server.settings_told import SettingTold
 
 ROWS: Final = 50
 """Sites on one page."""
@@ -51,11 +52,19 @@ def router() -> APIRouter:
             agents_apart=agents_apart(switches, budgets),
             piece=piece_of(lines, start, ROWS),
             rules_version=core.overview(frame.profile).rules_version,
-            settings=request.app.state.settings if frame.visitor.may(Scope.ADMIN) else [],
+            settings=settings_for(request, frame.visitor),
             words=control_words,
         )
 
     return routes
+
+
+def settings_for(request: Request, visitor: Visitor) -> list[SettingTold]:
+    """Take what the server was started with, for admins of those who run it."""
+    if not visitor.may(Scope.ADMIN) or not visitor.runs_the_server:
+        return []
+    shown: list[SettingTold] = request.app.state.settings
+    return shown
 
 
 def sites_of(agents: list[AgentInfo], switches: MeshSwitches, budgets: Budgets) -> list[SiteLine]:

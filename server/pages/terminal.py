@@ -40,6 +40,7 @@ def status(now: Status, verdict: Verdict) -> RenderableType:
     now, verdict = plain(now), plain(verdict)
     lines = [
         ("agents", f"{now.agents_online} of {now.agents_enrolled} online"),
+        *([("off", f"active tests, on {text.plural(now.agents_off, 'agent')}")] if now.agents_off else []),
         ("paths", f"{now.paths_measured} of {now.paths_expected} measured"),
         ("cycle", _cycle(now)),
         *([("budget", _put_off(now))] if now.paths_put_off else []),

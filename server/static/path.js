@@ -114,5 +114,9 @@ function drawAnew() {
 
 draw().then(fit);
 document.addEventListener("pathgrade:fresh", () => draw().then(fit));
+document.addEventListener("pathgrade:part", () => {
+  shown = ""; // the part brought an empty place for the chart
+  draw().then(fit);
+});
 addEventListener("resize", fit);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAnew);

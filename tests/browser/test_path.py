@@ -1,4 +1,4 @@
-"""The page of a path in chromium: its timeline, a test now with and without a script, a form."""
+"""The page of a path in chromium: its timeline, a test now with and without a script, a switch."""
 
 import pytest
 from playwright.sync_api import Browser
@@ -28,6 +28,7 @@ def test_the_timeline_is_drawn_over_the_pages_own_drawing(browser: Browser) -> N
 def test_without_a_script_the_pages_own_drawing_stays(browser: Browser) -> None:
     with serve(FixtureCore()) as url, tab_of(browser, script=False) as tab:
         page = tab.open(url + PATH)
+        page.get_by_role("link", name="Show how it was").click()
         assert page.get_by_role("img", name="Median round trip").is_visible()
         assert page.locator(".chart-drawn polyline").count() >= 2
 

@@ -16,10 +16,13 @@ from server.alerts.book import Book, Delivery
 from server.alerts.model import Notice, ReceiverStatus
 from server.alerts.receivers.retry import wait_us
 from server.alerts.receivers.send import Sender
+from server.alerts.threads import to_the_end
 from server.errors import DeliveryError, ServerError
 
 log: Final = logging.getLogger("pathgrade.server.alerts")
 
+TEST_S: Final = 20.0
+"""For a test alert: somebody waits for it, and the command for no longer than 30 s."""
 LOOK_S: Final = 30.0
 """Between looks at the queue while nothing is due and nobody says that something is new."""
 
@@ -74,6 +77,9 @@ class Courier:
             except ServerError as error:  # the state cannot be read or written: not this receiver's fault
                 log.error("queue of %s: %s", self.name, error)
                 wait_s = LOOK_S
+            except Exception:  # a mistake of ours must not end the server, nor the other receivers
+                log.exception("queue of %s", self.name)
+                wait_s = LOOK_S
             try:
                 async with asyncio.timeout(wait_s):
                     await self.wake.wait()
@@ -97,18 +103,18 @@ class Courier:
         except DeliveryError as error:
             await self._failed(delivery, error)
         else:
-            await asyncio.to_thread(self._book.done, delivery.number)
+            await to_the_end(self._book.done, delivery.number)
 
     async def _failed(self, delivery: Delivery, error: DeliveryError) -> None:
         at_us, tries = self._clock(), delivery.tries + 1
         late = at_us - delivery.made_us >= self.sender.receiver.give_up_h * HOUR_US
         if error.again and not late:
             due_us = at_us + wait_us(tries, self._chance(), asked_s=error.asked_s)
-            return await asyncio.to_thread(self._book.later, delivery.number, tries, due_us)
+            return await to_the_end(self._book.later, delivery.number, tries, due_us)
         self.tally.given_up += error.again
         self.tally.refused += not error.again
         log.error("alert dropped receiver=%s tries=%d why=%r", self.name, tries, str(error))
-        return await asyncio.to_thread(self._book.done, delivery.number)
+        return await to_the_end(self._book.done, delivery.number)
 
     async def _say_still(self) -> None:
         told, self._still = self._still, ()
@@ -119,13 +125,15 @@ class Courier:
     async def _send(self, notices: Sequence[Notice], delivery: str) -> None:
         try:
             await self.sender.send(notices, delivery, self._clock() // 1_000_000)
-        except ServerError as error:
+        except Exception as error:
+            if not isinstance(error, ServerError):  # a mistake of ours: this notice waits, others go on
+                log.exception("receiver=%s", self.name)
             self.tally.failed += 1
             self.tally.last_error = str(error)
             log.warning("alert not delivered receiver=%s why=%r", self.name, str(error))
             if isinstance(error, DeliveryError):
                 raise
-            raise DeliveryError(f"tell {self.name}: {error}", remedy=error.remedy) from error
+            raise DeliveryError(f"tell {self.name}: {error}", remedy=getattr(error, "remedy", "")) from error
         self.tally.sent += len(notices)
         self.tally.last_error = ""
         self.tally.last_sent_us = self._clock()
@@ -133,7 +141,11 @@ class Courier:
     async def test(self, notice: Notice) -> float:
         """Send a notice now, past the queue; returns seconds. Raises ``DeliveryError``."""
         began_s = time.monotonic()
-        await self._send([notice], f"{self._book.tenant}-test-{notice.at_us}")
+        try:
+            async with asyncio.timeout(TEST_S):
+                await self._send([notice], f"{self._book.tenant}-test-{notice.at_us}")
+        except TimeoutError as error:
+            raise DeliveryError(f"tell {self.name}: no answer within {TEST_S:g} s") from error
         return time.monotonic() - began_s
 
     def status(self, waiting: int) -> ReceiverStatus:

@@ -55,7 +55,7 @@ class Sender:
                 await _SEND[type(self.receiver)](self, notices, delivery, at_s)
         except TimeoutError as error:
             raise self._failed(f"no answer within {self.receiver.timeout_s:g} s") from error
-        except (httpx.HTTPError, OSError, ssl.SSLError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             raise self._failed(str(error) or type(error).__name__) from error
 
     def _failed(self, why: str, *, again: bool = True, asked_s: int | None = None) -> DeliveryError:

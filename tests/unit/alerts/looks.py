@@ -71,5 +71,6 @@ def condition(
         title=f"The {where}'s {kind}",
         text="It is slow.",
         cannot=("radiologist",),
+        agents=("radiologist",),
         pairs=tuple(pairs),
     )

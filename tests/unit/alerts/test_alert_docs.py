@@ -70,6 +70,7 @@ def test_the_example_of_a_webhook_tells_ours_from_others() -> None:
 
 
 def test_the_scrape_configuration_is_one_that_promtool_takes(tmp_path: Path) -> None:
+    (tmp_path / "metrics-token").write_text("pga-x")
     config = file("prometheus", tmp_path)
     done = subprocess.run(
         ["promtool", "check", "config", config], capture_output=True, text=True, check=False

@@ -214,6 +214,7 @@ def test_the_laws_hold_whatever_is_seen(steps: list[tuple[bool, int]]) -> None:
         (Matcher(where="hotel", kind="host"), False),
         (Matcher(agent="radiologist"), True),
         (Matcher(agent="nobody"), False),
+        (Matcher(agent="home"), False),  # only the other end of a path
         (Matcher(profile="pacs", rule="cause", kind="uplink"), True),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from argon2 import Parameters, Type
 
 from agent.identity import Identity
 from analytics.wire import EnrolReply
@@ -44,6 +45,15 @@ class Site:
     async def send(self, secret: str, body: bytes, **headers: str) -> httpx.Response:
         bearer = {"Authorization": f"Bearer {secret}"}
         return await self.agents.post("/v1/batches", content=body, headers={**bearer, **headers})
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash in no time: 64 MiB and three passes are many at once here. ``test_who.py`` has the real ones."""
+    cheap = Parameters(
+        type=Type.ID, version=19, salt_len=16, hash_len=32, time_cost=1, memory_cost=64, parallelism=1
+    )
+    monkeypatch.setattr("server.accounts.passwords.RFC_9106_LOW_MEMORY", cheap)
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 
 from analytics import board as boards_made
 from analytics import cut
+from analytics.batch import pack_batch
 from analytics.fusion import NOTHING_SEEN
 from analytics.measurement import Reading
 from analytics.overview import PACKINGS, Metric
@@ -31,6 +34,7 @@ from server.usual import UsualCache
 from tests.unit.analytics.facts import AT_US, PACS, body, put, reading, trace
 from tests.unit.analytics.many_readings import one
 from tests.unit.analytics.test_fusion import sent
+from tests.unit.server import test_core as core_facts
 
 RULES = load_rules()
 NAMES = ["pacs", "radiologist", *(f"h{number:02d}" for number in range(10))]
@@ -269,3 +273,52 @@ def test_a_board_is_due_when_something_came_but_not_all_the_time() -> None:
     assert not pace.is_due("a")
     now[0] = 60.0
     assert pace.is_due("a")
+
+
+def test_a_server_answers_for_a_large_fleet_as_for_a_small_one(
+    with_server: Callable[[Callable[[Any], Any]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(site: Any) -> None:
+        now_us = time.time_ns() // 1000
+        for src, dst, received in (("a", "b", 300), ("b", "a", 270)):
+            reply = await site.enrol(src, f"site-{src}")
+            told = core_facts.reading(src, dst, received, ended_us=now_us)
+            hop = msgspec.structs.replace(core_facts.hop(src, dst), cycle=told.cycle)
+            tables: dict[str, list[Any]] = {"readings": [told], "hops": [hop]}
+            body_sent = pack_batch(agent=src, boot="6f1c0a2b9d3e4f50", batch=0, tables=tables)
+            assert (await site.send(reply.secret, body_sent)).status_code == 200
+        core = site.running.core
+        small = await asyncio.to_thread(_answers, core)
+        monkeypatch.setattr("server.core.SMALL_AGENTS", 1)
+        await asyncio.to_thread(core.keep_ready)
+        assert await asyncio.to_thread(_answers, core) == small
+        await asyncio.to_thread(core._boards.refresh)
+        before = await asyncio.to_thread(core.overview, "generic", now_us - 60_000_000)
+        assert (before.paths, before.at_us) == (0, now_us - 60_000_000)
+        assert core.detail("a", "nobody", "generic") is None
+        assert core.explain("b", "a", "generic", now_us - 60_000_000) is None
+
+    with_server(scenario)
+
+
+def _answers(core: Any) -> dict[str, Any]:
+    """All but moments and ages, which go on."""
+    detail, why = core.detail("a", "b", "generic"), core.explain("a", "b", "generic")
+    told, report = core.overview("generic"), core.report("generic")
+    status = core.status()
+    return {
+        "status": (status.paths_measured, status.paths_expected, status.agents_enrolled, status.rows),
+        "detail": [
+            msgspec.structs.replace(detail.forward, age_s=0),
+            msgspec.structs.replace(detail.back, age_s=0),
+            *(detail.forward_reading, detail.forward_hops, detail.back_hops, detail.flows),
+        ],
+        "why": (why.grade, why.hops, why.legs, why.findings, why.inputs),
+        "overview": (told.verdict, told.findings, told.letters, told.bad, told.paths, told.members),
+        "rows": [msgspec.structs.replace(row, age_s=0) for row in told.worst],
+        "report": (report.verdict, report.missing, len(report.paths)),
+        "letters": core.matrix("generic", Metric.LETTER).cells,
+        "agent": [(b.src, b.dst, b.letter, b.loss_bp) for b in core.agent_paths("a", "generic").into],
+        "sites": core.sites("generic"),
+        "worst": [(row.src, row.dst) for row in core.worst("generic", 1).rows],
+    }

@@ -1,6 +1,7 @@
 """Switches, tags and budgets: decided, at work in the mesh, and through a real server's doors."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from random import Random
@@ -9,16 +10,19 @@ from typing import Any
 import httpx
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from agent.identity import create
 from analytics import wire
 from analytics.measurement import Rung
 from analytics.wire import MeshSwitch, ProbePlan
+from server.accounts.tokens import create_access_token
 from server.api.controls import Allowance, BudgetNow, Reach
 from server.app import serving
 from server.budget import budget_of, depths
 from server.control import FLEET, Limits, Subject, Switches, own_budgets
+from server.errors import DemandError
 from server.hub import Connection
 from server.planner import Planner
 from server.schedule import Pair
@@ -131,6 +135,56 @@ async def test_an_agent_switched_on_again_joins_the_running_cycle(world: World) 
             world.end(orders.pop(order.test), order.peer, other_end(world, order))
         world.later(1)
     assert world.cycles.planner.history.keys() >= {Pair("a", "c"), Pair("b", "c")}
+
+
+AGENTS = [Subject(Reach.AGENT, name) for name in "abcd"]
+REACHES = [Subject(Reach.FLEET, FLEET), Subject(Reach.SITE, "s-a"), *AGENTS]
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("switch"), st.sets(st.sampled_from(REACHES), max_size=3)),
+        st.tuples(st.just("later"), st.sampled_from([0.1, 3.0, 40.0, 301.0])),
+        st.tuples(st.just("end"), st.none()),
+        st.tuples(st.just("demand"), st.sampled_from([Pair("a", "b"), Pair("b", "d"), Pair("c", "d")])),
+    ),
+    max_size=25,
+)
+
+
+@given(STEPS)
+@examples(max_examples=150, deadline=None)
+def test_whatever_is_switched_when_no_agent_that_is_off_is_tested(steps: list[tuple[str, Any]]) -> None:
+    """Orders, cancellations and switches as the agents hear them: who is off has nothing left to do."""
+
+    async def scenario() -> None:
+        world = World()
+        agents = {name: world.come(name, f"s-{name}") for name in "abcd"}
+        orders: dict[str, dict[str, wire.TestOrder]] = {name: {} for name in agents}
+        for step, value in steps:
+            take(world, step, value, orders)
+            for name, connection in agents.items():
+                collect(orders[name], connection)
+                assert orders[name].keys() == {
+                    test.id for test in world.cycles._tests.values() if name in test.unfinished
+                }
+                assert world.hub.is_on(connection) or not orders[name], f"{name} is off, and tests"
+
+    asyncio.run(scenario())
+
+
+def take(world: World, step: str, value: Any, orders: dict[str, dict[str, wire.TestOrder]]) -> None:
+    if step == "switch":
+        world.cycles.obey(Switches({one: switched_off(*one).off[one] for one in value}))
+    elif step == "later":
+        world.later(value)
+    elif step == "demand":
+        with contextlib.suppress(DemandError):  # off, or asked for already
+            world.cycles.demand([value])
+    else:
+        for name, own in orders.items():
+            for test in [*own]:
+                world.cycles.end(name, wire.TestEnded(test=test, rung=Rung.LAN))
+                del own[test]
+        world.cycles.step()
 
 
 def collect(orders: dict[str, wire.TestOrder], connection: Connection) -> None:
@@ -266,5 +320,59 @@ def test_what_cannot_be_controlled_is_one_problem(
         assert answer.status_code == status, answer.text
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["title"]
+
+    with_server(scenario)
+
+
+def test_the_pages_of_a_real_server_say_what_is_controlled(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        secret = (await site.enrol("a", "s1", identity=A)).secret
+        await site.enrol("b", "s2", identity=B)
+        await post(site, "mesh/switches", reach="site", name="s1", on=False)
+        await post(site, "agents/a/tags", add=["radiology"])
+        await post(site, "budgets", reach="agent", name="a", cpu_bp=7)
+        async with connected(site, secret) as socket:
+            await say(socket, wire.Health(cpu_us=1_000, rss_kb=61_440, mesh=False))
+            await say(socket, wire.Signal(test="none", body=wire.Abandon(why="")))
+            while not isinstance(await hear(socket), wire.Notice):
+                pass  # what was said before is taken when this is answered
+            said = await get(site, "agents/a")
+            assert (said["online"], said["off"]["reach"], said["tags"]) == (True, "site", ["radiology"])
+            assert said["budget"] == {
+                "cpu_bp": 7,
+                "bytes_per_hour": 36_000_000,
+                "cpu_by": "agent",
+                "bytes_by": None,
+            }
+            assert said["vitals"]["latest"]["rss_kb"] == 61_440
+            pages = {
+                "/agents": "tests off",
+                "/agents/a": f"Off for site s1, by {site.actor} since",
+                "/services": "No service is known yet.",
+                "/audit": "+radiology",
+                "/settings": "Active tests are off on 1 of 2 agents.",
+            }
+            for path, words in pages.items():
+                answer = await site.report.get(path)
+                for _ in range(100):  # audit rows are written twice a second
+                    if words in answer.text:
+                        break
+                    await asyncio.sleep(0.05)
+                    answer = await site.report.get(path)
+                assert words in answer.text, path
+            assert "The agent says that they are off." in (await site.report.get("/agents/a")).text
+
+    with_server(scenario)
+
+
+def test_only_an_admin_is_told_the_servers_settings(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        assert {one["name"] for one in await get(site, "settings")} >= {"data", "keep_hops_days"}
+        token = await asyncio.to_thread(
+            create_access_token, site.settings.data, "one", scope="operate", tenant="*"
+        )
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert (await site.report.get("/v1/settings", headers=bearer)).status_code == 403
+        assert str(site.settings.data) not in (await site.report.get("/settings", headers=bearer)).text
 
     with_server(scenario)

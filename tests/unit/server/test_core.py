@@ -9,10 +9,13 @@ import msgspec
 from analytics.batch import pack_batch
 from analytics.histogram import bucket
 from analytics.measurement import Flow, Hop, Letter, Reading, Rung, StampSource
+from analytics.report import Service
+from analytics.sla import month_at, month_of
+from analytics.trust import check_statement
 from analytics.usage import By
 from server.api.core import ExportRange
 from server.budget import Choice
-from server.history import remembered
+from server.history import Told, remembered
 from server.schedule import Pair
 
 Run = Callable[[Callable[[Any], Any]], None]
@@ -118,6 +121,8 @@ def test_after_a_restart_the_longest_waiting_is_still_first() -> None:
         (Pair("a", "c"), 5_000_000, 0),
     ]
     assert known[Pair("a", "b")].loss_bp == 1_000
+    told = (Told.of(*(getattr(one, name) for name in Told._fields)) for one in (new, old))
+    assert remembered(told)[Pair("a", "b")] == known[Pair("a", "b")]
 
 
 def flow(process: str, window_us: int, **changes: Any) -> Flow:
@@ -156,5 +161,40 @@ def test_flows_become_letters_of_applications(with_server: Run) -> None:
             ("198.51.100.66", 40, Letter.F)
         ]
         assert core.applications(By.PROCESS, agent="nobody").rows == []
+
+    with_server(scenario)
+
+
+def test_what_happened_is_told_by_a_running_server(with_server: Run) -> None:
+    """A path over time, two moments beside each other, and a month of a service that is signed."""
+
+    async def scenario(site: Any) -> None:
+        now_us = time.time_ns() // 1000
+        sent: dict[str, list[Reading]] = {"a": [], "b": []}
+        for ago in (4, 3, 2, 1):
+            for src, dst in (("a", "b"), ("b", "a")):
+                received = 150 if ago == 1 else 300
+                ended_us = now_us - ago * 60_000_000
+                sent[src].append(reading(src, dst, received, ended_us=ended_us, test=f"t{ago}"))
+        for src, rows in sent.items():
+            reply = await site.enrol(src, f"site-{src}")
+            body = pack_batch(agent=src, boot="6f1c0a2b9d3e4f50", batch=0, tables={"readings": rows})
+            assert (await site.send(reply.secret, body)).status_code == 200
+        core = site.running.core
+        told = core.timeline("a", "b", "generic", since_us=now_us - 600_000_000)
+        assert [us for us in told.columns.rtt_p50_us if us is not None] == [20_400] * 4
+        assert max(bp for bp in told.columns.loss_bp if bp is not None) == 5_000
+        came = core.compare("generic", now_us - 86_400_000_000)
+        assert (came.counts["new"], came.members_new) == (2, ["a", "b"])
+        service = Service(name="EHR", profile="generic", agent="a", port=443)
+        month = month_of(month_at(now_us))
+        assert month is not None
+        report = core.sla(service, month)
+        (place,) = report.workplaces
+        assert place.name == "b"
+        assert [one.worst for one in report.incidents] == [Letter.F]
+        body = msgspec.json.encode(report)
+        check_statement(body, core.signed(body), core.signing_key())
+        core.file_days()
 
     with_server(scenario)

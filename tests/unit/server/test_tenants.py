@@ -19,6 +19,8 @@ from agent.identity import create
 from analytics.batch import pack_batch
 from analytics.measurement import Direction, Flow
 from analytics.wire import ServiceOffer
+from server.accounts.mapping import Grant
+from server.accounts.roles import Role
 from server.accounts.tokens import create_access_token
 from server.settings import Settings
 from server.state import create_token
@@ -147,7 +149,9 @@ def test_nothing_of_another_tenant_is_in_any_answer(settings: Settings) -> None:
         await asyncio.to_thread(try_any, reading_routes, north, south)
 
     async def whole() -> None:
-        async with asyncio.timeout(PATIENCE_S), visited(settings) as site:
+        named = tuple(Grant(f"ops-{mark}", Role.VIEWER, f"t-{mark}") for mark in MARKS.values())
+        chosen = settings.model_copy(update={"proxy_roles": named})  # settings name tenants, too
+        async with asyncio.timeout(PATIENCE_S), visited(chosen) as site:
             await scenario(site)
 
     asyncio.run(whole())

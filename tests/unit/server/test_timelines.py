@@ -63,3 +63,16 @@ def test_what_is_no_longer_kept_is_of_rollups_too(store: Store, tmp_path: Path) 
         told = timeline_of(store, "default", asked(AT_US - DAY_US, AT_US + 1), RULES)
         assert (told.made_of, sum(told.columns.tests)) == ("readings_5m", 24)
         assert told.columns.letter[-1] is None
+
+
+def test_the_latest_of_then_is_found_however_old_it_was(tmp_path: Path) -> None:
+    clock = Clock()
+    with closing(Store.open(tmp_path, clock_us=clock)) as store:
+        old, newer = at(AT_US - 3 * DAY_US, 10, "a", "b"), at(AT_US - HOUR_US, 20, "a", "c")
+        put(store, body("a", 1, readings=[old, at(AT_US - 4 * DAY_US, 9, "a", "b"), newer]))
+        clock.now_us += HOUR_US
+        put(store, body("a", 2, readings=[at(AT_US + 60_000_000, 30, "a", "b")]))
+        then = store.readings_latest("default", clock.now_us - 1)
+        assert [(one.dst, one.rtt_p50_us) for one in then] == [("b", 10), ("c", 20)]
+        assert store.readings_latest("default", AT_US - DAY_US - 9 * DAY_US) == []
+        assert store.readings_latest("other", clock.now_us) == []

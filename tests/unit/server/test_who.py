@@ -22,6 +22,12 @@ from server.errors import DemandError, SettingsError
 from server.pages.door import safe_path
 from server.settings import Settings
 
+
+@pytest.fixture(autouse=True)
+def cheap_passwords() -> None:
+    """Here they cost what they cost."""
+
+
 CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 
 

@@ -60,7 +60,7 @@ from analytics.usage import KEYS, By, Usage
 from analytics.usual import NOTHING_KNOWN, Past
 from analytics.wire import Dependence, Health, NatReport
 from server.agents import listeners_of
-from server.api.access import EVERYTHING, Visitor
+from server.api.access import ALL_TENANTS, EVERYTHING, Visitor
 from server.api.agent_info import AgentInfo, Listener, Vitals
 from server.api.audits import AuditAsk, AuditEntry
 from server.api.controls import BudgetNow, Reach
@@ -805,7 +805,7 @@ class Anyone:
     """Everybody may do everything."""
 
     async def of(self, request: Request) -> Visitor:
-        return Visitor(name="anyone", tenant="default", scopes=EVERYTHING)
+        return Visitor(name="anyone", tenant="default", scopes=EVERYTHING, home=ALL_TENANTS)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Site:
 @pytest.fixture
 def site() -> Iterator[Site]:
     desk = FixtureDesk()
-    with serve(FixtureCore(), desk) as url, httpx.Client(base_url=url) as client:
+    with serve(FixtureCore(), desk) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield Site(client, desk)
 
 
@@ -70,10 +70,11 @@ def test_an_agents_page_has_cost_nat_control_paths_and_processes(site: Site) -> 
         "They are on. The agent says that they are on.",
         "From radiologist",
         "To radiologist",
-        "getscu",
     ):
         assert part in words.replace("\N{NO-BREAK SPACE}", " "), part
     assert "The agent has not yet said that they are off." in site.words("/agents/clinic")
+    assert "getscu" in site.words("/agents/radiologist/processes")
+    assert "<html" not in site.client.get("/agents/radiologist/processes?part=true").text
     past = site.words("/agents/radiologist?at=2026-11-23T09:45")
     assert "those of now" in past
     assert "Switch tests off" not in past
@@ -82,7 +83,10 @@ def test_an_agents_page_has_cost_nat_control_paths_and_processes(site: Site) -> 
 
 def test_hundreds_of_agents_come_in_pieces() -> None:
     fleet = [Member(name=f"a{number:03}", site=f"s{number % 7}") for number in range(250)]
-    with serve(FixtureCore(fleet=fleet, measured=False)) as url, httpx.Client(base_url=url) as client:
+    with (
+        serve(FixtureCore(fleet=fleet, measured=False)) as url,
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
         first = client.get("/agents").text
         assert first.count('<tr role="row" data-key') == 100
         assert "1 to 100 of 250" in first

@@ -49,13 +49,17 @@ def test_its_words_say_when_it_was_slower_and_over_which_rungs() -> None:
 
 
 def test_the_page_brings_the_drawing_and_where_its_script_gets_the_numbers() -> None:
-    with serve(FixtureCore()) as url, httpx.Client(base_url=url) as client:
-        page = client.get("/paths/radiologist/pacs?range=7d").text
+    with serve(FixtureCore()) as url, httpx.Client(base_url=url, timeout=60) as client:
+        page = client.get("/paths/radiologist/pacs/timeline?range=7d").text
         (address,) = re.findall(r'data-timeline="([^"]+)"', page)
         told_by_api = client.get(address.replace("&amp;", "&")).json()
+        now = client.get("/paths/radiologist/pacs").text
+        part = client.get("/paths/radiologist/pacs/timeline?part=true").text
         past = client.get("/paths/radiologist/pacs?at=2026-11-23T09:45").text
     assert told_by_api["until_us"] - told_by_api["since_us"] >= 7 * 86_400_000_000
     assert "<polyline" in page
-    assert "Test now" in page
+    assert "<polyline" in part
+    assert "<html" not in part
+    assert "Test now" in now
     assert "Test now" not in past
     assert "2026-11-23 09:45" in past

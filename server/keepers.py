@@ -1,0 +1,131 @@
+"""What the server does by itself, beside what agents and people ask for: seal, keep up, make ready, file.
+
+Each runs until it is cancelled. What fails is said and tried again: a mistake of ours in one of these must
+not end the taking in of measurements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+from analytics.clock import now_us
+from analytics.errors import AnalyticsError
+from analytics.store.store import Store
+from server.audit_age import Ages
+from server.background import Background
+from server.core import Core
+from server.errors import ServerError
+from server.metrics.own import Failures
+from server.realm import Realm, Realms
+from server.settings import Settings
+from server.state import State
+
+log: Final = logging.getLogger("pathgrade.server")
+
+FILED_EACH_S: Final = 3_600.0
+LOOK_S: Final = 1.0
+"""How often it is looked whether pages' answers are to be made anew."""
+
+
+async def seal(
+    store: Store, realms: Realms, period_s: float, failures: Failures, sealed: asyncio.Event
+) -> None:
+    """Turn acknowledged rows into Parquet after each cycle and every ``period_s``; a last time at the end."""
+    try:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(period_s):
+                    await realms.ended.wait()
+            realms.ended.clear()
+            await asyncio.to_thread(_seal_once, store, failures)
+            sealed.set()
+            for realm in realms.all():
+                realm.alerts.watcher.woken.set()
+    finally:
+        _seal_once(store, failures)
+
+
+def _seal_once(store: Store, failures: Failures) -> None:
+    try:
+        store.seal()
+    except AnalyticsError as error:
+        # Nothing is lost: the rows stay in the spool, and the next seal takes them.
+        failures.seal_failures += 1
+        log.error("not sealed why=%r try=%r", str(error), error.remedy)
+    except Exception:  # a mistake of ours must not end the taking in, which goes on from the spool
+        failures.seal_failures += 1
+        log.exception("not sealed")
+
+
+def upkeep_of(store: Store, state: State, settings: Settings) -> tuple[Callable[[], None], ...]:
+    """Say what is kept up after each sealing; a step that fails does not hold up the next."""
+    return store.upkeep, partial(_prune_audit, state, settings)
+
+
+async def keep_up(
+    steps: Iterable[Callable[[], None]], aside: Background, failures: Failures, sealed: asyncio.Event
+) -> None:
+    """Roll up, compact, let go of what is old after each sealing; beside it, as it may take minutes."""
+    while True:
+        await sealed.wait()
+        sealed.clear()
+        for step in steps:
+            await aside.run(_keep_up_once, step, failures)
+
+
+def _prune_audit(state: State, settings: Settings) -> None:
+    keep = Ages(settings.keep_audit_days, settings.keep_test_audit_days)
+    if gone := state.prune_audit(keep, now_us=now_us()):
+        log.info("let go of %d audit rows older than they are kept", gone)
+
+
+def _keep_up_once(step: Callable[[], None], failures: Failures) -> None:
+    try:
+        step()
+    except (AnalyticsError, ServerError) as error:
+        failures.upkeep_failures += 1
+        log.error("upkeep failed why=%r try=%r", str(error), error.remedy)
+    except Exception:  # as above: rollups can wait, agents cannot
+        failures.upkeep_failures += 1
+        log.exception("upkeep failed")
+
+
+async def file_days(realms: Realms) -> None:
+    """File what each day said, for SLA reports: readings are let go of before anyone may ask."""
+    while True:
+        await asyncio.sleep(FILED_EACH_S)
+        for realm in realms.all():
+            await asyncio.to_thread(_file_days_once, realm)
+
+
+def _file_days_once(realm: Realm) -> None:
+    try:
+        realm.core.file_days()
+    except AnalyticsError as error:
+        log.error("days not filed tenant=%s why=%r try=%r", realm.tenant, str(error), error.remedy)
+    except Exception:  # as above
+        log.exception("days not filed tenant=%s", realm.tenant)
+
+
+async def keep_ready(realms: Realms, aside: Background) -> None:
+    """Have ready what pages of a large fleet ask for; the first time at once, as people wait for it."""
+    for realm in realms.all():
+        await asyncio.to_thread(_keep_ready_once, realm.core)
+    while True:
+        for realm in realms.all():
+            await aside.run(_keep_ready_once, realm.core)
+        await asyncio.sleep(LOOK_S)
+
+
+def _keep_ready_once(core: Core) -> None:
+    try:
+        core.keep_ready()
+    except AnalyticsError as error:
+        log.error("the board is not up to date why=%r try=%r", str(error), error.remedy)
+    except Exception:  # as above: pages show the board before
+        log.exception("the board is not up to date")
