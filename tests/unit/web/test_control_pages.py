@@ -83,7 +83,10 @@ def test_an_agents_page_has_cost_nat_control_paths_and_processes(site: Site) -> 
 
 def test_hundreds_of_agents_come_in_pieces() -> None:
     fleet = [Member(name=f"a{number:03}", site=f"s{number % 7}") for number in range(250)]
-    with serve(FixtureCore(fleet=fleet, measured=False)) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with (
+        serve(FixtureCore(fleet=fleet, measured=False)) as url,
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
         first = client.get("/agents").text
         assert first.count('<tr role="row" data-key') == 100
         assert "1 to 100 of 250" in first
