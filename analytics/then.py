@@ -16,9 +16,7 @@ from analytics.grade import measured_at_us
 from analytics.measurement import Reading
 from analytics.shapes import Member
 
-FROM_NOW: Final = (
-    "names, labels, sites, services and profiles are those of now; an agent that is gone is not shown"
-)
+FROM_NOW: Final = "names, sites, services and rules are those of now; an agent that is gone is not shown"
 """What a page of the past says of itself."""
 
 

@@ -212,9 +212,16 @@ def connect(path: Path) -> sa.Engine:
 
 
 def _make_private(path: Path) -> None:
-    """Create the file for the owner only; SQLite gives its WAL the same mode."""
+    """Create the file for the owner only; SQLite gives its WAL the same mode.
+
+    A file that is there is not even opened: closing it again would let go of every lock that this process
+    holds on it (POSIX; https://sqlite.org/howtocorrupt.html, 2.2), and a command beside the server, the last
+    one as it thinks, would delete the WAL under the server's hands.
+    """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
     except OSError as error:
         raise _unusable(path.parent, error.strerror or "") from error
 

@@ -16,6 +16,7 @@ from typing import Final
 from analytics.clock import now_us
 from analytics.errors import AnalyticsError
 from analytics.store.store import Store
+from server.audit_age import Ages
 from server.background import Background
 from server.core import Core
 from server.errors import ServerError
@@ -78,7 +79,8 @@ async def keep_up(
 
 
 def _prune_audit(state: State, settings: Settings) -> None:
-    if gone := state.prune_audit(keep_days=settings.keep_audit_days, now_us=now_us()):
+    keep = Ages(settings.keep_audit_days, settings.keep_test_audit_days)
+    if gone := state.prune_audit(keep, now_us=now_us()):
         log.info("let go of %d audit rows older than they are kept", gone)
 
 

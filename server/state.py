@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from analytics.clock import now_us
 from analytics.wire import EnrolReply, EnrolRequest, ServiceOffer
 from server.api.audits import AuditRow
-from server.audit_age import prune
+from server.audit_age import Ages, prune
 from server.audit_book import AuditBook
 from server.control_state import ControlState
 from server.database import (
@@ -170,9 +170,9 @@ class State:
         with self._writing, transaction(self._engine) as connection:
             _put_audit(connection, tenant, rows)
 
-    def prune_audit(self, *, keep_days: int, now_us: int) -> int:
+    def prune_audit(self, keep: Ages, *, now_us: int) -> int:
         """Let go of audit rows that are older than they are kept, a piece at a time; returns how many."""
-        return prune(self._engine, keep_days=keep_days, now_us=now_us, writing=self._writing)
+        return prune(self._engine, keep, now_us=now_us, writing=self._writing)
 
     def marks(self, tenant: str) -> list[tuple[str, str]]:
         """List the agents, or pairs of them, that are marked as important; a lone one has an empty peer."""

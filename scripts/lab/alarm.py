@@ -29,7 +29,7 @@ PORT: Final = 9099
 SECRET: Final = "a secret between the lab and its webhook"
 BAD_US: Final = 250_000
 GOOD_US: Final = 3_000
-READY_S: Final = 120.0
+READY_S: Final = 240.0  # a busy machine spoils samples, and withholds letters
 MOST_S: Final = 300.0
 LOOK_S: Final = 0.25
 

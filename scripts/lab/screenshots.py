@@ -45,7 +45,7 @@ PAGES: Final[Mapping[str, str]] = {
     "agent": "/agents/radiologist",
     "services": "/services",
     "flows": "/flows",
-    "changes": "/diff",
+    "changes": "/diff?before=5m",
     "sla": "/sla?service=PACS",
     "audit": "/audit",
     "settings": "/settings",
@@ -70,8 +70,8 @@ def main() -> NoReturn:
         end_own(NAME)
     size = sum(file.stat().st_size for file in given.out.iterdir())
     print(f"{given.out}: {size / 1e6:.2f} MB of {MOST_BYTES / 1e6:.0f}")
-    for name in missing:
-        print(f"error: no picture of {name}: {PAGES[name]} does not answer", file=sys.stderr)
+    for name, said in missing.items():
+        print(f"error: no picture of {name}: {PAGES[name]} says {said}", file=sys.stderr)
     sys.exit(1 if missing or size > MOST_BYTES else 0)
 
 
@@ -101,10 +101,10 @@ def _server(url: str | None) -> Iterator[str]:
         lab.down()
 
 
-def take(url: str, folder: Path, *, png: bool) -> list[str]:
-    """Take a picture of each page in each look; returns the pages that did not answer."""
+def take(url: str, folder: Path, *, png: bool) -> dict[str, str]:
+    """Take a picture of each page in each look; returns the pages that did not answer, and what they said."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = []
+    missing = {}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         for look, options in LOOKS.items():
@@ -112,13 +112,13 @@ def take(url: str, folder: Path, *, png: bool) -> list[str]:
             for name, path in PAGES.items():
                 answer = page.goto(url + path)
                 if answer is None or not answer.ok:
-                    missing.append(name)
+                    missing[name] = " ".join(page.inner_text("body").split())[:300]
                     continue
                 page.evaluate("document.fonts.ready.then(() => true)")
                 page.wait_for_timeout(SETTLE_MS)
                 _save(page, folder / f"{name}{look}", png=png)
         browser.close()
-    return list(dict.fromkeys(missing))
+    return missing
 
 
 def _save(page: Page, file: Path, *, png: bool) -> None:

@@ -36,12 +36,20 @@ class Proxies:
         return any(found in network for network in self.networks if network.version == found.version)
 
     def client(self, peer: str, headers: Mapping[str, str]) -> str:
-        """Say who asks: the last address that a believed proxy was asked from, else the peer itself."""
+        """Say who asks: the last address that a believed proxy was asked from, else the peer itself.
+
+        A proxy may add a line of its own below the one that came with the request, so all of them are read.
+        """
         if not self.has(peer):
             return peer
-        hops = [hop.strip() for hop in headers.get("x-forwarded-for", "").split(",") if hop.strip()]
-        before = [hop for hop in hops if not self.has(hop)]
-        return before[-1] if before else peer
+        told = ",".join(_lines(headers, "x-forwarded-for"))
+        for hop in reversed([hop for hop in told.split(",") if hop.strip()]):
+            address = _address(hop)
+            if address is None:  # whoever wrote that, nothing before it can be believed
+                return peer
+            if not self.has(address):
+                return address
+        return peer
 
     def speaks_tls(self, peer: str, headers: Mapping[str, str]) -> bool:
         """Tell whether a believed proxy was asked by https."""
@@ -58,11 +66,35 @@ def peer_of(request: Request) -> str:
 
 def said_name(headers: Mapping[str, str], header: str) -> str | None:
     """Take the name from the proxy's header; None: it says none, or none that is fit for the audit log."""
-    name = headers.get(header, "").strip()
+    name = _only_line(headers, header)
     return name if name and len(name) <= LONGEST_NAME and name.isprintable() else None
 
 
 def said_groups(headers: Mapping[str, str], header: str) -> Sequence[str]:
     """Take the groups from the proxy's header."""
-    groups = headers.get(header, "").replace("|", ",").split(",")
+    groups = _only_line(headers, header).replace("|", ",").split(",")
     return [group.strip() for group in groups if group.strip()][:MOST_GROUPS]
+
+
+def _lines(headers: Mapping[str, str], header: str) -> list[str]:
+    """List what each line of a header says: one may come more than once (RFC 9110, 5.3)."""
+    return [value for name, value in headers.items() if name.lower() == header.lower()]
+
+
+def _only_line(headers: Mapping[str, str], header: str) -> str:
+    """Take a header that a proxy sets; of two lines, one may be the asker's own, so neither counts."""
+    lines = _lines(headers, header)
+    return lines[0].strip() if len(lines) == 1 else ""
+
+
+def _address(hop: str) -> str | None:
+    """Read an address, with or without a port, which some proxies add; None: it is none."""
+    text = hop.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(text)) if "%" not in text else None
+    except ValueError:
+        return None

@@ -6,12 +6,14 @@ they ask for: routes read their body themselves, and FastAPI never does it for t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import msgspec
 from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
 
 from server.api.csrf import FIELD
 from server.api.problem import ProblemError
@@ -21,7 +23,10 @@ HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosnif
 MOST_BYTES: Final = 4_096
 FORM_BYTES: Final = 16_384
 FORM_FIELDS: Final = 200
+BODY_S: Final = 15.0
+"""For a body to arrive: it is a few kilobytes."""
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
+_IN_URLS: Final = ":/?#[]@!$&'()*+,;=%~"
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -63,10 +68,31 @@ def type_of(request: Request) -> str:
 
 
 async def _bounded(request: Request, most: int) -> bytes:
+    """Read a body once; what it says of its length is believed only where it is no less than what comes."""
+    known: bytes | None = getattr(request.state, "body", None)
+    if known is not None:
+        return known
     length = request.headers.get("content-length", "")
     if not length.isdecimal() or int(length) > most:
-        raise ProblemError(413, f"The body is over {most} bytes, or does not say its length")
-    return await request.body()
+        raise _too_large(most)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_S):
+            # Beside a length there may be chunks, which go on for ever (RFC 9112, 6.3).
+            async for piece in request.stream():
+                body += piece
+                if len(body) > most:
+                    raise _too_large(most)
+    except TimeoutError as error:
+        raise ProblemError(408, "The body did not arrive in time", remedy="send it at once") from error
+    except ClientDisconnect as error:
+        raise ProblemError(400, "The body broke off") from error
+    request.state.body = bytes(body)
+    return bytes(body)
+
+
+def _too_large(most: int) -> ProblemError:
+    return ProblemError(413, f"The body is over {most} bytes, or does not say its length")
 
 
 def or_problem(act: Callable[[], Any], status: int = 409) -> Any:
@@ -85,4 +111,5 @@ def json_of(value: object, status: int = 200) -> Response:
 
 def see_other(path: str) -> Response:
     """Answer a form: the page to see now (RFC 9110, 15.4.4)."""
-    return Response(status_code=303, headers={**HEADERS, "Location": path})
+    # A header holds ASCII (RFC 3986); what is quoted already stays as it is.
+    return Response(status_code=303, headers={**HEADERS, "Location": quote(path, safe=_IN_URLS)})

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Annotated, Final
 
@@ -37,6 +38,8 @@ HEARTBEAT_S: Final = 15.0
 MOST_LISTENERS: Final = 500
 """Of all tenants; each holds a connection."""
 MOST_OF_TENANT: Final = 200
+MOST_OF_VISITOR: Final = 30
+"""Of one account or token: one that opens page after page must not keep the others of its tenant out."""
 RETRY_MS: Final = 3_000
 """How soon a browser connects again."""
 
@@ -105,6 +108,7 @@ class Events:
         self._look_s = look_s
         self._heartbeat_s = heartbeat_s
         self._feeds: dict[tuple[str, str], Feed] = {}
+        self._visitors: Counter[tuple[str, str]] = Counter()  # by tenant and name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = asyncio.Event()
 
@@ -113,21 +117,39 @@ class Events:
         """How many listen now."""
         return sum(feed.listeners for feed in self._feeds.values())
 
-    def admit(self, tenant: str) -> None:
+    def admit(self, tenant: str, visitor: str = "") -> None:
         """Raise ``ProblemError`` (503) where there are as many as there may be."""
-        of_tenant = sum(feed.listeners for key, feed in self._feeds.items() if key[0] == tenant)
-        if self._closed.is_set() or of_tenant >= MOST_OF_TENANT or self.listeners >= MOST_LISTENERS:
+        if self._is_full(tenant, visitor):
             raise ProblemError(503, "Too many listen already", remedy="ask for the page now and then")
 
+    def _is_full(self, tenant: str, visitor: str) -> bool:
+        of_tenant = sum(feed.listeners for key, feed in self._feeds.items() if key[0] == tenant)
+        return (
+            self._closed.is_set()
+            or self._visitors[tenant, visitor] >= MOST_OF_VISITOR
+            or of_tenant >= MOST_OF_TENANT
+            or self.listeners >= MOST_LISTENERS
+        )
+
     async def of(
-        self, core: ReportCore, tenant: str, profile: str, known: str, *, welcome: Welcome = _always
+        self,
+        core: ReportCore,
+        tenant: str,
+        profile: str,
+        known: str,
+        *,
+        visitor: str = "",
+        welcome: Welcome = _always,
     ) -> AsyncIterator[bytes]:
         """Tell what is newer than what is known, until the listener goes or is not welcome any more.
 
-        That is asked before each event and each sign of life. It ends too when the server stops.
+        That is asked before each event and each sign of life. It ends too when the server stops, and at once
+        where others were faster: many may be admitted before the first of them listens.
         """
         self._loop = asyncio.get_running_loop()
-        with self._listening(core, tenant, profile) as feed:
+        if self._is_full(tenant, visitor):
+            return
+        with self._counted(tenant, visitor), self._listening(core, tenant, profile) as feed:
             yield f"retry: {RETRY_MS}\n\n".encode()
             while not self._closed.is_set():
                 revision = await self._next(feed, known)
@@ -155,6 +177,15 @@ class Events:
         finally:
             newer.cancel()
             closed.cancel()
+
+    @contextlib.contextmanager
+    def _counted(self, tenant: str, visitor: str) -> Iterator[None]:
+        self._visitors[tenant, visitor] += 1
+        try:
+            yield
+        finally:
+            self._visitors[tenant, visitor] -= 1
+            self._visitors += Counter()  # forgets those of whom none is left
 
     @contextlib.contextmanager
     def _listening(self, core: ReportCore, tenant: str, profile: str) -> Iterator[Feed]:
@@ -214,13 +245,14 @@ def router() -> APIRouter:
         last: LastEvent = "",
     ) -> StreamingResponse:
         told: Events = request.app.state.events
-        told.admit(visitor.tenant)
+        told.admit(visitor.tenant, visitor.name)
         graded_for = await asyncio.to_thread(profile_of, core, profile)
         stream = told.of(
             core,
             visitor.tenant,
             graded_for,
             last or since,
+            visitor=visitor.name,
             welcome=lambda: still_welcome(request, Scope.READ),
         )
         return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)

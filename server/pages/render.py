@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analytics.clock import HOUR_US
+from analytics.then import FROM_NOW
 from server.api.access import visitor_now
 from server.api.csrf import FIELD, HEADER, csrf_token
 from server.api.problem import Problem
@@ -123,6 +124,7 @@ def _make_environment() -> Environment:
     made.globals.update(
         ASSETS_VERSION=ASSETS_VERSION,
         LETTER_MEANING=text.LETTER_MEANING,
+        FROM_NOW=FROM_NOW,
         HOUR_US=HOUR_US,
         NAV=NAV,
         RUNG_LONG=text.RUNG_LONG,

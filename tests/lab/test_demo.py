@@ -27,6 +27,7 @@ from tests.browser.pages import PAGES
 pytestmark = pytest.mark.lab
 
 SCENARIO = FOLDER / "radiologist.toml"
+LIVED_IN = {name: path for name, path in PAGES.items() if "?" not in path or name == "sla"}  # each page once
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 NAME = f"d{os.getpid()}"
 LATE_US = 5_000  # of a timer; on an idle machine it is a tenth of a millisecond
@@ -198,7 +199,7 @@ def test_every_page_shows_the_labs_data_and_has_no_fault(lab, tmp_path):
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         with tab_of(opened) as tab:
-            for name, path in PAGES.items():
+            for name, path in LIVED_IN.items():
                 folder = tmp_path / name
                 folder.mkdir()
                 found[name] = faults(tab, lab.url + path, folder)

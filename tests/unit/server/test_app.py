@@ -107,14 +107,13 @@ def test_a_fault_of_the_upkeep_or_of_sealing_is_logged_and_the_server_stays(
             loop.call_soon_threadsafe(called[name].set)
             raise RuntimeError(f"a fault of {name}")
 
+        for name in called:
+            monkeypatch.setattr(Store, name, lambda store, name=name: fails(name))
         async with serving(often) as running:
-            with monkeypatch.context() as patched:
-                for name in called:
-                    patched.setattr(Store, name, lambda store, name=name: fails(name))
-                for _ in range(2):
-                    for event in called.values():
-                        await asyncio.wait_for(event.wait(), LIMIT_S)
-                        event.clear()
+            for _ in range(2):
+                for event in called.values():
+                    await asyncio.wait_for(event.wait(), LIMIT_S)
+                    event.clear()
             async with httpx.AsyncClient() as reader:
                 assert (await reader.get(f"http://{running.report}/v1/status")).status_code == 200
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from analytics.clock import DAY_US
 from server import audit_age
 from server.api.audits import AuditAsk, AuditRow
+from server.audit_age import Ages
 from server.state import State
 
 TODAY_US = 20_000 * DAY_US + DAY_US // 2
@@ -25,10 +27,10 @@ def state(tmp_path: Path) -> Iterator[State]:
         yield opened
 
 
-def write(state: State, days: list[int], tenant: str = "default") -> None:
+def write(state: State, days: list[int], tenant: str = "default", *, action: str = "test") -> None:
     """Rows so many days ago, in that order."""
     rows = [
-        AuditRow(at_us=TODAY_US - day * DAY_US, actor="server", action="test", subject="a", detail=f"{day}")
+        AuditRow(at_us=TODAY_US - day * DAY_US, actor="server", action=action, subject="a", detail=f"{day}")
         for day in days
     ]
     state.add_audit(tenant, rows)
@@ -39,8 +41,8 @@ def left(state: State, tenant: str = "default") -> list[int]:
     return [int(row.detail) for row in reversed(told)]
 
 
-def prune(state: State, keep_days: int = KEEP) -> int:
-    return state.prune_audit(keep_days=keep_days, now_us=TODAY_US)
+def prune(state: State, keep_days: int = KEEP, keep_test_days: int = KEEP) -> int:
+    return state.prune_audit(Ages(keep_days, keep_test_days), now_us=TODAY_US)
 
 
 def test_rows_go_when_they_are_older_than_kept_whoever_they_are_of(state: State) -> None:
@@ -71,16 +73,53 @@ def test_many_go_a_piece_at_a_time(state: State, monkeypatch: pytest.MonkeyPatch
     assert left(state) == [2, 1]
 
 
+def test_rows_of_tests_go_before_what_people_did(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_age, "AT_ONCE", 2)
+    for day in (500, 40, 31, 30, 2, 1):
+        write(state, [day, day, day])
+        write(state, [day], action="switch")
+    assert prune(state, keep_test_days=30) == 4 + 3 + 3
+    assert left(state) == [40, 31, 30, 30, 30, 30, 2, 2, 2, 2, 1, 1, 1, 1]
+    assert prune(state, keep_test_days=30) == 0
+    assert prune(state, keep_days=10, keep_test_days=30) == 2 + 4  # never longer than the others
+
+
+def test_after_an_upgrade_many_go_in_many_calls(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_age, "MOST", 30)
+    monkeypatch.setattr(audit_age, "AT_ONCE", 20)
+    write(state, [500] * 5 + [50] * 60 + [2, 1])
+    assert [prune(state, keep_test_days=30) for _ in range(4)] == [30, 30, 5, 0]
+    assert left(state) == [2, 1]
+
+
+def test_whoever_writes_has_its_turn_between_the_pieces(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_age, "AT_ONCE", 50)
+    write(state, [50] * 5_000 + [2, 1])
+    pruning = threading.Thread(target=prune, args=(state, KEEP, 30))
+    pruning.start()
+    seen = []
+    while pruning.is_alive():
+        write(state, [0], action="switch")
+        seen.append(len(left(state)))
+    pruning.join()
+    assert len(seen) > 5
+    assert left(state) == [2, 1, *[0] * len(seen)][:500]
+
+
 @settings(max_examples=15, deadline=None)  # each opens a state of its own
-@given(days=st.lists(st.integers(-3, 900), max_size=30))
+@given(days=st.lists(st.integers(-3, 900), max_size=30), keep_test_days=st.integers(1, 900))
 def test_of_clocks_that_went_back_and_forth_no_young_row_goes(
-    days: list[int], tmp_path_factory: pytest.TempPathFactory
+    days: list[int], keep_test_days: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with closing(State.open(tmp_path_factory.mktemp("state"))) as state:
         write(state, [*days, 2, 1])
-        gone = prune(state)
+        gone = prune(state, keep_test_days=keep_test_days)
         kept = left(state)
-        assert [day for day in kept if day <= KEEP] == [day for day in [*days, 2, 1] if day <= KEEP]
+        assert [day for day in kept if day <= min(KEEP, keep_test_days)] == [
+            day for day in [*days, 2, 1] if day <= min(KEEP, keep_test_days)
+        ]
         assert gone == len(days) + 2 - len(kept)
         if days == sorted(days, reverse=True) and not {day for day in days if day < 2}:
-            assert max(kept) <= KEEP
+            assert max(kept) <= min(KEEP, keep_test_days)

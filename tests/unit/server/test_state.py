@@ -12,6 +12,7 @@ import pytest
 from analytics.clock import now_us
 from analytics.wire import EnrolRequest, ServiceOffer
 from server.api.audits import AuditAsk, AuditRow
+from server.database import connect
 from server.errors import (
     CredentialError,
     NameTakenError,
@@ -20,7 +21,7 @@ from server.errors import (
     StateVersionError,
     TokenError,
 )
-from server.state import State, create_token
+from server.state import FILE_NAME, State, create_token
 
 FINGERPRINT = ":".join(["AB"] * 32)
 OTHER = ":".join(["CD"] * 32)
@@ -152,3 +153,15 @@ def test_tokens_made_by_many_processes_at_once_all_count(tmp_path: Path) -> None
         enrol(state, request(token, f"agent-{number}"))
     assert len(state.agents("default")) == 4
     state.close()
+
+
+def test_a_command_beside_a_server_with_two_engines_leaves_its_wal_alone(
+    state: State, tmp_path: Path
+) -> None:
+    """Closing a second descriptor of the file would let go of the server's locks on it (POSIX)."""
+    create_token(tmp_path, 1, 60)
+    connect(tmp_path / FILE_NAME).dispose()  # as another part of the server does
+    beside = "import sys, pathlib, server.state as s; s.create_token(pathlib.Path(sys.argv[1]), 1, 60)"
+    subprocess.run([sys.executable, "-c", beside, tmp_path], check=True)
+    assert (tmp_path / f"{FILE_NAME}-wal").exists()
+    assert state.tenants() == ["default"]

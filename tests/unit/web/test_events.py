@@ -1,6 +1,7 @@
 """Changes as they happen: real connections, told once, and let go when the server stops."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -90,6 +91,31 @@ def test_no_more_listen_than_may(core: FixtureCore, monkeypatch: pytest.MonkeyPa
         with pytest.raises(ProblemError):
             events.admit("default")
         events.admit("another")
+
+    asyncio.run(scenario())
+
+
+def test_one_visitor_does_not_keep_the_others_out(core: FixtureCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_OF_VISITOR", 2)
+
+    async def scenario() -> None:
+        events = Events()
+        for _ in range(9):  # all are admitted before the first listens
+            events.admit("default", "eve")
+        streams = [events.of(core, "default", "pacs", "", visitor="eve") for _ in range(9)]
+        began = [[line async for line in _first(stream)] for stream in streams]
+        assert [len(lines) for lines in began] == [1, 1, *[0] * 7]
+        assert events.listeners == 2
+        with pytest.raises(ProblemError):
+            events.admit("default", "eve")
+        events.admit("default", "ada")
+        events.admit("another", "eve")
+        await streams[0].aclose()  # type: ignore[attr-defined]
+        events.admit("default", "eve")
+
+    async def _first(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        with contextlib.suppress(StopAsyncIteration):
+            yield await told(stream)
 
     asyncio.run(scenario())
 
