@@ -252,7 +252,7 @@ class Core(Showing):
 
     def _whole(self, profile: str, at_us: int | None = None) -> Report:
         """Every path of the fleet, as structs: of a large one it takes a minute. Raises ``BusyError``."""
-        with self._wholes.taken() if self._is_large() else nullcontext():
+        with self._wholes.taken() if self._roster.is_large() else nullcontext():
             if at_us is None:
                 return self._made(profile, None)
             return self._past.of((profile, at_us), lambda: self._made(profile, at_us))
