@@ -31,6 +31,7 @@ from server.accounts import office
 from server.accounts.office import Office
 from server.agent_app import agent_app
 from server.alerts.parts import oldest_waiting_us
+from server.alerts.receivers.config import of_nobody
 from server.api.events import Events
 from server.background import Background
 from server.core import Core
@@ -124,6 +125,8 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         )
         realms = Realms(lambda tenant: realm_of(tenant, shared), state.tenants())
         opened.callback(realms.close)
+        for said in of_nobody(alerting.config, state.tenants()):
+            log.warning(said)
         own.tallies = lambda: [one.tally for realm in realms.all() for one in realm.alerts.couriers]
         own.oldest_waiting_us = lambda: oldest_waiting_us(realm.alerts for realm in realms.all())
         pusher = pusher_of(settings, realms, release=shared.release, failures=own.failures)

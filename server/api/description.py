@@ -67,6 +67,8 @@ FASTAPIS: Final = ("HTTPValidationError", "ValidationError")
 READ: Final = {"304": "what is known already is still so"}
 CHANGED: Final = {"409": "it cannot be had now"}
 SENT: Final = {
+    "400": "the body broke off",
+    "408": "the body did not arrive in time",
     "413": "the body is too large, or does not say its length",
     "415": "the body is not JSON by its type",
 }

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -98,6 +98,15 @@ class AlertsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     link: str = ""  # of the report, as people reach it; empty: messages carry no link
     receivers: Annotated[dict[str, Receiver], msgspec.Meta(max_length=MOST_RECEIVERS)] = {}
+
+
+def of_nobody(config: AlertsConfig, tenants: Collection[str]) -> list[str]:
+    """Say which receivers are told of nothing, as there is no tenant of the name they give."""
+    return [
+        f"receiver {name} is told of nothing: no tenant is called {receiver.tenant!r}"
+        for name, receiver in config.receivers.items()
+        if receiver.tenant not in tenants
+    ]
 
 
 NO_RECEIVERS: Final = AlertsConfig()

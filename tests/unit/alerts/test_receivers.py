@@ -21,11 +21,13 @@ from server.alerts.model import Alert, Event, Matcher, Notice, Phase, Severity
 from server.alerts.receivers import courier as courier_module
 from server.alerts.receivers.config import (
     Alertmanager,
+    AlertsConfig,
     Email,
     Receiver,
     Slack,
     Webhook,
     load_receivers,
+    of_nobody,
     read_secret,
 )
 from server.alerts.receivers.courier import Courier
@@ -464,6 +466,12 @@ def test_receivers_take_what_is_for_them() -> None:
     assert not to.wants(notice().alert)
     assert to.wants(notice(severity=Severity.CRITICAL).alert)
     assert not to.wants(notice(severity=Severity.CRITICAL, profile="ehr").alert)
+
+
+def test_a_receiver_of_no_tenant_is_named() -> None:
+    told = {"a": Alertmanager(url="http://x"), "b": Alertmanager(url="http://x", tenant="nroth")}
+    said = of_nobody(AlertsConfig(receivers=told), ["default", "north"])
+    assert said == ["receiver b is told of nothing: no tenant is called 'nroth'"]
 
 
 def test_a_secret_is_one_line(tmp_path: Path) -> None:
