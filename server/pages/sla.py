@@ -23,6 +23,8 @@ from server.pages import text
 from server.pages.frame import TheFrame
 from server.pages.render import page
 
+UNKNOWN_MOST_BP: Final = 5_000
+"""Of a month: where more is not known, a share of the rest would read as what it is not."""
 INCIDENTS_SHOWN: Final = 60
 """The longest; the JSON has more."""
 BAR_WIDTH: Final = 1000
@@ -149,9 +151,14 @@ def sla_view(told: SlaReport, now: int) -> SlaView:
 
 
 def _headline(told: SlaReport) -> str:
-    """Say 'People could work with the PACS 98.41 % of the time'."""
+    """Say 'People could work with the PACS 98.41 % of the time', or that too little of it is known."""
     if not told.workplaces:
         return f"No workplace uses the {told.service}."
+    if told.unknown_bp > UNKNOWN_MOST_BP:
+        return (
+            f"Too little is known to say how much of the time people could work with the {told.service}: "
+            f"{percent(told.unknown_bp)} is not."
+        )
     known = "" if not told.unknown_bp else f"; {percent(told.unknown_bp)} is not known"
     return f"People could work with the {told.service} {percent(told.could_bp)} of the time{known}."
 

@@ -31,7 +31,7 @@ DEADLINE_S = 25
 NAMES = ("east", "north", "west")
 
 EVES = {name: create(name) for name in NAMES}
-plan, order = app._plan, cycles.Cycles._order
+plan, order = app.plan_of, cycles.Cycles._order
 first_grants: dict[frozenset[str], bytes] = {}
 
 
@@ -39,7 +39,7 @@ def restless(period_s: float) -> None:
     def shorter(*arguments: Any) -> cycles.Plan:
         return dataclasses.replace(plan(*arguments), period_s=period_s, jitter_s=0)
 
-    app._plan = shorter  # type: ignore[assignment]  # the settings allow no period below 10 s
+    app.plan_of = shorter  # the settings allow no period below 10 s
     # Every pair in every cycle, though one test lasts longer than the period: a budget that puts none off.
     cycles.budget_of = lambda **_: Budget(2**62, 2**62, 2**62)
 

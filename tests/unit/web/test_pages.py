@@ -11,8 +11,10 @@ import pytest
 
 from analytics.measurement import Letter
 from analytics.report import PathDetail, Report
+from analytics.sla import month_of
 from server.api.core import Status
-from tests.unit.web.fleet import DETAIL, HEADLINE, MEMBERS, FixtureCore, serve, with_label
+from server.pages.sla import sla_view
+from tests.unit.web.fleet import AT_US, DETAIL, HEADLINE, MEMBERS, FixtureCore, serve, with_label
 
 PAGES = [
     "/",
@@ -428,3 +430,15 @@ def test_the_sla_page_has_what_a_customer_is_owed(site: httpx.Client) -> None:
         assert re.sub(r"\s+", " ", words) in page.text, words
     assert "2026-10" in page.text  # the month before
     assert site.get("/sla?service=EHR").status_code == 404
+
+
+def test_a_month_of_which_little_is_known_has_no_share_in_its_headline() -> None:
+    core = FixtureCore()
+    service = next(one for member in core.members() for one in member.services)
+    month = month_of("2026-11")
+    assert month is not None
+    told = msgspec.structs.replace(core.sla(service, month), unknown_bp=9_999, could_bp=1)
+    assert sla_view(told, AT_US).headline == (
+        "Too little is known to say how much of the time people could work with the PACS: "
+        "99.99\N{NO-BREAK SPACE}% is not."
+    )
