@@ -1,7 +1,8 @@
 """What the API can do, as OpenAPI (3.1): ``GET /v1/openapi.json``.
 
 Routes read their bodies and write their answers themselves (``server.api.body``), so FastAPI knows only
-their parameters. The rest is here: a table of bodies, and which answers a route can give by its kind.
+their parameters. The rest is here and in ``server.api.answers``: a table of bodies and one of answers, and
+which problems a route can have by its kind.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from server.accounts.tokens import NewToken
 from server.api.access import public
 from server.api.accounts import NewTenant
 from server.api.alert_door import AckAsk, SilenceAsk, TestAsk
+from server.api.answers import ANSWERS
 from server.api.body import json_of
 from server.api.controls import BudgetAsk, SwitchAsk, TagsAsk
 from server.api.doors import Mark, MeshAsk, ServiceTag
@@ -86,7 +88,7 @@ def add_description(app: FastAPI) -> None:
 
 def described(made: Mapping[str, Any]) -> dict[str, Any]:
     """Complete what FastAPI made of the routes. Pure."""
-    kinds = [Problem, *dict.fromkeys(BODIES.values())]
+    kinds = list(dict.fromkeys([Problem, *BODIES.values(), *ANSWERS.values()]))
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     refs = dict(zip(kinds, schemas, strict=True))
     paths = {
@@ -116,6 +118,9 @@ def _operation(
         said = {DONE[key]: said.pop("200")}
     if key in MEDIA:
         said["200"] = {"description": "a file", "content": {media: {} for media in MEDIA[key]}}
+    if key in ANSWERS:
+        done = min(said)
+        said[done] = {**said[done], "content": {"application/json": {"schema": refs[ANSWERS[key]]}}}
     problems = {MEDIA_TYPE: {"schema": refs[Problem]}}
     for status, why in _others(method, key).items():
         said[status] = {"description": why} | ({"content": problems} if status != "304" else {})

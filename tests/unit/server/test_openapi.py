@@ -7,13 +7,18 @@ from typing import Any
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
+from server.api.answers import ANSWERS, OF_NO_TYPE
 from server.api.description import BODIES
 from tests.unit.server.routes_of import routes_of
 
 Run = Callable[[Callable[[Any], Any]], None]
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 3
 WITHOUT_AN_END = "/v1/events"
 
@@ -27,6 +32,8 @@ def test_every_route_that_takes_a_body_says_which(with_server: Run) -> None:
             if route.method in ("POST", "PUT", "PATCH") and route.path.startswith("/v1/")
         }
         assert set(BODIES) == taking
+        every = {(method, path) for path, operations in made["paths"].items() for method in operations}
+        assert set(ANSWERS) | set(OF_NO_TYPE) == every
         for path, operations in made["paths"].items():
             for method, operation in operations.items():
                 assert {"401", "403", "422", "503"} <= set(operation["responses"]), path
