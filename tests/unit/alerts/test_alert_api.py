@@ -115,7 +115,7 @@ def test_a_silence_is_made_listed_ended_and_audited(site, api: httpx.Client) -> 
     assert [one["id"] for one in api.get("silences").json()] == [made.id]
     assert api.delete(f"silences/{made.id}").status_code == 204
     assert api.get("silences").json() == []
-    assert ("silence", made.id, "where=hotel note='moving'") in audited(site[0])
+    assert ("silence", made.id, "where='hotel' note='moving'") in audited(site[0])
     assert ("unsilence", made.id, "") in audited(site[0])
 
 
