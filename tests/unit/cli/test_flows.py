@@ -85,7 +85,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    known = ("COLUMNS", "PATHGRADE_URL", "PATHGRADE_AGENT_DATA")
+    known = ("COLUMNS", "LINES", "PATHGRADE_URL", "PATHGRADE_AGENT_DATA")
     return {key: value for key, value in os.environ.items() if key not in known} | more
 
 
