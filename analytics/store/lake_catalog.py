@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 
 _BETWEEN: Final = ("duplicate key", "could not serialize access", "already exists")
-"""How PostgreSQL says that another one was quicker, where DuckLake passes that on as it is: a row that is there, or
-a table of the catalog itself, where two servers begin a lake at once."""
+"""How PostgreSQL says that another one was quicker, where DuckLake passes that on as it is: a row that is
+there, or a table of the catalog itself, where two servers begin a lake at once."""
 
 
 class BetweenError(Exception):
