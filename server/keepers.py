@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
 from analytics.clock import now_us
 from analytics.errors import AnalyticsError
-from analytics.store.store import Store
+from analytics.store.store import UNSEALED_BYTES_MOST, Store
 from server.audit_age import Ages
 from server.background import Background
 from server.core import Core
@@ -29,20 +30,22 @@ log: Final = logging.getLogger("pathgrade.server")
 
 FILED_EACH_S: Final = 3_600.0
 LOOK_S: Final = 1.0
-"""How often it is looked whether pages' answers are to be made anew."""
+"""How often it is looked whether pages' answers are to be made anew, and how much waits to be sealed."""
+SEAL_FROM_BYTES: Final = UNSEALED_BYTES_MOST // 4
+"""Waiting in memory: where much comes, it is sealed before it comes to where batches are refused."""
 
 
 async def seal(
     store: Store, realms: Realms, period_s: float, failures: Failures, sealed: asyncio.Event
 ) -> None:
-    """Turn acknowledged rows into Parquet after each cycle and every ``period_s``; a last time at the end."""
+    """Turn acknowledged rows into Parquet: after a cycle, every ``period_s``, when many wait, at the end."""
+    most = SEAL_FROM_BYTES
     try:
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(period_s):
-                    await realms.ended.wait()
+            await _until_due(store, realms.ended, period_s, most)
             realms.ended.clear()
-            await asyncio.to_thread(_seal_once, store, failures)
+            done = await asyncio.to_thread(_seal_once, store, failures)
+            most = SEAL_FROM_BYTES if done else UNSEALED_BYTES_MOST  # what fails is not tried each second
             sealed.set()
             for realm in realms.all():
                 realm.alerts.watcher.woken.set()
@@ -50,9 +53,22 @@ async def seal(
         _seal_once(store, failures)
 
 
-def _seal_once(store: Store, failures: Failures) -> None:
+async def _until_due(store: Store, ended: asyncio.Event, period_s: float, most: int) -> None:
+    """Wait for the end of a cycle, for ``period_s``, or until ``most`` bytes are waiting."""
+    for _ in range(math.ceil(period_s / LOOK_S)):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(LOOK_S, period_s)):
+                await ended.wait()
+                return
+        if store.health().unsealed_bytes > most:
+            return
+
+
+def _seal_once(store: Store, failures: Failures) -> bool:
+    """Tell whether it is done."""
     try:
         store.seal()
+        return True
     except AnalyticsError as error:
         # Nothing is lost: the rows stay in the spool, and the next seal takes them.
         failures.seal_failures += 1
@@ -60,6 +76,7 @@ def _seal_once(store: Store, failures: Failures) -> None:
     except Exception:  # a mistake of ours must not end the taking in, which goes on from the spool
         failures.seal_failures += 1
         log.exception("not sealed")
+    return False
 
 
 def upkeep_of(store: Store, state: State, settings: Settings) -> tuple[Callable[[], None], ...]:

@@ -6,10 +6,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,13 +18,17 @@ import pytest
 from analytics.batch import pack_batch
 from analytics.measurement import Flow
 from analytics.store.store import Store
+from server import keepers
 from server.app import serving
 from server.errors import ListenError
 from server.settings import Settings
 from server.state import State, create_token
 from tests.stopwatch import ended_after_s
+from tests.unit.server import test_core as core_facts
+from tests.unit.server.conftest import Site
 from tests.unit.server.enrolling import enrolment
 
+Run = Callable[[Callable[[Any], Any]], None]
 COMMAND = [sys.executable, "-m", "pathgrade", "server", "run"]
 ROOT = Path(__file__).parents[3]
 LIMIT_S = 60
@@ -120,6 +125,25 @@ def test_a_fault_of_the_upkeep_or_of_sealing_is_logged_and_the_server_stays(
     asyncio.run(visit())
     assert "a fault of seal" in caplog.text
     assert "a fault of upkeep" in caplog.text
+
+
+def test_many_rows_are_sealed_before_the_minute_is_over(
+    with_server: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keepers, "SEAL_FROM_BYTES", 0)
+
+    async def scenario(site: Site) -> None:
+        reply = await site.enrol("a", "here")
+        told = core_facts.reading("a", "b", 300, ended_us=time.time_ns() // 1_000)
+        body = pack_batch(agent="a", boot="6f1c0a2b9d3e4f50", batch=0, tables={"readings": [told]})
+        assert (await site.send(reply.secret, body)).status_code == 200
+        for _ in range(20 * LIMIT_S):
+            if list(site.settings.data.glob("parquet/tenant=default/readings/*/*.parquet")):
+                return
+            await asyncio.sleep(0.05)
+        pytest.fail("nothing is sealed")
+
+    with_server(scenario)
 
 
 def test_who_listens_for_changes_is_let_go_when_the_server_stops(settings: Settings) -> None:
