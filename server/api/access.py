@@ -139,29 +139,32 @@ async def _visitor(request: Request) -> Visitor:
 TheVisitor = Annotated[Visitor, Depends(_visitor)]
 
 
-async def _core(request: Request, visitor: TheVisitor) -> ReportCore:
+async def _part(request: Request, visitor: TheVisitor) -> Part:
     parts: Parts = request.app.state.parts
-    return parts.of(visitor.tenant).core
+    return parts.of(visitor.tenant)
 
 
-async def _desk(request: Request, visitor: TheVisitor) -> Door:
-    parts: Parts = request.app.state.parts
-    return parts.of(visitor.tenant).desk
+ThePart = Annotated[Part, Depends(_part)]
 
 
-async def _alerts(request: Request, visitor: TheVisitor) -> AlertDoor:
-    parts: Parts = request.app.state.parts
-    return parts.of(visitor.tenant).alerts
+async def _core(part: ThePart) -> ReportCore:
+    return part.core
 
 
-async def _meter(request: Request, visitor: TheVisitor) -> Metered:
-    parts: Parts = request.app.state.parts
-    return parts.of(visitor.tenant).meter
+async def _desk(part: ThePart) -> Door:
+    return part.desk
 
 
-async def _trends(request: Request, visitor: TheVisitor) -> Hours:
-    parts: Parts = request.app.state.parts
-    return parts.of(visitor.tenant).trends
+async def _alerts(part: ThePart) -> AlertDoor:
+    return part.alerts
+
+
+async def _meter(part: ThePart) -> Metered:
+    return part.meter
+
+
+async def _trends(part: ThePart) -> Hours:
+    return part.trends
 
 
 TheCore = Annotated[ReportCore, Depends(_core)]
