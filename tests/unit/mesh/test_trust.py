@@ -35,7 +35,6 @@ class Bench:
             SERVER.public_key().public_bytes_raw(),
             KnownPeers(folder),
             monotonic_ns=lambda: self.monotonic_ns,
-            keep_key=self.kept.append,
         )
         self.nonces = 0
         self.connect(key)
@@ -232,20 +231,6 @@ def test_a_server_of_before_grants_is_named(bench: Bench) -> None:
     bench.guard.challenge()
     bench.guard.on_welcome(Welcome(tenant="default", server_version="1"))
     assert "0 bytes are nothing signed" in bench.refused(bench.order(), Reason.NO_TIME)
-
-
-def test_who_enrolled_when_servers_had_no_key_pins_the_first(tmp_path: Path) -> None:
-    kept: list[bytes] = []
-    guard = Guard(
-        Me("a", "default", A.fingerprint), b"", KnownPeers(tmp_path), monotonic_ns=lambda: 0,
-        keep_key=kept.append,
-    )  # fmt: skip
-    for key in (SERVER, OTHER_SERVER):
-        public = key.public_key().public_bytes_raw()
-        time = seal(ServerTime(challenge=guard.challenge(), now_us=NOW_US).encode(), key)
-        guard.on_welcome(Welcome(tenant="default", server_version="1", time=time, server_key=public))
-    assert kept == [SERVER.public_key().public_bytes_raw()]
-    assert guard._clock is None
 
 
 def test_the_hosts_clock_is_never_asked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
