@@ -4,8 +4,10 @@ import json
 import os
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import msgspec
@@ -23,6 +25,8 @@ from analytics.report import Member
 from ebpf.check import Finding
 from server import doctor as of_server
 from server import fleet_doctor
+from server.agent_tls import listener_context
+from server.authority import create
 from server.settings import Address
 from server.stun import HEADER
 from tests.unit.cli.test_cli import pathgrade
@@ -159,7 +163,7 @@ def tls_server() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     context = listener_context(create(), Counter())
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
         yield f"https://127.0.0.1:{server.server_address[1]}"
