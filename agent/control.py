@@ -77,9 +77,7 @@ class Control:
         while True:
             started_s = loop.time()
             why = await self._connection()
-            self._line.say(
-                f"not connected server={self._server} why={why!r}", level=logging.WARNING
-            )
+            self._line.say(f"not connected server={self._server} why={why!r}", level=logging.WARNING)
             attempt = 0 if loop.time() - started_s > STABLE_S else attempt
             await asyncio.sleep(self._backoff(attempt))
             attempt += 1

@@ -5,7 +5,6 @@ No secret is in it: the certificate is over the identity key, which is in ``iden
 
 from __future__ import annotations
 
-import os
 import ssl
 import stat
 import time
@@ -112,7 +111,7 @@ def path_of(config: Config) -> Path:
 
 
 def now_s() -> float:
-    """This host's clock, which may be wrong."""
+    """Ask this host's clock, which may be wrong."""
     return time.time()
 
 
@@ -122,5 +121,5 @@ class _Head(msgspec.Struct):
 
 def _check_mode(path: Path) -> None:
     """Refuse one that others may write: whom to take for the server is in it."""
-    if os.stat(path).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise FolderError(f"use {path}: others than its owner may use it", remedy=f"chmod 600 {path}")

@@ -108,7 +108,7 @@ def _server(url: str, known: Credential | None) -> dict[str, Ask]:
         remedy = (
             tls.OTHER_SERVER
             if tls.is_unproven(error)
-            else f"start the server, open {urlsplit(url).netloc} in the firewall, or correct server in the file"
+            else f"start the server, open {urlsplit(url).netloc} in the firewall, or correct server"
         )
         silent = wrong(f"{url}: {error or type(error).__name__}", remedy)
         return {"server": lambda: silent}

@@ -5,14 +5,15 @@
     token ── GET /v1/authority (any server) ── its pin? ── POST /v1/enrol (that server) ── credential
     credential ── GET, POST /v1/renewal: sign a challenge ── the next one
 
-The token's secret goes only to a server whose authority has the token's pin. Nothing here shows a certificate:
-one that is over, however long, is renewed all the same.
+The token's secret goes only to a server whose authority has the token's pin. Nothing here shows a
+certificate: one that is over, however long, is renewed all the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -116,7 +117,7 @@ async def renewed(known: Credential, identity: Identity) -> Credential:
 
 
 async def _exchanged(config: Config, identity: Identity, old: OldCredential) -> Credential:
-    """Come from a bearer secret to a certificate: the server's key, known since then, vouches for the rest."""
+    """Come from a bearer secret to a certificate: the server's key, known since then, vouches for it."""
     authority = await _authority(config.server)
     try:
         check_authority(authority.certificate, authority.signature, old.server_key)
@@ -178,7 +179,7 @@ def explain(problem: Problem) -> str:
     return f"{problem.title}: {problem.detail}" if problem.detail else problem.title
 
 
-def _client(server: str, context: tls.ssl.SSLContext) -> httpx.AsyncClient:
+def _client(server: str, context: ssl.SSLContext) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=server, trust_env=False, verify=context, timeout=TIMEOUT_S)
 
 

@@ -16,8 +16,8 @@ from cryptography import x509
 from agent.errors import ServerUnprovenError
 from analytics.channel import pin_of, tls_1_3, trust
 
-_NEW_TOKEN: Final = "if the server was set up anew, give the agent a new token: pathgrade server token"
-OTHER_SERVER: Final = f"see that server names the right host, and that nothing stands between\n{_NEW_TOKEN}"
+_ANEW: Final = "if the server was set up anew, give the agent a new token: pathgrade server token"
+OTHER_SERVER: Final = f"see that server names the right host, and that nothing stands between\n{_ANEW}"
 
 
 def unproven() -> ssl.SSLContext:
@@ -35,7 +35,7 @@ def proven(authority: bytes) -> ssl.SSLContext:
     try:
         trust(context, authority)
     except ssl.SSLError as error:
-        raise ServerUnprovenError(f"the authority does not read: {error}", remedy=_NEW_TOKEN) from error
+        raise ServerUnprovenError(f"the authority does not read: {error}", remedy=_ANEW) from error
     return context
 
 

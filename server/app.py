@@ -138,7 +138,10 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         pusher = pusher_of(settings, realms, release=shared.release, failures=own.failures)
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
         events, sealed = Events(), asyncio.Event()
-        apps = _agents_app(settings, shared, realms, authority), _report_app(settings, shared, realms, people, events)
+        apps = (
+            _agents_app(settings, shared, realms, authority),
+            _report_app(settings, shared, realms, people, events),
+        )
 
         async with asyncio.TaskGroup() as tasks:
             steps = keepers.upkeep_of(store, state, settings)

@@ -1,8 +1,8 @@
 """The server's own certificate authority: whose certificates agents take, and what makes those of agents.
 
-A P-256 key with a certificate over it, in ``authority.pem`` in the data folder, made by the first start or the
-first ``pathgrade server token``: a token carries the pin of it. It belongs into every backup of the folder;
-whoever has it can pose as the server and as any agent, but cannot sign grants (``server.grants``).
+A P-256 key with a certificate over it, in ``authority.pem`` in the data folder, made by the first start or
+the first ``pathgrade server token``: a token carries the pin of it. It belongs into every backup of the
+folder; whoever has it can pose as the server and as any agent, but cannot sign grants (``server.grants``).
 
 Two kinds are made from it, told apart by their extendedKeyUsage (RFC 5280, 4.2.1.12): the server's own, which
 is never on disk, and those of agents, over their Ed25519 identity keys.

@@ -1,7 +1,7 @@
 """Whose request is this: the agent of the certificate that its connection presented.
 
-The chain was checked in the handshake (``server.agent_tls``). Here: is it in force, is the agent enrolled with
-this very key, and not revoked. Judged with each request, as a connection may last longer than all that.
+The chain was checked in the handshake (``server.agent_tls``). Here: is it in force, is the agent enrolled
+with this very key, and not revoked. Judged with each request, as a connection may last longer than all that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OVER: Final = "certificate over"
 UNKNOWN: Final = "unknown"
 REVOKED: Final = "revoked"
 STALE_FROM: Final = 0.75
-"""Of a certificate's life: renewed at half of it, an agent that still shows it does so on an old connection."""
+"""Of a certificate's life: it is renewed at half of it; who still shows it has an old connection."""
 
 
 class Gate:

@@ -28,14 +28,12 @@ log: Final = logging.getLogger("pathgrade.server.enrolment")
 
 MAX_BODY: Final = 16 * 1024
 REFUSED: Final = "enrolment"
-"""What refused enrolments are counted under: a token that was used, is over, or is none, or a name that is not
-the sender's."""
+"""What refused enrolments are counted under: the token was used, is over, or is none; or the name is
+another's."""
 _REMEDY: Final = "enrol with a pathgrade agent of the server's version; see analytics/wire.py, EnrolRequest"
 
 
-def router(
-    state: State, issuer: Issuer, server_key: bytes, refused: Counter[str] | None = None
-) -> APIRouter:
+def router(state: State, issuer: Issuer, server_key: bytes, refused: Counter[str] | None = None) -> APIRouter:
     """Build the route; ``server_key`` is the public half of what grants are signed with."""
     counted = Counter[str]() if refused is None else refused
     routes = APIRouter(prefix="/v1")

@@ -17,7 +17,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from analytics.clock import now_us
 from analytics.errors import SealError
-from analytics.trust import Binding, Grant, ServerTime, fingerprint_bytes, seal, signed_authority, signed_statement, unseal
+from analytics.trust import (
+    Binding,
+    Grant,
+    ServerTime,
+    fingerprint_bytes,
+    seal,
+    signed_authority,
+    signed_statement,
+    unseal,
+)
 from analytics.wire import NONCE_BYTES
 from server import private_file
 from server.errors import StateError

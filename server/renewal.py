@@ -154,4 +154,6 @@ def _decode(body: bytes) -> RenewalRequest:
     try:
         return msgspec.json.decode(body, type=RenewalRequest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MessageError(f"not a renewal: {error}", remedy="see analytics/wire.py, RenewalRequest") from error
+        raise MessageError(
+            f"not a renewal: {error}", remedy="see analytics/wire.py, RenewalRequest"
+        ) from error

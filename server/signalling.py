@@ -57,9 +57,7 @@ class Gone(Exception):  # noqa: N818  # not a fault: the agent hung up
 class Signalling:
     """Talks to the agents on behalf of the mesh of each one's tenant."""
 
-    def __init__(
-        self, state: State, gate: Gate, realms: Realms, signer: Signer, *, version: str
-    ) -> None:
+    def __init__(self, state: State, gate: Gate, realms: Realms, signer: Signer, *, version: str) -> None:
         self._state = state
         self._gate = gate
         self._realms = realms

@@ -19,8 +19,8 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from analytics.clock import now_us
 from analytics.channel import EnrolToken
+from analytics.clock import now_us
 from analytics.wire import EnrolRequest, ServiceOffer
 from server.api.audits import AuditRow
 from server.audit_age import Ages, prune

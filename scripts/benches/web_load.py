@@ -41,9 +41,7 @@ class Door:
         for fresh in (False, True):
             if self.writer is None or fresh:
                 self.close()
-                self.reader, self.writer = await asyncio.open_connection(
-                    self.host, self.port, ssl=self.tls
-                )
+                self.reader, self.writer = await asyncio.open_connection(self.host, self.port, ssl=self.tls)
             try:
                 return await self._asked(head, body)
             except (asyncio.IncompleteReadError, ConnectionError):
@@ -116,9 +114,7 @@ def posts(told: dict[str, Any]) -> list[Post]:
     ]
 
 
-HEAD: Final = (
-    "POST /v1/batches HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Type: application/octet-stream"
-)
+HEAD: Final = "POST /v1/batches HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Type: application/octet-stream"
 
 
 def _tls(told: dict[str, Any], agent: str) -> ssl.SSLContext:
@@ -147,9 +143,7 @@ async def send(told: dict[str, Any], ready: list[Post], seen: Seen) -> None:
     seen.sending_s = time.monotonic() - began
 
 
-async def _sent(
-    door: Door, held: asyncio.Lock, turns: asyncio.Semaphore, post: Post, seen: Seen
-) -> None:
+async def _sent(door: Door, held: asyncio.Lock, turns: asyncio.Semaphore, post: Post, seen: Seen) -> None:
     began, status = time.monotonic(), 0
     try:
         async with held:

@@ -131,7 +131,9 @@ def token(
 ) -> None:
     """Make a token that lets agents enrol.
 
-    It names the server's authority, so that an agent gives it to no other server. Works while the server runs, and before. A reinstalled agent has new keys, and is refused under its name
+    It names the server's authority: an agent gives it to no other server.
+
+    Works while the server runs, and before. A reinstalled agent has new keys, and is refused under its name
     without a token that --replaces it; its peers refuse it too, until each forgets the old key
     (pathgrade agent peers forget NAME).
     """

@@ -47,7 +47,10 @@ def test_a_good_one(tmp_path: Path) -> None:
         (('site = "hospital"\n', ""), "missing required field `site`"),
         (("port = 4242", "port = 70000"), "services[0].port: Expected `int` <= 65535"),
         (("[[services]]", "[[services"), "Expected"),
-        (("https://192.0.2.10:8440", "192.0.2.10:8440"), "server: '192.0.2.10:8440' is not https://HOST:PORT"),
+        (
+            ("https://192.0.2.10:8440", "192.0.2.10:8440"),
+            "server: '192.0.2.10:8440' is not https://HOST:PORT",
+        ),
         (("https://192.0.2.10:8440", "https://h:99999"), "server: 'https://h:99999' is not"),
         (("https://192.0.2.10:8440", "https://h:1/x?y"), "server: 'https://h:1/x?y' is not"),
         (('label = "the PACS"', 'passive = "maybe"'), "passive: Invalid enum value 'maybe'"),

@@ -13,8 +13,8 @@ import pytest
 from agent import credential, enrol
 from agent.credential import FILE_NAME, Credential
 from agent.errors import EnrolmentError, FolderError, IdentityError, ServerUnprovenError
-from agent.identity import create, load_or_create
 from agent.identity import FILE_NAME as IDENTITY
+from agent.identity import create, load_or_create
 from analytics.channel import EnrolToken
 from server.app import serving
 from server.authority import Authority

@@ -120,7 +120,9 @@ def test_a_batch_that_cannot_be_read_now_is_tried_again(
         return httpx.Response(200, json={"rows": 1})
 
     async def scenario() -> None:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(take), base_url="https://server") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.MockTransport(take), base_url="https://server"
+        ) as client:
             monkeypatch.setattr(outbox, "oldest", failing_once)
             life = asyncio.create_task(Uploader(outbox, client, backoff=lambda _: 0).run())
             async with asyncio.timeout(30):

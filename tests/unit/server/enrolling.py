@@ -14,7 +14,6 @@ from analytics.channel import EnrolToken
 from analytics.wire import EnrolReply, enrolment_claim
 from server.authority import Authority
 
-
 UNKNOWN_TOKEN = f"pgt1.{'unknown-' * 5}.{'A' * 43}"
 """Of the form of one."""
 

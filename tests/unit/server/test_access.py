@@ -12,8 +12,8 @@ from websockets.exceptions import InvalidStatus
 
 from server.accounts.tokens import create_access_token
 from server.api.csrf import csrf_key, csrf_token
-from tests.unit.server.enrolling import nobodys
 from tests.unit.server.browsers import account, browser
+from tests.unit.server.enrolling import nobodys
 from tests.unit.server.routes_of import Declared, routes_of
 
 Run = Callable[[Callable[[Any], Any]], None]

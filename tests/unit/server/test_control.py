@@ -27,8 +27,8 @@ from server.hub import Connection
 from server.planner import Planner
 from server.schedule import Pair
 from server.settings import Settings
-from tests.unit.server.test_cycles import ALL_ON, World, in_loop, order_in, said, switched_off
 from tests.unit.server.enrolling import Member
+from tests.unit.server.test_cycles import ALL_ON, World, in_loop, order_in, said, switched_off
 from tests.unit.server.test_signalling import connected, hear, raw, say
 
 Run = Callable[[Callable[[Any], Any]], None]

@@ -228,7 +228,9 @@ def test_a_token_that_was_used_is_of_no_use_to_who_stole_it(with_server: Run) ->
     with_server(scenario)
 
 
-async def renewal(site: Any, identity: Identity, *, tenant: str = "default", **changes: Any) -> httpx.Response:
+async def renewal(
+    site: Any, identity: Identity, *, tenant: str = "default", **changes: Any
+) -> httpx.Response:
     answer = await site.agents.get("/v1/renewal")
     challenge = msgspec.json.decode(answer.content, type=wire.ChallengeReply).challenge
     asked = wire.RenewalRequest(
@@ -280,7 +282,9 @@ def test_a_challenge_is_answered_at_once_or_not_at_all(
     with_server(scenario)
 
 
-def test_a_revoked_agent_is_out_at_once_and_stays_out(with_server: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_revoked_agent_is_out_at_once_and_stays_out(
+    with_server: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keepers, "KEPT_OUT_S", 0.05)
 
     async def scenario(site: Any) -> None:
@@ -372,7 +376,11 @@ def test_a_connection_ends_with_its_certificate_unless_that_is_renewed(
         data = site.settings.data
         for identity, is_renewed in ((A, True), (B, False)):
             soon = Authority.open(data).agent_certificate(
-                "default", identity.name, identity.public_key, life=timedelta(seconds=3), now=datetime.now(UTC)
+                "default",
+                identity.name,
+                identity.public_key,
+                life=timedelta(seconds=3),
+                now=datetime.now(UTC),
             )
             member = Member(identity.name, "default", identity, None, showing(data, identity, soon))  # type: ignore[arg-type]  # not asked for here
             site.running.realms.of("default").core._state._certified.clear()

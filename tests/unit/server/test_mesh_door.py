@@ -80,7 +80,11 @@ def test_all_means_all_that_are_online(with_server: Run) -> None:
         first_agent, second_agent = await both(site)
         c = await site.enrol("c", "s3")
         d = await site.enrol("d", "s4")
-        async with connected(site, first_agent), connected(site, second_agent), connected(site, c, mesh=False):
+        async with (
+            connected(site, first_agent),
+            connected(site, second_agent),
+            connected(site, c, mesh=False),
+        ):
             assert d
             assert (await post(site, "runs", {"all": True})).json()["pairs"] == 1
         lonely = await post(site, "runs", {"all": True})

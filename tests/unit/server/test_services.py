@@ -175,9 +175,7 @@ def sessions(agent: str, remote: str, direction: Direction, now_us: int, **chang
 def test_sessions_of_a_tagged_service_count_in_the_report(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
         now_us = time.time_ns() // 1000
-        enrolled = {
-            name: await site.enrol(name, "here", identity=key) for name, key in (("a", A), ("b", B))
-        }
+        enrolled = {name: await site.enrol(name, "here", identity=key) for name, key in (("a", A), ("b", B))}
         tables = {
             "a": {
                 "readings": [measured("a", "b", now_us)],

@@ -14,7 +14,6 @@ from analytics import wire
 from analytics.measurement import Rung
 from server import signalling
 from tests.unit.server.enrolling import Member, nobodys
-from tests.unit.server.enrolling import Member, nobodys
 
 Run = Callable[[Callable[[Any], Any]], None]
 
