@@ -2,7 +2,7 @@
 
 ::
 
-    agents ── agent listener ─┬─ enrolment, renewal ── state (SQLite)    people ── report listener ── visitor, tenant
+    agents ── agent listener ─┬─ enrolment, renewal ── state      people ── report listener ── visitor, tenant
                               ├─ ingest ── store (spool, Parquet)                                  │
                               └─ signalling ── realm: hub ── cycles (the plan, run) ── desk, core ─┘
     agents ── STUN (UDP)

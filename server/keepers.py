@@ -169,9 +169,7 @@ def _disconnect(state: State, realms: Realms, at_us: int) -> None:
             if state.is_revoked(agent.tenant, agent.name):
                 log.warning("agent revoked name=%s", agent.name)
                 realm.hub.expel(connection, REVOKED, "it was revoked")
-            elif (
-                now := state.agent(agent.tenant, agent.name)
-            ) is None or now.identity_key != agent.identity_key:
+            elif not state.is_enrolled(agent):
                 realm.hub.expel(connection, REVOKED, "its name is another's now")
             elif max(connection.until_us, state.certified_until_us(agent)) <= at_us:
                 realm.hub.expel(connection, OVER, "its certificate is over")

@@ -31,9 +31,9 @@ def read(path: Path, *, remedy: str) -> bytes:
 
 
 def make(path: Path, content: bytes, *, remedy: str) -> bool:
-    """Write a file that is not there yet, fsynced; False if another process was faster. Raises ``StateError``.
+    """Write a file that is not there yet, fsynced; False if another process was faster.
 
-    A command that root runs beside the server makes it the folder's owner's.
+    Raises ``StateError``. A command that root runs beside the server makes it the folder's owner's.
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:

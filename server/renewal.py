@@ -4,8 +4,8 @@
 is secret. ``GET`` and ``POST /v1/renewal``: a challenge, and a certificate for who signs it. A laptop that
 was off for a month, and whose certificate is long over, comes back so without a token.
 
-Challenges are not remembered: each says when it was given, under a key of this process. One that is used twice
-makes the same agent another certificate over the same key.
+Challenges are not remembered: each says when it was given, under a key of this process. One that is used
+twice makes the same agent another certificate over the same key.
 """
 
 from __future__ import annotations

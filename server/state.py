@@ -1,7 +1,7 @@
 """Small mutable state: tenants, enrolment tokens, agents, audit rows. SQLite, beside the measurements.
 
-Tokens are kept as SHA-256 only: they are 256 random bits, so a fast hash is enough. One server at a time holds
-the folder; ``create_token`` and ``revoke_agent`` work beside it.
+Tokens are kept as SHA-256 only: they are 256 random bits, so a fast hash is enough. One server at a time
+holds the folder; ``create_token`` and ``revoke_agent`` work beside it.
 """
 
 from __future__ import annotations
@@ -142,6 +142,11 @@ class State:
         """Find an enrolled agent, also one that was revoked."""
         return self._agents.get((tenant, name))
 
+    def is_enrolled(self, agent: Agent) -> bool:
+        """Say whether the name is still that of this key."""
+        now = self.agent(agent.tenant, agent.name)
+        return now is not None and now.identity_key == agent.identity_key
+
     def is_revoked(self, tenant: str, name: str) -> bool:
         """Say whether an agent is let in no more."""
         return (tenant, name) in self._revoked
@@ -163,7 +168,7 @@ class State:
         self._certified[agent.tenant, agent.name] = until_us
 
     def certified_until_us(self, agent: Agent) -> int:
-        """Tell until when the latest certificate that this process made for an agent is good; 0: it made none."""
+        """Tell until when the latest certificate made here for an agent is good; 0: none was."""
         return self._certified.get((agent.tenant, agent.name), 0)
 
     def _is_revoked(self, agent: Agent | None) -> bool:

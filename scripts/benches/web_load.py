@@ -129,7 +129,8 @@ def _tls(told: dict[str, Any], agent: str) -> ssl.SSLContext:
 async def send(told: dict[str, Any], ready: list[Post], seen: Seen) -> None:
     """Have agents send batches at a steady rate."""
     every_s, turns = ROWS / told["rows_per_s"], asyncio.Semaphore(told["connections"])
-    doors = {post.agent: Door(*told["agents"], _tls(told, post.agent)) for post in ready}
+    host, port = told["agents"]
+    doors = {post.agent: Door(host, port, _tls(told, post.agent)) for post in ready}
     held = {agent: asyncio.Lock() for agent in doors}
     began, sending = time.monotonic(), set[asyncio.Task[None]]()
     for number, post in enumerate(ready):

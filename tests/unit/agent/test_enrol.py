@@ -1,4 +1,4 @@
-"""Whom an agent takes for its server, and how it keeps its certificate: on loopback, against impostors too."""
+"""Whom an agent takes for its server, and how it keeps its certificate: on loopback, against impostors."""
 
 import asyncio
 import json
@@ -24,10 +24,10 @@ from server.state import create_token, revoke_agent
 from tests.unit.agent.test_run import fill
 
 
-def impostor(place: Any, tmp_path: Path) -> Settings:
+def impostor(place: Any) -> Settings:
     """A whole server of somebody else, where the agent looks for its own."""
     return Settings.load(
-        data=tmp_path / "impostor",
+        data=place.folder / "impostor",
         agents=f"127.0.0.1:{place.port}",
         report="127.0.0.1:0",
         stun=["127.0.0.1:0"],
@@ -35,14 +35,12 @@ def impostor(place: Any, tmp_path: Path) -> Settings:
     )
 
 
-def test_a_token_goes_to_no_other_server_than_the_one_that_made_it(
-    place: Any, life_of: Any, tmp_path: Path
-) -> None:
+def test_a_token_goes_to_no_other_server_than_the_one_that_made_it(place: Any, life_of: Any) -> None:
     """The man in the middle would even take it: he made a seat for it."""
 
     async def scenario() -> None:
         token = EnrolToken.parse(place.token())
-        eve = impostor(place, tmp_path)
+        eve = impostor(place)
         create_token(eve.data, 1, 60)
         async with serving(eve) as running:
             with pytest.raises(ServerUnprovenError, match="not the one that made the token") as caught:
@@ -55,7 +53,7 @@ def test_a_token_goes_to_no_other_server_than_the_one_that_made_it(
 
 
 def test_an_enrolled_agent_tells_another_server_nothing_counts_it_and_waits_for_its_own(
-    place: Any, agent_of: Any, until: Any, online: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    place: Any, agent_of: Any, until: Any, online: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     token = place.token()
@@ -65,7 +63,7 @@ def test_an_enrolled_agent_tells_another_server_nothing_counts_it_and_waits_for_
             await until(lambda: online(server, "pacs"), life)
         fill(place.folder, 1)
         async with agent_of(place.config()) as life:
-            async with serving(impostor(place, tmp_path)) as eve:
+            async with serving(impostor(place)) as eve:
                 await until(lambda: caplog.text.count("certificate verify failed") >= 2, life)
                 assert eve.core.status().rows["flows"] == 0
                 assert not eve.core.status().agents_online
@@ -141,17 +139,16 @@ def test_a_certificate_that_the_server_holds_for_over_is_renewed_whatever_this_c
 
 
 def test_a_revoked_agent_ends_and_says_why(
-    place: Any, agent_of: Any, life_of: Any, until: Any, online: Any, caplog: pytest.LogCaptureFixture
+    place: Any, life_of: Any, until: Any, online: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
         async with place.serving() as server:
-            with pytest.raises(EnrolmentError, match="revoked"):
-                async with agent_of(place.config(token=place.token())) as life, asyncio.timeout(30):
-                    await until(lambda: online(server, "pacs"), life)
-                    await asyncio.to_thread(revoke_agent, place.data, "pacs", by="me")
-                    await life
-            with pytest.raises(EnrolmentError, match="no token"):
-                await life_of(place.config())
+            life = asyncio.create_task(life_of(place.config(token=place.token())))
+            await until(lambda: online(server, "pacs"), life)
+            await asyncio.to_thread(revoke_agent, place.data, "pacs", by="me")
+            for ending, words in ((life, "revoked"), (life_of(place.config()), "no token")):
+                with pytest.raises(EnrolmentError, match=words):
+                    await asyncio.wait_for(ending, 30)
         assert "agent 'pacs' was revoked" in caplog.text
 
     asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""Who is let in at the agents' listener, over real sockets: certificates that hold, and attacks with others."""
+"""Who is let in at the agents' listener, over real sockets: certificates that hold, and those that do not."""
 
 import asyncio
 import ssl
@@ -375,14 +375,15 @@ def test_a_connection_ends_with_its_certificate_unless_that_is_renewed(
         await site.enrol("b", identity=B)
         data = site.settings.data
         for identity, is_renewed in ((A, True), (B, False)):
+            life, now = timedelta(seconds=3), datetime.now(UTC)
             soon = Authority.open(data).agent_certificate(
-                "default",
-                identity.name,
-                identity.public_key,
-                life=timedelta(seconds=3),
-                now=datetime.now(UTC),
+                "default", identity.name, identity.public_key, life=life, now=now
             )
-            member = Member(identity.name, "default", identity, None, showing(data, identity, soon))  # type: ignore[arg-type]  # not asked for here
+            reply = wire.EnrolReply(
+                agent=identity.name, tenant="default", certificate=soon, life_s=3, server_key=b""
+            )
+            context = showing(data, identity, soon)
+            member = Member(identity.name, "default", identity, reply, context)
             site.running.realms.of("default").core._state._certified.clear()
             async with connected(site, member) as socket:
                 if is_renewed:

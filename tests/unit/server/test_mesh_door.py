@@ -44,8 +44,8 @@ async def both(site: Any) -> tuple[Member, Member]:
 
 def test_a_pair_is_tested_and_its_results_are_told(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        first_agent, second_agent = await both(site)
-        async with connected(site, first_agent) as a, connected(site, second_agent) as b:
+        of_a, of_b = await both(site)
+        async with connected(site, of_a) as a, connected(site, of_b) as b:
             answer = await post(site, "runs", {"src": "b", "dst": "a"})
             assert answer.status_code == 202
             run = answer.json()
@@ -77,12 +77,12 @@ def test_a_pair_is_tested_and_its_results_are_told(with_server: Run) -> None:
 
 def test_all_means_all_that_are_online(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        first_agent, second_agent = await both(site)
+        of_a, of_b = await both(site)
         c = await site.enrol("c", "s3")
         d = await site.enrol("d", "s4")
         async with (
-            connected(site, first_agent),
-            connected(site, second_agent),
+            connected(site, of_a),
+            connected(site, of_b),
             connected(site, c, mesh=False),
         ):
             assert d
@@ -177,8 +177,8 @@ def test_the_command_runs_marks_and_says_no(with_server: Run) -> None:
         )
 
     async def scenario(site: Any) -> None:
-        first_agent, second_agent = await both(site)
-        async with connected(site, first_agent) as a, connected(site, second_agent) as b:
+        of_a, of_b = await both(site)
+        async with connected(site, of_a) as a, connected(site, of_b) as b:
             running = asyncio.create_task(pathgrade(site, "run", "a", "b"))
             test = (await hear(a)).test
             await say(a, wire.TestEnded(test=test, rung=Rung.SRFLX, rtt_p50_us=41_000, loss_bp=100))
