@@ -26,14 +26,22 @@ from pack.requirements import LEFT_OUT, agents_of, all_of
 
 HERE: Final = Path(__file__).resolve().parents[1]
 IMPORTED: Final = {
-    "agent": "agent.run, agent.mesh.pair, agent.mesh.deep, agent.passive.watch, agent.commands.agent, ebpf.load",
+    "agent": "agent.run, agent.mesh.pair, agent.mesh.deep, agent.passive.watch, ebpf.load, pathgrade",
     "server": "server.app, server.settings, agent.run, duckdb, pyarrow",
 }
 """What must load from the finished environment, before it is packed."""
 
+NOT_PACKED: Final = (
+    "**/__pycache__",
+    "**/pyarrow/include",
+    "**/pyarrow/tests",
+    "include",
+    "**/direct_url.json",
+)
 
-def build(part: str, release: Release, out: Path, *, wheel: Path) -> Path:
-    """Build one package into ``out``. Raises ``PackError``."""
+
+def build(part: str, release: Release, out: Path, *, wheel: Path, quick: bool = False) -> Path:
+    """Build one package into ``out``; ``quick``: not compressed. Raises ``PackError``."""
     require("dpkg-deb", "dpkg")
     package = PACKAGES[part]
     pyproject = (wheels.ROOT / "pyproject.toml").read_text()
@@ -46,7 +54,7 @@ def build(part: str, release: Release, out: Path, *, wheel: Path) -> Path:
         _environment(root, package, wheel, fetched, asked)
         tree = Path(made) / "tree"
         _gather(root, package, tree)
-        return _packed(tree, package, release, out, version=wheel.name.split("-")[1])
+        return _packed(tree, package, release, out, version=wheel.name.split("-")[1], quick=quick)
 
 
 def _environment(root: Path, package: Package, wheel: Path, fetched: Path, asked: list[str]) -> None:
@@ -69,7 +77,7 @@ def _environment(root: Path, package: Package, wheel: Path, fetched: Path, asked
     roots.inside(
         root, *pip, "install", "--quiet", "--no-index", "--no-compile", "--no-deps", f"/own/{wheel.name}"
     )
-    roots.inside(root, *pip, "uninstall", "--quiet", "--yes", *LEFT_OUT)
+    roots.inside(root, *pip, "uninstall", "--yes", *LEFT_OUT)
     roots.inside(root, f"{home}/bin/python3", "-B", "-c", f"import {IMPORTED[package.part]}")
     _slim(root / home.lstrip("/"))
 
@@ -105,9 +113,16 @@ def _gather(root: Path, package: Package, tree: Path) -> None:
     (documents / "copyright").write_text((HERE / "debian/copyright").read_text())
 
 
-def _packed(tree: Path, package: Package, release: Release, out: Path, *, version: str) -> Path:
+def _overrides(tree: Path, package: Package) -> None:
+    place = tree / "usr/share/lintian/overrides" / package.name
+    place.parent.mkdir(parents=True)
+    place.write_text(script((HERE / "debian/lintian-overrides").read_text(), package))
+
+
+def _packed(tree: Path, package: Package, release: Release, out: Path, *, version: str, quick: bool) -> Path:
     architecture = run("dpkg", "--print-architecture").strip()
     _changelog(tree, package, version_in(version, release))
+    _overrides(tree, package)
     _modes(tree, package)
     size_kb = sum(path.lstat().st_size for path in tree.rglob("*")) // 1024 + 1
     debian = tree / "DEBIAN"
@@ -127,7 +142,8 @@ def _packed(tree: Path, package: Package, release: Release, out: Path, *, versio
         (debian / name).chmod(0o755)
     out.mkdir(parents=True, exist_ok=True)
     target = out / file_name(package, version, release, architecture)
-    run("dpkg-deb", "--root-owner-group", "-Zxz", "-z1", "--build", tree, target)
+    compressed = "-Znone" if quick else "-Zxz"
+    run("dpkg-deb", "--root-owner-group", compressed, "--build", tree, target)
     return target
 
 

@@ -32,9 +32,7 @@ def say(error: PackError) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="scripts/packaging/build", description="Makes packages of pathgrade."
-    )
+    parser = argparse.ArgumentParser(prog="scripts/packaging/build", description="Makes packages.")
     parser.add_argument("what", choices=sorted(_COMMANDS), help="what to make")
     parser.add_argument("--release", choices=[*RELEASES], action="append", help="of a deb [default: both]")
     parser.add_argument("--part", choices=[*PACKAGES], action="append", help="of a deb [default: both]")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-MAINTAINER: Final = "The pathgrade developers <pathgrade@localhost>"
+MAINTAINER: Final = "The pathgrade developers <pathgrade@users.noreply.github.com>"
 HOMEPAGE: Final = "https://github.com/pathgrade/pathgrade"
 
 
@@ -110,7 +110,7 @@ PACKAGES: Final = {
 
 
 def version_in(version: str, release: Release) -> str:
-    """The package's version: later for a later Debian, so that an upgrade of the host brings its own build."""
+    """The package's version: later for a later Debian, whose own build an upgrade of the host is to bring."""
     return f"{version}+deb{release.number}"
 
 

@@ -22,11 +22,11 @@ AGENT: Final = frozenset(
         "websockets",
     }
 )
-"""What the agent and its commands import, and the commands that only ask a server. A test imports all of it and
-compares: no DuckDB, no Arrow, no web server stands on a host that is measured."""
+"""What the agent and its commands import, and the commands that only ask a server. A test imports all of it
+and compares: no DuckDB, no Arrow, no web server stands on a host that is measured."""
 
 LEFT_OUT: Final = ("av", "pylibsrtp", "dnspython", "google-crc32c")
-"""What aioice and aiortc ask for and pathgrade never loads (``agent/mesh/lean.py``): 100 MB of video codecs."""
+"""What aioice and aiortc ask for and pathgrade never loads (``agent/mesh/lean.py``): mostly video codecs."""
 
 _NAME: Final = re.compile(r"^[A-Za-z0-9._-]+")
 

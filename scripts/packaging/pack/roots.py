@@ -1,4 +1,4 @@
-"""Roots of a Debian release: one made by debootstrap and kept, and throw-away copies on top of it (overlayfs)."""
+"""Roots of a Debian release: one made by debootstrap and kept, and throw-away copies of it (overlayfs)."""
 
 from __future__ import annotations
 
@@ -54,12 +54,11 @@ def base(release: Release) -> Path:
 def copy_of(root: Path, name: str) -> Iterator[Path]:
     """Give a copy that can be written, gone at the end; ``root`` stays as it is. Raises ``PackError``."""
     folder = Path(tempfile.mkdtemp(prefix=f"pathgrade-{name}-"))
-    lower, upper, work, merged = root, folder / "upper", folder / "work", folder / "root"
+    upper, work, merged = folder / "upper", folder / "work", folder / "root"
     for made in (upper, work, merged):
         made.mkdir()
-    run(
-        "mount", "-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={upper},workdir={work}", merged
-    )
+    layers = f"lowerdir={root},upperdir={upper},workdir={work}"
+    run("mount", "-t", "overlay", "overlay", "-o", layers, merged)
     try:
         yield merged
     finally:
@@ -81,9 +80,8 @@ def bound(source: Path, target: Path) -> Iterator[None]:
 
 def inside(root: Path, *command: str, timeout_s: float = 1_200.0) -> str:
     """Run a program in a root, without a network. Raises ``CommandError``."""
-    return run(
-        "unshare", "--net", "--mount", "chroot", root, *command, environment=CLEAN, timeout_s=timeout_s
-    )
+    apart = ("unshare", "--net", "--mount", "chroot", root)
+    return run(*apart, *command, environment=CLEAN, timeout_s=timeout_s)
 
 
 @contextlib.contextmanager

@@ -26,9 +26,13 @@ SOURCES: Final = (
     "README.md",
     "LICENSE",
 )
-PLATFORMS: Final = tuple(
-    f"manylinux_2_{minor}_x86_64" for minor in (36, 34, 31, 28, 27, 26, 24, 17, 12, 5)
-) + ("manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64")
+GLIBC_MINORS: Final = (36, 34, 31, 28, 27, 26, 24, 17, 12, 5)
+PLATFORMS: Final = (
+    *(f"manylinux_2_{minor}_x86_64" for minor in GLIBC_MINORS),
+    "manylinux2014_x86_64",
+    "manylinux2010_x86_64",
+    "manylinux1_x86_64",
+)
 """What runs on Debian 12's C library (2.36)."""
 NEVER: Final = shutil.ignore_patterns("__pycache__", "*.pyc", "*.tmp", "*.egg-info")
 
