@@ -24,7 +24,16 @@ from analytics.fusion import Passive
 from analytics.graded import Way
 from analytics.measurement import Flow, Hop, Reading
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
-from analytics.report import Member, PathDetail, PathRow, Report, Service, addresses_met, build_detail, build_report
+from analytics.report import (
+    Member,
+    PathDetail,
+    PathRow,
+    Report,
+    Service,
+    addresses_met,
+    build_detail,
+    build_report,
+)
 from analytics.rules.load import Rules
 from analytics.sla import Cause, Month, SlaReport, users_of
 from analytics.store.store import Store

@@ -25,7 +25,7 @@ from analytics.store.unsealed import Unsealed
 log: Final = logging.getLogger(__name__)
 
 WARM_BYTES_MOST: Final = 256 * 1024 * 1024
-"""Of sealed readings that are kept in memory: what ten times the need of a thousand agents is in half a minute."""
+"""Of sealed readings that are kept in memory: half a minute of ten times what a thousand agents need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,7 @@ class Warm:
     def __add__(self, other: Warm) -> Warm:
         """Join those of two files that became one."""
         agents = [*self.by_agent, *other.by_agent]
-        joined = {
-            agent: [*self.by_agent.get(agent, ()), *other.by_agent.get(agent, ())] for agent in agents
-        }
+        joined = {agent: [*self.by_agent.get(agent, ()), *other.by_agent.get(agent, ())] for agent in agents}
         return Warm(joined, self.size + other.size)
 
 
@@ -144,7 +142,9 @@ class Shelf:
         """List files of readings that are not in the state; for those in memory, the rows of some agents."""
         with self.lock:
             rest = [
-                file for file in self._of.get((tenant, "readings"), {}).values() if file.path not in self._taken
+                file
+                for file in self._of.get((tenant, "readings"), {}).values()
+                if file.path not in self._taken
             ]
             warm = [self._warm[file.path].by_agent for file in rest if file.path in self._warm]
             cold = [file for file in rest if file.path not in self._warm]

@@ -213,7 +213,10 @@ def detail_of(
     *,
     sessions: bool = True,
 ) -> PathDetail:
-    """Tell all of one path, or all but the sessions; raises ``ProblemError`` (404) saying which part of the question is unknown."""
+    """Tell all of one path, or all but the sessions.
+
+    Raises ``ProblemError`` (404) saying which part of the question is unknown.
+    """
     check_agents(core, src, dst)
     graded_for = profile_of(core, profile)
     detail = core.detail(src, dst, graded_for, at_us, sessions=sessions) if src != dst else None
