@@ -18,7 +18,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from analytics.clock import now_us
 from analytics.errors import SealError
-from analytics.trust import Binding, Grant, ServerTime, fingerprint_bytes, seal, signed_statement, unseal
+from analytics.trust import (
+    AuditMark,
+    Binding,
+    Grant,
+    ServerTime,
+    fingerprint_bytes,
+    seal,
+    signed_statement,
+    unseal,
+)
 from analytics.wire import NONCE_BYTES
 from server.errors import StateError
 from server.state import Agent
@@ -79,6 +88,10 @@ class Signer:
     def statement(self, body: bytes) -> bytes:
         """Sign a document for people, such as an SLA report; the signature alone."""
         return signed_statement(body, self._key)
+
+    def audit_mark(self, mark: AuditMark) -> bytes:
+        """Sign how far a chain of audit rows has come, or which of its rows are gone."""
+        return seal(mark.encode(), self._key)
 
     def time(self, challenge: bytes) -> bytes:
         """Sign what time it is, in answer to a challenge; nothing if there is none."""

@@ -20,16 +20,18 @@ import msgspec
 import sqlalchemy as sa
 
 from analytics.clock import now_us
+from analytics.trust import AuditMark
 from analytics.wire import EnrolReply, EnrolRequest, ServiceOffer
 from server.api.audits import AuditRow
 from server.audit_age import Ages, prune
 from server.audit_book import AuditBook
+from server.audit_seal import Sealer, sign_chains
 from server.control_state import ControlState
 from server.database import (
     AGENTS,
-    AUDIT,
     DEFAULT_TENANT,
     IDENTITIES,
+    LOCK_NAME,
     MARKS,
     REPLACES,
     SERVICES,
@@ -41,9 +43,11 @@ from server.database import (
     transaction,
 )
 from server.errors import CredentialError, DemandError, NameTakenError, TokenError
+from server.ledger import append
 
 FILE_NAME: Final = "state.sqlite"
-LOCK_NAME: Final = "server.lock"
+COMMAND: Final = "the command line"
+"""Who did it, where a command on the server did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +91,7 @@ class State:
         make_folder(data)
         lock = take_lock(data / LOCK_NAME)
         try:
-            return cls(connect(data / FILE_NAME), lock)
+            return cls(connect(data / FILE_NAME, upgrades=True), lock)
         except BaseException:
             os.close(lock)
             raise
@@ -132,7 +136,7 @@ class State:
                 if known is not None and known.fingerprint == fingerprint and not agent.identity_key:
                     agent = replace(agent, identity_key=known.identity_key)
                 _put_agent(connection, agent)
-                _put_audit(connection, agent.tenant, [_enrolment(agent, at_us, origin)])
+                append(connection, agent.tenant, [_enrolment(agent, at_us, origin)])
             self._remember(agent, known)
         return EnrolReply(agent=agent.name, tenant=agent.tenant, secret=secret)
 
@@ -168,11 +172,15 @@ class State:
     def add_audit(self, tenant: str, rows: Sequence[AuditRow]) -> None:
         """Write audit rows, all or none."""
         with self._writing, transaction(self._engine) as connection:
-            _put_audit(connection, tenant, rows)
+            append(connection, tenant, rows)
 
-    def prune_audit(self, keep: Ages, *, now_us: int) -> int:
+    def prune_audit(self, keep: Ages, *, now_us: int, sealer: Sealer) -> int:
         """Let go of audit rows that are older than they are kept, a piece at a time; returns how many."""
-        return prune(self._engine, keep, now_us=now_us, writing=self._writing)
+        return prune(self._engine, keep, now_us=now_us, writing=self._writing, sealer=sealer)
+
+    def sign_audit(self, sealer: Sealer, *, now_us: int) -> list[AuditMark]:
+        """Sign how far the chains of audit rows have come; raises ``AuditBrokenError``."""
+        return sign_chains(self._engine, sealer, now_us=now_us, writing=self._writing)
 
     def marks(self, tenant: str) -> list[tuple[str, str]]:
         """List the agents, or pairs of them, that are marked as important; a lone one has an empty peer."""
@@ -238,6 +246,7 @@ def create_token(
             )
             if replaces:
                 connection.execute(REPLACES.insert().values(hash=_hash(token), name=replaces))
+            append(connection, tenant, [_token_made(seats, expires_s, replaces)])
     finally:
         engine.dispose()
     return token
@@ -311,6 +320,11 @@ def _agent_of(request: EnrolRequest, token: sa.Row[Any], fingerprint: str, secre
     )
 
 
+def _token_made(seats: int, expires_s: int, replaces: str) -> AuditRow:
+    detail = f"made seats={seats} expires_s={expires_s}" + (f" replaces={replaces}" if replaces else "")
+    return AuditRow(at_us=now_us(), actor=COMMAND, action="token", subject=replaces, detail=detail)
+
+
 def _enrolment(agent: Agent, at_us: int, origin: str) -> AuditRow:
     return AuditRow(
         at_us=at_us,
@@ -362,13 +376,6 @@ def _put_identity(connection: sa.Connection, agent: Agent) -> None:
     if agent.identity_key:
         connection.execute(
             IDENTITIES.insert().values(tenant=agent.tenant, name=agent.name, key=agent.identity_key)
-        )
-
-
-def _put_audit(connection: sa.Connection, tenant: str, rows: Sequence[AuditRow]) -> None:
-    if rows:
-        connection.execute(
-            AUDIT.insert(), [{"tenant": tenant, **msgspec.structs.asdict(row)} for row in rows]
         )
 
 
