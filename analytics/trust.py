@@ -20,11 +20,11 @@
               8  now, us since 1970
              16  challenge, that the agent drew for this connection
 
-    audit     8  "PGaudit" 1                     the server's key says: so far the chain of audit rows has come
+    audit     8  "PGaudit" 1                     the server's key says: so far a chain of audit rows has come
               8  when, us since 1970
               8  number of the row
               8  number up to which rows are of before there were chains
-              8  0: this row was the last one then; else: rows from that number to it are gone
+              8  0: it was the last row then; else: those from that number to it are gone
              32  its hash, as of analytics/audit_chain.py
               t  tenant, chain
 

@@ -14,9 +14,9 @@ from server.audit_seal import Reached, Sealer, gone_marks, put_mark
 from server.database import AUDIT_MARKS
 
 
-def let_go(connection: sa.Connection, rows: Iterable[sa.Row[Any]], sealer: Sealer, at_us: int) -> None:
+def let_go(connection: sa.Connection, rows: Iterable[Any], sealer: Sealer, at_us: int) -> None:
     """Sign that these rows are gone, in the transaction that deletes them. Raises ``SealError``."""
-    chains: dict[tuple[str, str], list[sa.Row[Any]]] = {}
+    chains: dict[tuple[str, str], list[Any]] = {}
     for row in rows:
         if row.seq is not None:  # else somebody wrote it beside the chain: it goes as it came
             chains.setdefault((row.tenant, chain_of(row.action)), []).append(row)
@@ -28,7 +28,7 @@ def let_go(connection: sa.Connection, rows: Iterable[sa.Row[Any]], sealer: Seale
             _keep(connection, Reached(mark, last.id), sealer)
 
 
-def _runs(rows: Sequence[sa.Row[Any]]) -> Iterator[tuple[sa.Row[Any], sa.Row[Any]]]:
+def _runs(rows: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     """First and last of the rows that follow one another."""
     first = rows[0]
     for row, after in zip(rows, [*rows[1:], None], strict=True):

@@ -125,9 +125,7 @@ def _checked(connection: sa.Connection, chain: Chain) -> ChainResult:
     return found
 
 
-def _walked(
-    connection: sa.Connection, tenant: str, chain: str, key: bytes, now_us: int
-) -> Reached | None:
+def _walked(connection: sa.Connection, tenant: str, chain: str, key: bytes, now_us: int) -> Reached | None:
     """Walk a chain from where it was signed last to its end; None: it has come no further."""
     row = connection.execute(sa.select(AUDIT_CHAINS).where(*_chain(tenant, chain))).one()
     last, row_id = _last_head(connection, tenant, chain, key)

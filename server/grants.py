@@ -100,6 +100,15 @@ class Signer:
         return seal(ServerTime(challenge=challenge, now_us=self.now_us()).encode(), self._key)
 
 
+def public_key_in(data: Path) -> bytes:
+    """Read the public half of a data folder's key; raises ``StateError``."""
+    path = data / FILE_NAME
+    try:
+        return _parse(path, _read(path)).public_key().public_bytes_raw()
+    except FileNotFoundError as error:
+        raise _unusable(path, "it is not there") from error
+
+
 def check_binding(agent: Agent, key: bytes, binding: bytes) -> None:
     """Raise ``SealError`` unless ``binding`` is by ``key`` and of the certificate the agent enrolled with."""
     read = Binding.decode(unseal(binding, key))

@@ -18,8 +18,8 @@ from server.api.audits import AuditRow
 from server.database import AUDIT, AUDIT_CHAINS
 
 _TESTS: Final = ", ".join(f"'{action}'" for action in sorted(TEST_ACTIONS))
-IS_TEST: Final = sa.text(f"action IN ({_TESTS})")
-NOT_A_TEST: Final = sa.text(f"action NOT IN ({_TESTS})")
+IS_TEST: Final[sa.ColumnElement[bool]] = sa.literal_column(f"action IN ({_TESTS})")
+NOT_A_TEST: Final[sa.ColumnElement[bool]] = sa.literal_column(f"action NOT IN ({_TESTS})")
 """Literals, as SQLite asks for, to use the index of rows that are not of tests."""
 COLUMNS: Final = (
     AUDIT.c.id,
@@ -97,7 +97,7 @@ def rows_of(
         after_id = found[-1].id
 
 
-def _chain_row(row: sa.Row[Any]) -> ChainRow:
+def _chain_row(row: Any) -> ChainRow:
     return ChainRow(
         seq=row.seq or 0,
         at_us=row.at_us,

@@ -148,6 +148,35 @@ def token(
     return print(made)
 
 
+@commands.command("audit-check", epilog=example("pathgrade server audit-check --data /var/lib/pathgrade"))
+def audit_check(
+    *,
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", envvar="PATHGRADE_DATA", help="The server's data folder.")
+    ],
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="The server's key, kept elsewhere. [default: that of the folder]"),
+    ] = None,
+    head: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHAIN:SEQ:HASH", help="What an earlier check told to note; repeatable."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check the audit rows of all tenants where they lie, beside a running server too.
+
+    Exits with 1 if anything is wrong. Whoever can write the folder could have put a key of their own there:
+    --key takes the one that you kept.
+    """
+    from analytics.trust import key_bytes
+    from server.audit_check import checked
+    from server.commands.audit import noted, tell
+    from server.signed import key_of
+
+    tell(checked(data, key_bytes(key_of(key)) if key else None, noted(head or [])), json=json)
+
+
 commands.add_typer(accounts.account)
 commands.add_typer(accounts.tenant)
 commands.command(
