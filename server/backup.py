@@ -113,8 +113,7 @@ def _outside(settings: Settings) -> list[str]:
 
 @contextlib.contextmanager
 def _linked(data: Path, say: Say) -> Iterator[Path]:
-    (data / "tmp").mkdir(exist_ok=True)
-    staging = data / "tmp" / f"backup-{os.getpid()}"
+    staging = _spill(data) / f"backup-{os.getpid()}"
     try:
         for _ in range(TRIES):
             shutil.rmtree(staging, ignore_errors=True)
@@ -132,6 +131,17 @@ def _linked(data: Path, say: Say) -> Iterator[Path]:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _spill(data: Path) -> Path:
+    """Find or make ``tmp``; if root does, it is the folder's owner's, who spills there."""
+    made = data / "tmp"
+    if not made.exists():
+        made.mkdir(mode=0o700)
+        owner = data.stat()
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            os.chown(made, owner.st_uid, owner.st_gid)
+    return made
 
 
 def _link_all(data: Path, staging: Path) -> bool:

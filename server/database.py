@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from server.errors import StateError, StateLockedError, StateVersionError
 
-STATE_VERSION: Final = 2
+STATE_VERSION: Final = 3
 """What each step to it does: ``server.upgrades``."""
 LOCK_NAME: Final = "server.lock"
 DEFAULT_TENANT: Final = "default"
@@ -52,7 +52,6 @@ AGENTS: Final = sa.Table(
     sa.Column("label", sa.Text, nullable=False),
     sa.Column("services", sa.Text, nullable=False),  # JSON list of ServiceOffer
     sa.Column("fingerprint", sa.Text, nullable=False),
-    sa.Column("secret_hash", sa.Text, nullable=False, unique=True),
     sa.Column("token_hash", sa.Text, nullable=False),
     sa.Column("enrolled_us", sa.BigInteger, nullable=False),
     sa.Column("seen_us", sa.BigInteger, nullable=False),
@@ -65,6 +64,15 @@ IDENTITIES: Final = sa.Table(
     sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.name"), primary_key=True),
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("key", sa.LargeBinary, nullable=False),  # Ed25519, public
+)
+
+REVOKED: Final = sa.Table(
+    "revoked",  # agents that are let in no more; a database of before has none
+    METADATA,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.name"), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("at_us", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
 )
 
 AUDIT: Final = sa.Table(

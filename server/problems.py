@@ -22,6 +22,7 @@ from server.errors import (
     BodySizeError,
     BodySlowError,
     BusyError,
+    CertificateOverError,
     CredentialError,
     DemandError,
     IdentityAwayError,
@@ -34,6 +35,7 @@ from server.errors import (
 )
 
 PROBLEMS: Final[dict[type[Exception], tuple[int, str]]] = {
+    CertificateOverError: (401, "The certificate is over"),
     CredentialError: (401, "Unknown credential"),
     TokenError: (401, "The token is refused"),
     NotYoursError: (403, "Not yours to send"),

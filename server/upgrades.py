@@ -1,5 +1,7 @@
 """From each version of ``state.sqlite`` to the next: one function a step, to be repeated after a crash.
 
+1: agents had a bearer secret, whose hash was in their row. 2: audit rows were in no chain.
+
 A step is told of in ``docs/operations.md``. A database of a newer version is not opened at all.
 """
 
@@ -13,7 +15,7 @@ import sqlalchemy as sa
 
 from analytics.audit_chain import chain_of
 from server.api.audits import AuditRow
-from server.database import AUDIT, STATE_VERSION, VERSION, transaction
+from server.database import AGENTS, AUDIT, STATE_VERSION, VERSION, transaction
 from server.ledger import Place, place_of, put_place
 
 log: Final = logging.getLogger("pathgrade.server.upgrades")
@@ -28,6 +30,16 @@ def bring(engine: sa.Engine, version: int) -> None:
         with transaction(engine) as connection:
             connection.execute(VERSION.update().values(version=step + 1))
         log.warning("%s: state of version %d is one of version %d now", engine.url.database, step, step + 1)
+
+
+def _forget_secrets(engine: sa.Engine) -> None:
+    """Make the agents' table anew without its column of secrets: SQLite does not drop one that is unique."""
+    columns = ", ".join(column.name for column in AGENTS.columns)
+    with transaction(engine) as connection:
+        connection.exec_driver_sql("ALTER TABLE agents RENAME TO agents_1")
+        AGENTS.create(connection)
+        connection.exec_driver_sql(f"INSERT INTO agents ({columns}) SELECT {columns} FROM agents_1")  # noqa: S608  # our own names
+        connection.exec_driver_sql("DROP TABLE agents_1")
 
 
 def _chain_audit(engine: sa.Engine) -> None:
@@ -71,4 +83,4 @@ def _adopt(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> None:
         put_place(connection, tenant, chain, place, adopted=place.seq)
 
 
-STEPS: Final[Mapping[int, Callable[[sa.Engine], None]]] = {1: _chain_audit}
+STEPS: Final[Mapping[int, Callable[[sa.Engine], None]]] = {1: _forget_secrets, 2: _chain_audit}

@@ -177,7 +177,7 @@ def test_rows_of_before_there_were_chains_are_adopted_and_said_to_be(tmp_path: P
         "ALTER TABLE audit DROP COLUMN hash",
         "DROP TABLE audit_chains",
         "DROP TABLE audit_marks",
-        "UPDATE state_version SET version = 1",
+        "UPDATE state_version SET version = 2",
         *(
             f"INSERT INTO audit VALUES ({n}, 'default', 5, 'ada', '{'test' if n % 3 else 'login'}', 's', '')"
             for n in range(1, 31)
@@ -194,10 +194,10 @@ def test_rows_of_before_there_were_chains_are_adopted_and_said_to_be(tmp_path: P
 
 def test_a_command_does_not_upgrade_under_the_hands_of_a_server_of_before(tmp_path: Path) -> None:
     with closing(State.open(tmp_path)):
-        sql(tmp_path, "UPDATE state_version SET version = 1")
+        sql(tmp_path, "UPDATE state_version SET version = 2")
         with pytest.raises(StateLockedError, match="another pathgrade server"):
             create_token(tmp_path, 1, 60)
-        sql(tmp_path, "UPDATE state_version SET version = 2")
+        sql(tmp_path, "UPDATE state_version SET version = 3")
 
 
 def test_a_test_is_noted_with_what_each_end_measured(state: State) -> None:

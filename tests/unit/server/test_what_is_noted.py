@@ -28,6 +28,7 @@ BY_API: Final[list[tuple[str, str, Any, str]]] = [
     ("POST", "/v1/agents/{name}/tags", {"add": ["x"]}, "tags"),
     ("POST", "/v1/budgets", {"reach": "fleet", "cpu_bp": 50}, "budget"),
     ("POST", "/v1/services", {"agent": "a", "port": 104, "name": "PACS"}, "tag"),
+    ("POST", "/v1/agents/{name}/revoke", None, "revoke"),
     ("POST", "/v1/silences", SILENCE, "silence"),
     ("DELETE", "/v1/silences/{id}", None, "unsilence"),
     ("POST", "/v1/tenants", {"name": "north"}, "tenant"),
