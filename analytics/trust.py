@@ -20,6 +20,14 @@
               8  now, us since 1970
              16  challenge, that the agent drew for this connection
 
+    audit     8  "PGaudit" 1                     the server's key says: so far a chain of audit rows has come
+              8  when, us since 1970
+              8  number of the row
+              8  number up to which rows are of before there were chains
+              8  0: it was the last row then; else: those from that number to it are gone
+             32  its hash, as of analytics/audit_chain.py
+              t  tenant, chain
+
     statement 8  "PGsla" 0 0 1                   the server's key says: so it was; the signature stands apart
               .  the bytes of the document
 
@@ -47,6 +55,7 @@ from analytics.wire import KEY_BYTES, MAX_SEALED, NONCE_BYTES
 
 SIGNATURE_BYTES: Final = 64
 FINGERPRINT_BYTES: Final = 32
+HASH_BYTES: Final = 32
 MAX_TEXT: Final = 255
 MAX_NUMBER: Final = 2**63 - 1
 KEY_PREFIX: Final = "ed25519:"
@@ -54,10 +63,12 @@ KEY_PREFIX: Final = "ed25519:"
 _BINDING: Final = struct.Struct(f"!8sQ{FINGERPRINT_BYTES}s")
 _GRANT: Final = struct.Struct(f"!8sQQQ{NONCE_BYTES}s{FINGERPRINT_BYTES}s{FINGERPRINT_BYTES}s")
 _TIME: Final = struct.Struct(f"!8sQ{NONCE_BYTES}s")
+_AUDIT: Final = struct.Struct(f"!8sQQQQ{HASH_BYTES}s")
 
 BINDING_MAGIC: Final = b"PGbind\0\1"
 GRANT_MAGIC: Final = b"PGgrnt\0\1"
 TIME_MAGIC: Final = b"PGtime\0\1"
+AUDIT_MAGIC: Final = b"PGaudit\1"
 STATEMENT_MAGIC: Final = b"PGsla\0\0\1"
 AUTHORITY_MAGIC: Final = b"PGauth\0\1"
 
@@ -151,6 +162,38 @@ class ServerTime:
         """Read what ``encode`` wrote; raises ``SealError``."""
         (now_us, challenge), _ = _read(_TIME, TIME_MAGIC, body, texts=0)
         return cls(challenge=challenge, now_us=now_us)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditMark:
+    """One row of a chain of audit rows, by the server's key: the last one then, or the last that is gone."""
+
+    tenant: str
+    chain: str
+    seq: int
+    hash: bytes
+    at_us: int
+    adopted: int = 0  # rows up to this number are of before there were chains
+    gone_from: int = 0  # rows from this number up to this one were let go of; 0: it was the last one then
+
+    def encode(self) -> bytes:
+        """Lay out as drawn above. Raises ``SealError`` where something does not fit."""
+        numbers = (self.at_us, self.seq, self.adopted, self.gone_from)
+        return _pack(_AUDIT, AUDIT_MAGIC, *numbers, self.hash) + _texts(self.tenant, self.chain)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Read what ``encode`` wrote; raises ``SealError``."""
+        (at_us, seq, adopted, gone_from, hash_), (tenant, chain) = _read(_AUDIT, AUDIT_MAGIC, body, texts=2)
+        return cls(
+            tenant=tenant,
+            chain=chain,
+            seq=seq,
+            hash=hash_,
+            at_us=at_us,
+            adopted=adopted,
+            gone_from=gone_from,
+        )
 
 
 def seal(body: bytes, key: Signs) -> bytes:

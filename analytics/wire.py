@@ -176,6 +176,7 @@ class TestEnded(msgspec.Struct, frozen=True, kw_only=True, tag="test_ended"):
     rtt_p50_us: Annotated[int, whole("median round trip, as in the reading", "us")] | None = None
     loss_bp: Annotated[int, whole("loss of this end's direction", "bp", le=10_000)] | None = None
     cpu_us: Annotated[int, whole("CPU time this process spent during the test", "us")] | None = None
+    sent_bytes: Annotated[int, whole("sent on the test's 5-tuple, as in the reading", "B")] | None = None
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):

@@ -47,7 +47,7 @@ def verified(report: Path, key: str, signature: Path | None = None) -> SlaReport
         raise SealError(f"{signature or signature_path(report)} is no signature: {error}") from error
     if len(sealed) != SIGNATURE_BYTES:
         raise SealError(f"{signature or signature_path(report)} is no signature: {len(sealed)} bytes")
-    check_statement(body, sealed, key_bytes(_key(key)))
+    check_statement(body, sealed, key_bytes(key_of(key)))
     try:
         found = msgspec.json.decode(body, type=SlaReport)
     except msgspec.DecodeError as error:
@@ -57,8 +57,11 @@ def verified(report: Path, key: str, signature: Path | None = None) -> SlaReport
     return found
 
 
-def _key(given: str) -> str:
-    """Take a key as it is, or out of the file of that name: alone, or as ``/v1/sla/key`` answers."""
+def key_of(given: str) -> str:
+    """Take a key as it is, or out of the file of that name: alone, or as ``/v1/sla/key`` answers.
+
+    Raises ``ExportError`` and ``SealError``.
+    """
     if given.startswith("ed25519:"):
         return given
     text = _read(Path(given), MOST_TEXT).decode("ascii", "replace").strip()

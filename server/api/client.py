@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, TextIO, TypeVar
@@ -193,10 +193,18 @@ class Client:
         with writing_whole(out) as file:
             return self.export_to(file, table, **asked)
 
+    def audit_file(self, out: Path) -> int:
+        """Write the audit chains to ``out``, whole or not at all; gives its bytes."""
+        with writing_whole(out) as file:
+            return self._stream_to(file, "audit/export", {})
+
     def export_to(self, file: BinaryIO, table: str, **asked: Parameter) -> int:
         """Write an export as it comes."""
+        return self._stream_to(file, f"export/{table}", asked)
+
+    def _stream_to(self, file: BinaryIO, path: str, asked: Mapping[str, Parameter]) -> int:
         size = 0
-        with self.connection.stream(f"export/{table}", asked, timeout_s=EXPORT_TIMEOUT_S) as answer:
+        with self.connection.stream(path, asked, timeout_s=EXPORT_TIMEOUT_S) as answer:
             for piece in answer.iter_bytes():
                 size += file.write(piece)
                 _say_size(size, sys.stderr)

@@ -7,6 +7,7 @@ that heavy work never sits on the event loop.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -194,6 +195,9 @@ class ReportCore(Protocol):
 
     def audit(self, ask: AuditAsk) -> list[AuditEntry]:
         """List the audit rows that fit, newest first."""
+
+    def audit_file(self) -> Iterator[bytes]:
+        """Give the audit chains as a file (``server.audit_file``). Raises ``AuditBrokenError``."""
 
     def audit_actions(self) -> list[str]:
         """Name what people did so far, by alphabet."""
