@@ -16,6 +16,7 @@ from agent.errors import EnrolmentError, FolderError, ServerSilentError
 from agent.http import httpx
 from agent.identity import Identity
 from agent.retry import StateLine, backoff_s
+from analytics.errors import UNREADABLE
 from analytics.wire import EnrolReply, EnrolRequest, enrolment_claim
 
 log: Final = logging.getLogger("pathgrade.agent.enrol")
@@ -80,7 +81,7 @@ def read_credential(config: Config) -> Credential | None:
         known = msgspec.json.decode(data, type=Credential)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise FolderError(
             f"read {_path(config)}: {error}", remedy="remove it and enrol again with a new token"
         ) from error
@@ -96,7 +97,7 @@ def problem_in(response: httpx.Response) -> Problem:
     """Read what the server says is wrong; something readable in any case."""
     try:
         problem = msgspec.json.decode(response.content, type=Problem)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         problem = Problem()
     return problem if problem.title else Problem(title=f"HTTP {response.status_code}")
 
@@ -144,7 +145,7 @@ def _request(config: Config, identity: Identity) -> EnrolRequest:
 def _credential(config: Config, response: httpx.Response) -> Credential:
     try:
         reply = msgspec.json.decode(response.content, type=EnrolReply)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise EnrolmentError(
             f"enrol at {config.server}: it does not answer as a pathgrade server: {error}",
             remedy="set server to the agent listener of the pathgrade server",

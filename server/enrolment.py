@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import APIRouter, Request, Response
 
 from analytics.clock import now_us
-from analytics.errors import MessageError
+from analytics.errors import UNREADABLE, MessageError
 from analytics.wire import EnrolReply, EnrolRequest, enrolment_claim
 from server.api.access import public
 from server.ingest import read_body
@@ -85,7 +85,7 @@ async def _enrol(state: State, request: Request) -> EnrolReply:
 def _decode(body: bytes) -> EnrolRequest:
     try:
         return msgspec.json.decode(body, type=EnrolRequest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise MessageError(
             f"not an enrolment: {error}", remedy="see analytics/wire.py, EnrolRequest"
         ) from error
