@@ -11,11 +11,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import APIRouter, Request, Response
 
 from analytics.clock import now_us
-from analytics.errors import UNREADABLE, MessageError
+from analytics.errors import UNREADABLE, MessageError, SealError
+from analytics.trust import verifying_key
 from analytics.wire import EnrolReply, EnrolRequest, enrolment_claim
 from server.api.access import public
 from server.ingest import read_body
@@ -64,9 +64,9 @@ def check_identity(request: EnrolRequest) -> None:
     if not request.identity_key:
         return
     try:
-        key = Ed25519PublicKey.from_public_bytes(request.identity_key)
+        key = verifying_key(request.identity_key)
         key.verify(request.identity_signature, enrolment_claim(request.token, request.name))
-    except (InvalidSignature, ValueError) as error:
+    except (InvalidSignature, SealError) as error:
         raise MessageError("the signature is not by the identity key", remedy=_REMEDY) from error
 
 

@@ -24,6 +24,7 @@ from analytics.errors import ExportError, RulesError, SealError, WireError
 from analytics.measurement import Rung
 from analytics.rules.load import load_rules
 from analytics.store.spool import decode_segment
+from analytics.trust import SMALL_ORDER, check_statement, unseal
 from ebpf.btf import Btf
 from ebpf.errors import BtfError
 from server.alerts.receivers.config import load_receivers
@@ -165,3 +166,29 @@ def test_a_signed_document_that_does_not_read_is_said(tmp_path: Path) -> None:
     for body in (NOT_UTF8, DEEP):
         with pytest.raises((SealError, ExportError), match="no report"):
             _signed(body)
+
+
+@pytest.mark.parametrize("text", ["1764000000000000\x1f", "\x1c2026-11-25\x1d", "\x1f09:45"])
+def test_a_moment_between_separators_is_read_or_refused(text: str) -> None:
+    """``str.strip`` takes these off, ``int`` does not: the query was answered with 500."""
+    from analytics.moments import moment_us
+
+    assert moment_us(text, 1_764_000_000_000_000) is not None
+
+
+@pytest.mark.parametrize("key", sorted(SMALL_ORDER))
+@pytest.mark.parametrize("sign", [0, 0x80])
+def test_a_key_of_small_order_proves_nothing(key: bytes, sign: int) -> None:
+    """With it, a signature of zeros and one held over about every eighth body."""
+    weak = key[:-1] + bytes([key[-1] | sign])
+    for body in (bytes([n]) * 21 for n in range(40)):
+        with pytest.raises(SealError):
+            unseal(body + (b"\1" + bytes(31)) + bytes(32), weak)
+        with pytest.raises(SealError):
+            check_statement(body, (b"\1" + bytes(31)) + bytes(32), weak)
+
+
+def test_where_a_router_stands_is_not_known_from_a_short_address() -> None:
+    from targets.error_queue import target
+
+    target(b"\0" + struct.pack("<IBBBBII", 113, 2, 11, 0, 0, 0, 0) + b"\1\x04\2\0\0\0")

@@ -11,6 +11,7 @@ from server.errors import BodyError
 from server.ingest import MAX_EXPANDED, expand
 
 ALLOWED = (BodyError,)
+SHORT_RUNS = 100
 
 
 def target(data: bytes) -> object:

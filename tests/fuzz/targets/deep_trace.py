@@ -16,7 +16,7 @@ from agent.mesh.deep import Deep, Sent
 from agent.mesh.treatment import PROTOCOLS, DeepOrder
 
 ALLOWED = (Exception,)
-SHORT_RUNS = 80
+SHORT_RUNS = 30
 ORDER = DeepOrder(address="192.0.2.8", port=104, protocols=list(PROTOCOLS), rounds=1, max_ttl=2)
 PORTS = {"tcp": 40_001, "icmp": 40_002, "udp": 40_003}
 
