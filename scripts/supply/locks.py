@@ -60,7 +60,7 @@ def digest_in(lock: str) -> str:
 
 
 def blocks(lock: str) -> dict[str, list[str]]:
-    """Take a lock apart: each package's requirement with its hashes, by name; several where markers differ."""
+    """Take a lock apart: each package's requirement with its hashes, by name; several by marker."""
     found: dict[str, list[str]] = {}
     for block in re.split(r"\n(?=\S)", lock.strip()):
         name = _NAME.match(block)
@@ -105,7 +105,7 @@ def made(uv: str, wanted: Mapping[str, Sequence[str]], work: Path, *, upgrade: b
 
 
 def stale(project: Mapping[str, Any], folder: Path = LOCKS) -> list[str]:
-    """Say what is wrong with the locks: missing, or made from other dependencies; pure but for reading them."""
+    """Say what is wrong with the locks: missing, or made from other dependencies."""
     wanted = declared(project)
     digest = digest_of(wanted)
     faults = []
