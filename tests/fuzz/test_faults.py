@@ -11,9 +11,9 @@ import httpx
 import pytest
 from starlette.datastructures import Headers
 
-from agent import identity
+from agent import credential, identity
 from agent.config import Config, load
-from agent.enrol import problem_in, read_credential
+from agent.enrol import problem_in
 from agent.errors import ConfigError, FolderError, IdentityError, LocalAnswerError, SignallingError
 from agent.local import Head, _line
 from agent.mesh.ladder import parse_candidate, unfit
@@ -63,9 +63,10 @@ def test_an_answer_that_does_not_read_is_said_by_the_command(body: bytes) -> Non
 
 @UNREAD
 def test_a_file_of_the_agent_that_does_not_read_is_said(body: bytes, tmp_path: Path) -> None:
-    (tmp_path / "credential.json").write_bytes(body)
+    (tmp_path / credential.FILE_NAME).write_bytes(body)
+    (tmp_path / credential.FILE_NAME).chmod(0o600)
     with pytest.raises(FolderError, match="credential"):
-        read_credential(Config(server="https://h", name="pacs", site="s", data=tmp_path))
+        credential.read(Config(server="https://h", name="pacs", site="s", data=tmp_path))
     (tmp_path / "peers.json").write_bytes(body)
     with pytest.raises(FolderError, match="damaged"):
         KnownPeers(tmp_path).listed()
@@ -136,6 +137,7 @@ def test_an_identity_that_asks_for_a_password_or_names_nobody_is_damaged(tmp_pat
         serialization.BestAvailableEncryption(b"password"),
     )
     (tmp_path / identity.FILE_NAME).write_bytes(locked)
+    (tmp_path / identity.FILE_NAME).chmod(0o600)
     with pytest.raises(IdentityError, match="damaged"):
         identity.read(tmp_path)
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import msgspec
 from shaped import chosen, either, folder_of
 
-from agent import identity, outbox
+from agent import credential, identity, outbox
 from agent.config import Config
-from agent.enrol import read_credential
 from agent.errors import FolderError, IdentityError
 from agent.mesh.peers import KnownPeers
 from ebpf import compiled
@@ -26,12 +25,15 @@ def target(data: bytes) -> object:
 
 
 def _identity(data: bytes) -> None:
-    identity.read(folder_of({identity.FILE_NAME: data}, "identity"))
+    folder = folder_of({identity.FILE_NAME: data}, "identity")
+    (folder / identity.FILE_NAME).chmod(0o600)
+    identity.read(folder)
 
 
 def _credential(data: bytes) -> None:
-    folder = folder_of({"credential.json": data}, "credential")
-    read_credential(Config(server="https://h", name="pacs", site="s", data=folder))
+    folder = folder_of({credential.FILE_NAME: data}, "credential")
+    (folder / credential.FILE_NAME).chmod(0o600)
+    credential.read(Config(server="https://h", name="pacs", site="s", data=folder))
 
 
 def _peers(data: bytes) -> None:
@@ -62,7 +64,12 @@ def _pem() -> bytes:
 
 def seeds() -> Iterator[bytes]:
     yield chosen(0, _pem())
-    yield chosen(1, b'{"server":"https://h","agent":"pacs","tenant":"default","secret":"s"}')
+    yield chosen(1, b'{"server":"https://h","agent":"pacs","tenant":"default","secret":"s","server_key":""}')
+    kept = credential.Credential(
+        server="https://h", agent="pacs", tenant="default", server_key=bytes(32), authority=b"DER",
+        certificate=b"DER", got_s=1.0, life_s=86_400,
+    )  # fmt: skip
+    yield chosen(1, msgspec.json.encode(kept))
     yield chosen(2, b'{"version":1,"peers":{"pacs":{"key":"ed25519:AAAA","first_met_us":1}}}')
     yield chosen(3, outbox.seal(b"a batch"))
     yield chosen(
