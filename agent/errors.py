@@ -4,6 +4,7 @@
 
     AgentError
     ├── ConfigError            a configuration that does not hold
+    ├── JoinError              this host's files or unit cannot be set up
     ├── IdentityError          the key or certificate cannot be read or written
     ├── FolderError            the data folder cannot be used, or another agent uses it
     ├── PrivilegesError        root or a capability cannot be given up, or one that is needed is not held
@@ -45,6 +46,12 @@ class ConfigError(AgentError):
     """A configuration that does not hold."""
 
     exit_code = 78
+
+
+class JoinError(AgentError):
+    """The files or the unit of this host cannot be set up."""
+
+    exit_code = 77
 
 
 class IdentityError(AgentError):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -65,6 +66,10 @@ FIRST_RUN: Final = (
 SWITCH_S: Final = 0.001
 """How long a thread may hold Python's lock while others want it: a page waits for that at each of its turns
 beside a thread that checks a batch or builds a board. By itself Python takes 5 ms."""
+GARBAGE: Final = (2_000, 10, 100)
+"""How many objects come before the collector looks through the young ones, and those of middle age; and how
+often that before all (``gc.set_threshold``). A board alone is 100,000, which die without it; it stops all
+threads for 100 ms to find that out, and by itself would do so every few seconds."""
 Tasks = Iterable[asyncio.Task[None]]
 
 
@@ -94,11 +99,22 @@ async def _until_signalled(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with serving(settings) as running:
+        _settle()
         log.info("ready agents=%s report=%s stun=%s", running.agents, running.report, _join(running.stun))
         if running.people.known.first_run():
             log.info(FIRST_RUN, running.people.public_url or f"http://{running.report}", running.people.code)
         await stop.wait()
         log.info("stopping")
+
+
+def _settle() -> None:
+    """Look through what is there from the start for garbage once, and never again.
+
+    Half a million pairs that are remembered took it a second, each time, in which nobody was answered.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
 
 
 @asynccontextmanager
