@@ -65,6 +65,20 @@ _GRANT: Final = struct.Struct(f"!8sQQQ{NONCE_BYTES}s{FINGERPRINT_BYTES}s{FINGERP
 _TIME: Final = struct.Struct(f"!8sQ{NONCE_BYTES}s")
 _AUDIT: Final = struct.Struct(f"!8sQQQQ{HASH_BYTES}s")
 
+SMALL_ORDER: Final = frozenset(
+    bytes.fromhex(y)
+    for y in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+"""Every encoding of a point whose order divides 8, without its sign bit (RFC 8032 section 5.1)."""
+
 BINDING_MAGIC: Final = b"PGbind\0\1"
 GRANT_MAGIC: Final = b"PGgrnt\0\1"
 TIME_MAGIC: Final = b"PGtime\0\1"
@@ -207,10 +221,24 @@ def unseal(sealed: bytes, key: bytes) -> bytes:
         raise SealError(f"{len(sealed)} bytes are nothing signed")
     body, signature = sealed[:-SIGNATURE_BYTES], sealed[-SIGNATURE_BYTES:]
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, body)
-    except (InvalidSignature, ValueError) as error:
+        verifying_key(key).verify(signature, body)
+    except InvalidSignature as error:
         raise SealError("the signature is by another key") from error
     return body
+
+
+def verifying_key(key: bytes) -> Ed25519PublicKey:
+    """Read a public key that signatures are to be checked with; raises ``SealError``.
+
+    A key of small order is refused: anybody can make a signature that it takes, over any body (libsodium's
+    ``ge25519_has_small_order``), so nothing that is signed with it would prove anything.
+    """
+    if len(key) != KEY_BYTES or key[:-1] + bytes([key[-1] & 0x7F]) in SMALL_ORDER:
+        raise SealError("the public key is none that proves anything")
+    try:
+        return Ed25519PublicKey.from_public_bytes(key)
+    except ValueError as error:
+        raise SealError(f"the public key does not read: {error}") from error
 
 
 def signed_statement(body: bytes, key: Signs) -> bytes:
@@ -221,8 +249,8 @@ def signed_statement(body: bytes, key: Signs) -> bytes:
 def check_statement(body: bytes, signature: bytes, key: bytes) -> None:
     """Raise ``SealError`` unless the signature is by ``key`` and over these very bytes."""
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, STATEMENT_MAGIC + body)
-    except (ValueError, InvalidSignature) as error:
+        verifying_key(key).verify(signature, STATEMENT_MAGIC + body)
+    except InvalidSignature as error:
         raise SealError(
             "the signature is not by this key over this document",
             remedy="take the file byte by byte as it was written, and the key of the server that signed it",
@@ -237,8 +265,8 @@ def signed_authority(certificate: bytes, key: Signs) -> bytes:
 def check_authority(certificate: bytes, signature: bytes, key: bytes) -> None:
     """Raise ``SealError`` unless ``key`` vouches for this certificate."""
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, AUTHORITY_MAGIC + certificate)
-    except (ValueError, InvalidSignature) as error:
+        verifying_key(key).verify(signature, AUTHORITY_MAGIC + certificate)
+    except (SealError, InvalidSignature) as error:
         raise SealError("the authority is not vouched for by the key of the server enrolled at") from error
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from analytics.errors import MessageError
+from analytics.errors import UNREADABLE, MessageError
 from analytics.measurement import Rung, count, named, text, whole
 
 KEY_BYTES: Final = 32
@@ -333,5 +333,5 @@ def _decode(decoder: msgspec.json.Decoder[T], data: str | bytes) -> T:
         raise MessageError(f"a message of {len(data)} bytes; at most {MAX_MESSAGE}")
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise MessageError(f"not a control message: {error}") from error

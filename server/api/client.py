@@ -14,7 +14,7 @@ import msgspec
 
 from analytics import words
 from analytics.compare import Comparison
-from analytics.errors import ExportError
+from analytics.errors import UNREADABLE, ExportError
 from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.overview import Metric
@@ -221,7 +221,7 @@ class Client:
 def _read(answer: httpx.Response, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(answer.content, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise RefusedError(
             f"{answer.request.method} {answer.url}: not the answer of a pathgrade server of this version"
             f" ({error})",
