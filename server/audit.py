@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Final
 
 from analytics.clock import now_us
@@ -18,6 +18,8 @@ from server.state import State
 log: Final = logging.getLogger("pathgrade.server.audit")
 
 FLUSH_S: Final = 0.5
+POLICY_MOST: Final = 500
+"""Of the rules' ids that a row names."""
 MOST_WAITING: Final = 10_000
 """Rows kept while the disk does not take them; then the oldest are dropped and counted."""
 
@@ -50,6 +52,11 @@ class Audit:
         told = {"cpu_bp": cpu_bp, "bytes_per_hour": bytes_per_hour}
         detail = " ".join(f"{name}={'unset' if value is None else value}" for name, value in told.items())
         self._add("budget", actor, subject, detail)
+
+    def policy(self, actor: str, *, version: int, rules: Sequence[str]) -> None:
+        """Note that somebody set who may test whom."""
+        told = " ".join(rules)[:POLICY_MOST]
+        self._add("policy", actor, f"version {version}", f"rules={len(rules)} {told}".strip())
 
     def demand(self, actor: str, subject: str, *, run: str, pairs: int) -> None:
         """Note that somebody asked for tests now."""

@@ -26,6 +26,7 @@ from analytics.graded import Way
 from analytics.measurement import Flow, Hop, Reading
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
 from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
+from analytics.ruled import with_policy
 from analytics.rules.load import Rules
 from analytics.sla import Cause, Month, SlaReport, users_of
 from analytics.store.store import Store
@@ -42,6 +43,7 @@ from server.api.audits import AuditAsk, AuditEntry, is_search
 from server.api.core import OWN_PROCESS, ExportRange, Status
 from server.blame import Blame
 from server.board import Boards, Pace, Ready, Sight
+from server.budget import ALLOWED
 from server.cycles import Cycles
 from server.grants import Signer
 from server.hub import Hub
@@ -179,7 +181,8 @@ class Core(Showing):
 
     def _sight(self, at_us: int | None) -> Sight:
         members = self._roster.looked_up() if at_us is None else self._roster.at(at_us)
-        return Sight(members, self._rules_now(), self._cycles.planner.puts_off)
+        policy = self._cycles.policing.judged() if at_us is None else ALLOWED
+        return Sight(members, self._rules_now(), self._cycles.planner.puts_off, policy)
 
     def status(self) -> Status:
         """As ``ReportCore``; of a large fleet, it is told once a second: every page asks."""
@@ -187,13 +190,15 @@ class Core(Showing):
 
     def _status(self) -> Status:
         members = self._roster.tested()
+        barred = 2 * self._cycles.policing.judged().barred(members)
         return Status(
             version=self._version,
             started_us=self._started_us,
             agents_enrolled=len(self._roster.enrolled()),
             agents_online=self._roster.online(),
             agents_off=len(self._roster.off()),
-            paths_expected=len(members) * (len(members) - 1),
+            paths_expected=len(members) * (len(members) - 1) - barred,
+            paths_barred=barred,
             paths_measured=self._measured(members),
             cycle=self._cycles.cycle,
             cycle_running=self._cycles.running,
@@ -210,7 +215,8 @@ class Core(Showing):
         kept = self._ready()
         if kept is None:
             measured = self._store.measured(self._tenant)
-            return sum(src in members and dst in members for src, dst in measured)
+            bars = self._cycles.policing.judged().bars
+            return sum(src in members and dst in members and not bars(src, dst) for src, dst in measured)
         return kept.board.dense.measured(without=set(kept.board.dense.agents) - members)
 
     def profiles(self) -> list[str]:
@@ -242,6 +248,7 @@ class Core(Showing):
             self._lately.taken,
             self.members(),
             (self._cycles.cycle, planner.cycles_for_all, planner.put_off()),
+            self._cycles.policing.judged(),
         )
         known = self._fresh.get(profile)
         if known is not None and known[0] == of:
@@ -266,7 +273,17 @@ class Core(Showing):
         watched = self._lately.told(self._clock()) if at_us is None else {}
         moment_us, now = self._clock() if at_us is None else at_us, at_us is None
         usual = with_watched(self._usual.of(self._tenant, latest, moment_us, now=now), watched)
-        return _Facts(latest, with_latest_tests(latest, watched), usual, moment_us, now)
+        readings = with_latest_tests(latest, watched)
+        if now:
+            readings = self._ruled(readings)
+        return _Facts(latest, readings, usual, moment_us, now)
+
+    def _ruled(self, readings: Sequence[Reading], pair: Sequence[str] = ()) -> list[Reading]:
+        """Say of pairs that the policy bars just that: what was measured before is no fault of theirs now."""
+        names = pair or [agent.name for agent in self._roster.enrolled()]
+        return with_policy(
+            readings, self._cycles.policing.judged(), names, tenant=self._tenant, at_us=self._clock()
+        )
 
     def _hops_of(self, readings: Iterable[Reading], at_us: int | None = None) -> list[Hop]:
         return self._store.hops_of(self._tenant, [reading.test for reading in readings], at_us)
@@ -312,6 +329,8 @@ class Core(Showing):
         watched = self._lately.told(self._clock()) if now else {}
         latest = self._store.readings_of(self._tenant, both, at_us)
         readings = with_latest_tests(latest, watched)
+        if now:
+            readings = self._ruled(readings, (src, dst))
         usual = self._usual.with_calm(self._tenant, kept.usual, both) if now else kept.usual
         facts = _Facts(
             latest,
@@ -523,4 +542,8 @@ class Core(Showing):
         return msgspec.structs.replace(made, paths=[self._row(row) for row in made.paths])
 
     def _row(self, row: PathRow) -> PathRow:
-        return msgspec.structs.replace(row, put_off=self._cycles.planner.puts_off(row.src, row.dst))
+        return msgspec.structs.replace(
+            row,
+            put_off=self._cycles.planner.puts_off(row.src, row.dst),
+            policy=self._cycles.policing.judged().bars(row.src, row.dst),
+        )

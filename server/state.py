@@ -41,6 +41,7 @@ from server.database import (
     transaction,
 )
 from server.errors import CredentialError, DemandError, NameTakenError, TokenError
+from server.policy_state import PolicyState
 
 FILE_NAME: Final = "state.sqlite"
 LOCK_NAME: Final = "server.lock"
@@ -74,6 +75,7 @@ class State:
         self._by_secret = {agent.secret_hash: agent for agent in self._agents.values()}
         self._services = _read_services(engine)
         self.controls = ControlState(engine, self._writing)
+        self.policies = PolicyState(engine, self._writing)
         self.audits = AuditBook(engine)
 
     def tenants(self) -> list[str]:

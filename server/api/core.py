@@ -49,6 +49,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     agents_online: int
     agents_off: int = 0  # active tests are switched off for them, their sites or the fleet
     paths_expected: int  # directed pairs of the agents that take part in the mesh
+    paths_barred: int = 0  # directed pairs that the policy does not allow now: not expected
     paths_measured: int  # of them, those with a reading (an unreachable one counts: it was tried)
     cycle: int | None  # start of the running or the latest cycle, s since 1970; None = none yet
     cycle_running: bool
