@@ -38,6 +38,7 @@ from analytics.tomography import Part
 from analytics.usual import NOTHING_KNOWN, Usual, with_watched
 from analytics.verdict import NOW
 from analytics.watched import Watched, Way, with_latest_tests
+from server.budget import ALLOWED
 from server.lately import Lately
 from server.sessions import Sessions
 from server.turns import Turns
@@ -68,7 +69,7 @@ class Sight(NamedTuple):
     members: list[Member]
     rules: Rules  # with what is stale by now
     puts_off: Callable[[str, str], bool]
-    policy: Judged  # of a moment of the past: that of who has none
+    policy: Judged = ALLOWED  # of a moment of the past: that of who has none
 
 
 @dataclass(frozen=True, slots=True)

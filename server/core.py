@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -77,6 +77,8 @@ SEARCHES_AT_ONCE: Final = 6
 """Of audit rows with those of tests, which are millions."""
 EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back an export goes that does not say."""
+OFF_TOLD: Final = 20
+"""Agents that are switched off on their own hosts, and told of by name."""
 FLOWS_OF_END: Final = 1_000
 """Looked through for those between the two ends of a path."""
 
@@ -197,6 +199,7 @@ class Core(Showing):
             agents_enrolled=len(self._roster.enrolled()),
             agents_online=self._roster.online(),
             agents_off=len(self._roster.off()),
+            off_there=dict(islice(sorted(self._roster.off_there().items()), OFF_TOLD)),
             paths_expected=len(members) * (len(members) - 1) - barred,
             paths_barred=barred,
             paths_measured=self._measured(members),

@@ -15,7 +15,7 @@ from analytics.measurement import Reading
 from analytics.shapes import Member
 from analytics.store.store import Store
 from analytics.then import members_then
-from analytics.wire import ServiceOffer
+from analytics.wire import LocalOff, ServiceOffer
 from server.board import SMALL_AGENTS
 from server.hub import Connection, Hub
 from server.services import services_of
@@ -84,7 +84,7 @@ class Roster:
         online = {connection.agent.name: connection for connection in self._hub.connections()}
         services = self._state.services(self._tenant)
         tags, switches = self._state.controls.tags(self._tenant), self._hub.switches
-        here = self._off_there()
+        here = self.off_there()
         return [
             msgspec.structs.replace(
                 member_of(agent, services.get(agent.name, ()), online.get(agent.name)),
@@ -103,10 +103,11 @@ class Roster:
         """Name the agents that somebody switched off, here or on their own hosts."""
         switches = self._hub.switches
         here = {agent.name for agent in self.enrolled() if not switches.on(agent.name, agent.site)}
-        return here | self._off_there()
+        return here | self.off_there().keys()
 
-    def _off_there(self) -> set[str]:
-        return {c.agent.name for c in self._hub.connections() if c.local_off is not None}
+    def off_there(self) -> dict[str, LocalOff]:
+        """Tell of the connected agents that are switched off on their own hosts."""
+        return {c.agent.name: c.local_off for c in self._hub.connections() if c.local_off is not None}
 
     def online(self) -> int:
         """Count the agents that are connected."""

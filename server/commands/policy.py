@@ -49,9 +49,7 @@ def show_policy(
 
 @policy.command("set", epilog=example("pathgrade policy set policy.toml"))
 def set_policy(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE.toml", help="The rules: docs/control.md.")
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="The rules: docs/control.md.")],
     *,
     url: Url = DEFAULT_URL,
     token: Token = None,
