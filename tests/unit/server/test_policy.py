@@ -28,7 +28,7 @@ from server.pages import policy_words
 from server.policy_file import load
 from server.schedule import Pair
 from tests.unit.server.test_cycles import PLAN, World, in_loop, order_in, said, switched_off
-from tests.unit.server.test_signalling import connected, hear, say
+from tests.unit.server.test_signalling import hear, raw, say
 
 Run = Callable[[Callable[[Any], Any]], None]
 A, B = create("a"), create("b")
@@ -190,7 +190,8 @@ def test_a_server_tells_who_switched_off_on_the_host_also_after_it_connects_agai
         secret = (await site.enrol("a", "s1", identity=A)).secret
         await site.enrol("b", "s2", identity=B)
         for hello in (wire.Hello(version="1", boot="b"), wire.Hello(version="1", boot="b", local_off=OFF)):
-            async with connected(site, secret, hello) as socket:
+            async with raw(site, secret) as socket:
+                await say(socket, hello)
                 await say(socket, wire.Health(cpu_us=1, rss_kb=1, mesh=False, local_off=OFF))
                 await say(socket, wire.Signal(test="none", body=wire.Abandon(why="")))
                 while not isinstance(await hear(socket), wire.Notice):
