@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from agent import enrol, identity, local_switch
+from agent import credential, identity, local_switch
 from agent.errors import FolderError
 from agent.local import SOCKET_NAME
 from agent.mesh import peers
@@ -28,7 +28,7 @@ OUTBOX_NAME: Final = "outbox"
 HANDED_OVER: Final = (
     LOCK_NAME,
     identity.FILE_NAME,
-    enrol.FILE_NAME,
+    credential.FILE_NAME,
     peers.FILE_NAME,
     local_switch.FILE_NAME,
     OUTBOX_NAME,

@@ -10,11 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from agent import health
 from agent.config import Config
-from agent.enrol import Credential, keep
+from agent.credential import Credential
 from agent.errors import AgentError
 from agent.identity import Identity
 from agent.mesh.icmp import QuotedHeaders
@@ -47,21 +45,13 @@ def own_policy_of(config: Config) -> OwnPolicy:
     return OwnPolicy(config.policy, config.name, monotonic_ns=time.monotonic_ns, wall_us=now_us)
 
 
-def guard_of(
-    config: Config, credential: Credential, identity: Identity, peers: KnownPeers, own: OwnPolicy
-) -> Guard:
+def guard_of(credential: Credential, identity: Identity, peers: KnownPeers, own: OwnPolicy) -> Guard:
     """Make the guard that judges orders."""
-
-    def keep_key(key: bytes) -> None:
-        log.warning("the server's key is pinned now, enrolled without server=%s", credential.server)
-        keep(config, msgspec.structs.replace(credential, server_key=key))
-
     return Guard(
         Me(credential.agent, credential.tenant, identity.fingerprint),
         credential.server_key,
         peers,
         monotonic_ns=time.monotonic_ns,
-        keep_key=keep_key,
         own=own,
     )
 

@@ -91,7 +91,6 @@ class Guard:
         *,
         monotonic_ns: Callable[[], int],
         draw: Callable[[int], bytes] = os.urandom,
-        keep_key: Callable[[bytes], None] = lambda _key: None,
         own: OwnPolicy | None = None,  # None: whatever the server may order
     ) -> None:
         self.refused: Counter[str] = Counter()
@@ -100,7 +99,6 @@ class Guard:
         self._peers = peers
         self._monotonic_ns = monotonic_ns
         self._draw = draw
-        self._keep_key = keep_key
         self._own = own
         self._challenge = b""
         self._clock: ServerClock | None = None
@@ -114,10 +112,6 @@ class Guard:
 
     def on_welcome(self, welcome: Welcome) -> None:
         """Take the server's time, if it is signed; without it, no order is followed."""
-        if not self._server_key and welcome.server_key:
-            # Enrolled when servers had no keys: from now on no other.
-            self._keep_key(welcome.server_key)
-            self._server_key = welcome.server_key
         try:
             time = ServerTime.decode(unseal(welcome.time, self._server_key))
         except SealError as error:

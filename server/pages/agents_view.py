@@ -86,6 +86,8 @@ def listed(agents: Iterable[AgentInfo], wanted: Wanted) -> list[AgentInfo]:
 
 def state_of(agent: AgentInfo) -> str:
     """Say whether an agent is there, in a sentence."""
+    if agent.revoked:
+        return "Revoked: it is let in no more, but with a token that replaces it."
     if not agent.online:
         return f"Away since {text.clock(agent.seen_us)}."
     there = "" if agent.local_off is None else f" {control_words.off_there(agent.local_off)}"
@@ -120,5 +122,6 @@ def lost(vitals: Vitals) -> str:
         (now.packets_late, "answer", "that came too late"),
         (sum(now.grants_refused.values()) - own_refusals(now), "order", "refused"),
         (own_refusals(now), "order", "refused by its own policy"),
+        (now.servers_refused, "connection", "that another than the server answered"),
     )
     return ", ".join(f"{text.plural(count, what)} {how}" for count, what, how in kinds if count)
