@@ -48,12 +48,11 @@ class OwnReason(StrEnum):
 class OwnRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the owner of this host allows."""
 
-    peers: Annotated[list[PeerSelector], msgspec.Meta(max_length=200)] = msgspec.field(
-        default_factory=lambda: ["*"]
-    )
-    """Peers that it may test, and be tested by: names, `site:NAME`, or `*`."""
+    peers: Annotated[list[PeerSelector], msgspec.Meta(max_length=200)] | None = None
+    """Peers that it may test, and be tested by: names, `site:NAME`. Not set: every peer.
+    An empty list: none."""
     not_peers: Annotated[list[PeerSelector], msgspec.Meta(max_length=200)] = []
-    """Peers that it may not, though the line before names them."""
+    """Peers that it may not, whatever `peers` says."""
     hours: HoursText | None = None
     """When: `07:00-19:00`; `22:00-06:00` goes over midnight, and belongs to the day on which it begins."""
     days: Days = []
@@ -122,7 +121,7 @@ class OwnPolicy:
 
     def _objections(self, peer: Who, most_bytes: int) -> list[tuple[OwnReason, str]]:
         rules = self._rules
-        named = any(fits(one, peer) for one in rules.peers)
+        named = rules.peers is None or any(fits(one, peer) for one in rules.peers)
         barred = any(fits(one, peer) for one in rules.not_peers)
         sent = sum(test.bytes for test in self._tests)
         cpu_us, dearest_us = self._cpu_us()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
+from typing import TypeVar
 
 from analytics.measurement import Reading, Rung
 from analytics.policy import NOT_TESTED, Action, Judged
 
 Pair = tuple[str, str]
+T = TypeVar("T")
 
 
 def with_policy(
@@ -33,6 +35,13 @@ def ruled(
         pair: not_tested(pair, rule, tenant=tenant, at_us=at_us) if (rule := policy.bars(*pair)) else reading
         for pair, reading in readings.items()
     }
+
+
+def allowed(told: Mapping[Pair, T], policy: Judged) -> Mapping[Pair, T]:
+    """Leave out what is told of pairs that are barred."""
+    if not policy.rules:
+        return told
+    return {pair: one for pair, one in told.items() if not policy.bars(*pair)}
 
 
 def not_tested(pair: Pair, rule: str, *, tenant: str, at_us: int) -> Reading:

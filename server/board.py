@@ -29,7 +29,7 @@ from analytics.ranking.dense import Dense
 from analytics.ranking.fleet import Fleet
 from analytics.ranking.questions import RANKED_COLUMNS
 from analytics.ranking.ranking import Ranking
-from analytics.ruled import ruled
+from analytics.ruled import allowed, ruled
 from analytics.rules.load import Rules
 from analytics.shapes import Member, PathRow
 from analytics.store.store import Store
@@ -148,7 +148,7 @@ class Boards:
     def _made(self) -> Ready:
         sight, at_us = self._sight(None), self._clock()
         ranking = self._taken(sight, at_us)
-        watched = self._lately.told(at_us)
+        watched = allowed(self._lately.told(at_us), sight.policy)
         usual = with_watched(self._usual.of_large(self._tenant, at_us), watched)
         return self._board(sight, at_us, ranking, usual, now=True)
 

@@ -25,6 +25,7 @@ from analytics.fusion import Passive
 from analytics.graded import Way
 from analytics.measurement import Flow, Hop, Reading
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
+from analytics.policy import Judged
 from analytics.report import (
     Member,
     PathDetail,
@@ -35,7 +36,7 @@ from analytics.report import (
     build_detail,
     build_report,
 )
-from analytics.ruled import with_policy
+from analytics.ruled import allowed, with_policy
 from analytics.rules.load import Rules
 from analytics.sla import Cause, Month, SlaReport, users_of
 from analytics.store.store import Store
@@ -45,7 +46,7 @@ from analytics.timeline import Timeline
 from analytics.usage import By
 from analytics.usual import Usual, with_watched
 from analytics.verdict import NOW
-from analytics.watched import with_latest_tests
+from analytics.watched import Watched, with_latest_tests
 from server.agents import LISTENERS_FROM, Agents, listeners_of
 from server.api.agent_info import AgentInfo, Listener
 from server.api.audits import AuditAsk, AuditEntry, is_search
@@ -282,13 +283,16 @@ class Core(Showing):
 
     def _facts(self, at_us: int | None) -> _Facts:
         latest = self._store.readings_latest(self._tenant, at_us)
-        watched = self._lately.told(self._clock()) if at_us is None else {}
+        watched = self._watched() if at_us is None else {}
         moment_us, now = self._clock() if at_us is None else at_us, at_us is None
         usual = with_watched(self._usual.of(self._tenant, latest, moment_us, now=now), watched)
         readings = with_latest_tests(latest, watched)
         if now:
             readings = self._ruled(readings)
         return _Facts(latest, readings, usual, moment_us, now)
+
+    def _watched(self) -> Mapping[tuple[str, str], Watched]:
+        return allowed(self._lately.told(self._clock()), self._cycles.policing.judged())
 
     def _ruled(self, readings: Sequence[Reading], pair: Sequence[str] = ()) -> list[Reading]:
         """Say of pairs that the policy bars just that: what was measured before is no fault of theirs now."""
@@ -351,7 +355,7 @@ class Core(Showing):
     ) -> tuple[_Facts, list[Hop]]:
         now = at_us is None
         both = [(src, dst), (dst, src)]
-        watched = self._lately.told(self._clock()) if now else {}
+        watched = self._watched() if now else {}
         latest = self._store.readings_of(self._tenant, both, at_us)
         readings = with_latest_tests(latest, watched)
         if now:
@@ -386,8 +390,11 @@ class Core(Showing):
         )
         if made is None or not facts.now:
             return made
+        policy = self._cycles.policing.judged()
         return msgspec.structs.replace(
-            made, forward=self._row(made.forward), back=self._row(made.back) if made.back else None
+            made,
+            forward=self._row(made.forward, policy),
+            back=self._row(made.back, policy) if made.back else None,
         )
 
     def _passive(self, profile: str, members: list[Member], facts: _Facts) -> Passive:
@@ -564,11 +571,12 @@ class Core(Showing):
 
     def _with_budget(self, made: Report) -> Report:
         """Say which paths are as old as they are because the budget put them off."""
-        return msgspec.structs.replace(made, paths=[self._row(row) for row in made.paths])
+        policy = self._cycles.policing.judged()
+        return msgspec.structs.replace(made, paths=[self._row(row, policy) for row in made.paths])
 
-    def _row(self, row: PathRow) -> PathRow:
+    def _row(self, row: PathRow, policy: Judged) -> PathRow:
         return msgspec.structs.replace(
             row,
             put_off=self._cycles.planner.puts_off(row.src, row.dst),
-            policy=self._cycles.policing.judged().bars(row.src, row.dst),
+            policy=policy.bars(row.src, row.dst),
         )
