@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -65,6 +66,10 @@ FIRST_RUN: Final = (
 SWITCH_S: Final = 0.001
 """How long a thread may hold Python's lock while others want it: a page waits for that at each of its turns
 beside a thread that checks a batch or builds a board. By itself Python takes 5 ms."""
+GARBAGE: Final = (2_000, 10, 100)
+"""How many objects come before the collector looks through the young ones, and those of middle age; and how
+often that before all (``gc.set_threshold``). A board alone is 100,000, which die without it; it stops all
+threads for 100 ms to find that out, and by itself would do so every few seconds."""
 Tasks = Iterable[asyncio.Task[None]]
 
 
@@ -94,11 +99,22 @@ async def _until_signalled(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with serving(settings) as running:
+        _settle()
         log.info("ready agents=%s report=%s stun=%s", running.agents, running.report, _join(running.stun))
         if running.people.known.first_run():
             log.info(FIRST_RUN, running.people.public_url or f"http://{running.report}", running.people.code)
         await stop.wait()
         log.info("stopping")
+
+
+def _settle() -> None:
+    """Look through what is there from the start for garbage once, and never again.
+
+    Half a million pairs that are remembered took it a second, each time, in which nobody was answered.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
 
 
 @asynccontextmanager
@@ -116,13 +132,15 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         sockets = _listening(settings, opened)
         stun = await _stun(settings, opened)
         own = Own(data=settings.data, store=store)
+        signer = Signer.open(settings.data)
+        opened.callback(keepers.sign_once, state, signer, own.failures)
         shared = Shared(
             release=version("pathgrade"),
             state=state,
             store=store,
             rules=rules_of(settings),
             plan=plan_of(settings, stun, relays),
-            signer=Signer.open(settings.data),
+            signer=signer,
             data=settings.data,
             alerting=alerting,
             own=own,
@@ -144,12 +162,13 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         )
 
         async with asyncio.TaskGroup() as tasks:
-            steps = keepers.upkeep_of(store, state, settings)
+            steps = keepers.upkeep_of(store, state, settings, signer)
             running = [
                 tasks.create_task(keepers.file_days(realms)),
                 tasks.create_task(keepers.seal(store, realms, settings.seal_s, own.failures, sealed)),
                 tasks.create_task(keepers.keep_up(steps, aside[0], own.failures, sealed)),
                 tasks.create_task(keepers.keep_ready(realms, aside[1])),
+                tasks.create_task(keepers.sign_audit(state, signer, own.failures)),
                 tasks.create_task(people.run()),
                 tasks.create_task(keep_presenting(authority, tls)),
                 tasks.create_task(keepers.keep_out(state, realms)),
