@@ -36,6 +36,7 @@ def health(
     bytes_sent: int | None = None,
     refusals: Refusals | None = None,
     grants_refused: Mapping[str, int] | None = None,
+    receipts_refused: Mapping[str, int] | None = None,
 ) -> Health:
     """Take stock; ``counters`` of the source of sessions, None where there is none."""
     by_kind = {f"packets_{kind}": count for kind, count in (refusals or {}).items()}
@@ -52,6 +53,7 @@ def health(
         mesh=mesh,
         bytes_sent=bytes_sent,
         grants_refused={str(reason): count for reason, count in (grants_refused or {}).items()},
+        receipts_refused={str(reason): count for reason, count in (receipts_refused or {}).items()},
         **by_kind,
     )
 
@@ -65,6 +67,7 @@ def line(now: Health) -> str:
         + (f" lost_by_cpu={by_cpu}" if by_cpu else "")
         + (f" packets_refused={_kinds(now)}" if _kinds(now) else "")
         + (f" grants_refused={_counts(now.grants_refused)}" if now.grants_refused else "")
+        + (f" receipts_refused={_counts(now.receipts_refused)}" if now.receipts_refused else "")
     )
 
 

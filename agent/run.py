@@ -22,6 +22,7 @@ import signal
 import ssl
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
@@ -130,6 +131,7 @@ class Agent:
         self._identity = identity
         self._guard = guard_of(config, credential, identity, peers)
         self._refusals = Refusals()
+        self._unsigned = Counter[str]()
         self._surveying: asyncio.Task[None] | None = None
         shared = Shared(
             config=config,
@@ -137,6 +139,7 @@ class Agent:
             identity=identity,
             guard=self._guard,
             refusals=self._refusals,
+            unsigned=self._unsigned,
             headers=headers,
         )
         tester = tester_of(shared) if config.mesh else None
@@ -245,6 +248,7 @@ class Agent:
                 packets_refused=self._orders.packets_refused,
                 refusals=self._refusals,
                 grants_refused=self._guard.refused,
+                receipts_refused=self._unsigned,
                 mesh=self._orders.on,
                 bytes_sent=_sent_bytes(),
             )

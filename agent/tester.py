@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +34,7 @@ class Shared:
     identity: Identity
     guard: Guard
     refusals: Refusals  # counted over all tests
+    unsigned: Counter[str]  # readings of peers that were not signed, over all tests
     headers: QuotedHeaders | None
 
 
@@ -80,6 +82,7 @@ def tester_of(shared: Shared) -> Tester:
             turn_ca=config.turn_ca,
         )
         shared.refusals.update(result.refusals)
+        shared.unsigned.update(result.unsigned)
         return result
 
     return test
