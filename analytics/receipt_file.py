@@ -5,8 +5,9 @@ JSON lines. First what the file is (``Header``), then one line a reading (``Line
     {"format":"pathgrade.receipts.v1","tenant":"default","made_us":...,"since_us":...,"until_us":...}
     {"reading":"AAP...","src_key":"ed25519:...","src_signature":"...","dst_key":...,"dst_signature":...}
 
-``reading`` is what was signed (``analytics/receipts.py``), in base64. Of everything else in the file nothing is
-believed: the numbers come from the signed bytes, and a key counts as an agent's only if it is in the anchors.
+``reading`` is what was signed (``analytics/receipts.py``), in base64. Of everything else in the file nothing
+is believed: the numbers come from the signed bytes, and a key counts as an agent's only if it is in the
+anchors.
 
 READ FIRST: ``check``. Pure: lines in, ``Findings`` out.
 """
@@ -18,6 +19,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from itertools import chain, islice, pairwise
 from typing import Annotated, Final
 
 import msgspec
@@ -32,6 +34,9 @@ FORMAT: Final = "pathgrade.receipts.v1"
 MOST_LINE: Final = 16_384
 """Bytes: a reading as long as they come takes half of it."""
 MOST_ANCHORS: Final = 4 * 2**20
+
+AT_ONCE: Final = 200
+"""Lines of a file that are written in one piece."""
 
 Anchors = Mapping[str, frozenset[bytes]]
 """Name -> the identity keys it is known to have had."""
@@ -74,10 +79,10 @@ def line_of(reading: Reading, receipt: Receipt | None) -> Line:
 
 
 def written(header: Header, lines: Iterable[Line]) -> Iterator[bytes]:
-    """Write a file, line by line."""
-    yield msgspec.json.encode(header) + b"\n"
-    for line in lines:
-        yield msgspec.json.encode(line) + b"\n"
+    """Write a file, some lines at once."""
+    told = chain([header], lines)
+    while some := list(islice(told, AT_ONCE)):
+        yield b"".join(msgspec.json.encode(one) + b"\n" for one in some)
 
 
 # --- checking -----------------------------------------------------------------------------------------------
@@ -111,13 +116,9 @@ class PathSum(msgspec.Struct, kw_only=True):
     first_cycle: int | None = None
     last_cycle: int | None = None
     longest_gap_s: int = 0  # without a reading that both ends signed
+    loss_bp: int | None = None  # of all their probes together
     one_end: int = 0  # readings that only src signed
     unsigned: int = 0
-
-    @property
-    def loss_bp(self) -> int | None:
-        """Loss of the probes of the readings that both ends signed."""
-        return 10_000 * (self.sent - self.received) // self.sent if self.sent else None
 
 
 class Findings(msgspec.Struct, kw_only=True):
@@ -135,11 +136,7 @@ class Findings(msgspec.Struct, kw_only=True):
     from_file: list[str] = []  # agents whose keys only the file tells: whoever wrote it may have made them up
     several_keys: dict[str, int] = {}  # agents that have more than one key in the file, and how many
     paths: list[PathSum] = []
-
-    @property
-    def proven(self) -> bool:
-        """True where every line is signed by both ends, by anchored keys, and there is at least one."""
-        return bool(self.both) and self.both == self.lines and not self.from_file and not self.false
+    proven: bool = False  # every line is signed by both ends, by anchored keys, and there is at least one
 
 
 MOST_FALSE_LINES: Final = 100
@@ -165,7 +162,7 @@ def read_anchors(text: bytes) -> Anchors:
 
 
 def check(lines: Iterable[bytes], anchors: Anchors) -> Findings:
-    """Check a file, given line by line without the newlines. Raises ``SealError`` where it is no such file."""
+    """Check a file, line by line without the newlines. Raises ``SealError`` where it is no such file."""
     numbered = enumerate(lines, 1)
     header = _header(next(numbered, (1, b""))[1])
     checking = _Checking(header, anchors)
@@ -178,7 +175,7 @@ def check(lines: Iterable[bytes], anchors: Anchors) -> Findings:
 def _header(line: bytes) -> Header:
     try:
         header = msgspec.json.decode(line[: MOST_LINE + 1], type=Header)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SealError(
             f"not a file of receipts: {error}", remedy="pathgrade receipt export writes one"
         ) from error
@@ -209,15 +206,16 @@ class _Checking:
         found = self._found
         found.lines += 1
         try:
-            told, reading = self._read(line)
+            told, reading = _read(line)
             signed = self._signed_by(told, reading)
+            self._check_new(reading)
         except _FalseError as error:
             self._false[error.why] += 1
             if len(found.false_lines) < MOST_FALSE_LINES:
                 found.false_lines.append((number, error.why))
             return
         path = self._paths.setdefault((reading.src, reading.dst), PathSum(src=reading.src, dst=reading.dst))
-        if signed == 2:  # noqa: PLR2004  # ends
+        if signed == 2:  # ends
             found.both += 1
             _add(path, reading)
             self._cycles.setdefault((reading.src, reading.dst), []).append(reading.cycle)
@@ -240,21 +238,13 @@ class _Checking:
         found.several_keys = {name: len(self._keys[name]) for name in names if len(self._keys[name]) > 1}
         for key, cycles in self._cycles.items():
             cycles.sort()
-            pairs = zip(cycles, cycles[1:], strict=False)
-            self._paths[key].longest_gap_s = max((late - early for early, late in pairs), default=0)
+            gaps = (late - early for early, late in pairwise(cycles))
+            self._paths[key].longest_gap_s = max(gaps, default=0)
         found.paths = [path for _, path in sorted(self._paths.items())]
+        for path in found.paths:
+            path.loss_bp = 10_000 * (path.sent - path.received) // path.sent if path.sent else None
+        found.proven = 0 < found.both == found.lines and not found.from_file
         return found
-
-    def _read(self, line: bytes) -> tuple[Line, Reading]:
-        if len(line) > MOST_LINE:
-            raise _FalseError(False_.MALFORMED)
-        try:
-            told = msgspec.json.decode(line, type=Line)
-            reading, _ = receipts.decode(told.reading)
-        except (msgspec.DecodeError, UnicodeDecodeError, SealError) as error:
-            raise _FalseError(False_.MALFORMED) from error
-        self._check_new(reading)
-        return told, reading
 
     def _check_new(self, reading: Reading) -> None:
         self._tenant = self._tenant if self._tenant is not None else reading.tenant
@@ -294,6 +284,16 @@ class _Checking:
     def _check_anchor(self, name: str, key: bytes, why: False_) -> None:
         if name in self._anchors and key not in self._anchors[name]:
             raise _FalseError(why)
+
+
+def _read(line: bytes) -> tuple[Line, Reading]:
+    if len(line) > MOST_LINE:
+        raise _FalseError(False_.MALFORMED)
+    try:
+        told = msgspec.json.decode(line, type=Line)
+        return told, receipts.decode(told.reading)[0]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, SealError) as error:
+        raise _FalseError(False_.MALFORMED) from error
 
 
 class _FalseError(Exception):

@@ -52,7 +52,7 @@ _NUMBER: Final = struct.Struct("!Q")
 
 @lru_cache(maxsize=8)
 def columns_of(layout: int) -> tuple[Column, ...]:
-    """Name the columns of a reading that a layout signs, in order; raises ``SealError`` for an unknown one."""
+    """Name the columns that a layout signs, in order; raises ``SealError`` for an unknown layout."""
     if not OLDEST_LAYOUT <= layout <= SCHEMA_VERSION:
         raise SealError(
             f"a receipt of layout {layout}; this build knows {OLDEST_LAYOUT} to {SCHEMA_VERSION}",
@@ -64,16 +64,19 @@ def columns_of(layout: int) -> tuple[Column, ...]:
 
 def encode(reading: Reading, layout: int = SCHEMA_VERSION) -> bytes:
     """Lay out as drawn above. Raises ``SealError`` where a value does not fit its column."""
-    known = columns_of(layout)
-    values = [getattr(reading, column.name) for column in known]
-    for column, value in zip(known, values, strict=True):
-        if wrong := value_fault(column, value):
+    for column in columns_of(layout):
+        if wrong := value_fault(column, getattr(reading, column.name)):
             raise SealError(f"{column.name}: {wrong}")
-    told = b"".join(_encoded(value) for value in values if value is not None)
-    body = _SHORT.pack(layout) + _presence([value is not None for value in values]) + told
+    body = _laid_out(reading, layout)
     if len(body) > MOST_READING:
         raise SealError(f"a reading of {len(body)} bytes; at most {MOST_READING} are signed")
     return body
+
+
+def _laid_out(reading: Reading, layout: int) -> bytes:
+    values = [getattr(reading, column.name) for column in columns_of(layout)]
+    told = b"".join(_encoded(value) for value in values if value is not None)
+    return _SHORT.pack(layout) + _presence([value is not None for value in values]) + told
 
 
 def decode(body: bytes) -> tuple[Reading, int]:
@@ -88,7 +91,7 @@ def decode(body: bytes) -> tuple[Reading, int]:
     top = 8 * (begin - _SHORT.size) - 1
     told = {column.name: rest.take(column) for i, column in enumerate(known) if present >> (top - i) & 1}
     reading = _reading(known, told)
-    if encode(reading, layout) != body:
+    if _laid_out(reading, layout) != body:
         raise SealError("a reading that is written in another way than the one there is")
     return reading, layout
 
@@ -137,9 +140,6 @@ def _check(signed: bytes, signature: bytes, key: bytes) -> None:
 
 
 def _reading(known: tuple[Column, ...], told: dict[str, Any]) -> Reading:
-    for column in known:
-        if wrong := value_fault(column, told.get(column.name)):
-            raise SealError(f"{column.name}: {wrong}")
     try:
         # What was not measured is said to be so, whatever the default is.
         return msgspec.convert({column.name: told.get(column.name) for column in known}, Reading)

@@ -137,7 +137,7 @@ class Settings(AccountSettings):
     keep_hops_days: int = Field(default=14, ge=8, le=36_500)
     """Days that hops are kept; they are the largest table, some ten rows to each reading."""
     keep_receipts_days: int = Field(default=30, ge=1, le=36_500)
-    """Days that receipts are kept: what both ends signed of a reading. Of use only as long as the readings."""
+    """Days that receipts are kept: what both ends signed of a reading, of use as long as that is kept."""
     keep_flows_days: int = Field(default=30, ge=1, le=36_500)
     """Days that passive flows are kept."""
     keep_5m_days: int = Field(default=90, ge=1, le=36_500)

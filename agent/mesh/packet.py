@@ -258,7 +258,7 @@ class ReceiptPart(msgspec.Struct, frozen=True, tag="receipt"):
 
 
 class Witnessed(msgspec.Struct, frozen=True, tag="witnessed"):
-    """Answer to ``ReceiptPart``. ``settled`` is False while parts are lacking; then a signature, or why not."""
+    """Answer to ``ReceiptPart``. ``settled`` is False while parts lack; then a signature, or why not."""
 
     settled: bool
     signature: Annotated[bytes, msgspec.Meta(max_length=64)] = b""

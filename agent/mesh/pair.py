@@ -2,8 +2,8 @@
 
 Both ends run ``test_pair`` with the same order. They climb down the ladder until a rung connects (``climb``),
 then measure over it, each its own direction: probes and hops at the same time, the peer's counters, packet
-trains one way after the other, receipts, farewell. Nothing but cancellation gets out of ``test_pair``: a peer that
-cannot be reached is a result too.
+trains one way after the other, receipts, farewell. Nothing but cancellation gets out of ``test_pair``: a
+peer that cannot be reached is a result too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Receipts of one test: this end signs its own reading, and the peer's if that agrees with what it saw itself.
+"""Receipts of one test: this end signs its own reading, and the peer's if that agrees with what it saw.
 
 What an end can tell of the other's direction, and holds it to (``why_not``): which test it was, and between
 whom; how many probes were sent, and how many of them arrived, by its own count; the rung; that the least and
@@ -24,17 +24,18 @@ from agent.mesh.channel import Channel
 from agent.mesh.packet import PART_BYTES, Counters, ReceiptPart, Witnessed
 from agent.mesh.probe import RttSummary
 from analytics import receipts
+from analytics.batch import SCHEMA_VERSION
 from analytics.errors import SealError
 from analytics.measurement import Reading, Receipt, Rung
 from analytics.trust import SIGNATURE_BYTES, key_text
 from analytics.wire import TestOrder
 
-LAYOUT: Final = receipts.SCHEMA_VERSION
+LAYOUT: Final = SCHEMA_VERSION
 """What this end signs; with a peer that knows only earlier ones, the latest of those."""
 WITHIN_S: Final = 5.0
 """How long the peer is asked; a host that is held up for longer gives no signature."""
 CLOCKS_APART_US: Final = 600_000_000
-"""Ten minutes: more than hosts that keep their time are ever apart. Of others, when it was is not vouched for."""
+"""Ten minutes: more than hosts that keep their time are ever apart. Who does not is given no signature."""
 
 
 def common_layout(theirs: int) -> int:
@@ -68,6 +69,10 @@ class Near(NamedTuple):
 
     us: int
     share: float
+
+    def holds(self, one: int | None, other: int | None) -> bool:
+        """Whether two figures are so near; where one was not measured, nothing speaks against it."""
+        return one is None or other is None or abs(one - other) <= self.us + self.share * max(one, other)
 
 
 NEAR: Final = {"rtt_min_us": Near(1_000, 0.25), "rtt_p50_us": Near(5_000, 0.5)}
@@ -129,12 +134,7 @@ def counts(reading: Reading) -> Told:
 def is_near(reading: Reading, own: RttSummary) -> bool:
     """Whether the round trips of both ends are of one link; an end that has none cannot tell."""
     mine = {"rtt_min_us": own.min_us, "rtt_p50_us": own.percentiles_us.get(50)}
-    for name, near in NEAR.items():
-        theirs, ours = getattr(reading, name), mine[name]
-        if theirs is not None and ours is not None:
-            if abs(theirs - ours) > near.us + near.share * max(theirs, ours):
-                return False
-    return True
+    return all(near.holds(getattr(reading, name), mine[name]) for name, near in NEAR.items())
 
 
 def parts_of(whole: bytes) -> list[ReceiptPart]:
@@ -144,7 +144,7 @@ def parts_of(whole: bytes) -> list[ReceiptPart]:
 
 
 class Signing:
-    """Who signs at this end of one test, and what it takes from the other. ``refused`` counts by ``Reason``."""
+    """Signs for this end of one test, and judges what the other signed. ``refused`` counts by ``Reason``."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from server.alerts.model import Alert, ReceiverStatus, Silence
 from server.api.agent_info import AgentInfo
 from server.api.alert_door import AckAsk, AlertList, ReceiverTest, SilenceAsk, TestAsk
 from server.api.audits import AuditEntry
-from server.api.connection import TIMEOUT_S, ApiConnection, Parameter
+from server.api.connection import TIMEOUT_S, ApiConnection, Asked, Parameter
 from server.api.controls import BudgetAsk, Budgets, MeshSwitches, SwitchAsk, TagsAsk
 from server.api.core import Status
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
@@ -112,6 +112,11 @@ class Client:
         signature = answer.headers.get(SIGNATURE, "")
         return SignedReport(answer.content, signature, _read(answer, SlaReport))
 
+    def receipts(self, out: Path, **asked: Parameter) -> int:
+        """Write readings with their receipts to ``out``, whole or not at all; gives its bytes."""
+        with writing_whole(out) as file:
+            return self._write(file, "receipts", asked)
+
     def sla_key(self) -> str:
         """The public key that reports are signed with."""
         return self._get("sla/key", SlaKey).key
@@ -195,8 +200,11 @@ class Client:
 
     def export_to(self, file: BinaryIO, table: str, **asked: Parameter) -> int:
         """Write an export as it comes."""
+        return self._write(file, f"export/{table}", asked)
+
+    def _write(self, file: BinaryIO, path: str, asked: Asked) -> int:
         size = 0
-        with self.connection.stream(f"export/{table}", asked, timeout_s=EXPORT_TIMEOUT_S) as answer:
+        with self.connection.stream(path, asked, timeout_s=EXPORT_TIMEOUT_S) as answer:
             for piece in answer.iter_bytes():
                 size += file.write(piece)
                 _say_size(size, sys.stderr)

@@ -1,4 +1,4 @@
-"""Receipts between two ends: what is signed, what is refused and by which name, and that no test is harmed."""
+"""Receipts between two ends: what is signed, what is refused and how it is counted; no test is harmed."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_what_could_not_be_measured_is_signed_by_one_end() -> None:
     receipts.check_sent(body, receipts.signature_bytes(told.receipt.src_signature), A.public_key)
 
 
-# --- what one end holds against the other's reading -----------------------------------------------------------
+# --- what one end holds against the other's reading ---------------------------------------------------------
 
 QUICK = {"plan": ProbePlan(probes=10, interval_us=5_000, hop_rounds=0, trains=0, mtu_every=0)}
 ORDER = wire.TestOrder(
