@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from server.schedule import Pair
 
 SMALL_FLEET: Final = 100
-"""Agents of a tenant up to which every test is signed: what is signed costs 0.3 kB a reading on the disk."""
+"""Agents of a tenant up to which every test is signed: it costs 150 bytes a reading on the disk."""
 
 
 class Receipts(StrEnum):
