@@ -4,6 +4,7 @@
 
     AgentError
     ├── ConfigError            a configuration that does not hold
+    ├── JoinError              this host's files or unit cannot be set up
     ├── IdentityError          the key or certificate cannot be read or written
     ├── FolderError            the data folder cannot be used, or another agent uses it
     ├── PrivilegesError        root or a capability cannot be given up, or one that is needed is not held
@@ -11,6 +12,7 @@
     ├── EnrolmentError         the server does not let this agent in
     ├── CredentialRefusedError the server no longer knows this agent: it must enrol again
     ├── ServerSilentError      the server cannot be reached, or cannot take this now; trying again helps
+    │   ├── ServerUnprovenError    whoever answers is not the server of the token, or of the enrolment
     │   └── OutboxError        the outbox cannot be read or tidied now: as good as a silent server
     ├── LocalError             this host's agent cannot be asked for its sessions
     │   ├── LocalRefusedError  it does not answer this user
@@ -44,6 +46,12 @@ class ConfigError(AgentError):
     """A configuration that does not hold."""
 
     exit_code = 78
+
+
+class JoinError(AgentError):
+    """The files or the unit of this host cannot be set up."""
+
+    exit_code = 77
 
 
 class IdentityError(AgentError):
@@ -90,6 +98,19 @@ class ServerSilentError(AgentError):
     def __init__(self, message: str, *, retry_s: float = 0) -> None:
         super().__init__(message)
         self.retry_s = retry_s  # not before, if the server said so
+
+
+class ServerUnprovenError(ServerSilentError):
+    """Whoever answers is not the server of the token, or of the enrolment: another is in its place.
+
+    Nothing secret was sent. It ends an agent that is not enrolled yet.
+    """
+
+    exit_code = 76
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 class OutboxError(ServerSilentError):

@@ -37,6 +37,7 @@ def health(
     refusals: Refusals | None = None,
     grants_refused: Mapping[str, int] | None = None,
     receipts_refused: Mapping[str, int] | None = None,
+    servers_refused: int = 0,
 ) -> Health:
     """Take stock; ``counters`` of the source of sessions, None where there is none."""
     by_kind = {f"packets_{kind}": count for kind, count in (refusals or {}).items()}
@@ -54,6 +55,7 @@ def health(
         bytes_sent=bytes_sent,
         grants_refused={str(reason): count for reason, count in (grants_refused or {}).items()},
         receipts_refused={str(reason): count for reason, count in (receipts_refused or {}).items()},
+        servers_refused=servers_refused,
         **by_kind,
     )
 
@@ -68,6 +70,7 @@ def line(now: Health) -> str:
         + (f" packets_refused={_kinds(now)}" if _kinds(now) else "")
         + (f" grants_refused={_counts(now.grants_refused)}" if now.grants_refused else "")
         + (f" receipts_refused={_counts(now.receipts_refused)}" if now.receipts_refused else "")
+        + (f" servers_refused={now.servers_refused}" if now.servers_refused else "")
     )
 
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -28,7 +27,16 @@ from analytics.passive import MOST_GROUPS, Applications, applications, since_us
 from analytics.receipt_export import receipt_lines
 from analytics.receipt_file import FORMAT as RECEIPTS
 from analytics.receipt_file import Header, Line
-from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
+from analytics.report import (
+    Member,
+    PathDetail,
+    PathRow,
+    Report,
+    Service,
+    addresses_met,
+    build_detail,
+    build_report,
+)
 from analytics.rules.load import Rules
 from analytics.sla import Cause, Month, SlaReport, users_of
 from analytics.store.store import Store
@@ -78,8 +86,8 @@ SEARCHES_AT_ONCE: Final = 6
 """Of audit rows with those of tests, which are millions."""
 EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back an export goes that does not say."""
-FLOWS_OF_END: Final = 1_000
-"""Looked through for those between the two ends of a path."""
+FLOWS_OF_PAIR: Final = 2_000
+"""Between the two ends of a path."""
 
 
 class _Facts(NamedTuple):
@@ -290,11 +298,24 @@ class Core(Showing):
         )
         return self._with_budget(made) if facts.now else made
 
-    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
+    def detail(
+        self, src: str, dst: str, profile: str, at_us: int | None = None, *, sessions: bool = True
+    ) -> PathDetail | None:
         """As ``ReportCore``."""
         facts, hops = self._of_pair(src, dst, profile, at_us)
-        ends = (self.flows(agent=end, but=OWN_PROCESS, at_us=at_us, limit=FLOWS_OF_END) for end in (src, dst))
-        return self._detail((src, dst), profile, facts, hops, list(chain.from_iterable(ends)))
+        flows = self._flows_between((src, dst), facts, at_us) if sessions else []
+        return self._detail((src, dst), profile, facts, hops, flows)
+
+    def _flows_between(self, pair: tuple[str, str], facts: _Facts, at_us: int | None) -> list[Flow]:
+        return self._store.flows_of_pair(
+            self._tenant,
+            pair,
+            addresses_met(facts.readings),
+            since_us=max(0, (self._clock() if at_us is None else at_us) - FLOWS_SINCE_US),
+            until_us=at_us,
+            but=OWN_PROCESS,
+            limit=FLOWS_OF_PAIR,
+        )
 
     def _of_pair(self, src: str, dst: str, profile: str, at_us: int | None) -> tuple[_Facts, list[Hop]]:
         """What is known of both directions between two agents; of a large fleet, nothing else is read."""

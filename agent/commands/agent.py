@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agent.commands import peers
+from agent.commands import enrol, peers
 from agent.commands.folder import DEFAULT_DATA, DataFolder
 from analytics.command_line import Json, example, print_json, show
 
@@ -27,6 +27,15 @@ def run(
     from agent.config import load
 
     running.run(load(config))
+
+
+commands.command(
+    "enrol",
+    epilog=example(
+        "pathgrade agent enrol --server https://pathgrade.example:8440 --token pgt1.SECRET.PIN",
+        "pathgrade agent enrol --server https://pathgrade.example:8440 --token - --site hospital --dry-run",
+    ),
+)(enrol.enrol)
 
 
 @commands.command(

@@ -30,6 +30,7 @@ class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     seen_us: int  # when it was connected last; now where it is
     tags: list[str]
     services: list[Service]
+    revoked: bool = False  # it is let in no more
     off: Off | None  # what switches active tests off for it; None = on
     budget: BudgetNow
     version: str

@@ -145,8 +145,13 @@ class ReportCore(Protocol):
     ) -> Worst:
         """List the worst paths, in pieces: ``start`` is ``next`` of the piece before."""
 
-    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
-        """Tell all of one path; None where the pair has no reading of ``src`` by then."""
+    def detail(
+        self, src: str, dst: str, profile: str, at_us: int | None = None, *, sessions: bool = True
+    ) -> PathDetail | None:
+        """Tell all of one path, the applications' ``sessions`` too unless those are not wanted.
+
+        None where the pair has no reading of ``src`` by then.
+        """
 
     def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
         """Derive the letter of a path, now or as it was at ``at_us``; None where there is no reading."""

@@ -205,11 +205,18 @@ def report_of(core: ReportCore, profile: str | None, at_us: int | None = None) -
 
 
 def detail_of(
-    core: ReportCore, src: str, dst: str, profile: str | None, at_us: int | None = None
+    core: ReportCore,
+    src: str,
+    dst: str,
+    profile: str | None,
+    at_us: int | None = None,
+    *,
+    sessions: bool = True,
 ) -> PathDetail:
-    """Tell all of one path; raises ``ProblemError`` (404) saying which part of the question is unknown."""
+    """Tell all of one path, or all but the sessions; raises ``ProblemError`` (404) saying which part of the question is unknown."""
     check_agents(core, src, dst)
-    detail = core.detail(src, dst, profile_of(core, profile), at_us) if src != dst else None
+    graded_for = profile_of(core, profile)
+    detail = core.detail(src, dst, graded_for, at_us, sessions=sessions) if src != dst else None
     if detail is None:
         raise _no_reading(src, dst, at_us)
     return detail

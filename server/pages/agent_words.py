@@ -68,6 +68,8 @@ def _facts(info: AgentInfo) -> Iterator[tuple[str, str | Text]]:
 
 
 def _state_since(info: AgentInfo) -> Text:
+    if info.revoked:
+        return Text("revoked: let in no more", "bold red")
     return _state(info) if info.online else _state(info).append(f" since {text.clock(info.seen_us)}", "")
 
 
@@ -92,6 +94,11 @@ def _vitals(vitals: Vitals | None) -> Iterator[tuple[str, str]]:
     if latest.packets_refused or latest.grants_refused:
         orders = sum(latest.grants_refused.values())
         yield "refused", f"{latest.packets_refused:,} packets of tests, {text.plural(orders, 'order')}"
+    if latest.servers_refused:
+        yield (
+            "other servers",
+            f"refused {text.plural(latest.servers_refused, 'time')}: not the one enrolled at",
+        )
 
 
 def _core(bp: int) -> str:

@@ -76,6 +76,8 @@ def listed(agents: Iterable[AgentInfo], wanted: Wanted) -> list[AgentInfo]:
 
 def state_of(agent: AgentInfo) -> str:
     """Say whether an agent is there, in a sentence."""
+    if agent.revoked:
+        return "Revoked: it is let in no more, but with a token that replaces it."
     if not agent.online:
         return f"Away since {text.clock(agent.seen_us)}."
     doing = "" if agent.off is None else f" {control_words.off_because(agent.off)}"
@@ -103,5 +105,6 @@ def lost(vitals: Vitals) -> str:
         (now.packets_late, "answer", "that came too late"),
         (sum(now.grants_refused.values()), "order", "refused"),
         (sum(now.receipts_refused.values()), "reading", "of peers not signed"),
+        (now.servers_refused, "connection", "that another than the server answered"),
     )
     return ", ".join(f"{text.plural(count, what)} {how}" for count, what, how in kinds if count)

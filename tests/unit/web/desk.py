@@ -58,6 +58,10 @@ class FixtureControl:
         self.tagged[agent] = (self.tagged.get(agent, set()) | set(ask.add)) - set(ask.remove)
         return self.tags(agent)
 
+    def revoke(self, agent: str, *, actor: str) -> None:
+        if agent == "nobody":
+            raise DemandError("no agent of default is called 'nobody'", remedy="pathgrade server agent list")
+
     def budgets(self) -> Budgets:
         return Budgets(setting=BudgetNow(cpu_bp=80, bytes_per_hour=36_000_000), own=self.own)
 

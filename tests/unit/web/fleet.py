@@ -610,7 +610,9 @@ class FixtureCore:
     ) -> Worst:
         return cut.worst_of(self.report(profile, at_us), limit, start)
 
-    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
+    def detail(
+        self, src: str, dst: str, profile: str, at_us: int | None = None, *, sessions: bool = True
+    ) -> PathDetail | None:
         known = {member.name: member for member in self.fleet}
         if not self.measured:
             return None
