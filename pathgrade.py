@@ -111,6 +111,7 @@ def command_line() -> typer.Typer:
     from agent.commands import doctor as agent_doctor
     from server.commands import (
         alerts,
+        audit,
         complete,
         control,
         doctor,
@@ -136,6 +137,7 @@ def command_line() -> typer.Typer:
     )
     for commands in (
         fleet.commands,
+        audit.commands,
         paths.commands,
         history.commands,
         hops.commands(deep.traced),

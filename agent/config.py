@@ -111,7 +111,7 @@ def load(path: Path) -> Config:
     """Read a configuration; raises ``ConfigError`` with the key and the file."""
     try:
         config = msgspec.convert(tomllib.loads(_read(path, MAX_FILE)), Config, dec_hook=_convert)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(
             f"read {path}: {error}", remedy="correct the TOML; docs/config.md has a sample"
         ) from error

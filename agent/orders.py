@@ -241,4 +241,5 @@ def _ended(reading: Reading, *, cpu_us: int) -> TestEnded:
         rtt_p50_us=reading.rtt_p50_us,
         loss_bp=10_000 * lost // reading.sent if reading.sent else None,
         cpu_us=cpu_us,
+        sent_bytes=reading.sent_bytes,
     )

@@ -20,6 +20,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import msgspec
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what they should be; the last for those that nest too deep."""
+
 
 class AnalyticsError(Exception):
     """Base. ``remedy`` says what to try; ``exit_code`` is what a command ends with (sysexits.h)."""

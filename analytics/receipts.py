@@ -31,13 +31,12 @@ from typing import Any, Final
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from analytics.batch import COLUMNS, SCHEMA_VERSION, lacking
 from analytics.column import value_fault
 from analytics.errors import SealError
 from analytics.measurement import Column, Reading
-from analytics.trust import SIGNATURE_BYTES
+from analytics.trust import SIGNATURE_BYTES, Signs, verifying_key
 
 SENT_MAGIC: Final = b"PGsent\0\1"
 SEEN_MAGIC: Final = b"PGseen\0\1"
@@ -96,12 +95,12 @@ def decode(body: bytes) -> tuple[Reading, int]:
     return reading, layout
 
 
-def sign_sent(body: bytes, key: Ed25519PrivateKey) -> bytes:
+def sign_sent(body: bytes, key: Signs) -> bytes:
     """Sign an encoded reading as the end that measured it."""
     return key.sign(SENT_MAGIC + body)
 
 
-def sign_seen(body: bytes, key: Ed25519PrivateKey) -> bytes:
+def sign_seen(body: bytes, key: Signs) -> bytes:
     """Sign an encoded reading as the end that it was measured with."""
     return key.sign(SEEN_MAGIC + body)
 
@@ -134,8 +133,8 @@ def signature_bytes(text: str) -> bytes:
 
 def _check(signed: bytes, signature: bytes, key: bytes) -> None:
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, signed)
-    except (InvalidSignature, ValueError) as error:
+        verifying_key(key).verify(signature, signed)
+    except InvalidSignature as error:
         raise SealError("the signature is not by this key over this reading") from error
 
 

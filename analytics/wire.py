@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from analytics.errors import MessageError
+from analytics.errors import UNREADABLE, MessageError
 from analytics.measurement import Rung, count, named, text, whole
 
 KEY_BYTES: Final = 32
@@ -176,6 +176,7 @@ class TestEnded(msgspec.Struct, frozen=True, kw_only=True, tag="test_ended"):
     rtt_p50_us: Annotated[int, whole("median round trip, as in the reading", "us")] | None = None
     loss_bp: Annotated[int, whole("loss of this end's direction", "bp", le=10_000)] | None = None
     cpu_us: Annotated[int, whole("CPU time this process spent during the test", "us")] | None = None
+    sent_bytes: Annotated[int, whole("sent on the test's 5-tuple, as in the reading", "B")] | None = None
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
@@ -337,5 +338,5 @@ def _decode(decoder: msgspec.json.Decoder[T], data: str | bytes) -> T:
         raise MessageError(f"a message of {len(data)} bytes; at most {MAX_MESSAGE}")
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise MessageError(f"not a control message: {error}") from error

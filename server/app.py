@@ -132,13 +132,15 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         sockets = _listening(settings, opened)
         stun = await _stun(settings, opened)
         own = Own(data=settings.data, store=store)
+        signer = Signer.open(settings.data)
+        opened.callback(keepers.sign_once, state, signer, own.failures)
         shared = Shared(
             release=version("pathgrade"),
             state=state,
             store=store,
             rules=rules_of(settings),
             plan=plan_of(settings, stun, relays),
-            signer=Signer.open(settings.data),
+            signer=signer,
             data=settings.data,
             alerting=alerting,
             own=own,
@@ -160,12 +162,13 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         )
 
         async with asyncio.TaskGroup() as tasks:
-            steps = keepers.upkeep_of(store, state, settings)
+            steps = keepers.upkeep_of(store, state, settings, signer)
             running = [
                 tasks.create_task(keepers.file_days(realms)),
                 tasks.create_task(keepers.seal(store, realms, settings.seal_s, own.failures, sealed)),
                 tasks.create_task(keepers.keep_up(steps, aside[0], own.failures, sealed)),
                 tasks.create_task(keepers.keep_ready(realms, aside[1])),
+                tasks.create_task(keepers.sign_audit(state, signer, own.failures)),
                 tasks.create_task(people.run()),
                 tasks.create_task(keep_presenting(authority, tls)),
                 tasks.create_task(keepers.keep_out(state, realms)),

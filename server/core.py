@@ -47,6 +47,7 @@ from analytics.usage import By
 from analytics.usual import Usual, with_watched
 from analytics.verdict import NOW
 from analytics.watched import with_latest_tests
+from server import audit_file
 from server.agents import LISTENERS_FROM, Agents, listeners_of
 from server.api.agent_info import AgentInfo, Listener
 from server.api.audits import AuditAsk, AuditEntry, is_search
@@ -535,6 +536,10 @@ class Core(Showing):
         """As ``ReportCore``."""
         with self._searches.taken() if is_search(ask) else nullcontext():
             return self._state.audits.look(self._tenant, ask)
+
+    def audit_file(self) -> Iterator[bytes]:
+        """As ``ReportCore``."""
+        return audit_file.written(self._state, self._tenant, self._signer, now_us=self._clock())
 
     def audit_actions(self) -> list[str]:
         """As ``ReportCore``."""

@@ -162,6 +162,7 @@ class Cycles:
         test.ended[sender] = message
         if not test.unfinished:
             self._drop(test)
+            self._audit.tested(*test.pair, test=test.id, ends=test.ended)
             self.planner.note(test.pair, test.probe, test.ended, self._wall_us(), between=test.between)
             self.planner.watching.heard(test.pair, test.ended, self._clock())
             if test.on_demand:
@@ -462,6 +463,7 @@ class Cycles:
         self._drop(test)
         self._ways.forget(test.pair)
         log.warning("test cancelled pair=%s,%s why=%r", *test.pair, why)
+        self._audit.tested(*test.pair, test=test.id, ends=test.ended, why=why)
         if test.on_demand:
             self._demand.end(test.pair, test.ended, self._wall_us(), why=why)
         for connection in self._ends(test.unfinished):

@@ -8,6 +8,8 @@
     ├── StateError             the data folder or the state in it cannot be used
     │   ├── StateLockedError   another server holds it
     │   └── StateVersionError  it was written by a newer pathgrade
+    ├── AuditBrokenError       a chain of audit rows that does not hold
+    ├── BackupError            a backup that cannot be made, read or taken
     ├── TokenError             an enrolment token that is unknown, expired or used up
     ├── NameTakenError         another agent has enrolled under that name
     ├── CredentialError        a connection that shows no certificate of an enrolled agent
@@ -69,6 +71,18 @@ class StateLockedError(StateError):
 
 class StateVersionError(StateError):
     """The state was written by a newer pathgrade."""
+
+
+class AuditBrokenError(ServerError):
+    """A chain of audit rows does not hold: one was changed, taken out or put in behind the server's back."""
+
+    exit_code = 65
+
+
+class BackupError(ServerError):
+    """A backup cannot be made, read or taken."""
+
+    exit_code = 74
 
 
 class TokenError(ServerError):

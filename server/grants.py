@@ -12,12 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from analytics.clock import now_us
 from analytics.errors import SealError
 from analytics.trust import (
+    AuditMark,
     Binding,
     Grant,
     ServerTime,
@@ -88,6 +90,10 @@ class Signer:
         """Sign a document for people, such as an SLA report; the signature alone."""
         return signed_statement(body, self._key)
 
+    def audit_mark(self, mark: AuditMark) -> bytes:
+        """Sign how far a chain of audit rows has come, or which of its rows are gone."""
+        return seal(mark.encode(), self._key)
+
     def authority(self, certificate: bytes) -> bytes:
         """Vouch for the certificate of our authority; the signature alone."""
         return signed_authority(certificate, self._key)
@@ -97,6 +103,15 @@ class Signer:
         if len(challenge) != NONCE_BYTES:
             return b""
         return seal(ServerTime(challenge=challenge, now_us=self.now_us()).encode(), self._key)
+
+
+def public_key_in(data: Path) -> bytes:
+    """Read the public half of a data folder's key; raises ``StateError``."""
+    path = data / FILE_NAME
+    try:
+        return _parse(path, private_file.read(path, remedy=REMEDY)).public_key().public_bytes_raw()
+    except FileNotFoundError as error:
+        raise private_file.unusable(path, "it is not there", remedy=REMEDY) from error
 
 
 def check_binding(agent: Agent, key: bytes, binding: bytes) -> None:
@@ -111,7 +126,7 @@ def check_binding(agent: Agent, key: bytes, binding: bytes) -> None:
 def _parse(path: Path, pem: bytes) -> Ed25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise _unusable(path, f"damaged: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise _unusable(path, "damaged: not an Ed25519 key")

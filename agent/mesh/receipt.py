@@ -18,8 +18,8 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent.keyholder import KeyHolder
 from agent.mesh.channel import Channel
 from agent.mesh.packet import PART_BYTES, Counters, ReceiptPart, Witnessed
 from agent.mesh.probe import RttSummary
@@ -152,7 +152,7 @@ class Signing:
         *,
         me: str,
         tenant: str,
-        key: Ed25519PrivateKey,
+        key: KeyHolder,
         wall_us: Callable[[], int],
     ) -> None:
         self.refused: Counter[str] = Counter()
@@ -180,7 +180,7 @@ class Signing:
             dst=reading.dst,
             layout=layout,
             signed_us=max(0, self._wall_us()),
-            src_key=key_text(self._key.public_key().public_bytes_raw()),
+            src_key=key_text(self._key.public_key),
             src_signature=receipts.signature_text(receipts.sign_sent(body, self._key)),
             why_not=why,
         )

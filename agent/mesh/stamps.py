@@ -296,7 +296,8 @@ class StampingTransport(asyncio.DatagramTransport):
         """Address of the router; empty if the kernel does not tell."""
         family = self._family
         address = sockaddr[family.address_at]
-        if len(sockaddr) < 2 or struct.unpack_from("@H", sockaddr)[0] != family.sockaddr_family:
+        whole = len(sockaddr) >= family.address_at.stop
+        if not whole or struct.unpack_from("@H", sockaddr)[0] != family.sockaddr_family:
             return ""
         return socket.inet_ntop(family.sockaddr_family, address)
 

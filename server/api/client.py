@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, TextIO, TypeVar
@@ -14,7 +14,7 @@ import msgspec
 
 from analytics import words
 from analytics.compare import Comparison
-from analytics.errors import ExportError
+from analytics.errors import UNREADABLE, ExportError
 from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.overview import Metric
@@ -25,7 +25,7 @@ from server.alerts.model import Alert, ReceiverStatus, Silence
 from server.api.agent_info import AgentInfo
 from server.api.alert_door import AckAsk, AlertList, ReceiverTest, SilenceAsk, TestAsk
 from server.api.audits import AuditEntry
-from server.api.connection import TIMEOUT_S, ApiConnection, Asked, Parameter
+from server.api.connection import TIMEOUT_S, ApiConnection, Parameter
 from server.api.controls import BudgetAsk, Budgets, MeshSwitches, SwitchAsk, TagsAsk
 from server.api.core import Status
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
@@ -115,7 +115,7 @@ class Client:
     def receipts(self, out: Path, **asked: Parameter) -> int:
         """Write readings with their receipts to ``out``, whole or not at all; gives its bytes."""
         with writing_whole(out) as file:
-            return self._write(file, "receipts", asked)
+            return self._stream_to(file, "receipts", asked)
 
     def sla_key(self) -> str:
         """The public key that reports are signed with."""
@@ -198,11 +198,16 @@ class Client:
         with writing_whole(out) as file:
             return self.export_to(file, table, **asked)
 
+    def audit_file(self, out: Path) -> int:
+        """Write the audit chains to ``out``, whole or not at all; gives its bytes."""
+        with writing_whole(out) as file:
+            return self._stream_to(file, "audit/export", {})
+
     def export_to(self, file: BinaryIO, table: str, **asked: Parameter) -> int:
         """Write an export as it comes."""
-        return self._write(file, f"export/{table}", asked)
+        return self._stream_to(file, f"export/{table}", asked)
 
-    def _write(self, file: BinaryIO, path: str, asked: Asked) -> int:
+    def _stream_to(self, file: BinaryIO, path: str, asked: Mapping[str, Parameter]) -> int:
         size = 0
         with self.connection.stream(path, asked, timeout_s=EXPORT_TIMEOUT_S) as answer:
             for piece in answer.iter_bytes():
@@ -221,7 +226,7 @@ class Client:
 def _read(answer: httpx.Response, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(answer.content, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise RefusedError(
             f"{answer.request.method} {answer.url}: not the answer of a pathgrade server of this version"
             f" ({error})",

@@ -13,6 +13,7 @@ from typing import Final
 import httpx
 import msgspec
 
+from analytics.errors import UNREADABLE
 from server.api.problem import Problem
 from server.errors import DeniedError, RefusedError, ServerAwayError
 
@@ -129,7 +130,7 @@ def good(answer: httpx.Response) -> httpx.Response:
 def _problem(answer: httpx.Response) -> Problem:
     try:
         return msgspec.json.decode(answer.content, type=Problem)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return Problem(
             status=answer.status_code,
             title=f"{answer.request.method} {answer.url}: {answer.status_code} {answer.reason_phrase}",

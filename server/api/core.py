@@ -212,6 +212,9 @@ class ReportCore(Protocol):
     def audit(self, ask: AuditAsk) -> list[AuditEntry]:
         """List the audit rows that fit, newest first."""
 
+    def audit_file(self) -> Iterator[bytes]:
+        """Give the audit chains as a file (``server.audit_file``). Raises ``AuditBrokenError``."""
+
     def audit_actions(self) -> list[str]:
         """Name what people did so far, by alphabet."""
 

@@ -23,6 +23,7 @@ from analytics.usage import By
 from analytics.written import MEDIA_TYPES, written
 from server.api.access import Scope, TheCore, needs
 from server.api.core import ExportRange, ReportCore, default_profile
+from server.api.exported import TheExport
 from server.api.listed import listed
 from server.api.moments import At, read_moment
 from server.api.problem import ProblemError
@@ -157,9 +158,10 @@ def _add_paths(routes: APIRouter) -> None:
 
 def _add_export(routes: APIRouter) -> None:
     @routes.get("/export/{table}", summary="Rows as a file; columns: docs/schema.md")
-    def export(
+    def table_file(
         *,
         core: TheCore,
+        export: TheExport,
         table: Table,
         format: Format = Format.PARQUET,
         profile: Profile = None,
@@ -177,6 +179,7 @@ def _add_export(routes: APIRouter) -> None:
         name = f"pathgrade-{table.value}-{graded_for}.{format.value}"
         named = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Encoding": "identity"}
         pieces = begun(written(made.schema, made.batches, format.value))
+        pieces = export.counted(f"{table.value} {format.value}", pieces)
         return StreamingResponse(pieces, media_type=MEDIA_TYPES[format.value], headers={**HEADERS, **named})
 
 
@@ -213,7 +216,10 @@ def detail_of(
     *,
     sessions: bool = True,
 ) -> PathDetail:
-    """Tell all of one path, or all but the sessions; raises ``ProblemError`` (404) saying which part of the question is unknown."""
+    """Tell all of one path, or all but the sessions.
+
+    Raises ``ProblemError`` (404) saying which part of the question is unknown.
+    """
     check_agents(core, src, dst)
     graded_for = profile_of(core, profile)
     detail = core.detail(src, dst, graded_for, at_us, sessions=sessions) if src != dst else None

@@ -125,7 +125,7 @@ def answer(request: Request, problem: Problem, headers: dict[str, str] | None = 
         return problem_response(problem, headers=headers)
     if problem.status == HTTPStatus.UNAUTHORIZED and request.app.state.office is not None:
         return _to_login(request)
-    return render.message(problem)
+    return render.problem_part(problem) if "hx-request" in request.headers else render.message(problem)
 
 
 def _to_login(request: Request) -> Response:

@@ -171,6 +171,10 @@ FORGED: dict[str, tuple[Line, str]] = {
     "dst's signature alone": (edited(REAL, src_signature="", src_key=""), "signature of src"),
     "no signature at all": (edited(REAL, src_signature="A" * 86), "signature of src"),
     "a key that is none": (edited(REAL, dst_key="ed25519:AAAA"), "signature of dst"),
+    "a key that takes any signature": (
+        edited(REAL, dst_key=key_text(bytes(32)), dst_signature=signature_text(bytes(64))),
+        "signature of dst",
+    ),
     "of another layout": (edited(REAL, reading=b"\0\x09" + REAL.reading[2:]), "malformed"),
     "with something behind it": (edited(REAL, reading=REAL.reading + b"\0"), "malformed"),
 }

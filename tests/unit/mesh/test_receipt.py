@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import identity
 from agent.mesh import conversation, pair
@@ -19,7 +18,7 @@ from agent.mesh.receipt import LAYOUT, Reason, Seen, Signing, Told, common_layou
 from analytics import receipts, wire
 from analytics.batch import check_batch, pack_batch
 from analytics.measurement import Reading, Receipt, Rung
-from analytics.trust import key_bytes
+from analytics.trust import Signs, key_bytes
 from analytics.wire import ProbePlan
 from tests.unit.mesh.test_pair import PLAN, A, B, end, queues, run
 
@@ -269,7 +268,7 @@ def signing_of_a(order: wire.TestOrder = ORDER) -> Signing:
     return Signing(order, me="a", tenant="default", key=A.identity_key, wall_us=lambda: NOW_US)
 
 
-def signed_parts(reading: Reading, key: Ed25519PrivateKey = B.identity_key) -> list[ReceiptPart]:
+def signed_parts(reading: Reading, key: Signs = B.identity_key) -> list[ReceiptPart]:
     body = receipts.encode(reading)
     return parts_of(receipts.sign_sent(body, key) + body)
 

@@ -86,7 +86,7 @@ async def filled(site: Any) -> None:
         ]
         tables = {"readings": rows, "receipts": made[:-1] if src == "pacs" else made}
         body = pack_batch(agent=src, boot="6f1c0a2b9d3e4f50", batch=0, tables=tables)
-        assert (await site.send(reply.secret, body)).status_code == 200
+        assert (await site.send(reply, body)).status_code == 200
 
 
 def test_what_was_signed_leaves_as_a_file_that_holds(with_server: Run, tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ from server.api.agent_info import AgentInfo, Listener, Vitals
 from server.api.audits import AuditAsk, AuditEntry
 from server.api.controls import BudgetNow, Reach
 from server.api.core import OWN_PROCESS, ExportRange, ReceiptRange, Status
+from server.audit import Audit
 from server.pages.app import report_app
 from server.settings import Settings
 from server.settings_told import settings_told
@@ -746,6 +747,9 @@ class FixtureCore:
         ]
         return rows[: ask.limit]
 
+    def audit_file(self) -> Iterator[bytes]:
+        yield b"{}"
+
     def audit_actions(self) -> list[str]:
         return sorted({row.action for row in AUDIT} - {"test"})
 
@@ -799,6 +803,7 @@ class OneTenant:
 
     core: FixtureCore
     desk: Any = None
+    audit: Any = field(default_factory=lambda: Audit(None, "default"))  # type: ignore[arg-type]  # none is written
     alerts: Any = None
     meter: Any = None
     trends: Any = None
@@ -821,7 +826,7 @@ def serve(
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     trends = trends or Trends(core, clock=lambda: AT_US)
-    parts = OneTenant(core, desk or FixtureDesk(), alerts, meter, trends)
+    parts = OneTenant(core, desk or FixtureDesk(), alerts=alerts, meter=meter, trends=trends)
     told = settings_told(Settings.load(data="/var/lib/pathgrade", cycle_s=60), {})
     app = report_app(parts, Anyone(), version="0.1.0", settings=told)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
