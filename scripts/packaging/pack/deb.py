@@ -46,7 +46,7 @@ def build(part: str, release: Release, out: Path, *, wheel: Path, quick: bool = 
     package = PACKAGES[part]
     pyproject = (wheels.ROOT / "pyproject.toml").read_text()
     asked = agents_of(pyproject) if part == "agent" else all_of(pyproject)
-    fetched = wheels.libraries(asked, release)
+    fetched = wheels.libraries(release)
     with (
         roots.copy_of(roots.base(release), f"build-{part}") as root,
         tempfile.TemporaryDirectory(prefix="pathgrade-deb-") as made,
