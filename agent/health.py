@@ -37,6 +37,7 @@ def health(
     bytes_sent: int | None = None,
     refusals: Refusals | None = None,
     grants_refused: Mapping[str, int] | None = None,
+    receipts_refused: Mapping[str, int] | None = None,
     servers_refused: int = 0,
 ) -> Health:
     """Take stock; ``counters`` of the source of sessions, None where there is none."""
@@ -55,6 +56,7 @@ def health(
         local_off=local_off,
         bytes_sent=bytes_sent,
         grants_refused={str(reason): count for reason, count in (grants_refused or {}).items()},
+        receipts_refused={str(reason): count for reason, count in (receipts_refused or {}).items()},
         servers_refused=servers_refused,
         **by_kind,
     )
@@ -70,6 +72,7 @@ def line(now: Health) -> str:
         + (" mesh=off-here" if now.local_off else "")
         + (f" packets_refused={_kinds(now)}" if _kinds(now) else "")
         + (f" grants_refused={_counts(now.grants_refused)}" if now.grants_refused else "")
+        + (f" receipts_refused={_counts(now.receipts_refused)}" if now.receipts_refused else "")
         + (f" servers_refused={now.servers_refused}" if now.servers_refused else "")
     )
 

@@ -21,6 +21,7 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
@@ -146,6 +147,7 @@ class Agent:
         self._client = httpx.AsyncClient(base_url=config.server, trust_env=False, verify=self._context)
         self._guard = guard_of(credential, identity, peers, own)
         self._refusals = Refusals()
+        self._unsigned = Counter[str]()
         self._surveying: asyncio.Task[None] | None = None
         shared = Shared(
             config=config,
@@ -153,6 +155,7 @@ class Agent:
             identity=identity,
             guard=self._guard,
             refusals=self._refusals,
+            unsigned=self._unsigned,
             headers=headers,
             own=own,
         )
@@ -294,6 +297,7 @@ class Agent:
                 packets_refused=self._orders.packets_refused,
                 refusals=self._refusals,
                 grants_refused=self._guard.refused,
+                receipts_refused=self._unsigned,
                 servers_refused=self._control.unproven + self._uploader.unproven,
                 mesh=self._orders.on,
                 local_off=self._orders.local_off,
