@@ -35,7 +35,7 @@ from agent.config import Config
 from agent.control import Control
 from agent.credential import Credential
 from agent.enrol import enrolled, renewed
-from agent.errors import CredentialRefusedError, EnrolmentError, ServerSilentError
+from agent.errors import CredentialRefusedError, EnrolmentError, FolderError, ServerSilentError
 from agent.footprint import be_prompt, be_small
 from agent.http import httpx
 from agent.identity import Identity, load_or_create
@@ -272,12 +272,12 @@ class Agent:
                 continue
             try:
                 self._credential = await renewed(self._credential, self._identity)
-            except (ServerSilentError, EnrolmentError) as error:
-                line.say(f"certificate not renewed why={str(error)!r}", level=logging.WARNING)
-                continue
-            kept.keep(self._config, self._credential)
-            self._credential.shown_in(self._context, self._identity.identity_key)
-            log.info("certificate renewed life_s=%d", self._credential.life_s)
+                self._credential.shown_in(self._context, self._identity.identity_key)
+                kept.keep(self._config, self._credential)
+            except (ServerSilentError, EnrolmentError, FolderError, OSError) as error:
+                line.say(f"certificate not renewed, or not kept why={str(error)!r}", level=logging.WARNING)
+            else:
+                log.info("certificate renewed life_s=%d", self._credential.life_s)
 
     async def _keep_flushing(self) -> None:
         while True:
