@@ -45,6 +45,7 @@ class RunningTest:
     between: bool = False  # of a watched pair, between its turns in cycles
     ended: dict[str, TestEnded] = field(default_factory=dict)
     grant: bytes = b""
+    rule: str = ""  # of the policy, that allowed it
     receipt: bool = False  # both ends are to sign
 
     def other(self, agent: str) -> str:

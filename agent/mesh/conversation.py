@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.errors import PeerSilentError
+from agent.errors import GrantSpentError, PeerSilentError
 from agent.mesh import probe, train
 from agent.mesh.budget import Budget
 from agent.mesh.channel import Channel
@@ -109,6 +109,7 @@ class Conversation:
         known: Known | None = None,
         signing: Signing | None = None,
         clock_error_us: Callable[[], int | None] = wall_error_us,
+        most_bytes: int | None = None,  # that the grant allows; None: not limited
     ) -> None:
         self._rung = climbed.rung
         self._link = climbed.link
@@ -130,6 +131,7 @@ class Conversation:
             loop_time=self._loop_time,
         )
         self._trains: dict[int, TrainReceiver] = {}
+        self._spent = False
         self._signing = signing
         self._layout = 0  # of the readings that both ends sign; 0 = none
         self._told: set[Told] = set()
@@ -142,6 +144,9 @@ class Conversation:
         self._peer_over = asyncio.Event()
         self._peer_done = asyncio.Event()
         self._channel = Channel(climbed.link)
+        self._most_bytes = most_bytes
+        if most_bytes is not None:
+            self._wire.limit.set(self._wire.sent_bytes + most_bytes, self._on_spent)
         self._channel.on_probe = self._on_probe
         self._channel.on_ask = self._on_ask
         self._answers: dict[type[Ask], Callable[[Any], Answer]] = {
@@ -171,7 +176,18 @@ class Conversation:
         return self._channel.refusals
 
     async def measure(self) -> Measured:
-        """Run the phases that measure. Raises ``PeerSilentError``."""
+        """Run the phases. Raises ``PeerSilentError``, and ``GrantSpentError`` where the grant is used up."""
+        try:
+            measured = await self._phases()
+        except (PeerSilentError, TimeoutError) as error:
+            if self._spent:
+                raise self._grant_spent() from error
+            raise
+        if self._spent:
+            raise self._grant_spent()
+        return measured
+
+    async def _phases(self) -> Measured:
         await self._begin()
         async with asyncio.TaskGroup() as both:
             both.create_task(
@@ -277,6 +293,14 @@ class Conversation:
         with contextlib.suppress(PeerSilentError):
             await self._channel.ask(Done(), Noted, within_s=FAREWELL_S)
             await _wait(self._peer_done, PEER_TURN_S, "never ended")
+
+    def _on_spent(self) -> None:
+        """Nothing leaves any more: what waits for an answer waits in vain."""
+        self._spent = True
+        self._channel.give_up(self._grant_spent())
+
+    def _grant_spent(self) -> GrantSpentError:
+        return GrantSpentError(f"stopped: the grant allows {self._most_bytes:,} bytes, and they are sent")
 
     # --- answers --------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from analytics.report import Member, PathDetail, Report, Service
 from analytics.sla import Month, SlaReport
 from analytics.timeline import Timeline
 from analytics.usage import By
+from analytics.wire import LocalOff
 from server.api.agent_info import AgentInfo, Listener
 from server.api.audits import AuditAsk, AuditEntry
 
@@ -50,7 +51,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     agents_enrolled: int
     agents_online: int
     agents_off: int = 0  # active tests are switched off for them, their sites or the fleet
+    off_there: dict[str, LocalOff] = {}  # some of them: agent -> by whom on its own host
     paths_expected: int  # directed pairs of the agents that take part in the mesh
+    paths_barred: int = 0  # directed pairs that the policy does not allow now: not expected
     paths_measured: int  # of them, those with a reading (an unreachable one counts: it was tried)
     cycle: int | None  # start of the running or the latest cycle, s since 1970; None = none yet
     cycle_running: bool

@@ -23,6 +23,7 @@ from server.api import events as events_api
 from server.api import history as history_api
 from server.api import matrix as matrix_api
 from server.api import mesh as mesh_api
+from server.api import policies as policy_api
 from server.api import receipts as receipts_api
 from server.api import routes as api
 from server.api import services as services_api
@@ -91,6 +92,7 @@ def report_app(
         receipts_api.router(),
         mesh_api.router(),
         control_api.router(),
+        policy_api.router(),
         agents_api.router(),
         audit_api.router(),
         services_api.router(),
