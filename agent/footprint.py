@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import resource
@@ -36,6 +37,14 @@ def be_small() -> None:
         mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
         mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(_M_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """Give memory back that is free already but kept (malloc_trim(3)); another C library is left as it is."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def be_prompt() -> bool:

@@ -117,6 +117,8 @@ class Orders:
         self._on = tester is not None
         self._telling: set[asyncio.Task[None]] = set()
         self.packets_refused = 0
+        self.signals_dropped = 0
+        self._held = ""
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             TestOrder: self._on_order,
             TestCancel: self._on_cancel,
@@ -141,6 +143,12 @@ class Orders:
         tasks = [ordered.task for ordered in self._ordered.values()]
         await asyncio.gather(*tasks, *self._telling, return_exceptions=True)
 
+    def hold(self, why: str) -> None:
+        """Refuse every order from now on, and stop what runs, for this reason; empty: follow them again."""
+        self._held = why
+        if why:
+            self.cancel_all()
+
     # --- what the server may say -------------------------------------------------------------------------
 
     def _on_order(self, order: TestOrder) -> None:
@@ -156,6 +164,8 @@ class Orders:
     def _why_not(self, order: TestOrder) -> str:
         if not self._on:
             return "active tests are off on this agent"
+        if self._held:
+            return self._held
         if order.test in self._ordered or len(self._ordered) >= MOST_ORDERS:
             return "busy with other tests"
         return ""
@@ -169,6 +179,7 @@ class Orders:
     def _on_signal(self, message: Signal) -> None:
         ordered = self._ordered.get(message.test)
         if ordered is not None and not ordered.link.deliver(message.body):
+            self.signals_dropped += 1
             log.warning("signal dropped test=%s: %d not read", message.test, MOST_SIGNALS)
 
     def _on_welcome(self, message: Welcome) -> None:

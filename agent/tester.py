@@ -14,6 +14,7 @@ from agent.config import Config
 from agent.enrol import Credential, keep
 from agent.errors import AgentError
 from agent.identity import Identity
+from agent.mesh.budget import Budget
 from agent.mesh.icmp import QuotedHeaders
 from agent.mesh.peers import KnownPeers
 from agent.mesh.refusals import Refusals
@@ -34,6 +35,7 @@ class Shared:
     guard: Guard
     refusals: Refusals  # counted over all tests
     headers: QuotedHeaders | None
+    trains: Budget
 
 
 def guard_of(config: Config, credential: Credential, identity: Identity, peers: KnownPeers) -> Guard:
@@ -54,13 +56,11 @@ def guard_of(config: Config, credential: Credential, identity: Identity, peers: 
 
 def tester_of(shared: Shared) -> Tester:
     """Make what runs an order, if the guard admits it."""
-    from agent.mesh.budget import Budget  # noqa: PLC0415  # as below
     from agent.mesh.pair import SystemClock, refuse_pair, test_pair  # noqa: PLC0415  # 30 MB, where the mesh is on
     from agent.mesh.trace import Known  # noqa: PLC0415  # likewise
 
     config, credential = shared.config, shared.credential
     clock, known = SystemClock(), Known(headers=shared.headers)
-    budget = Budget(config.train_mb_an_hour * 1_000_000)
 
     async def test(order: TestOrder, link: Link) -> Result:
         who = {"me": credential.agent, "tenant": credential.tenant}
@@ -75,7 +75,7 @@ def tester_of(shared: Shared) -> Tester:
             identity=shared.identity,
             signalling=link,
             clock=clock,
-            budget=budget,
+            budget=shared.trains,
             known=known,
             turn_ca=config.turn_ca,
         )

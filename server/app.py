@@ -26,6 +26,7 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from analytics.systemd import Notifier, Signs
 from server import enrolment, ingest, keepers, signalling
 from server.accounts import office
 from server.accounts.office import Office
@@ -89,17 +90,22 @@ async def _until_signalled(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serving(settings) as running:
+    notifier = Notifier.from_environment()
+    async with serving(settings, Signs(notifier)) as running:
         log.info("ready agents=%s report=%s stun=%s", running.agents, running.report, _join(running.stun))
         if running.people.known.first_run():
             log.info(FIRST_RUN, running.people.public_url or f"http://{running.report}", running.people.code)
+        notifier.ready()
         await stop.wait()
+        notifier.stopping()
         log.info("stopping")
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Running]:
+async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterator[Running]:
     """Run a server for as long as the context lasts: nothing acknowledged is lost when it ends.
+
+    ``signs`` are of its life, where somebody waits for them.
 
     What was opened first is closed last: state and store outlive everything that uses them.
     """
@@ -137,19 +143,27 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         async with asyncio.TaskGroup() as tasks:
             steps = keepers.upkeep_of(store, state, settings)
             running = [
-                tasks.create_task(keepers.file_days(realms)),
-                tasks.create_task(keepers.seal(store, realms, settings.seal_s, own.failures, sealed)),
-                tasks.create_task(keepers.keep_up(steps, aside[0], own.failures, sealed)),
-                tasks.create_task(keepers.keep_ready(realms, aside[1])),
-                tasks.create_task(people.run()),
+                tasks.create_task(keepers.file_days(realms), name="file days"),
+                tasks.create_task(
+                    keepers.seal(store, realms, settings.seal_s, own.failures, sealed), name="seal"
+                ),
+                tasks.create_task(keepers.keep_up(steps, aside[0], own.failures, sealed), name="keep up"),
+                tasks.create_task(keepers.keep_ready(realms, aside[1]), name="keep ready"),
+                tasks.create_task(people.run(), name="accounts"),
             ]
             if pusher is not None:
-                running.append(tasks.create_task(pusher.run()))
+                running.append(tasks.create_task(pusher.run(), name="OTLP"))
             served = {
                 (listener := http_listener(app)): tasks.create_task(listener.serve([sock]))
                 for app, sock in zip(apps, sockets, strict=True)
             }
             realms.start(tasks)
+            if signs is not None:
+                signs.tasks = {
+                    **dict(zip(("agents' listener", "report's listener"), served.values(), strict=True)),
+                    **{task.get_name(): task for task in [*running, *realms.keepers, *realms.meshes]},
+                }
+                running.append(tasks.create_task(signs.run()))
             first = realms.of(DEFAULT_TENANT)
             try:
                 yield Running(

@@ -12,9 +12,9 @@ from types import FrameType
 from typing import Any, Final, NoReturn
 
 import msgspec
-
 from benches import machine, net
 from benches.errors import BenchError, NeedsError
+
 from faults import soak
 
 EXIT_MISSED: Final = 1

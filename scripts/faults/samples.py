@@ -52,9 +52,7 @@ def growth(samples: Sequence[Sample], *, from_s: float) -> Growth | None:
 
 def together(of_each: Sequence[Sequence[Sample]]) -> list[Sample]:
     """Add up what several processes took at the same looks."""
-    return [
-        Sample(looks[0].at_s, sum(one.rss_kb for one in looks)) for looks in zip(*of_each, strict=True)
-    ]
+    return [Sample(looks[0].at_s, sum(one.rss_kb for one in looks)) for looks in zip(*of_each, strict=True)]
 
 
 def _slope(samples: Sequence[Sample]) -> float:

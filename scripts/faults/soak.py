@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 from benches.bench import Say
 from benches.errors import PartError
 from benches.mesh_fleet import Fleet, fleet
+
 from faults.samples import Growth, Sample, growth, together
 
 EVERY_S: Final = 10.0
@@ -32,6 +33,8 @@ ONLINE_S: Final = 300.0
 TESTS_AT_ONCE: Final = 16
 """For each CPU, as ``benches.mesh``: both ends of a test run here."""
 TARGET: Final = 0.02
+COLUMNS: Final = {"first MB": 10, "last MB": 10, "most MB": 10, "MB an hour": 12, "growth": 9}
+HEADING: Final = " " * 12 + "".join(f"{name:>{width}}" for name, width in COLUMNS.items())
 PAGE_KB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
 
 _LEVEL: Final = re.compile(r"^\S+Z (WARNING|ERROR|CRITICAL) (\S+) (.{0,60})", re.MULTILINE)
@@ -150,7 +153,7 @@ def lines(soaked: Soaked) -> list[str]:
         f"{soaked.agents} agents, {soaked.minutes:.0f} minutes, {soaked.cycles} cycles,"
         f" {soaked.tests} tests; judged after the first {soaked.from_s / 60:.1f} minutes",
         "",
-        f"{'':12}{'first MB':>10}{'last MB':>10}{'most MB':>10}{'MB an hour':>12}{'growth':>9}  target < {TARGET:.0%}",
+        f"{HEADING}  target < {TARGET:.0%}",
     ]
     for name, one in soaked.grown().items():
         told.append(

@@ -102,5 +102,6 @@ def lost(vitals: Vitals) -> str:
         (now.packets_unsolicited, "answer", "to nothing that was asked"),
         (now.packets_late, "answer", "that came too late"),
         (sum(now.grants_refused.values()), "order", "refused"),
+        *((count, "item", f"dropped of its {where}") for where, count in sorted(now.dropped.items())),
     )
     return ", ".join(f"{text.plural(count, what)} {how}" for count, what, how in kinds if count)
