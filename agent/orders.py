@@ -12,6 +12,7 @@ from agent import health
 from agent.errors import ServerSilentError, SignallingError
 from agent.outbox import Outbox
 from analytics.measurement import Hop, Reading, Rung
+from analytics.memory import tidy
 from analytics.wire import (
     FromAgent,
     FromServer,
@@ -214,6 +215,7 @@ class Orders:
                 await self._end(TestEnded(test=order.test, rung=Rung.NONE, error=f"fault: {fault!r}"[:500]))
                 return
             await self._save(result)
+        tidy()
         reading = result.reading
         log.info("test done peer=%s rung=%s rtt_p50_us=%s", order.peer, reading.rung, reading.rtt_p50_us)
         await self._end(_ended(reading, cpu_us=self._cpu_us() - began_us))

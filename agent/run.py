@@ -34,7 +34,7 @@ from agent.config import Config
 from agent.control import Control
 from agent.enrol import Credential, enrolled, forget
 from agent.errors import CredentialRefusedError, ServerSilentError
-from agent.footprint import be_prompt, be_small
+from agent.footprint import be_prompt
 from agent.http import httpx
 from agent.identity import Identity, load_or_create
 from agent.limits import Use
@@ -52,6 +52,7 @@ from agent.tester import Shared, guard_of, tester_of
 from agent.thrift import Thrift
 from agent.upload import Uploader
 from analytics.measurement import Flow
+from analytics.memory import be_small, settle
 from analytics.systemd import Notifier, Signs
 from analytics.wire import FromAgent, FromServer, Hello, Welcome
 from ebpf.events import SessionSource
@@ -182,6 +183,7 @@ class Agent:
 
     async def work(self) -> None:
         """Do everything at once until cancelled or refused; what was measured is on disk afterwards."""
+        settle()
         try:
             async with asyncio.TaskGroup() as tasks:
                 essential = self._signs.tasks = {

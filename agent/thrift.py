@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from agent.footprint import give_back
 from agent.limits import LOOK_S, Governor, Limits, Shed, Use
 from agent.mesh.budget import Budget
+from analytics.memory import give_back
 
 log: Final = logging.getLogger("pathgrade.agent.limits")
 

@@ -26,6 +26,7 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from analytics.memory import be_small, settle
 from analytics.systemd import Notifier, Signs
 from server import enrolment, ingest, keepers, signalling
 from server.accounts import office
@@ -62,6 +63,8 @@ FIRST_RUN: Final = (
 SWITCH_S: Final = 0.001
 """How long a thread may hold Python's lock while others want it: a page waits for that at each of its turns
 beside a thread that checks a batch or builds a board. By itself Python takes 5 ms."""
+HEAPS: Final = 2
+"""Of glibc's. By itself it begins up to sixteen on two CPUs, and each keeps what is freed."""
 Tasks = Iterable[asyncio.Task[None]]
 
 
@@ -82,6 +85,7 @@ class Running:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises ``ServerError`` or ``AnalyticsError`` if it cannot start."""
     _log_to_stderr()
+    be_small(HEAPS)
     sys.setswitchinterval(SWITCH_S)
     asyncio.run(_until_signalled(settings))
 
@@ -95,6 +99,7 @@ async def _until_signalled(settings: Settings) -> None:
         log.info("ready agents=%s report=%s stun=%s", running.agents, running.report, _join(running.stun))
         if running.people.known.first_run():
             log.info(FIRST_RUN, running.people.public_url or f"http://{running.report}", running.people.code)
+        settle()
         notifier.ready()
         await stop.wait()
         notifier.stopping()
