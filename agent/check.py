@@ -29,7 +29,7 @@ EXIT_NOT: Final = 77
 """Passive capture by eBPF would not work."""
 
 UNTOLD: Final = Config(
-    server="http://127.0.0.1:8440", name="this-host", site="here", data=Path("/var/lib/pathgrade-agent")
+    server="https://127.0.0.1:8440", name="this-host", site="here", data=Path("/var/lib/pathgrade-agent")
 )
 """Stands in where no configuration is given: the defaults, and the folder that the documents name."""
 

@@ -2,7 +2,7 @@
 
 ::
 
-    server = "http://192.0.2.10:8440"
+    server = "https://192.0.2.10:8440"
     token_file = "/etc/pathgrade/token"
     name = "pacs"
     site = "hospital"
@@ -163,10 +163,11 @@ def _say(error: msgspec.ValidationError) -> str:
 def _check_server(path: Path, url: str) -> None:
     try:
         parts = urlsplit(url)
-        good = parts.scheme == "http" and _HOST.match(parts.hostname or "") and (parts.port or 1) > 0
+        good = parts.scheme == "https" and _HOST.match(parts.hostname or "") and (parts.port or 1) > 0
     except ValueError:
         good = False
     if not good or parts.path not in ("", "/") or parts.query or parts.username:
         raise ConfigError(
-            f"read {path}: server: {url!r} is not http://HOST:PORT", remedy="http://192.0.2.10:8440"
+            f"read {path}: server: {url!r} is not https://HOST:PORT",
+            remedy='server = "https://192.0.2.10:8440"; agents of before 0.8 said http://',
         )

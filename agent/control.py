@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from agent.enrol import Credential
+from agent.credential import Credential
+from agent.enrol import Problem, explain
 from agent.errors import CredentialRefusedError, ServerSilentError
 from agent.retry import StateLine, backoff_s
+from agent.tls import is_unproven
 from analytics.errors import MessageError
 from analytics.wire import MAX_MESSAGE, FromAgent, FromServer, Hello, Notice, decode_from_server, encode
 
@@ -37,6 +41,7 @@ class Control:
     def __init__(
         self,
         credential: Credential,
+        context: ssl.SSLContext,
         hello: Hello,
         *,
         on_message: Callable[[FromServer], None],
@@ -44,7 +49,9 @@ class Control:
         greet: Callable[[Hello], Hello] = lambda hello: hello,  # with what is of this connection only
         backoff: Callable[[int], float] = backoff_s,
     ) -> None:
-        self._credential = credential
+        self.unproven = 0  # connections that somebody else than the server answered
+        self._server = credential.server
+        self._context = context
         self._hello = hello
         self._on_message = on_message
         self._on_lost = on_lost
@@ -70,9 +77,7 @@ class Control:
         while True:
             started_s = loop.time()
             why = await self._connection()
-            self._line.say(
-                f"not connected server={self._credential.server} why={why!r}", level=logging.WARNING
-            )
+            self._line.say(f"not connected server={self._server} why={why!r}", level=logging.WARNING)
             attempt = 0 if loop.time() - started_s > STABLE_S else attempt
             await asyncio.sleep(self._backoff(attempt))
             attempt += 1
@@ -81,8 +86,8 @@ class Control:
         """Hold one connection to its end; return why it ended."""
         try:
             async with connect(
-                control_url(self._credential.server),
-                additional_headers={"Authorization": f"Bearer {self._credential.secret}"},
+                control_url(self._server),
+                ssl=self._context,
                 compression=None,
                 proxy=None,  # as the uploads: the server is reached directly
                 open_timeout=OPEN_S,
@@ -95,11 +100,12 @@ class Control:
         except InvalidStatus as error:
             if error.response.status_code == 401:
                 raise CredentialRefusedError(
-                    f"connect to {self._credential.server}: unknown credential",
+                    f"connect to {self._server}: {_why_refused(error)}",
                     remedy="enrol again: give the agent a new token",
                 ) from error
             return str(error)
         except (OSError, TimeoutError, InvalidHandshake, ServerSilentError) as error:
+            self.unproven += is_unproven(error)
             return str(error) or type(error).__name__
         return _why_closed(socket)
 
@@ -108,7 +114,7 @@ class Control:
         try:
             await socket.send(encode(self._greet(self._hello)))
             self._socket = socket
-            self._line.say(f"connected server={self._credential.server}")
+            self._line.say(f"connected server={self._server}")
             async for data in socket:
                 await self._take(data)
         except ConnectionClosed:
@@ -127,8 +133,15 @@ class Control:
 
 
 def control_url(server: str) -> str:
-    """Name the control endpoint of a server: ``http://h:p`` -> ``ws://h:p/v1/control``."""
-    return f"ws://{urlsplit(server).netloc}/v1/control"
+    """Name the control endpoint of a server: ``https://h:p`` -> ``wss://h:p/v1/control``."""
+    return f"wss://{urlsplit(server).netloc}/v1/control"
+
+
+def _why_refused(error: InvalidStatus) -> str:
+    try:
+        return explain(msgspec.json.decode(error.response.body or b"", type=Problem))
+    except msgspec.DecodeError:
+        return "unknown credential"
 
 
 def _why_closed(socket: ClientConnection) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from agent import enrol, identity, local
+from agent import credential, identity, local, tls
 from agent.check import Survey, survey
 from agent.config import Config, load
+from agent.credential import Credential
 from agent.errors import AgentError, ConfigError, LocalRefusedError
 from agent.http import httpx
 from agent.mesh import peers
@@ -38,7 +39,7 @@ def checks(config_file: Path) -> list[Check]:
             "secret files": lambda: host.private(_secrets(config)),
             "free space": lambda: host.free_space(config.data),
             "clock": host.clock_kept,
-            **_server(config.server),
+            **_server(config.server, _known(config)),
         },
     )
     ask = ebpf.check if config.passive in _HOW_BAD else _nothing
@@ -58,8 +59,14 @@ def _running(config: Config) -> Found:
 
 
 def _enrolled(config: Config) -> Found:
-    if (config.data / enrol.FILE_NAME).exists():
-        return ok(f"enrolled: {config.data / enrol.FILE_NAME}")
+    known = _known(config)
+    if known is not None:
+        return _certified(config, known)
+    if (config.data / credential.FILE_NAME).exists():
+        return look(
+            f"{config.data / credential.FILE_NAME} is of another server, or of before certificates",
+            "start the agent: its log says whether it needs a token",
+        )
     if config.enrolment_token():
         return look("not yet; a token is there", "start the agent")
     return wrong(
@@ -68,19 +75,40 @@ def _enrolled(config: Config) -> Found:
     )
 
 
+def _certified(config: Config, known: Credential) -> Found:
+    left_s = known.got_s + known.life_s - time.time()
+    if left_s <= 0:
+        return look("enrolled; the certificate is over", "start the agent: it renews it by itself")
+    return ok(
+        f"enrolled: {config.data / credential.FILE_NAME}, certificate for {left_s / 3_600:.1f} h,"
+        " renewed by itself"
+    )
+
+
+def _known(config: Config) -> Credential | None:
+    try:
+        found = credential.read(config)
+    except AgentError:
+        return None  # "secret files" says what is wrong with it
+    return found if isinstance(found, Credential) else None
+
+
 def _secrets(config: Config) -> list[Path]:
-    own = [config.data / name for name in (identity.FILE_NAME, enrol.FILE_NAME, peers.FILE_NAME)]
+    own = [config.data / name for name in (identity.FILE_NAME, credential.FILE_NAME, peers.FILE_NAME)]
     return [*own, config.token_file] if config.token_file else own
 
 
-def _server(url: str) -> dict[str, Ask]:
-    """Ask once; the answer says two things."""
+def _server(url: str, known: Credential | None) -> dict[str, Ask]:
+    """Ask once; the answer says two things. An agent that is enrolled takes only its own server."""
+    context = tls.unproven() if known is None else tls.proven(known.authority)
     sent_s = time.time()
     try:
-        answer = httpx.get(url, timeout=ANSWER_S, trust_env=False)
+        answer = httpx.get(url, timeout=ANSWER_S, trust_env=False, verify=context)
     except httpx.HTTPError as error:
         remedy = (
-            f"start the server, open {urlsplit(url).netloc} in the firewall, or correct server in the file"
+            tls.OTHER_SERVER
+            if tls.is_unproven(error)
+            else f"start the server, open {urlsplit(url).netloc} in the firewall, or correct server"
         )
         silent = wrong(f"{url}: {error or type(error).__name__}", remedy)
         return {"server": lambda: silent}

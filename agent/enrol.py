@@ -1,39 +1,50 @@
-"""Getting in: a token once, a credential from then on (``credential.json`` in the data folder)."""
+"""Getting in: a token once, then certificates, each renewed at half of its life with the identity key.
+
+::
+
+    token ── GET /v1/authority (any server) ── its pin? ── POST /v1/enrol (that server) ── credential
+    credential ── GET, POST /v1/renewal: sign a challenge ── the next one
+
+The token's secret goes only to a server whose authority has the token's pin. Nothing here shows a
+certificate: one that is over, however long, is renewed all the same.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
-from agent import durable
+from agent import credential as kept
+from agent import tls
 from agent.config import Config
-from agent.errors import EnrolmentError, FolderError, ServerSilentError
+from agent.credential import Credential, OldCredential
+from agent.errors import CredentialRefusedError, EnrolmentError, ServerSilentError, ServerUnprovenError
 from agent.http import httpx
 from agent.identity import Identity
 from agent.retry import StateLine, backoff_s
-from analytics.wire import EnrolReply, EnrolRequest, enrolment_claim
+from analytics.channel import EnrolToken
+from analytics.errors import MessageError, SealError
+from analytics.trust import check_authority
+from analytics.wire import (
+    AuthorityReply,
+    ChallengeReply,
+    EnrolReply,
+    EnrolRequest,
+    RenewalReply,
+    RenewalRequest,
+    enrolment_claim,
+    renewal_claim,
+)
 
 log: Final = logging.getLogger("pathgrade.agent.enrol")
 
-FILE_NAME: Final = "credential.json"
 TIMEOUT_S: Final = 10.0
-
-
-class Credential(msgspec.Struct, frozen=True, kw_only=True):
-    """What lets this agent in, and where."""
-
-    version: int = 1
-    server: str
-    agent: str
-    tenant: str
-    secret: str
-    server_key: bytes = b""
-    """The server's public key: orders signed by another are refused. Empty where servers had none then."""
+T = TypeVar("T")
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -47,49 +58,111 @@ class Problem(msgspec.Struct, frozen=True):
 async def enrolled(
     config: Config,
     identity: Identity,
-    client: httpx.AsyncClient,
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Credential:
-    """Read the credential, or enrol for one, however long the server takes to be there.
+    """Read the credential, or enrol for one, however long the server takes to be there; not due for renewal.
 
-    Raises ``EnrolmentError`` if the server refuses, ``FolderError`` if the credential cannot be kept.
+    Raises ``EnrolmentError`` if the server refuses, ``CredentialRefusedError`` if it does not renew,
+    ``ServerUnprovenError`` if it is another one, ``FolderError`` if the credential cannot be kept.
     """
-    known = read_credential(config)
-    if known is not None:
+    known = kept.read(config)
+    if isinstance(known, Credential) and not known.is_due(kept.now_s()):
         return known
     line = StateLine(log)
     attempt = 0
     while True:
         try:
-            credential = await _enrol(config, identity, client)
+            credential = await _next(config, identity, known)
         except ServerSilentError as error:
+            if isinstance(error, ServerUnprovenError) and not isinstance(known, Credential):
+                raise
             line.say(f"not enrolled server={config.server} why={str(error)!r}", level=logging.WARNING)
             await sleep(backoff_s(attempt))
             attempt += 1
         else:
-            keep(config, credential)
+            kept.keep(config, credential)
             line.say(f"enrolled server={config.server} agent={credential.agent}")
             return credential
 
 
-def read_credential(config: Config) -> Credential | None:
-    """Read the kept credential; None if there is none for this server and name."""
+async def _next(config: Config, identity: Identity, known: Credential | OldCredential | None) -> Credential:
+    if isinstance(known, Credential):
+        return await renewed(known, identity)
+    if isinstance(known, OldCredential) and known.server_key:
+        return await _exchanged(config, identity, known)
+    return await _enrol(config, identity)
+
+
+async def renewed(known: Credential, identity: Identity) -> Credential:
+    """Get the next certificate. Raises ``ServerSilentError``, ``CredentialRefusedError``."""
+    async with _client(known.server, tls.proven(known.authority)) as client:
+        challenge = _read(known.server, await _ask(client, "GET", "/v1/renewal"), ChallengeReply).challenge
+        asked = RenewalRequest(
+            tenant=known.tenant,
+            name=known.agent,
+            challenge=challenge,
+            signature=identity.identity_key.sign(renewal_claim(known.tenant, known.agent, challenge)),
+        )
+        response = await _ask(client, "POST", "/v1/renewal", asked)
+    if response.status_code == 401:
+        problem = problem_in(response)
+        raise CredentialRefusedError(
+            f"renew at {known.server}: {explain(problem)}", remedy=problem.remedy or "give it a new token"
+        )
+    reply = _read(known.server, response, RenewalReply)
+    return msgspec.structs.replace(
+        known, certificate=reply.certificate, life_s=reply.life_s, got_s=kept.now_s()
+    )
+
+
+async def _exchanged(config: Config, identity: Identity, old: OldCredential) -> Credential:
+    """Come from a bearer secret to a certificate: the server's key, known since then, vouches for it."""
+    authority = await _authority(config.server)
     try:
-        data = _path(config).read_bytes()
-        known = msgspec.json.decode(data, type=Credential)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError) as error:
-        raise FolderError(
-            f"read {_path(config)}: {error}", remedy="remove it and enrol again with a new token"
+        check_authority(authority.certificate, authority.signature, old.server_key)
+    except SealError as error:
+        raise ServerUnprovenError(
+            f"enrol at {config.server}: {error}",
+            remedy=f"if the server was set up anew, remove {kept.path_of(config)} and give the agent a token",
         ) from error
-    return known if (known.server, known.agent) == (config.server, config.name) else None
+    begun = Credential(
+        server=config.server,
+        agent=old.agent,
+        tenant=old.tenant,
+        server_key=old.server_key,
+        authority=authority.certificate,
+        certificate=b"",
+        got_s=0,
+        life_s=0,
+    )
+    return await renewed(begun, identity)
 
 
-def forget(config: Config) -> None:
-    """Remove a credential that the server no longer takes."""
-    _path(config).unlink(missing_ok=True)
+async def _enrol(config: Config, identity: Identity) -> Credential:
+    token = _token(config)
+    authority = (await _authority(config.server)).certificate
+    tls.check_pin(authority, token.pin)
+    async with _client(config.server, tls.proven(authority)) as client:
+        asked = _request(config, identity, token.secret)
+        response = await _ask(client, "POST", "/v1/enrol", asked)
+    reply = _read(config.server, response, EnrolReply)
+    return Credential(
+        server=config.server,
+        agent=reply.agent,
+        tenant=reply.tenant,
+        server_key=reply.server_key,
+        authority=authority,
+        certificate=reply.certificate,
+        got_s=kept.now_s(),
+        life_s=reply.life_s,
+    )
+
+
+async def _authority(server: str) -> AuthorityReply:
+    """Ask whoever answers for its authority: to be checked before it is believed."""
+    async with _client(server, tls.unproven()) as client:
+        return _read(server, await _ask(client, "GET", "/v1/authority"), AuthorityReply)
 
 
 def problem_in(response: httpx.Response) -> Problem:
@@ -106,30 +179,57 @@ def explain(problem: Problem) -> str:
     return f"{problem.title}: {problem.detail}" if problem.detail else problem.title
 
 
-async def _enrol(config: Config, identity: Identity, client: httpx.AsyncClient) -> Credential:
-    body = msgspec.json.encode(_request(config, identity))
+def _client(server: str, context: ssl.SSLContext) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=server, trust_env=False, verify=context, timeout=TIMEOUT_S)
+
+
+async def _ask(
+    client: httpx.AsyncClient, method: str, path: str, body: msgspec.Struct | None = None
+) -> httpx.Response:
+    content = None if body is None else msgspec.json.encode(body)
     try:
-        response = await client.post("/v1/enrol", content=body, timeout=TIMEOUT_S)
+        response = await client.request(method, path, content=content)
     except httpx.TransportError as error:
-        raise ServerSilentError(f"{type(error).__name__}: {error}") from error
+        why = f"{type(error).__name__}: {error}"
+        if tls.is_unproven(error):
+            raise ServerUnprovenError(why, remedy=tls.OTHER_SERVER) from error
+        raise ServerSilentError(why) from error
     if response.status_code >= 500:
         raise ServerSilentError(explain(problem_in(response)))
+    return response
+
+
+def _read(server: str, response: httpx.Response, kind: type[T]) -> T:
+    """Read an answer; raises ``EnrolmentError`` for a refusal, and for what no server of ours says."""
     if response.status_code != 200:
         problem = problem_in(response)
-        raise EnrolmentError(f"enrol at {config.server}: {explain(problem)}", remedy=problem.remedy)
-    return _credential(config, response)
+        raise EnrolmentError(f"enrol at {server}: {explain(problem)}", remedy=problem.remedy)
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except msgspec.DecodeError as error:
+        raise EnrolmentError(
+            f"enrol at {server}: it does not answer as a pathgrade server: {error}",
+            remedy="set server to the agent listener of the pathgrade server",
+        ) from error
 
 
-def _request(config: Config, identity: Identity) -> EnrolRequest:
-    token = config.enrolment_token()
-    if not token:
+def _token(config: Config) -> EnrolToken:
+    text = config.enrolment_token()
+    if not text:
         raise EnrolmentError(
             f"enrol at {config.server}: no token",
             remedy="pathgrade server token makes one; put it in token_file or token",
         )
-    claim = enrolment_claim(token, config.name)
+    try:
+        return EnrolToken.parse(text)
+    except MessageError as error:
+        raise EnrolmentError(f"enrol at {config.server}: {error}", remedy=error.remedy) from error
+
+
+def _request(config: Config, identity: Identity, secret: str) -> EnrolRequest:
+    claim = enrolment_claim(secret, config.name)
     return EnrolRequest(
-        token=token,
+        token=secret,
         name=config.name,
         site=config.site,
         label=config.label,
@@ -139,35 +239,3 @@ def _request(config: Config, identity: Identity) -> EnrolRequest:
         identity_key=identity.public_key,
         identity_signature=identity.identity_key.sign(claim),
     )
-
-
-def _credential(config: Config, response: httpx.Response) -> Credential:
-    try:
-        reply = msgspec.json.decode(response.content, type=EnrolReply)
-    except msgspec.DecodeError as error:
-        raise EnrolmentError(
-            f"enrol at {config.server}: it does not answer as a pathgrade server: {error}",
-            remedy="set server to the agent listener of the pathgrade server",
-        ) from error
-    return Credential(
-        server=config.server,
-        agent=reply.agent,
-        tenant=reply.tenant,
-        secret=reply.secret,
-        server_key=reply.server_key,
-    )
-
-
-def keep(config: Config, credential: Credential) -> None:
-    """Write the credential, all of it or nothing; raises ``FolderError``."""
-    try:
-        durable.replace(_path(config), msgspec.json.encode(credential))
-    except OSError as error:
-        raise FolderError(
-            f"write {_path(config)}: {error.strerror}",
-            remedy="make the agent's data folder writable for its user",
-        ) from error
-
-
-def _path(config: Config) -> Path:
-    return config.data / FILE_NAME

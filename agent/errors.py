@@ -11,6 +11,7 @@
     ├── EnrolmentError         the server does not let this agent in
     ├── CredentialRefusedError the server no longer knows this agent: it must enrol again
     ├── ServerSilentError      the server cannot be reached, or cannot take this now; trying again helps
+    │   ├── ServerUnprovenError    whoever answers is not the server of the token, or of the enrolment
     │   └── OutboxError        the outbox cannot be read or tidied now: as good as a silent server
     ├── LocalError             this host's agent cannot be asked for its sessions
     │   ├── LocalRefusedError  it does not answer this user
@@ -90,6 +91,19 @@ class ServerSilentError(AgentError):
     def __init__(self, message: str, *, retry_s: float = 0) -> None:
         super().__init__(message)
         self.retry_s = retry_s  # not before, if the server said so
+
+
+class ServerUnprovenError(ServerSilentError):
+    """Whoever answers is not the server of the token, or of the enrolment: another is in its place.
+
+    Nothing secret was sent. It ends an agent that is not enrolled yet.
+    """
+
+    exit_code = 76
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 class OutboxError(ServerSilentError):

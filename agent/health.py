@@ -39,6 +39,7 @@ def health(
     grants_refused: Mapping[str, int] | None = None,
     governor: Governor | None = None,
     dropped: Mapping[str, int] | None = None,
+    servers_refused: int = 0,
 ) -> Health:
     """Take stock; ``counters`` of the source of sessions, None where there is none."""
     by_kind: dict[str, Any] = {f"packets_{kind}": count for kind, count in (refusals or {}).items()}
@@ -57,6 +58,7 @@ def health(
         grants_refused={str(reason): count for reason, count in (grants_refused or {}).items()},
         **_shed(governor),
         dropped={what: count for what, count in (dropped or {}).items() if count},
+        servers_refused=servers_refused,
         **by_kind,
     )
 
@@ -72,6 +74,7 @@ def line(now: Health) -> str:
         + (f" grants_refused={_counts(now.grants_refused)}" if now.grants_refused else "")
         + (f" dropped={_counts(now.dropped)}" if now.dropped else "")
         + (f" shed={now.shed!r} why={now.shed_why!r}" if now.shed else "")
+        + (f" servers_refused={now.servers_refused}" if now.servers_refused else "")
     )
 
 

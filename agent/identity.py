@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.errors import IdentityError
+from agent.keyholder import FileKey, KeyHolder
 from analytics.trust import Binding, fingerprint_bytes, key_text, seal
 
 FILE_NAME: Final = "identity.pem"
@@ -45,7 +47,7 @@ class Identity:
     name: str
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
-    identity_key: Ed25519PrivateKey
+    identity_key: KeyHolder
 
     @property
     def fingerprint(self) -> str:
@@ -64,7 +66,7 @@ class Identity:
     @property
     def public_key(self) -> bytes:
         """The identity key's public half, 32 bytes."""
-        return self.identity_key.public_key().public_bytes_raw()
+        return self.identity_key.public_key
 
     @property
     def anchor(self) -> str:
@@ -124,12 +126,18 @@ def create(name: str) -> Identity:
         .not_valid_after(VALID_UNTIL)
         .sign(key, hashes.SHA256())
     )
-    return Identity(name, key, certificate, Ed25519PrivateKey.generate())
+    return Identity(name, key, certificate, FileKey(Ed25519PrivateKey.generate()))
 
 
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise IdentityError(
+                    f"read {path}: others than its owner may use it",
+                    remedy=f"chmod 600 {path}; if others could read it, take it for stolen: remove it,"
+                    " and enrol again with a token that --replaces this agent",
+                )
             return file.read(MAX_FILE)
     except FileNotFoundError:
         raise
@@ -155,9 +163,8 @@ def _parse(path: Path, pem: bytes, name: str | None) -> tuple[Identity, bool]:
             remedy="give each agent a data folder of its own, or set name back",
         )
     identity_key = _identity_key(path, pem)
-    return Identity(
-        owner, key, certificate, identity_key or Ed25519PrivateKey.generate()
-    ), identity_key is not None
+    held = identity_key or FileKey(Ed25519PrivateKey.generate())
+    return Identity(owner, key, certificate, held), identity_key is not None
 
 
 def _owner(pem: bytes, certificate: x509.Certificate) -> str:
@@ -167,7 +174,7 @@ def _owner(pem: bytes, certificate: x509.Certificate) -> str:
     return str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
 
 
-def _identity_key(path: Path, pem: bytes) -> Ed25519PrivateKey | None:
+def _identity_key(path: Path, pem: bytes) -> FileKey | None:
     """Read the second key of the file; None if there is none."""
     blocks = _PRIVATE_KEY.findall(pem)
     if len(blocks) < 2:
@@ -178,7 +185,7 @@ def _identity_key(path: Path, pem: bytes) -> Ed25519PrivateKey | None:
         raise IdentityError(f"read {path}: damaged: {error}", remedy=_enrol_again(path)) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise IdentityError(f"read {path}: damaged: its second key is not Ed25519", remedy=_enrol_again(path))
-    return key
+    return FileKey(key)
 
 
 def _enrol_again(path: Path) -> str:
@@ -206,14 +213,13 @@ def _write(path: Path, identity: Identity) -> None:
 
 
 def _pem(identity: Identity) -> bytes:
-    key, identity_key = (
-        one.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        for one in (identity.key, identity.identity_key)
+    assert isinstance(identity.identity_key, FileKey)  # what another holder holds is not ours to write
+    key = identity.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     head = f"# identity of agent {identity.name}\n".encode()
-    return head + key + identity.certificate.public_bytes(serialization.Encoding.PEM) + identity_key
+    certificate = identity.certificate.public_bytes(serialization.Encoding.PEM)
+    return head + key + certificate + identity.identity_key.pem()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -19,7 +19,6 @@ import logging
 import os
 import random
 import signal
-import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -28,12 +27,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from agent import credential as kept
 from agent import folder, health, privileges
 from agent.addresses import own_addresses
 from agent.config import Config
 from agent.control import Control
-from agent.enrol import Credential, enrolled, forget
-from agent.errors import CredentialRefusedError, ServerSilentError
+from agent.credential import Credential
+from agent.enrol import enrolled, renewed
+from agent.errors import CredentialRefusedError, EnrolmentError, ServerSilentError
 from agent.footprint import be_prompt
 from agent.http import httpx
 from agent.identity import Identity, load_or_create
@@ -47,7 +48,7 @@ from agent.mesh.stamps import StampingLoop
 from agent.orders import Orders
 from agent.outbox import Outbox
 from agent.passive.source import Passive, opened
-from agent.retry import backoff_s
+from agent.retry import StateLine, backoff_s
 from agent.tester import Shared, guard_of, tester_of
 from agent.thrift import Thrift
 from agent.upload import Uploader
@@ -65,6 +66,10 @@ log: Final = logging.getLogger("pathgrade.agent")
 LOG_FORMAT: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
 SURVEY_WITHIN_S: Final = 5.0
 """After a connection; agents that come back together do not all ask the STUN server at once."""
+LOOK_S: Final = 60.0
+"""Between looks whether the certificate is to be renewed,"""
+LOOKS: Final = 40
+"""or so many in its life, if that is more."""
 FLUSH_S: Final = 1.0
 """How much of what was seen a kill may cost."""
 
@@ -100,27 +105,36 @@ async def live(
     identity = load_or_create(config.data, config.name)
     outbox = Outbox(config.data / folder.OUTBOX_NAME, config.name)
     peers = KnownPeers(config.data, load_anchors(config.identity_anchors))
-    nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the server speaks HTTP: no list of authorities (1 MB)
-    async with httpx.AsyncClient(base_url=config.server, trust_env=False, verify=nobody) as client:
-        for attempt in itertools.count():
-            credential = await enrolled(config, identity, client)
+    for attempt in itertools.count():
+        try:
             agent = Agent(
                 config,
-                credential,
+                await enrolled(config, identity),
                 identity=identity,
                 peers=peers,
                 outbox=outbox,
                 passive=passive,
-                client=client,
                 headers=headers,
                 signs=signs,
             )
-            try:
-                await agent.work()
-            except CredentialRefusedError as error:
-                log.warning("credential refused, enrolling again why=%r", str(error))
-                forget(config)
-                await asyncio.sleep(backoff_s(attempt))
+            await agent.work()
+        except CredentialRefusedError as error:
+            log.warning("credential refused why=%r", str(error))
+            await _ask_again(config, identity)
+            await asyncio.sleep(backoff_s(attempt))
+
+
+async def _ask_again(config: Config, identity: Identity) -> None:
+    """Keep the credential if it can be renewed, as where the server's clock was set; else forget it."""
+    known = kept.read(config)
+    try:
+        if isinstance(known, Credential):
+            return kept.keep(config, await renewed(known, identity))
+    except ServerSilentError:
+        return None  # it is refused again once the server is back
+    except (CredentialRefusedError, EnrolmentError) as error:
+        log.warning("enrolling again why=%r", str(error))
+    return kept.forget(config)
 
 
 class Agent:
@@ -135,7 +149,6 @@ class Agent:
         peers: KnownPeers,
         outbox: Outbox,
         passive: Passive,
-        client: httpx.AsyncClient,
         headers: QuotedHeaders | None = None,
         signs: Signs | None = None,
     ) -> None:
@@ -145,7 +158,9 @@ class Agent:
         self._outbox = outbox
         self._source = passive.source
         self._identity = identity
-        self._guard = guard_of(config, credential, identity, peers)
+        self._context = credential.context(identity.identity_key)
+        self._client = httpx.AsyncClient(base_url=config.server, trust_env=False, verify=self._context)
+        self._guard = guard_of(credential, identity, peers)
         self._refusals = Refusals()
         self._surveying: asyncio.Task[None] | None = None
         trains = Budget(config.train_mb_an_hour * 1_000_000)
@@ -159,7 +174,7 @@ class Agent:
             trains=trains,
         )
         tester = tester_of(shared) if config.mesh else None
-        self._uploader = Uploader(outbox, credential, client)
+        self._uploader = Uploader(outbox, self._client)
         self._tell_health = asyncio.Event()
         self._welcome: Welcome | None = None
         self._orders = Orders(
@@ -175,6 +190,7 @@ class Agent:
         )
         self._control = Control(
             credential,
+            self._context,
             _hello(config, outbox, passive),
             on_message=self._take,
             on_lost=self._orders.cancel_all,
@@ -189,6 +205,7 @@ class Agent:
                 essential = self._signs.tasks = {
                     "control": tasks.create_task(self._control.run()),
                     "upload": tasks.create_task(self._uploader.run()),
+                    "certificate": tasks.create_task(self._keep_certified()),
                     "flush": tasks.create_task(self._keep_flushing()),
                     "health": tasks.create_task(self._keep_telling_health()),
                     "limits": tasks.create_task(self._thrift.run()),
@@ -205,6 +222,7 @@ class Agent:
             if self._surveying is not None:
                 self._surveying.cancel()
             await self._orders.close()
+            await self._client.aclose()
             _flush_all(self._outbox)
 
     def _greet(self, hello: Hello) -> Hello:
@@ -213,7 +231,6 @@ class Agent:
             hello,
             addresses=own_addresses(),  # they may have changed since it was connected last
             challenge=self._guard.challenge(),
-            identity_key=self._identity.public_key,
             binding=self._identity.binding(self._credential.tenant, now_s=int(time.time())),
         )
 
@@ -260,6 +277,25 @@ class Agent:
     def _take_flows(self, flows: list[Flow]) -> None:
         self._outbox.add("flows", flows)
 
+    async def _keep_certified(self) -> None:
+        """Renew the certificate at half of its life; what runs goes on. Raises ``CredentialRefusedError``.
+
+        Looked at now and then, as a sleep does not count the time that a laptop is shut.
+        """
+        line, share = StateLine(log), random.uniform(0.4, 0.5)  # noqa: S311  # spreads load
+        while True:
+            await asyncio.sleep(min(LOOK_S, self._credential.life_s / LOOKS))
+            if not self._credential.is_due(kept.now_s(), share=share):
+                continue
+            try:
+                self._credential = await renewed(self._credential, self._identity)
+            except (ServerSilentError, EnrolmentError) as error:
+                line.say(f"certificate not renewed why={str(error)!r}", level=logging.WARNING)
+                continue
+            kept.keep(self._config, self._credential)
+            self._credential.shown_in(self._context, self._identity.identity_key)
+            log.info("certificate renewed life_s=%d", self._credential.life_s)
+
     async def _keep_flushing(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_S)
@@ -278,6 +314,7 @@ class Agent:
                 packets_refused=self._orders.packets_refused,
                 refusals=self._refusals,
                 grants_refused=self._guard.refused,
+                servers_refused=self._control.unproven + self._uploader.unproven,
                 mesh=self._orders.on,
                 bytes_sent=_sent_bytes(),
                 governor=self._thrift.governor,

@@ -8,10 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from agent.config import Config
-from agent.enrol import Credential, keep
+from agent.credential import Credential
 from agent.errors import AgentError
 from agent.identity import Identity
 from agent.mesh.budget import Budget
@@ -38,19 +36,13 @@ class Shared:
     trains: Budget
 
 
-def guard_of(config: Config, credential: Credential, identity: Identity, peers: KnownPeers) -> Guard:
+def guard_of(credential: Credential, identity: Identity, peers: KnownPeers) -> Guard:
     """Make the guard that judges orders."""
-
-    def keep_key(key: bytes) -> None:
-        log.warning("the server's key is pinned now, enrolled without server=%s", credential.server)
-        keep(config, msgspec.structs.replace(credential, server_key=key))
-
     return Guard(
         Me(credential.agent, credential.tenant, identity.fingerprint),
         credential.server_key,
         peers,
         monotonic_ns=time.monotonic_ns,
-        keep_key=keep_key,
     )
 
 

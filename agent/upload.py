@@ -8,11 +8,12 @@ import logging
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from agent.enrol import Credential, explain, problem_in
+from agent.enrol import explain, problem_in
 from agent.errors import CredentialRefusedError, ServerSilentError
 from agent.http import httpx
 from agent.outbox import Outbox, Waiting
 from agent.retry import StateLine, backoff_s
+from agent.tls import is_unproven
 
 log: Final = logging.getLogger("pathgrade.agent.upload")
 
@@ -36,15 +37,14 @@ class Uploader:
     def __init__(
         self,
         outbox: Outbox,
-        credential: Credential,
         client: httpx.AsyncClient,
         *,
         backoff: Callable[[int], float] = backoff_s,
     ) -> None:
+        self.unproven = 0  # connections that somebody else than the server answered
         self._outbox = outbox
         self._client = client
         self._headers = {
-            "Authorization": f"Bearer {credential.secret}",
             "Content-Encoding": "gzip",
             "Content-Type": "application/msgpack",
         }
@@ -90,6 +90,7 @@ class Uploader:
                 "/v1/batches", content=batch.body, headers=self._headers, timeout=TIMEOUT_S
             )
         except httpx.TransportError as error:
+            self.unproven += is_unproven(error)
             raise ServerSilentError(f"{type(error).__name__}: {error}") from error
         if response.status_code == 200:
             await asyncio.to_thread(self._outbox.acknowledged, batch)

@@ -23,6 +23,9 @@
     statement 8  "PGsla" 0 0 1                   the server's key says: so it was; the signature stands apart
               .  the bytes of the document
 
+    authority 8  "PGauth" 0 1                    the server's key says: this authority is mine
+              .  its certificate, DER; the signature stands apart
+
     t: each text as one byte of length and UTF-8. Numbers are big-endian, unsigned. Then 64 bytes signature.
 
 The first eight bytes keep one kind from being taken for another. A body has one encoding only, and nothing
@@ -34,10 +37,10 @@ from __future__ import annotations
 import base64
 import struct
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from analytics.errors import SealError
 from analytics.wire import KEY_BYTES, MAX_SEALED, NONCE_BYTES
@@ -56,6 +59,14 @@ BINDING_MAGIC: Final = b"PGbind\0\1"
 GRANT_MAGIC: Final = b"PGgrnt\0\1"
 TIME_MAGIC: Final = b"PGtime\0\1"
 STATEMENT_MAGIC: Final = b"PGsla\0\0\1"
+AUTHORITY_MAGIC: Final = b"PGauth\0\1"
+
+
+class Signs(Protocol):
+    """A key that can sign: one in memory, or one that a device holds."""
+
+    def sign(self, data: bytes, /) -> bytes:
+        """Sign with Ed25519 (RFC 8032)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +153,7 @@ class ServerTime:
         return cls(challenge=challenge, now_us=now_us)
 
 
-def seal(body: bytes, key: Ed25519PrivateKey) -> bytes:
+def seal(body: bytes, key: Signs) -> bytes:
     """Put the signature behind a body."""
     return body + key.sign(body)
 
@@ -159,7 +170,7 @@ def unseal(sealed: bytes, key: bytes) -> bytes:
     return body
 
 
-def signed_statement(body: bytes, key: Ed25519PrivateKey) -> bytes:
+def signed_statement(body: bytes, key: Signs) -> bytes:
     """Sign a document that is handed on beside its signature."""
     return key.sign(STATEMENT_MAGIC + body)
 
@@ -173,6 +184,19 @@ def check_statement(body: bytes, signature: bytes, key: bytes) -> None:
             "the signature is not by this key over this document",
             remedy="take the file byte by byte as it was written, and the key of the server that signed it",
         ) from error
+
+
+def signed_authority(certificate: bytes, key: Signs) -> bytes:
+    """Vouch for an authority's certificate; for agents that know this key, and not yet that authority."""
+    return key.sign(AUTHORITY_MAGIC + certificate)
+
+
+def check_authority(certificate: bytes, signature: bytes, key: bytes) -> None:
+    """Raise ``SealError`` unless ``key`` vouches for this certificate."""
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, AUTHORITY_MAGIC + certificate)
+    except (ValueError, InvalidSignature) as error:
+        raise SealError("the authority is not vouched for by the key of the server enrolled at") from error
 
 
 def key_text(key: bytes) -> str:

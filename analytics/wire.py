@@ -29,15 +29,15 @@ Sealed = Annotated[bytes, msgspec.Meta(max_length=MAX_SEALED)]
 class EnrolRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``POST /v1/enrol``: a token, who wants in, and proof that the certificate is the sender's own."""
 
-    token: Annotated[str, msgspec.Meta(min_length=8, max_length=200)]
+    token: Annotated[str, msgspec.Meta(min_length=8, max_length=200)]  # its secret: channel.EnrolToken
     name: Annotated[str, named("agent")]
     site: Annotated[str, named("site the agent stands in")]
     certificate: Annotated[bytes, msgspec.Meta(max_length=4096)]  # DER; what DTLS will present to peers
     signature: Annotated[bytes, msgspec.Meta(max_length=256)]  # of enrolment_claim, by the certificate's key
     label: Annotated[str, text("what people call it, as in 'the radiologist'", most=60)] = ""
     services: Annotated[list[ServiceOffer], msgspec.Meta(max_length=16)] = []
-    identity_key: PublicKey = b""  # empty: an agent of before identity keys
-    identity_signature: Annotated[bytes, msgspec.Meta(max_length=64)] = b""  # of the claim, by that key
+    identity_key: Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]  # Ed25519
+    identity_signature: Annotated[bytes, msgspec.Meta(max_length=64)]  # of the claim, by that key
 
 
 def enrolment_claim(token: str, name: str) -> bytes:
@@ -56,13 +56,48 @@ class ServiceOffer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     port: Annotated[int, whole("TCP port", "", ge=1, le=65535)]
 
 
+def renewal_claim(tenant: str, name: str, challenge: bytes) -> bytes:
+    """What a renewal signs by the identity key, over a challenge that the server just gave."""
+    return b"\0".join([b"pathgrade renewal", tenant.encode(), name.encode(), challenge])
+
+
 class EnrolReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The credential that every later request carries as ``Authorization: Bearer``."""
+    """What the agent shows from then on, and by what it knows the server's orders."""
 
     agent: str
     tenant: str
-    secret: str
-    server_key: PublicKey = b""  # what the server signs grants with; the agent takes no other from then on
+    certificate: bytes  # DER, over the identity key, by the server's authority: see server.authority
+    life_s: int  # of the certificate; renewed at half of it
+    server_key: PublicKey  # what the server signs grants with; the agent takes no other from then on
+
+
+class AuthorityReply(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /v1/authority``: whose certificates to take. To be checked by a token's pin, or the signature."""
+
+    certificate: Annotated[bytes, msgspec.Meta(max_length=4096)]  # DER
+    signature: Annotated[bytes, msgspec.Meta(max_length=64)]  # trust.signed_authority, by the grants' key
+
+
+class ChallengeReply(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /v1/renewal``: what to sign."""
+
+    challenge: Annotated[bytes, msgspec.Meta(max_length=64)]
+
+
+class RenewalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /v1/renewal``: a new certificate for an agent that holds its identity key."""
+
+    tenant: Annotated[str, named("tenant")]
+    name: Annotated[str, named("agent")]
+    challenge: Annotated[bytes, msgspec.Meta(max_length=64)]
+    signature: Annotated[bytes, msgspec.Meta(max_length=64)]  # of renewal_claim, by the identity key
+
+
+class RenewalReply(msgspec.Struct, frozen=True, kw_only=True):
+    """A certificate as of an enrolment."""
+
+    certificate: bytes
+    life_s: int
 
 
 class BatchReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,8 +161,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     mesh: bool = True
     passive: Annotated[str, msgspec.Meta(max_length=200)] = "off"  # "ebpf (7 hooks)"; what is missed
     challenge: Annotated[bytes, msgspec.Meta(max_length=NONCE_BYTES)] = b""  # for the server's signed time
-    identity_key: PublicKey = b""
-    binding: Sealed = b""  # trust.Binding of the agent's certificate, by its identity key
+    binding: Sealed = b""  # trust.Binding of the agent's DTLS certificate, by its identity key
     addresses: Annotated[
         list[Annotated[str, msgspec.Meta(max_length=45)]], msgspec.Meta(max_length=MAX_ADDRESSES)
     ] = []  # of the host's interfaces: sessions of others end there
@@ -165,6 +199,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
     packets_replayed: Annotated[int, count("seen before")] = 0
     packets_unsolicited: Annotated[int, count("answers to nothing that was asked")] = 0
     packets_late: Annotated[int, count("answers after the wait for them was over")] = 0
+    servers_refused: Annotated[int, count("connections that another than the server answered")] = 0
     grants_refused: Annotated[
         dict[Annotated[str, msgspec.Meta(max_length=40)], Annotated[int, count("orders refused")]],
         msgspec.Meta(max_length=32),
@@ -211,7 +246,6 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
     server_version: str
     stun: list[str] = []  # this server's STUN responder, "stun:host:port": what is in front of the agent?
     time: Sealed = b""  # trust.ServerTime, in answer to the challenge
-    server_key: PublicKey = b""  # taken only by an agent that enrolled when servers had none
 
 
 class IceServer(msgspec.Struct, frozen=True, kw_only=True):

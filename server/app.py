@@ -2,7 +2,7 @@
 
 ::
 
-    agents ── agent listener ─┬─ enrolment ── state (SQLite)      people ── report listener ── visitor, tenant
+    agents ── agent listener ─┬─ enrolment, renewal ── state      people ── report listener ── visitor, tenant
                               ├─ ingest ── store (spool, Parquet)                                  │
                               └─ signalling ── realm: hub ── cycles (the plan, run) ── desk, core ─┘
     agents ── STUN (UDP)
@@ -28,15 +28,18 @@ from fastapi import FastAPI
 
 from analytics.memory import be_small, settle
 from analytics.systemd import Notifier, Signs
-from server import enrolment, ingest, keepers, signalling
+from server import enrolment, ingest, keepers, renewal, signalling
 from server.accounts import office
 from server.accounts.office import Office
 from server.agent_app import agent_app
+from server.agent_tls import listener_context
 from server.alerts.parts import oldest_waiting_us
 from server.alerts.receivers.config import of_nobody
 from server.api.events import Events
+from server.authority import Authority, keep_presenting
 from server.background import Background
 from server.core import Core
+from server.credentials import Gate
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
 from server.grants import Signer
@@ -46,6 +49,7 @@ from server.metrics.own import Own
 from server.pages.app import report_app
 from server.parts import Shared, alerting_of, plan_of, pusher_of, realm_of, rules_of, store_of
 from server.realm import Realms
+from server.renewal import Issuer
 from server.settings import Address, Settings
 from server.settings_told import settings_told
 from server.signalling import Signalling
@@ -134,6 +138,8 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
             alerting=alerting,
             own=own,
         )
+        authority = Authority.open(settings.data)
+        tls = listener_context(authority, own.turned_away)
         realms = Realms(lambda tenant: realm_of(tenant, shared), state.tenants())
         opened.callback(realms.close)
         for said in of_nobody(alerting.config, state.tenants()):
@@ -143,7 +149,10 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
         pusher = pusher_of(settings, realms, release=shared.release, failures=own.failures)
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
         events, sealed = Events(), asyncio.Event()
-        apps = _agents_app(shared, realms), _report_app(settings, shared, realms, people, events)
+        apps = (
+            _agents_app(settings, shared, realms, authority),
+            _report_app(settings, shared, realms, people, events),
+        )
 
         async with asyncio.TaskGroup() as tasks:
             steps = keepers.upkeep_of(store, state, settings)
@@ -155,12 +164,14 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
                 tasks.create_task(keepers.keep_up(steps, aside[0], own.failures, sealed), name="keep up"),
                 tasks.create_task(keepers.keep_ready(realms, aside[1]), name="keep ready"),
                 tasks.create_task(people.run(), name="accounts"),
+                tasks.create_task(keep_presenting(authority, tls), name="certificate"),
+                tasks.create_task(keepers.keep_out(state, realms), name="keep out"),
             ]
             if pusher is not None:
                 running.append(tasks.create_task(pusher.run(), name="OTLP"))
             served = {
-                (listener := http_listener(app)): tasks.create_task(listener.serve([sock]))
-                for app, sock in zip(apps, sockets, strict=True)
+                (listener := http_listener(app, context)): tasks.create_task(listener.serve([sock]))
+                for app, sock, context in zip(apps, sockets, (tls, None), strict=True)
             }
             realms.start(tasks)
             if signs is not None:
@@ -185,13 +196,16 @@ async def _stun(settings: Settings, opened: AsyncExitStack) -> tuple[Address, ..
     return tuple(_address_of(responder.get_extra_info("sockname")) for responder in responders)
 
 
-def _agents_app(shared: Shared, realms: Realms) -> FastAPI:
-    """Whoever has the secret of an agent comes in here."""
-    state, signer = shared.state, shared.signer
+def _agents_app(settings: Settings, shared: Shared, realms: Realms, authority: Authority) -> FastAPI:
+    """Whoever shows the certificate of an agent comes in here, and who is to get one."""
+    state, signer, turned_away = shared.state, shared.signer, shared.own.turned_away
+    gate = Gate(state, refused=turned_away)
+    issuer = Issuer(state, authority, life_s=settings.certificate_s, refused=turned_away)
     return agent_app(
-        enrolment.router(state, signer.public_key),
-        ingest.router(Ingest(state, shared.store, heard=realms.hear, refused=shared.own.refused)),
-        signalling.router(Signalling(state, realms, signer, version=shared.release)),
+        enrolment.router(state, issuer, signer.public_key, turned_away),
+        renewal.router(issuer, authority, signer),
+        ingest.router(Ingest(gate, shared.store, heard=realms.hear, refused=shared.own.refused)),
+        signalling.router(Signalling(state, gate, realms, signer, version=shared.release)),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from server.errors import StateError, StateLockedError, StateVersionError
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
+"""1: agents had a bearer secret, whose hash was in their row."""
 DEFAULT_TENANT: Final = "default"
 BUSY_S: Final = 5.0  # a token command and the server write a few rows each; longer means something hangs
 
@@ -50,7 +51,6 @@ AGENTS: Final = sa.Table(
     sa.Column("label", sa.Text, nullable=False),
     sa.Column("services", sa.Text, nullable=False),  # JSON list of ServiceOffer
     sa.Column("fingerprint", sa.Text, nullable=False),
-    sa.Column("secret_hash", sa.Text, nullable=False, unique=True),
     sa.Column("token_hash", sa.Text, nullable=False),
     sa.Column("enrolled_us", sa.BigInteger, nullable=False),
     sa.Column("seen_us", sa.BigInteger, nullable=False),
@@ -63,6 +63,15 @@ IDENTITIES: Final = sa.Table(
     sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.name"), primary_key=True),
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("key", sa.LargeBinary, nullable=False),  # Ed25519, public
+)
+
+REVOKED: Final = sa.Table(
+    "revoked",  # agents that are let in no more; a database of before has none
+    METADATA,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.name"), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("at_us", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
 )
 
 AUDIT: Final = sa.Table(
@@ -258,6 +267,23 @@ def _check_version(connection: sa.Connection, path: Path) -> None:
             f"open {path}: state version {version}; this pathgrade knows {STATE_VERSION}",
             remedy="upgrade pathgrade, or use another --data folder",
         )
+    else:
+        for step in range(version, STATE_VERSION):
+            UPGRADES[step](connection)
+            connection.execute(VERSION.update().values(version=step + 1))
+
+
+def _forget_secrets(connection: sa.Connection) -> None:
+    """Make the agents' table anew without its column of secrets: SQLite does not drop one that is unique."""
+    connection.exec_driver_sql("ALTER TABLE agents RENAME TO agents_1")
+    AGENTS.create(connection)
+    columns = ", ".join(column.name for column in AGENTS.columns)
+    connection.exec_driver_sql(f"INSERT INTO agents ({columns}) SELECT {columns} FROM agents_1")  # noqa: S608  # our own names
+    connection.exec_driver_sql("DROP TABLE agents_1")
+
+
+UPGRADES: Final[dict[int, Callable[[sa.Connection], None]]] = {1: _forget_secrets}
+"""State version -> what makes it the next one, in the transaction that opens the file."""
 
 
 def _unusable(path: Path, why: str) -> StateError:

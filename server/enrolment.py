@@ -1,9 +1,10 @@
-"""``POST /v1/enrol``: a token and two keys that are proven to be the sender's in, its credential out."""
+"""``POST /v1/enrol``: a token and two keys that are proven to be the sender's in, its certificate out."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import Final
 
 import msgspec
@@ -18,22 +19,39 @@ from analytics.clock import now_us
 from analytics.errors import MessageError
 from analytics.wire import EnrolReply, EnrolRequest, enrolment_claim
 from server.api.access import public
+from server.errors import NameTakenError, TokenError
 from server.ingest import read_body
-from server.state import State
+from server.renewal import Issuer
+from server.state import Agent, State
 
 log: Final = logging.getLogger("pathgrade.server.enrolment")
 
 MAX_BODY: Final = 16 * 1024
+REFUSED: Final = "enrolment"
+"""What refused enrolments are counted under: the token was used, is over, or is none; or the name is
+another's."""
 _REMEDY: Final = "enrol with a pathgrade agent of the server's version; see analytics/wire.py, EnrolRequest"
 
 
-def router(state: State, server_key: bytes) -> APIRouter:
+def router(state: State, issuer: Issuer, server_key: bytes, refused: Counter[str] | None = None) -> APIRouter:
     """Build the route; ``server_key`` is the public half of what grants are signed with."""
+    counted = Counter[str]() if refused is None else refused
     routes = APIRouter(prefix="/v1")
 
     @routes.post("/enrol", dependencies=[public("the enrolment token is in the body")])
     async def enrol(request: Request) -> Response:
-        reply = msgspec.structs.replace(await _enrol(state, request), server_key=server_key)
+        try:
+            agent = await _enrol(state, request)
+        except (TokenError, NameTakenError):
+            counted[REFUSED] += 1
+            raise
+        reply = EnrolReply(
+            agent=agent.name,
+            tenant=agent.tenant,
+            certificate=issuer.certificate(agent),
+            life_s=issuer.life_s,
+            server_key=server_key,
+        )
         return Response(msgspec.json.encode(reply), media_type="application/json")
 
     return routes
@@ -60,9 +78,7 @@ def proven_fingerprint(request: EnrolRequest) -> str:
 
 
 def check_identity(request: EnrolRequest) -> None:
-    """Raise ``MessageError`` unless the sender has shown to hold its identity key, or has none."""
-    if not request.identity_key:
-        return
+    """Raise ``MessageError`` unless the sender has shown to hold its identity key."""
     try:
         key = Ed25519PublicKey.from_public_bytes(request.identity_key)
         key.verify(request.identity_signature, enrolment_claim(request.token, request.name))
@@ -70,16 +86,16 @@ def check_identity(request: EnrolRequest) -> None:
         raise MessageError("the signature is not by the identity key", remedy=_REMEDY) from error
 
 
-async def _enrol(state: State, request: Request) -> EnrolReply:
+async def _enrol(state: State, request: Request) -> Agent:
     wanted = _decode(await read_body(request, MAX_BODY))
     origin = request.client.host if request.client else "unknown"
     fingerprint = proven_fingerprint(wanted)
     check_identity(wanted)
-    reply = await asyncio.to_thread(
+    agent = await asyncio.to_thread(
         state.enrol, wanted, fingerprint=fingerprint, at_us=now_us(), origin=origin
     )
-    log.info("agent enrolled name=%s site=%s from=%s", reply.agent, wanted.site, origin)
-    return reply
+    log.info("agent enrolled name=%s site=%s from=%s", agent.name, wanted.site, origin)
+    return agent
 
 
 def _decode(body: bytes) -> EnrolRequest:

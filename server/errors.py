@@ -10,7 +10,8 @@
     │   └── StateVersionError  it was written by a newer pathgrade
     ├── TokenError             an enrolment token that is unknown, expired or used up
     ├── NameTakenError         another agent has enrolled under that name
-    ├── CredentialError        a bearer secret that no agent has
+    ├── CredentialError        a connection that shows no certificate of an enrolled agent
+    │   └── CertificateOverError   the certificate is over, or not in force yet: renewing helps
     ├── NotYoursError          a batch that speaks for someone else
     ├── BodyError              a request body that cannot be taken
     │   ├── BodySizeError      too large, as sent or expanded
@@ -81,7 +82,11 @@ class NameTakenError(ServerError):
 
 
 class CredentialError(ServerError):
-    """A bearer secret that no enrolled agent has."""
+    """A connection that shows no certificate, or one of no enrolled agent, or of one that was revoked."""
+
+
+class CertificateOverError(CredentialError):
+    """The certificate is over, or not in force yet: renewing it helps."""
 
 
 class NotYoursError(ServerError):

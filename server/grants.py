@@ -6,7 +6,6 @@ cannot order anything. ``grant-key.pem`` in the data folder belongs into every b
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -18,13 +17,23 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from analytics.clock import now_us
 from analytics.errors import SealError
-from analytics.trust import Binding, Grant, ServerTime, fingerprint_bytes, seal, signed_statement, unseal
+from analytics.trust import (
+    Binding,
+    Grant,
+    ServerTime,
+    fingerprint_bytes,
+    seal,
+    signed_authority,
+    signed_statement,
+    unseal,
+)
 from analytics.wire import NONCE_BYTES
+from server import private_file
 from server.errors import StateError
 from server.state import Agent
 
 FILE_NAME: Final = "grant-key.pem"
-MAX_FILE: Final = 4096
+REMEDY: Final = "restore it from a backup; without it, remove it and let every agent enrol again"
 
 
 class Signer:
@@ -49,11 +58,10 @@ class Signer:
         """Read the key, or make it on the first run; raises ``StateError``."""
         path = data / FILE_NAME
         try:
-            return cls(_parse(path, _read(path)))
+            return cls(_parse(path, private_file.read(path, remedy=REMEDY)))
         except FileNotFoundError:
-            key = Ed25519PrivateKey.generate()
-            _write(path, key)
-            return cls(key)
+            private_file.make(path, _pem(Ed25519PrivateKey.generate()), remedy=REMEDY)
+        return cls(_parse(path, private_file.read(path, remedy=REMEDY)))
 
     def now_us(self) -> int:
         """The time that grants are judged by."""
@@ -80,6 +88,10 @@ class Signer:
         """Sign a document for people, such as an SLA report; the signature alone."""
         return signed_statement(body, self._key)
 
+    def authority(self, certificate: bytes) -> bytes:
+        """Vouch for the certificate of our authority; the signature alone."""
+        return signed_authority(certificate, self._key)
+
     def time(self, challenge: bytes) -> bytes:
         """Sign what time it is, in answer to a challenge; nothing if there is none."""
         if len(challenge) != NONCE_BYTES:
@@ -96,16 +108,6 @@ def check_binding(agent: Agent, key: bytes, binding: bytes) -> None:
         raise SealError("the binding is of another certificate than the enrolled one")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise _unusable(path, f"read: {error.strerror}") from error
-
-
 def _parse(path: Path, pem: bytes) -> Ed25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(pem, password=None)
@@ -116,30 +118,11 @@ def _parse(path: Path, pem: bytes) -> Ed25519PrivateKey:
     return key
 
 
-def _write(path: Path, key: Ed25519PrivateKey) -> None:
-    """All of it or nothing, for the owner only."""
-    pem = key.private_bytes(
+def _pem(key: Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    temporary = path.with_suffix(".tmp")
-    try:
-        temporary.unlink(missing_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise _unusable(path, f"write: {error.strerror}") from error
 
 
 def _unusable(path: Path, why: str) -> StateError:
-    return StateError(
-        f"use {path}: {why}",
-        remedy="restore it from a backup; without it, remove it and let every agent enrol again",
-    )
+    return private_file.unusable(path, why, remedy=REMEDY)

@@ -21,6 +21,11 @@ REPLACED: Final = 4001
 TOO_SLOW: Final = 4002
 """WebSocket close code: the agent does not read what it is sent."""
 
+REVOKED: Final = 4004
+"""WebSocket close code: the agent was revoked."""
+OVER: Final = 4005
+"""WebSocket close code: the certificate of the connection is over, and the agent has not renewed it."""
+
 Leaving = Callable[[str, str], None]
 """Called with an agent's name and why its connection is gone."""
 
@@ -28,9 +33,10 @@ Leaving = Callable[[str, str], None]
 class Connection:
     """One agent's control connection. What is to be sent waits in a bounded queue."""
 
-    def __init__(self, agent: Agent, hello: Hello, *, server_host: str) -> None:
+    def __init__(self, agent: Agent, hello: Hello, *, server_host: str, until_us: int = 0) -> None:
         self.agent = agent
         self.hello = hello
+        self.until_us = until_us  # of the certificate it was made with
         self.server_host = server_host  # this server, as the agent reaches it
         self.told: deque[Told] = deque(maxlen=REMEMBERED)  # of its health
         self.nat: NatReport | None = None
@@ -75,6 +81,12 @@ class Hub:
         """Forget a connection, unless another has replaced it already."""
         if self._connections.get(connection.agent.name) is connection:
             self._remove(connection, "its control connection broke")
+
+    def expel(self, connection: Connection, code: int, why: str) -> None:
+        """End a connection that has no right to be any more, and the tests that its agent is in."""
+        if self._connections.get(connection.agent.name) is connection:
+            self._remove(connection, why)
+        connection.close(code, why)
 
     def get(self, name: str) -> Connection | None:
         """Find the connection of an agent; None while it is away."""

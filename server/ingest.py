@@ -26,7 +26,7 @@ from analytics.store.spool import Packed, pack_body
 from analytics.store.store import Store
 from analytics.wire import BatchReply
 from server.api.access import agents_only
-from server.credentials import authenticate
+from server.credentials import Gate
 from server.errors import (
     BodyEncodingError,
     BodyError,
@@ -37,7 +37,7 @@ from server.errors import (
     ServerError,
 )
 from server.problems import problem_of
-from server.state import Agent, State
+from server.state import Agent
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """As sent. An agent sends every second or two; its outbox cuts batches far below this."""
@@ -59,14 +59,14 @@ class Ingest:
 
     def __init__(
         self,
-        state: State,
+        gate: Gate,
         store: Store,
         *,
         heard: Callable[[str, TableBlock], None] = lambda tenant, block: None,
         refused: Counter[int] | None = None,  # where batches that are not taken are counted, by HTTP status
     ) -> None:
         self._heard = heard  # with tenant and packed readings of each new batch, once they are durable
-        self._state = state
+        self._gate = gate
         self._store = store
         self._refused = Counter[int]() if refused is None else refused
         self._in_flight = 0
@@ -81,8 +81,12 @@ class Ingest:
             self._refused[problem_of(error).status] += 1
             raise
 
+    def is_stale(self, request: Request) -> bool:
+        """Say whether the sender is to connect anew."""
+        return self._gate.is_stale(request.scope)
+
     async def _take(self, request: Request) -> BatchReply:
-        agent = authenticate(self._state, request.headers)
+        agent = self._gate.agent(request.scope)
         if self._in_flight >= MAX_IN_FLIGHT:
             raise BusyError(f"{MAX_IN_FLIGHT} batches are being read already", remedy="send it again later")
         self._in_flight += 1
@@ -119,7 +123,9 @@ def router(ingest: Ingest) -> APIRouter:
     @routes.post("/batches", dependencies=[agents_only()])
     async def batches(request: Request) -> Response:
         reply = await ingest.take(request)
-        return Response(msgspec.json.encode(reply), media_type="application/json")
+        # The next request comes over a new connection, with the certificate that the agent has meanwhile.
+        over = {"Connection": "close"} if ingest.is_stale(request) else None
+        return Response(msgspec.json.encode(reply), media_type="application/json", headers=over)
 
     return routes
 
@@ -165,7 +171,7 @@ def _open(sent: bytes, encoding: str, agent: Agent) -> tuple[Packed, Batch]:
     body = expand(sent, encoding)
     batch = check_batch(body, right_columns)
     if batch.agent != agent.name:
-        raise NotYoursError(f"the batch is {batch.agent}'s, the credential is {agent.name}'s")
+        raise NotYoursError(f"the batch is {batch.agent}'s, the certificate is {agent.name}'s")
     for name, block in batch.tables.items():
         if not _all_of_tenant(block, agent.tenant):
             raise NotYoursError(f"{name}: rows that are not of tenant {agent.tenant}")

@@ -21,6 +21,7 @@ from server.audit_age import Ages
 from server.background import Background
 from server.core import Core
 from server.errors import ServerError
+from server.hub import OVER, REVOKED
 from server.metrics.own import Failures
 from server.realm import Realm, Realms
 from server.settings import Settings
@@ -31,6 +32,8 @@ log: Final = logging.getLogger("pathgrade.server")
 FILED_EACH_S: Final = 3_600.0
 LOOK_S: Final = 1.0
 """How often it is looked whether pages' answers are to be made anew, and how much waits to be sealed."""
+KEPT_OUT_S: Final = 2.0
+"""How often it is looked who was revoked."""
 SEAL_FROM_BYTES: Final = UNSEALED_BYTES_MOST // 4
 """Waiting in memory: where much comes, it is sealed before it comes to where batches are refused."""
 
@@ -146,3 +149,27 @@ def _keep_ready_once(core: Core) -> None:
         log.error("the board is not up to date why=%r try=%r", str(error), error.remedy)
     except Exception:  # as above: pages show the board before
         log.exception("the board is not up to date")
+
+
+async def keep_out(state: State, realms: Realms) -> None:
+    """Disconnect who was revoked, here or by a command beside this server, and whose certificate is over."""
+    while True:
+        try:
+            await asyncio.to_thread(state.see_revoked)
+        except ServerError as error:
+            log.error("revocations not read why=%r try=%r", str(error), error.remedy)
+        _disconnect(state, realms, now_us())
+        await asyncio.sleep(KEPT_OUT_S)
+
+
+def _disconnect(state: State, realms: Realms, at_us: int) -> None:
+    for realm in realms.all():
+        for connection in realm.hub.connections():
+            agent = connection.agent
+            if state.is_revoked(agent.tenant, agent.name):
+                log.warning("agent revoked name=%s", agent.name)
+                realm.hub.expel(connection, REVOKED, "it was revoked")
+            elif not state.is_enrolled(agent):
+                realm.hub.expel(connection, REVOKED, "its name is another's now")
+            elif max(connection.until_us, state.certified_until_us(agent)) <= at_us:
+                realm.hub.expel(connection, OVER, "its certificate is over")

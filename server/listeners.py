@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -14,6 +15,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from analytics.wire import MAX_MESSAGE
+from server.agent_tls import PRESENTED, presented
 from server.errors import ListenError
 from server.settings import Address
 from server.stun import Counters, Responder
@@ -28,6 +30,11 @@ CLOSE_S: Final = 3
 HEAD_S: Final = 30.0
 """For the head of a request to arrive: who connects and says nothing must not hold all the descriptors."""
 
+HANDSHAKE_S: Final = 10.0
+"""For a TLS handshake: two round trips. Who connects and says nothing holds a descriptor for so long."""
+FAREWELL_S: Final = 2.0
+"""For the other end's word that it is over; nobody waits for it."""
+
 _REMEDIES: Final = {
     errno.EADDRINUSE: "stop what uses it (ss -lntup shows it), or choose another port",
     errno.EADDRNOTAVAIL: "choose an address of this host (ip address shows them)",
@@ -41,8 +48,10 @@ class Prompt(H11Protocol):
     _awaits: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Wait for the first request."""
+        """Wait for the first request; over TLS, keep what the other end presented."""
         super().connection_made(transport)
+        if (tls := transport.get_extra_info("ssl_object")) is not None:
+            self.app_state = {**self.app_state, PRESENTED: presented(tls)}
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
@@ -78,20 +87,46 @@ class Prompt(H11Protocol):
 
 
 class Listener(uvicorn.Server):
-    """uvicorn, but stopping is up to ``server.app``."""
+    """uvicorn, but stopping is up to ``server.app``, and a TLS handshake has an end."""
+
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None) -> None:
+        super().__init__(config)
+        self._tls = tls
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals alone: there are two of these in one process."""
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take connections. Over TLS as uvicorn does it, which leaves a minute to each handshake."""
+        if self._tls is None:
+            return await super().startup(sockets)
+        await self.lifespan.startup()
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                self._connected,
+                sock=sock,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_shutdown_timeout=FAREWELL_S,
+                backlog=self.config.backlog,
+            )
+            for sock in sockets or []
+        ]
+        self.started = True
+
+    def _connected(self) -> asyncio.Protocol:
+        return Prompt(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
     def stop(self) -> None:
         """End soon: no new connection, running requests end."""
         self.should_exit = True
 
 
-def http_listener(app: FastAPI) -> Listener:
-    """Prepare to serve an application."""
+def http_listener(app: FastAPI, tls: ssl.SSLContext | None = None) -> Listener:
+    """Prepare to serve an application, over TLS if a context is given."""
     return Listener(
         uvicorn.Config(
             app,
@@ -108,7 +143,8 @@ def http_listener(app: FastAPI) -> Listener:
             ws_ping_timeout=PONG_S,
             ws_per_message_deflate=False,  # messages are small
             timeout_graceful_shutdown=CLOSE_S,
-        )
+        ),
+        tls,
     )
 
 

@@ -21,6 +21,7 @@ from server.errors import (
     BodySizeError,
     BodySlowError,
     BusyError,
+    CertificateOverError,
     CredentialError,
     DemandError,
     IdentityAwayError,
@@ -33,6 +34,7 @@ from server.errors import (
 )
 
 PROBLEMS: Final[dict[type[Exception], tuple[int, str]]] = {
+    CertificateOverError: (401, "The certificate is over"),
     CredentialError: (401, "Unknown credential"),
     TokenError: (401, "The token is refused"),
     NotYoursError: (403, "Not yours to send"),

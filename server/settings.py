@@ -84,13 +84,16 @@ class Settings(AccountSettings):
 
     data: Path
     """Folder of everything the server keeps."""
-    agents: At = Address("0.0.0.0", 8440)  # noqa: S104  # agents come from anywhere; each has a credential
-    """Listener for agents: enrolment, batches, control connections."""
+    agents: At = Address("0.0.0.0", 8440)  # noqa: S104  # agents come from anywhere; each has a certificate
+    """Listener for agents: enrolment, batches, control connections. It speaks TLS 1.3 only."""
     report: At = Address("127.0.0.1", 8080)
     """Listener for people and programs: the pages and the API. It speaks HTTP: before opening it to a
     network, put a proxy that speaks TLS in front, and set `public_url`."""
     report_fd: int | None = Field(default=None, ge=3)
     """An open listening socket to take for readers instead of ``report``."""
+    certificate_s: int = Field(default=86_400, ge=600, le=31 * 86_400)
+    """How long a certificate of an agent is good for; it renews it by itself at half of that. An agent that
+    is revoked is refused at once, not only when its certificate is over."""
     stun: Annotated[tuple[At, ...], NoDecode, BeforeValidator(_split)] = (
         Address("0.0.0.0", 3478),  # noqa: S104  # as agents
         Address("0.0.0.0", 3479),  # noqa: S104  # as agents

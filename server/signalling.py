@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any, Final
 
 from fastapi import APIRouter, WebSocket
@@ -32,11 +31,11 @@ from analytics.wire import (
 )
 from server.api.access import agents_only
 from server.api.problem import problem_response
-from server.credentials import authenticate
+from server.credentials import Gate, shown_by
 from server.cycles import Cycles
-from server.errors import CredentialError, ServerError
+from server.errors import CredentialError
 from server.grants import Signer, check_binding
-from server.hub import Connection
+from server.hub import REVOKED, Connection
 from server.problems import problem_of
 from server.realm import Realms
 from server.state import State
@@ -58,8 +57,9 @@ class Gone(Exception):  # noqa: N818  # not a fault: the agent hung up
 class Signalling:
     """Talks to the agents on behalf of the mesh of each one's tenant."""
 
-    def __init__(self, state: State, realms: Realms, signer: Signer, *, version: str) -> None:
+    def __init__(self, state: State, gate: Gate, realms: Realms, signer: Signer, *, version: str) -> None:
         self._state = state
+        self._gate = gate
         self._realms = realms
         self._signer = signer
         self._version = version
@@ -75,7 +75,7 @@ class Signalling:
     async def serve(self, socket: WebSocket) -> None:
         """Serve one connection from its first message to its end."""
         try:
-            agent = authenticate(self._state, socket.headers)
+            agent = self._gate.agent(socket.scope)
         except CredentialError as error:
             await socket.send_denial_response(problem_response(problem_of(error)))
             return
@@ -84,12 +84,18 @@ class Signalling:
         if hello is None:
             await _close(socket, NO_HELLO, "the first message must be hello")
             return
-        connection = Connection(agent, hello, server_host=_own_host(socket))
+        shown = shown_by(socket.scope)
+        connection = Connection(
+            agent, hello, server_host=_own_host(socket), until_us=shown.until_us if shown else 0
+        )
         await self._converse(socket, connection)
 
     async def _converse(self, socket: WebSocket, connection: Connection) -> None:
         agent, realm = connection.agent, self._realms.of(connection.agent.tenant)
-        objection = await self._bind(connection)
+        objection = self._bind(connection)
+        if self._state.is_revoked(agent.tenant, agent.name):
+            await _close(socket, REVOKED, "revoked")  # since it was let in
+            return
         realm.hub.attach(connection)
         log.info("agent online name=%s site=%s passive=%r", agent.name, agent.site, connection.hello.passive)
         connection.say(
@@ -98,7 +104,6 @@ class Signalling:
                 server_version=self._version,
                 stun=realm.cycles.stun_urls(connection),
                 time=self._signer.time(connection.hello.challenge),
-                server_key=self._signer.public_key,
             )
         )
         if not realm.hub.is_on(connection):
@@ -112,17 +117,14 @@ class Signalling:
             self._state.saw(agent.tenant, agent.name, now_us())
             log.info("agent offline name=%s", agent.name)
 
-    async def _bind(self, connection: Connection) -> str:
+    def _bind(self, connection: Connection) -> str:
         """Take the agent's binding; without one, its peers will not test it. Returns what is wrong."""
         agent, hello = connection.agent, connection.hello
         if not hello.binding:
             return ""
         try:
-            check_binding(agent, agent.identity_key or hello.identity_key, hello.binding)
-            if not agent.identity_key:
-                await asyncio.to_thread(self._state.identify, agent.tenant, agent.name, hello.identity_key)
-                connection.agent = replace(agent, identity_key=hello.identity_key)
-        except (SealError, ServerError) as error:
+            check_binding(agent, agent.identity_key, hello.binding)
+        except SealError as error:
             log.warning("not bound name=%s why=%r", agent.name, str(error))
             return str(error)[:500]
         connection.binding = hello.binding

@@ -1,7 +1,7 @@
 """Small mutable state: tenants, enrolment tokens, agents, audit rows. SQLite, beside the measurements.
 
-Secrets and tokens are kept as SHA-256 only: both are 256 random bits, so a fast hash is enough. One server at
-a time holds the folder; ``create_token`` works beside it.
+Tokens are kept as SHA-256 only: they are 256 random bits, so a fast hash is enough. One server at a time
+holds the folder; ``create_token`` and ``revoke_agent`` work beside it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from analytics.channel import EnrolToken
 from analytics.clock import now_us
-from analytics.wire import EnrolReply, EnrolRequest, ServiceOffer
+from analytics.wire import EnrolRequest, ServiceOffer
 from server.api.audits import AuditRow
 from server.audit_age import Ages, prune
 from server.audit_book import AuditBook
+from server.authority import Authority
 from server.control_state import ControlState
 from server.database import (
     AGENTS,
@@ -32,6 +34,7 @@ from server.database import (
     IDENTITIES,
     MARKS,
     REPLACES,
+    REVOKED,
     SERVICES,
     TENANTS,
     TOKENS,
@@ -40,7 +43,7 @@ from server.database import (
     take_lock,
     transaction,
 )
-from server.errors import CredentialError, DemandError, NameTakenError, TokenError
+from server.errors import DemandError, NameTakenError, TokenError
 
 FILE_NAME: Final = "state.sqlite"
 LOCK_NAME: Final = "server.lock"
@@ -56,7 +59,6 @@ class Agent:
     label: str
     services: tuple[ServiceOffer, ...]
     fingerprint: str
-    secret_hash: str
     token_hash: str
     enrolled_us: int
     seen_us: int
@@ -71,7 +73,8 @@ class State:
         self._lock = lock
         self._writing = threading.Lock()
         self._agents = {(agent.tenant, agent.name): agent for agent in _read_agents(engine)}
-        self._by_secret = {agent.secret_hash: agent for agent in self._agents.values()}
+        self._revoked = _read_revoked(engine)
+        self._certified: dict[tuple[str, str], int] = {}  # until when, in us, the latest certificate is good
         self._services = _read_services(engine)
         self.controls = ControlState(engine, self._writing)
         self.audits = AuditBook(engine)
@@ -110,41 +113,66 @@ class State:
         with self._writing if write else nullcontext(), transaction(self._engine, write=write) as connection:
             yield connection
 
-    def enrol(self, request: EnrolRequest, *, fingerprint: str, at_us: int, origin: str) -> EnrolReply:
-        """Let an agent in and give it a secret; raises ``TokenError`` and ``NameTakenError``.
+    def enrol(self, request: EnrolRequest, *, fingerprint: str, at_us: int, origin: str) -> Agent:
+        """Let an agent in; raises ``TokenError`` and ``NameTakenError``.
 
-        ``fingerprint`` is of the certificate whose key the sender has proven to hold, as it has for the
-        identity key where there is one: a known name is given a new secret for either.
-        The same agent may come again with the same token without taking a second seat: its first answer may
-        have been lost on the way.
+        ``fingerprint`` is of the DTLS certificate whose key the sender has proven to hold, as it has for the
+        identity key. The same agent may come again with the same token without taking a second seat: its
+        first answer may have been lost on the way.
         """
-        secret = secrets.token_urlsafe(32)
         with self._writing:
             with transaction(self._engine) as connection:
                 token = _find_token(connection, request.token, at_us)
                 known = self._agents.get((token.tenant, request.name))
                 used = known is not None and known.token_hash == token.hash
-                if not _is_replaced(connection, token, request.name) or used:
-                    _check_name(request, fingerprint, known)
+                is_replaced = _is_replaced(connection, token, request.name)
+                if not is_replaced or used:
+                    _check_name(request, fingerprint, known, revoked=self._is_revoked(known))
                 if not used:
                     _take_seat(connection, token)
-                agent = _agent_of(request, token, fingerprint, secret, at_us)
-                if known is not None and known.fingerprint == fingerprint and not agent.identity_key:
-                    agent = replace(agent, identity_key=known.identity_key)
+                agent = _agent_of(request, token, fingerprint, at_us)
                 _put_agent(connection, agent)
+                connection.execute(REVOKED.delete().where(*_is(agent.tenant, agent.name, REVOKED)))
                 _put_audit(connection, agent.tenant, [_enrolment(agent, at_us, origin)])
-            self._remember(agent, known)
-        return EnrolReply(agent=agent.name, tenant=agent.tenant, secret=secret)
-
-    def agent_of_secret(self, secret: str) -> Agent:
-        """Say whose secret this is; raises ``CredentialError``."""
-        agent = self._by_secret.get(_hash(secret))
-        if agent is None:
-            raise CredentialError(
-                "unknown credential",
-                remedy="enrol again: give the agent a new token (pathgrade server token)",
-            )
+            self._revoked.discard((agent.tenant, agent.name))
+            self._agents[agent.tenant, agent.name] = agent
         return agent
+
+    def agent(self, tenant: str, name: str) -> Agent | None:
+        """Find an enrolled agent, also one that was revoked."""
+        return self._agents.get((tenant, name))
+
+    def is_enrolled(self, agent: Agent) -> bool:
+        """Say whether the name is still that of this key."""
+        now = self.agent(agent.tenant, agent.name)
+        return now is not None and now.identity_key == agent.identity_key
+
+    def is_revoked(self, tenant: str, name: str) -> bool:
+        """Say whether an agent is let in no more."""
+        return (tenant, name) in self._revoked
+
+    def revoke(self, tenant: str, name: str, *, by: str, at_us: int) -> None:
+        """Let an agent in no more, from now on; raises ``DemandError``."""
+        with self._writing:
+            with transaction(self._engine) as connection:
+                _revoke(connection, tenant, name, by=by, at_us=at_us)
+            self._revoked.add((tenant, name))
+
+    def see_revoked(self) -> None:
+        """Take in what a command beside this server revoked."""
+        with self._writing:
+            self._revoked = _read_revoked(self._engine)
+
+    def certified(self, agent: Agent, *, until_us: int) -> None:
+        """Note until when the latest certificate of an agent is good."""
+        self._certified[agent.tenant, agent.name] = until_us
+
+    def certified_until_us(self, agent: Agent) -> int:
+        """Tell until when the latest certificate made here for an agent is good; 0: none was."""
+        return self._certified.get((agent.tenant, agent.name), 0)
+
+    def _is_revoked(self, agent: Agent | None) -> bool:
+        return agent is not None and self.is_revoked(agent.tenant, agent.name)
 
     def agents(self, tenant: str) -> list[Agent]:
         """List a tenant's enrolled agents, by name."""
@@ -153,17 +181,7 @@ class State:
 
     def saw(self, tenant: str, name: str, at_us: int) -> None:
         """Note that an agent was connected; written to disk on ``close``."""
-        known = self._agents[tenant, name]
-        self._remember(replace(known, seen_us=at_us), known)
-
-    def identify(self, tenant: str, name: str, key: bytes) -> None:
-        """Keep the identity key of an agent that enrolled when agents had none."""
-        with self._writing:
-            known = self._agents[tenant, name]
-            agent = replace(known, identity_key=key)
-            with transaction(self._engine) as connection:
-                _put_identity(connection, agent)
-            self._remember(agent, known)
+        self._agents[tenant, name] = replace(self._agents[tenant, name], seen_us=at_us)
 
     def add_audit(self, tenant: str, rows: Sequence[AuditRow]) -> None:
         """Write audit rows, all or none."""
@@ -205,12 +223,6 @@ class State:
                 connection.execute(SERVICES.insert().values(row))
         self._services = _read_services(self._engine)
 
-    def _remember(self, agent: Agent, before: Agent | None) -> None:
-        if before is not None:
-            self._by_secret.pop(before.secret_hash, None)
-        self._agents[agent.tenant, agent.name] = agent
-        self._by_secret[agent.secret_hash] = agent
-
 
 def create_token(
     data: Path, seats: int, expires_s: int, *, replaces: str = "", tenant: str = DEFAULT_TENANT
@@ -223,13 +235,13 @@ def create_token(
     """
     make_folder(data)
     engine = connect(data / FILE_NAME)
-    token = f"pg-{secrets.token_urlsafe(32)}"
+    token = EnrolToken(secrets.token_urlsafe(32), Authority.open(data).pin)
     try:
         with transaction(engine) as connection:
             _check_tenant(connection, tenant)
             connection.execute(
                 TOKENS.insert().values(
-                    hash=_hash(token),
+                    hash=_hash(token.secret),
                     tenant=tenant,
                     seats=seats,
                     used=0,
@@ -237,10 +249,50 @@ def create_token(
                 )
             )
             if replaces:
-                connection.execute(REPLACES.insert().values(hash=_hash(token), name=replaces))
+                connection.execute(REPLACES.insert().values(hash=_hash(token.secret), name=replaces))
     finally:
         engine.dispose()
-    return token
+    return str(token)
+
+
+def revoke_agent(data: Path, name: str, *, tenant: str = DEFAULT_TENANT, by: str) -> None:
+    """Let an agent in no more; works beside a running server, which sees it within seconds.
+
+    Raises ``StateError``, and ``DemandError`` for an agent that is not known.
+    """
+    engine = connect(data / FILE_NAME)
+    try:
+        with transaction(engine) as connection:
+            _revoke(connection, tenant, name, by=by, at_us=now_us())
+    finally:
+        engine.dispose()
+
+
+class Enrolled(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of ``pathgrade server agent list``."""
+
+    tenant: str
+    name: str
+    site: str
+    enrolled_us: int
+    seen_us: int  # as of the server's last stop
+    revoked_us: int | None = None
+    revoked_by: str = ""
+
+
+def enrolled_agents(data: Path) -> list[Enrolled]:
+    """List all tenants' agents; works beside a running server. Raises ``StateError``."""
+    engine = connect(data / FILE_NAME)
+    same = sa.and_(AGENTS.c.tenant == REVOKED.c.tenant, AGENTS.c.name == REVOKED.c.name)
+    own = (AGENTS.c.tenant, AGENTS.c.name, AGENTS.c.site, AGENTS.c.enrolled_us, AGENTS.c.seen_us)
+    said = (REVOKED.c.at_us.label("revoked_us"), sa.func.coalesce(REVOKED.c.by, "").label("revoked_by"))
+    wanted = sa.select(*own, *said).select_from(AGENTS.outerjoin(REVOKED, same))
+    try:
+        with transaction(engine, write=False) as connection:
+            rows = connection.execute(wanted.order_by(AGENTS.c.tenant, AGENTS.c.name))
+            return [Enrolled(**row._mapping) for row in rows]
+    finally:
+        engine.dispose()
 
 
 def _check_tenant(connection: sa.Connection, tenant: str) -> None:
@@ -262,12 +314,19 @@ def _find_token(connection: sa.Connection, token: str, at_us: int) -> sa.Row[Any
     return row
 
 
-def _check_name(request: EnrolRequest, fingerprint: str, known: Agent | None) -> None:
+def _check_name(request: EnrolRequest, fingerprint: str, known: Agent | None, *, revoked: bool) -> None:
     if known is None:
         return
-    same_key = bool(known.identity_key) and known.identity_key == request.identity_key
-    other_key = bool(known.identity_key and request.identity_key) and not same_key
-    if other_key or (known.fingerprint != fingerprint and not same_key):
+    if revoked:
+        raise NameTakenError(
+            f"agent {request.name!r} was revoked",
+            remedy=f"if it is to come back: pathgrade server token --data DIR --replaces {request.name}",
+        )
+    if known.identity_key:
+        same = known.identity_key == request.identity_key
+    else:
+        same = known.fingerprint == fingerprint
+    if not same:
         raise NameTakenError(
             f"the name {request.name!r} belongs to another agent",
             remedy="choose another name, or restore that agent's identity.pem to its data folder\n"
@@ -295,7 +354,7 @@ def _take_seat(connection: sa.Connection, token: sa.Row[Any]) -> None:
     connection.execute(TOKENS.update().where(TOKENS.c.hash == token.hash).values(used=token.used + 1))
 
 
-def _agent_of(request: EnrolRequest, token: sa.Row[Any], fingerprint: str, secret: str, at_us: int) -> Agent:
+def _agent_of(request: EnrolRequest, token: sa.Row[Any], fingerprint: str, at_us: int) -> Agent:
     return Agent(
         tenant=token.tenant,
         name=request.name,
@@ -303,7 +362,6 @@ def _agent_of(request: EnrolRequest, token: sa.Row[Any], fingerprint: str, secre
         label=request.label,
         services=tuple(request.services),
         fingerprint=fingerprint,
-        secret_hash=_hash(secret),
         token_hash=token.hash,
         enrolled_us=at_us,
         seen_us=at_us,
@@ -321,6 +379,20 @@ def _enrolment(agent: Agent, at_us: int, origin: str) -> AuditRow:
     )
 
 
+def _revoke(connection: sa.Connection, tenant: str, name: str, *, by: str, at_us: int) -> None:
+    if connection.execute(sa.select(AGENTS.c.name).where(*_is(tenant, name))).one_or_none() is None:
+        raise DemandError(
+            f"no agent of {tenant} is called {name!r}", remedy="pathgrade server agent list --data DIR"
+        )
+    connection.execute(REVOKED.delete().where(*_is(tenant, name, REVOKED)))
+    connection.execute(REVOKED.insert().values(tenant=tenant, name=name, at_us=at_us, by=by))
+    _put_audit(
+        connection,
+        tenant,
+        [AuditRow(at_us=at_us, actor=by, action="revoke", subject=name, detail="agent")],
+    )
+
+
 # --- rows -----------------------------------------------------------------------------------------------
 
 
@@ -330,6 +402,11 @@ def _read_agents(engine: sa.Engine) -> list[Agent]:
     wanted = sa.select(AGENTS, key).select_from(AGENTS.outerjoin(IDENTITIES, same))
     with transaction(engine, write=False) as connection:
         return [_agent_from(row) for row in connection.execute(wanted)]
+
+
+def _read_revoked(engine: sa.Engine) -> set[tuple[str, str]]:
+    with transaction(engine, write=False) as connection:
+        return {(row.tenant, row.name) for row in connection.execute(sa.select(REVOKED))}
 
 
 def _read_services(engine: sa.Engine) -> dict[str, dict[str, list[ServiceOffer]]]:
@@ -372,8 +449,10 @@ def _put_audit(connection: sa.Connection, tenant: str, rows: Sequence[AuditRow])
         )
 
 
-def _is(tenant: str, name: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
-    return AGENTS.c.tenant == tenant, AGENTS.c.name == name
+def _is(
+    tenant: str, name: str, table: sa.Table = AGENTS
+) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    return table.c.tenant == tenant, table.c.name == name
 
 
 def _hash(secret: str) -> str:

@@ -79,7 +79,6 @@ class Guard:
         *,
         monotonic_ns: Callable[[], int],
         draw: Callable[[int], bytes] = os.urandom,
-        keep_key: Callable[[bytes], None] = lambda _key: None,
     ) -> None:
         self.refused: Counter[str] = Counter()
         self._me = me
@@ -87,7 +86,6 @@ class Guard:
         self._peers = peers
         self._monotonic_ns = monotonic_ns
         self._draw = draw
-        self._keep_key = keep_key
         self._challenge = b""
         self._clock: ServerClock | None = None
         self._why_no_time = "the server has not told its time yet"
@@ -100,10 +98,6 @@ class Guard:
 
     def on_welcome(self, welcome: Welcome) -> None:
         """Take the server's time, if it is signed; without it, no order is followed."""
-        if not self._server_key and welcome.server_key:
-            # Enrolled when servers had no keys: from now on no other.
-            self._keep_key(welcome.server_key)
-            self._server_key = welcome.server_key
         try:
             time = ServerTime.decode(unseal(welcome.time, self._server_key))
         except SealError as error:

@@ -246,7 +246,7 @@ def _listen() -> socket.socket:
 
 def _config(folder: Path, name: str, token: str, *, passive: bool) -> str:
     values = {
-        "server": f"http://{SERVER}:{AGENTS_PORT}",
+        "server": f"https://{SERVER}:{AGENTS_PORT}",
         "token": token,
         "name": name,
         "site": f"site-{name}",

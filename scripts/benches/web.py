@@ -123,7 +123,8 @@ def measure(quick: bool, folder: Path, say: Say) -> Report:
     details = [
         f"{size.agents:,} agents, {fleet.paths:,} paths; {USERS} people for {size.seconds} s.",
         f"A person clicks, looks for {READING_S:.0f} s (give or take a half) at what came, and clicks again.",
-        f"Batches of 999 readings, gzipped, on {CONNECTIONS} connections. Profile {PROFILE}.",
+        f"Batches of 999 readings, gzipped, {CONNECTIONS} at a time, each agent on one of its own (TLS).",
+        f"Profile {PROFILE}.",
         *(f"{WORDS[kind]}: not in this version." for kind in PAGES if kind not in pages),
     ]
     return Report(cells, details, {"quiet": _short(quiet), "loaded": _short(loaded), "paints": paints})
@@ -244,7 +245,8 @@ def loading(
         "senders": min(SENDERS, size.agents),
         "connections": CONNECTIONS,
         "names": fleet.names,
-        "secrets": fleet.secrets,
+        "shown": fleet.shown,
+        "authority": fleet.authority,
         "agents": server.agents,
         "report": server.report,
         "pages": dict(pages),

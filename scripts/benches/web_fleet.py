@@ -5,20 +5,26 @@ from __future__ import annotations
 import gzip
 import os
 import secrets
+import ssl
 import struct
 import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Final, NamedTuple
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent.keyholder import FileKey
 from analytics.batch import pack_batch
+from analytics.channel import EnrolToken
 from analytics.clock import now_us
 from analytics.measurement import Reading
 from analytics.wire import EnrolRequest, ServiceOffer
 from benches import ingest, rank_facts
+from server.authority import Authority
 from server.state import State, create_token
 
 PERIOD_S: Final = 300
@@ -30,7 +36,8 @@ class Fleet(NamedTuple):
     """What was made."""
 
     names: list[str]
-    secrets: dict[str, str]
+    shown: dict[str, str]  # key and certificate that an agent shows, PEM
+    authority: str  # the server's, PEM
     paths: int
 
 
@@ -40,11 +47,13 @@ def make(folder: Path, agents: int) -> Fleet:
     now_s = now_us() // 1_000_000
     for segment, began_s in enumerate((now_s - PERIOD_S - 120, now_s - 120), start=1):
         rank_facts.write(folder / "parquet", agents, segment, began_s)
-    return Fleet([*enrolled], enrolled, agents * (agents - 1))
+    authority = ssl.DER_cert_to_PEM_cert(Authority.open(folder).der)
+    return Fleet([*enrolled], enrolled, authority, agents * (agents - 1))
 
 
 def _enrolled(folder: Path, agents: int) -> dict[str, str]:
-    token = create_token(folder, agents, 3_600)
+    token = EnrolToken.parse(create_token(folder, agents, 3_600)).secret
+    authority, day, now = Authority.open(folder), timedelta(days=1), datetime.now(UTC)
     found = {}
     with closing(State.open(folder)) as state:
         for number, member in enumerate(rank_facts.members(agents)):
@@ -56,10 +65,13 @@ def _enrolled(folder: Path, agents: int) -> dict[str, str]:
                 site=member.site,
                 certificate=b"-",
                 signature=b"-",
+                identity_key=(key := FileKey(Ed25519PrivateKey.generate())).public_key,
+                identity_signature=b"-",
                 services=offers,
             )
-            reply = state.enrol(asked, fingerprint=secrets.token_hex(32), at_us=now_us(), origin="the bench")
-            found[member.name] = reply.secret
+            agent = state.enrol(asked, fingerprint=secrets.token_hex(32), at_us=now_us(), origin="the bench")
+            made = authority.agent_certificate(agent.tenant, agent.name, key.public_key, life=day, now=now)
+            found[member.name] = key.pem().decode() + ssl.DER_cert_to_PEM_cert(made)
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from analytics import channel
 from benches import web_fleet
 
 ROWS: Final = 999
@@ -30,6 +32,7 @@ class Door:
 
     host: str
     port: int
+    tls: ssl.SSLContext | None = None
     reader: asyncio.StreamReader | None = None
     writer: asyncio.StreamWriter | None = None
 
@@ -38,7 +41,7 @@ class Door:
         for fresh in (False, True):
             if self.writer is None or fresh:
                 self.close()
-                self.reader, self.writer = await asyncio.open_connection(self.host, self.port)
+                self.reader, self.writer = await asyncio.open_connection(self.host, self.port, ssl=self.tls)
             try:
                 return await self._asked(head, body)
             except (asyncio.IncompleteReadError, ConnectionError):
@@ -95,7 +98,7 @@ class Seen:
 class Post:
     """A batch, ready to be sent."""
 
-    head: str
+    agent: str
     body: bytes
 
 
@@ -106,42 +109,50 @@ def posts(told: dict[str, Any]) -> list[Post]:
     made = cycle(web_fleet.bodies(told["names"], told["senders"]))
     count = 1 + told["seconds"] * told["rows_per_s"] // ROWS
     return [
-        Post(_head(told["secrets"][one.agent]), one.numbered(number))
+        Post(one.agent, one.numbered(number))
         for number, one in zip(range(FIRST_NUMBER, FIRST_NUMBER + count), made, strict=False)
     ]
 
 
-def _head(secret: str) -> str:
-    return (
-        "POST /v1/batches HTTP/1.1\r\nContent-Encoding: gzip\r\n"
-        f"Content-Type: application/octet-stream\r\nAuthorization: Bearer {secret}"
-    )
+HEAD: Final = "POST /v1/batches HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Type: application/octet-stream"
+
+
+def _tls(told: dict[str, Any], agent: str) -> ssl.SSLContext:
+    """As the agent connects."""
+    context = channel.tls_1_3(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(cadata=told["authority"])
+    channel.present(context, told["shown"][agent].encode())
+    return context
 
 
 async def send(told: dict[str, Any], ready: list[Post], seen: Seen) -> None:
     """Have agents send batches at a steady rate."""
-    every_s, doors = ROWS / told["rows_per_s"], asyncio.Queue[Door]()
-    for _ in range(told["connections"]):
-        doors.put_nowait(Door(*told["agents"]))
+    every_s, turns = ROWS / told["rows_per_s"], asyncio.Semaphore(told["connections"])
+    host, port = told["agents"]
+    doors = {post.agent: Door(host, port, _tls(told, post.agent)) for post in ready}
+    held = {agent: asyncio.Lock() for agent in doors}
     began, sending = time.monotonic(), set[asyncio.Task[None]]()
     for number, post in enumerate(ready):
         await asyncio.sleep(max(0.0, began + number * every_s - time.monotonic()))
-        seen.late += doors.empty()
-        task = asyncio.create_task(_sent(await doors.get(), doors, post, seen))
+        seen.late += turns.locked() or held[post.agent].locked()
+        await turns.acquire()
+        task = asyncio.create_task(_sent(doors[post.agent], held[post.agent], turns, post, seen))
         sending.add(task)
         task.add_done_callback(sending.discard)
     await asyncio.gather(*sending)
     seen.sending_s = time.monotonic() - began
 
 
-async def _sent(door: Door, doors: asyncio.Queue[Door], post: Post, seen: Seen) -> None:
+async def _sent(door: Door, held: asyncio.Lock, turns: asyncio.Semaphore, post: Post, seen: Seen) -> None:
     began, status = time.monotonic(), 0
     try:
-        status, _, _ = await door.ask(post.head, post.body)
+        async with held:
+            status, _, _ = await door.ask(HEAD, post.body)
     except (OSError, asyncio.IncompleteReadError):
         door.close()
     finally:
-        doors.put_nowait(door)
+        turns.release()
     seen.batches += status == 200  # OK
     seen.refused += status != 200  # OK
     seen.answered_ms.append(1_000 * (time.monotonic() - began))

@@ -168,7 +168,7 @@ def _printed(command: list[str]) -> str:
 
 def _agent_config(lab: Lab, site: Site, agent: Agent, token_file: Path) -> str:
     values = {
-        "server": f"http://{lab.plan.server_address}:{AGENTS_PORT}",
+        "server": f"https://{lab.plan.server_address}:{AGENTS_PORT}",
         "token_file": str(token_file),
         "name": agent.name,
         "site": site.name,

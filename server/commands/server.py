@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from analytics.command_line import Json, example, print_json, progress, seconds
-from server.commands import accounts
+from server.commands import accounts, enrolled
 
 commands = typer.Typer(name="server", help="The server: collects, grades and shows.", no_args_is_help=True)
 
@@ -131,6 +131,8 @@ def token(
 ) -> None:
     """Make a token that lets agents enrol.
 
+    It names the server's authority: an agent gives it to no other server.
+
     Works while the server runs, and before. A reinstalled agent has new keys, and is refused under its name
     without a token that --replaces it; its peers refuse it too, until each forgets the old key
     (pathgrade agent peers forget NAME).
@@ -148,6 +150,7 @@ def token(
     return print(made)
 
 
+commands.add_typer(enrolled.commands)
 commands.add_typer(accounts.account)
 commands.add_typer(accounts.tenant)
 commands.command(

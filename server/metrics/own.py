@@ -54,6 +54,7 @@ class Own:
     data: Path
     store: Stored
     refused: Counter[int] = field(default_factory=Counter)  # HTTP status -> batches
+    turned_away: Counter[str] = field(default_factory=Counter)  # at the agents' listener, by why
     failures: Failures = field(default_factory=Failures)
     tallies: Callable[[], list[Tally]] = list  # of all receivers
     oldest_waiting_us: Callable[[], int | None] = lambda: None  # since when the oldest notice waits
@@ -111,6 +112,10 @@ def _tallied(name: str) -> Callable[[Own], float]:
     return lambda own: float(sum(getattr(tally, name) for tally in own.tallies()))
 
 
+def _turned_away(*why: str) -> Callable[[Own], float]:
+    return lambda own: float(sum(own.turned_away[one] for one in why))
+
+
 def _failed(name: str) -> Callable[[Own], float]:
     return lambda own: float(getattr(own.failures, name))
 
@@ -137,6 +142,23 @@ READINGS: Final[Mapping[str, Reading]] = {
     "batches_put_off": Reading(
         "counter", "Batches told to come again", lambda own: _batches(own, lambda status: status == BUSY)
     ),
+    "agent_handshakes_failed": Reading(
+        "counter",
+        "TLS handshakes of agents that failed: another authority, another version, no TLS",
+        _turned_away("handshake"),
+    ),
+    "agents_refused": Reading(
+        "counter",
+        "Requests of agents without a certificate that holds",
+        _turned_away("no certificate", "certificate over", "unknown"),
+    ),
+    "agents_revoked_refused": Reading(
+        "counter", "Requests of agents that were revoked", _turned_away("revoked")
+    ),
+    "enrolments_refused": Reading(
+        "counter", "Enrolments refused: the token, or the name", _turned_away("enrolment")
+    ),
+    "renewals_refused": Reading("counter", "Certificates that were not renewed", _turned_away("renewal")),
     "upkeep_failures": Reading(
         "counter",
         "Rolling up or compacting that failed",

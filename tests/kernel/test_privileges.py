@@ -8,23 +8,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from agent.enrol import Credential
+from agent.credential import Credential
+from agent.identity import load_or_create
 from agent.local import SOCKET_NAME, ask
 from agent.outbox import unseal
 from agent.privileges import DYNAMIC_UIDS
 from agent.standing import Standing, mask, standing
+from server.authority import create
+from tests.unit.server.enrolling import UNKNOWN_TOKEN
 
 pytestmark = pytest.mark.kernel
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "pathgrade"]
-SERVER = "http://127.0.0.1:9"  # nobody listens there
+SERVER = "https://127.0.0.1:9"  # nobody listens there
 LIMIT_S = 60 * int(os.environ.get("PATHGRADE_TEST_PATIENCE", "1"))
 STORM = 101
 MODES = {
@@ -49,7 +53,7 @@ def configured(place: Path, cache: Path, *, data: Path | None = None, **changes:
         "server": SERVER,
         "name": "pacs",
         "site": "here",
-        "token": "pg-some-token",
+        "token": UNKNOWN_TOKEN,
         "data": data or place / "data",
         "cache": cache,
     } | changes
@@ -61,7 +65,20 @@ def configured(place: Path, cache: Path, *, data: Path | None = None, **changes:
 def enrolled_before(data: Path) -> None:
     """Leave what an agent that was root all its life would have left."""
     data.mkdir(mode=0o700)
-    credential = Credential(server=SERVER, agent="pacs", tenant="default", secret="x" * 32)
+    authority, identity = create(), load_or_create(data, "pacs")
+    certificate = authority.agent_certificate(
+        "default", "pacs", identity.public_key, life=timedelta(days=1), now=datetime.now(UTC)
+    )
+    credential = Credential(
+        server=SERVER,
+        agent="pacs",
+        tenant="default",
+        server_key=bytes(32),
+        authority=authority.der,
+        certificate=certificate,
+        got_s=time.time(),
+        life_s=86_400,
+    )
     (data / "credential.json").write_bytes(msgspec.json.encode(credential))
     (data / "credential.json").chmod(0o600)
     (data / "outbox").mkdir()
@@ -94,6 +111,9 @@ def test_root_becomes_nobody_with_just_what_the_mode_needs(
     data = place / "data"
     enrolled_before(data)
     config = configured(place, cache, passive=mode)
+    if mode == "off":
+        (data / "identity.pem").unlink()  # it has no socket, so it is at work once this is there again:
+        (data / "credential.json").unlink()  # with another key, and waiting for the server to enrol at
     ready = data / ("identity.pem" if mode == "off" else SOCKET_NAME)
     pid = started(start, cable.left.argv(*COMMAND, "agent", "run", "--config", str(config)), ready)
     held = mask(MODES[mode])
@@ -242,9 +262,9 @@ def test_a_token_only_root_can_read_is_still_used(cache: Path, place: Path, star
     """The agent comes as far as asking the server: without a token it would end."""
     token = place / "token"
     token.touch(mode=0o600)
-    token.write_text("pg-only-root-reads-this")
+    token.write_text(UNKNOWN_TOKEN)
     config = configured(place, cache, passive="off")
-    config.write_text(config.read_text().replace('token = "pg-some-token"', f'token_file = "{token}"'))
+    config.write_text(config.read_text().replace(f'token = "{UNKNOWN_TOKEN}"', f'token_file = "{token}"'))
     log = place / "log"
     with log.open("w") as out:
         agent = subprocess.Popen([*COMMAND, "agent", "run", "--config", str(config)], cwd=ROOT, stderr=out)
@@ -257,7 +277,7 @@ def test_a_token_only_root_can_read_is_still_used(cache: Path, place: Path, star
 
 def run(config: Path, before: list[str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run an agent that is expected to end; without a token it ends at the enrolment."""
-    config.write_text(config.read_text().replace('token = "pg-some-token"\n', ""))
+    config.write_text(config.read_text().replace(f'token = "{UNKNOWN_TOKEN}"\n', ""))
     done = subprocess.run(
         [*(before or []), *COMMAND, "agent", "run", "--config", str(config)],
         cwd=ROOT,

@@ -105,7 +105,7 @@ class Fleet:
 
     def _configure(self, name: str, token: Path) -> None:
         values = {
-            "server": f"http://{self.lab.plan.server_address}:{product.AGENTS_PORT}",
+            "server": f"https://{self.lab.plan.server_address}:{product.AGENTS_PORT}",
             "token_file": str(token),
             "name": name,
             "site": self.lab.plan.hosts[name].site,

@@ -44,7 +44,7 @@ class Place:
 
     def config(self, name: str = "pacs", **changes: object) -> Config:
         given = {
-            "server": f"http://127.0.0.1:{self.port}",
+            "server": f"https://127.0.0.1:{self.port}",
             "name": name,
             "site": "here",
             "data": self.folder / name,

@@ -8,7 +8,7 @@ from agent.config import load
 from agent.errors import ConfigError
 
 GOOD = """
-server = "http://192.0.2.10:8440"
+server = "https://192.0.2.10:8440"
 token_file = "{folder}/token"
 name = "pacs"
 site = "hospital"
@@ -47,9 +47,12 @@ def test_a_good_one(tmp_path: Path) -> None:
         (('site = "hospital"\n', ""), "missing required field `site`"),
         (("port = 4242", "port = 70000"), "services[0].port: Expected `int` <= 65535"),
         (("[[services]]", "[[services"), "Expected"),
-        (("http://192.0.2.10:8440", "192.0.2.10:8440"), "server: '192.0.2.10:8440' is not http://HOST:PORT"),
-        (("http://192.0.2.10:8440", "http://h:99999"), "server: 'http://h:99999' is not"),
-        (("http://192.0.2.10:8440", "http://h:1/x?y"), "server: 'http://h:1/x?y' is not"),
+        (
+            ("https://192.0.2.10:8440", "192.0.2.10:8440"),
+            "server: '192.0.2.10:8440' is not https://HOST:PORT",
+        ),
+        (("https://192.0.2.10:8440", "https://h:99999"), "server: 'https://h:99999' is not"),
+        (("https://192.0.2.10:8440", "https://h:1/x?y"), "server: 'https://h:1/x?y' is not"),
         (('label = "the PACS"', 'passive = "maybe"'), "passive: Invalid enum value 'maybe'"),
         (('label = "the PACS"', "recent_minutes = 0"), "recent_minutes: Expected `int` >= 1"),
         (('label = "the PACS"', "recent_minutes = 61"), "recent_minutes: Expected `int` <= 60"),

@@ -1,14 +1,18 @@
 """The control connection against servers that break it at the worst moments, on loopback."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
 from websockets.utils import accept_key
 
 from agent.control import Control
-from agent.enrol import Credential
+from agent.credential import Credential
+from agent.tls import proven
 from analytics.wire import Hello
+from server.agent_tls import listener_context
+from server.authority import create
 
 GOING_AWAY = b"\x88\x02\x03\xe9"  # a close frame, 1001
 UNREADABLE = b"\x82\x01\xc1"  # a binary frame that is no message
@@ -60,9 +64,12 @@ def test_a_server_that_leaves_while_the_agent_speaks_is_connected_to_again(serve
             await serve(accepting(await reader.readuntil(b"\r\n\r\n")), reader, writer)
             writer.close()
 
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        authority = create()
+        server = await asyncio.start_server(
+            connected, "127.0.0.1", 0, ssl=listener_context(authority, Counter())
+        )
         port = server.sockets[0].getsockname()[1]
-        life = asyncio.create_task(control(port).run())
+        life = asyncio.create_task(control(port, authority.der).run())
         again = asyncio.create_task(third.wait())
         async with asyncio.timeout(30):
             await asyncio.wait({life, again}, return_when=asyncio.FIRST_COMPLETED)
@@ -75,6 +82,22 @@ def test_a_server_that_leaves_while_the_agent_speaks_is_connected_to_again(serve
     asyncio.run(scenario())
 
 
-def control(port: int) -> Control:
-    credential = Credential(server=f"http://127.0.0.1:{port}", agent="pacs", tenant="default", secret="s")
-    return Control(credential, HELLO, on_message=lambda _: None, on_lost=lambda: None, backoff=lambda _: 0.01)
+def control(port: int, authority: bytes) -> Control:
+    credential = Credential(
+        server=f"https://127.0.0.1:{port}",
+        agent="pacs",
+        tenant="default",
+        server_key=b"",
+        authority=authority,
+        certificate=b"",
+        got_s=0,
+        life_s=60,
+    )
+    return Control(
+        credential,
+        proven(authority),
+        HELLO,
+        on_message=lambda _: None,
+        on_lost=lambda: None,
+        backoff=lambda _: 0.01,
+    )

@@ -143,7 +143,7 @@ def test_held_trains_say_why() -> None:
 
 def test_the_settings_are_the_limits() -> None:
     config = Config(
-        server="http://192.0.2.1:1",
+        server="https://192.0.2.1:1",
         name="a",
         site="b",
         data="/tmp",  # type: ignore[arg-type]  # as the TOML has it

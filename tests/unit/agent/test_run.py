@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from agent.enrol import FILE_NAME
+from agent.credential import FILE_NAME
 from agent.errors import ConfigError, EnrolmentError, FolderError
 from agent.outbox import Outbox
+from analytics.channel import EnrolToken
 from analytics.measurement import Flow
 from analytics.wire import Dependence, NatReport
 from tests.stopwatch import ended_after_s
+from tests.unit.server.enrolling import UNKNOWN_TOKEN
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "pathgrade"]
@@ -77,8 +79,10 @@ def test_it_waits_for_a_server_that_is_not_there_and_says_so_once(
 def test_a_refused_token_ends_it_with_a_remedy(place: Any, life_of: Any) -> None:
     async def scenario() -> None:
         async with place.serving():
+            unknown = EnrolToken("never-made", EnrolToken.parse(place.token()).pin)
             for config, words in (
-                (place.config(token="pg-not-known"), "unknown token"),
+                (place.config(token=str(unknown)), "unknown token"),
+                (place.config(token="pg-of-before"), "not a token"),
                 (place.config(), "no token"),
             ):
                 with pytest.raises(EnrolmentError, match=words) as caught:
@@ -190,7 +194,7 @@ def test_anchors_that_cannot_be_read_end_it_before_it_enrols(place: Any, life_of
 
     async def scenario() -> None:
         with pytest.raises(ConfigError, match="identity_anchors") as caught:
-            await life_of(place.config(token="pg-some-token", identity_anchors=anchors))
+            await life_of(place.config(token=UNKNOWN_TOKEN, identity_anchors=anchors))
         assert caught.value.remedy
 
     asyncio.run(scenario())
@@ -198,7 +202,7 @@ def test_anchors_that_cannot_be_read_end_it_before_it_enrols(place: Any, life_of
 
 def test_two_agents_do_not_share_a_folder(place: Any, agent_of: Any, life_of: Any, until: Any) -> None:
     async def scenario() -> None:
-        async with agent_of(place.config(token="pg-some-token")) as life:
+        async with agent_of(place.config(token=UNKNOWN_TOKEN)) as life:
             await until((place.folder / "pacs" / "identity.pem").exists, life)
             with pytest.raises(FolderError, match="another agent holds it"):
                 await life_of(place.config())
@@ -253,10 +257,10 @@ def test_sigterm_ends_it_within_two_seconds(place: Any, open_folder: Path, until
 
 def write_config(folder: Path, port: int, **changes: object) -> Path:
     given = {
-        "server": f"http://127.0.0.1:{port}",
+        "server": f"https://127.0.0.1:{port}",
         "name": "pacs",
         "site": "here",
-        "token": "pg-some-token",
+        "token": UNKNOWN_TOKEN,
         "data": folder / "agent-data",
         "passive": "off",
     } | changes

@@ -7,13 +7,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent.enrol import Credential
 from agent.errors import CredentialRefusedError, OutboxError, ServerSilentError
 from agent.outbox import Outbox
 from agent.upload import MOST_RETRY_S, OUTDATED_S, Uploader
 from analytics.measurement import Flow
 
-CREDENTIAL = Credential(server="http://server", agent="pacs", tenant="default", secret="s")
 Answer = Callable[[httpx.Request], httpx.Response]
 
 
@@ -28,9 +26,9 @@ def filled(folder: Path, batches: int = 2) -> Outbox:
 def send(outbox: Outbox, answer: Answer) -> None:
     async def whole() -> None:
         async with httpx.AsyncClient(
-            transport=httpx.MockTransport(answer), base_url="http://server"
+            transport=httpx.MockTransport(answer), base_url="https://server"
         ) as client:
-            await Uploader(outbox, CREDENTIAL, client).send_all()
+            await Uploader(outbox, client).send_all()
 
     asyncio.run(whole())
 
@@ -50,7 +48,7 @@ def test_what_is_acknowledged_is_forgotten(tmp_path: Path) -> None:
     outbox = filled(tmp_path)
     send(outbox, take)
     assert len(outbox) == 0
-    assert [request.headers["authorization"] for request in seen] == ["Bearer s"] * 2
+    assert len(seen) == 2
     assert {request.headers["content-encoding"] for request in seen} == {"gzip"}
 
 
@@ -122,9 +120,11 @@ def test_a_batch_that_cannot_be_read_now_is_tried_again(
         return httpx.Response(200, json={"rows": 1})
 
     async def scenario() -> None:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(take), base_url="http://server") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.MockTransport(take), base_url="https://server"
+        ) as client:
             monkeypatch.setattr(outbox, "oldest", failing_once)
-            life = asyncio.create_task(Uploader(outbox, CREDENTIAL, client, backoff=lambda _: 0).run())
+            life = asyncio.create_task(Uploader(outbox, client, backoff=lambda _: 0).run())
             async with asyncio.timeout(30):
                 await asyncio.wait(
                     {life, waiting := asyncio.create_task(sent.wait())}, return_when="FIRST_COMPLETED"

@@ -4,8 +4,10 @@ import json
 import os
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import msgspec
@@ -23,6 +25,8 @@ from analytics.report import Member
 from ebpf.check import Finding
 from server import doctor as of_server
 from server import fleet_doctor
+from server.agent_tls import listener_context
+from server.authority import create
 from server.settings import Address
 from server.stun import HEADER
 from tests.unit.cli.test_cli import pathgrade
@@ -126,7 +130,7 @@ def test_settings_that_do_not_hold_end_it(tmp_path: Path, monkeypatch: pytest.Mo
 
 def config(folder: Path, **more: str) -> Path:
     path = folder / "agent.toml"
-    told = {"server": "http://127.0.0.1:9", "name": "pacs", "site": "hospital", "data": str(folder / "data")}
+    told = {"server": "https://127.0.0.1:9", "name": "pacs", "site": "hospital", "data": str(folder / "data")}
     path.write_text("".join(f'{key} = "{value}"\n' for key, value in (told | more).items()))
     return path
 
@@ -144,13 +148,29 @@ def test_an_agents_secrets_and_its_servers_clock(tmp_path: Path) -> None:
     data, token = tmp_path / "data", tmp_path / "token"
     data.mkdir(mode=0o700)
     for path, mode in ((data / "identity.pem", 0o600), (data / "credential.json", 0o600), (token, 0o644)):
-        path.write_text("x")
+        path.write_text('{"version": 2}')
         path.chmod(mode)
-    with serve(CORE) as url:
+    with tls_server() as url:
         found = of_agent.checks(config(tmp_path, server=url, passive="off", token_file=str(token)))
     assert seen(found, "secret files").remedy == f"chmod 600 {token}"
     assert seen(found, "server's clock").seen == "agrees with the server's"
-    assert states(found)["enrolment"] == "ok"
+    assert states(found)["enrolment"] == "look"  # not of this server
+
+
+@contextmanager
+def tls_server() -> Iterator[str]:
+    """Answer like the agents' listener, as far as anybody can ask it."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    context = listener_context(create(), Counter())
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ from tests.unit.alerts.receivers import web
 from tests.unit.analytics.facts import body, put, reading
 from tests.unit.analytics.tcp_sessions import session
 from tests.unit.cli import test_flows as local
-from tests.unit.server.enrolling import enrolment
+from tests.unit.server.enrolling import enrolment, nobodys
 from tests.unit.web.fleet import MEMBERS, FixtureCore
 
 ROOT = Path(__file__).parents[3]
@@ -177,7 +177,7 @@ def example_server(data: Path, alerts: Path) -> Iterator[str]:
             realm = running.realms.of("default")
             put_alerts(realm.alerts._book)
             running.realms._realms["default"] = replace(realm, core=ExampleCore(realm.core))
-            urls[:] = [f"http://{running.agents}", f"http://{running.report}"]
+            urls[:] = [f"https://{running.agents}", f"http://{running.report}"]
             ready.set()
             await ended.wait()
 
@@ -188,7 +188,8 @@ def example_server(data: Path, alerts: Path) -> Iterator[str]:
         token = create_token(data, len(MEMBERS), 600)
         for member in MEMBERS:
             body = enrolment(token, member.name, member.site)
-            assert httpx.post(f"{urls[0]}/v1/enrol", json=body, trust_env=False).status_code == 200
+            answer = httpx.post(f"{urls[0]}/v1/enrol", json=body, trust_env=False, verify=nobodys(data))
+            assert answer.status_code == 200
         yield urls[1]
     finally:
         loop.call_soon_threadsafe(ended.set)
@@ -208,7 +209,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     met = KnownPeers(place / "agent")
     met.check("clinic", load_or_create(place / "clinic", "clinic").public_key, now_us=0)
     (place / "etc/agent.toml").write_text(
-        'server = "http://127.0.0.1:9"\nname = "pacs"\nsite = "hospital"\n'
+        'server = "https://127.0.0.1:9"\nname = "pacs"\nsite = "hospital"\n'
         f'data = "{place}/agent"\npassive = "off"\n'
     )
     return place

@@ -29,13 +29,11 @@ class Bench:
 
     def __init__(self, folder: Path, *, key: Ed25519PrivateKey = SERVER) -> None:
         self.monotonic_ns = 10**9
-        self.kept: list[bytes] = []
         self.guard = Guard(
             Me("a", "default", A.fingerprint),
             SERVER.public_key().public_bytes_raw(),
             KnownPeers(folder),
             monotonic_ns=lambda: self.monotonic_ns,
-            keep_key=self.kept.append,
         )
         self.nonces = 0
         self.connect(key)
@@ -217,7 +215,6 @@ def test_a_server_that_is_not_the_one_enrolled_at_orders_nothing(tmp_path: Path)
     bench = Bench(tmp_path, key=OTHER_SERVER)
     said = bench.refused(bench.order(bench.grant(OTHER_SERVER)), Reason.NO_TIME)
     assert "does not prove to be the one enrolled at" in said
-    assert not bench.kept
 
 
 def test_an_old_answer_to_another_challenge_tells_no_time(bench: Bench) -> None:
@@ -232,20 +229,6 @@ def test_a_server_of_before_grants_is_named(bench: Bench) -> None:
     bench.guard.challenge()
     bench.guard.on_welcome(Welcome(tenant="default", server_version="1"))
     assert "0 bytes are nothing signed" in bench.refused(bench.order(), Reason.NO_TIME)
-
-
-def test_who_enrolled_when_servers_had_no_key_pins_the_first(tmp_path: Path) -> None:
-    kept: list[bytes] = []
-    guard = Guard(
-        Me("a", "default", A.fingerprint), b"", KnownPeers(tmp_path), monotonic_ns=lambda: 0,
-        keep_key=kept.append,
-    )  # fmt: skip
-    for key in (SERVER, OTHER_SERVER):
-        public = key.public_key().public_bytes_raw()
-        time = seal(ServerTime(challenge=guard.challenge(), now_us=NOW_US).encode(), key)
-        guard.on_welcome(Welcome(tenant="default", server_version="1", time=time, server_key=public))
-    assert kept == [SERVER.public_key().public_bytes_raw()]
-    assert guard._clock is None
 
 
 def test_the_hosts_clock_is_never_asked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import itertools
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,12 @@ import httpx
 import pytest
 from argon2 import Parameters, Type
 
-from agent.identity import Identity
-from analytics.wire import EnrolReply
+from agent.identity import Identity, create
 from server.accounts.tokens import create_access_token
 from server.app import Running, serving
 from server.settings import Settings
 from server.state import create_token
-from tests.unit.server.enrolling import enrolment
+from tests.unit.server.enrolling import Member, enrolment, member_of, nobodys
 
 LIMIT_S = 60
 _NUMBERS = itertools.count()
@@ -30,21 +30,37 @@ class Site:
 
     running: Running
     settings: Settings
-    agents: httpx.AsyncClient
+    agents: httpx.AsyncClient  # without a certificate
     report: httpx.AsyncClient  # with an admin's token
     token: str  # the same, for a command
     actor: str  # whom the audit log names for it
 
-    async def enrol(self, name: str, site: str = "here", *, identity: Identity | None = None) -> EnrolReply:
-        token = await asyncio.to_thread(create_token, self.settings.data, 1, 60)
-        asked = enrolment(token, name, site, identity=identity)
-        answer = await self.agents.post("/v1/enrol", json=asked)
-        assert answer.status_code == 200, answer.text
-        return EnrolReply(**answer.json())
+    opened: AsyncExitStack
+    members: dict[int, httpx.AsyncClient]  # clients of members, by the id of their context
 
-    async def send(self, secret: str, body: bytes, **headers: str) -> httpx.Response:
-        bearer = {"Authorization": f"Bearer {secret}"}
-        return await self.agents.post("/v1/batches", content=body, headers={**bearer, **headers})
+    async def enrol(
+        self, name: str, site: str = "here", *, identity: Identity | None = None, tenant: str = "default"
+    ) -> Member:
+        data, own = self.settings.data, identity or create(name)
+        token = await asyncio.to_thread(create_token, data, 1, 60, tenant=tenant)
+        answer = await self.agents.post("/v1/enrol", json=enrolment(token, name, site, identity=own))
+        assert answer.status_code == 200, answer.text
+        return member_of(data, own, answer.content)
+
+    async def as_member(self, member: Member) -> httpx.AsyncClient:
+        """Give a client that shows a member's certificate."""
+        found = self.members.get(id(member.context))
+        if found is None:
+            made = client(f"https://{self.running.agents}", member.context)
+            found = self.members[id(member.context)] = await self.opened.enter_async_context(made)
+        return found
+
+    async def send(self, member: Member, body: bytes, **headers: str) -> httpx.Response:
+        return await (await self.as_member(member)).post("/v1/batches", content=body, headers=headers)
+
+
+def client(url: str, context: ssl.SSLContext | bool = False) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=url, trust_env=False, timeout=30, verify=context)
 
 
 @pytest.fixture(autouse=True)
@@ -67,15 +83,15 @@ def settings(tmp_path: Path) -> Settings:
 
 @asynccontextmanager
 async def visited(settings: Settings) -> AsyncIterator[Site]:
-    async with (
-        serving(settings) as running,
-        httpx.AsyncClient(base_url=f"http://{running.agents}", trust_env=False, timeout=30) as agents,
-        httpx.AsyncClient(base_url=f"http://{running.report}", trust_env=False, timeout=30) as report,
-    ):
+    async with AsyncExitStack() as opened:
+        running = await opened.enter_async_context(serving(settings))
+        anyone = client(f"https://{running.agents}", nobodys(settings.data))
+        agents = await opened.enter_async_context(anyone)
+        report = await opened.enter_async_context(client(f"http://{running.report}"))
         name = f"tests-{next(_NUMBERS)}"  # a server may be started again over the same folder
         token = await asyncio.to_thread(create_access_token, settings.data, name, scope="admin", tenant="*")
         report.headers["Authorization"] = f"Bearer {token}"
-        yield Site(running, settings, agents, report, token, f"token:{name}")
+        yield Site(running, settings, agents, report, token, f"token:{name}", opened, {})
 
 
 @pytest.fixture

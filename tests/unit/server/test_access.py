@@ -1,6 +1,7 @@
 """Every route of both listeners: what it needs is declared, and nobody gets in with less."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 from server.accounts.tokens import create_access_token
 from server.api.csrf import csrf_key, csrf_token
 from tests.unit.server.browsers import account, browser
+from tests.unit.server.enrolling import nobodys
 from tests.unit.server.routes_of import Declared, routes_of
 
 Run = Callable[[Callable[[Any], Any]], None]
@@ -27,6 +29,9 @@ PUBLIC = {
     ("GET", "/setup"),
     ("POST", "/setup"),
     ("POST", "/v1/enrol"),
+    ("GET", "/v1/authority"),
+    ("GET", "/v1/renewal"),
+    ("POST", "/v1/renewal"),
 }
 """The routes that are everybody's. Each says in its code why."""
 
@@ -160,19 +165,19 @@ def test_what_is_read_needs_who_reads_once_there_is_an_account(with_server: Run)
     with_server(scenario)
 
 
-def test_an_agents_secret_and_an_access_token_open_one_listener_each(with_server: Run) -> None:
+def test_an_agents_certificate_and_an_access_token_open_one_listener_each(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        secret = (await site.enrol("a")).secret
-        bearer = {"Authorization": f"Bearer {secret}"}
+        member = await site.enrol("a")
+        bearer = {"Authorization": f"Bearer {b64encode(member.reply.certificate).decode()}"}
         for route in all_routes(site)[1]:
             if route.needs and route.method != "WEBSOCKET":
                 answer = await site.report.request(route.method, route.url(), headers=bearer)
                 assert answer.status_code in (401, 303), route
-        url = f"ws://{site.running.agents}/v1/control"
+        url, context = f"wss://{site.running.agents}/v1/control", nobodys(site.settings.data)
         for headers in ({}, {"Authorization": f"Bearer {site.token}"}):
             assert (await site.agents.post("/v1/batches", headers=headers)).status_code == 401
             with pytest.raises(InvalidStatus) as refused:
-                async with connect(url, additional_headers=headers, proxy=None):
+                async with connect(url, ssl=context, additional_headers=headers, proxy=None):
                     pass
             assert refused.value.response.status_code == 401
 

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from agent.identity import create
 from analytics.batch import pack_batch
 from analytics.measurement import Flow
 from analytics.store.store import Store
@@ -26,7 +28,7 @@ from server.state import State, create_token
 from tests.stopwatch import ended_after_s
 from tests.unit.server import test_core as core_facts
 from tests.unit.server.conftest import Site
-from tests.unit.server.enrolling import enrolment
+from tests.unit.server.enrolling import Member, enrolment, member_of, nobodys
 
 Run = Callable[[Callable[[Any], Any]], None]
 COMMAND = [sys.executable, "-m", "pathgrade", "server", "run"]
@@ -136,7 +138,7 @@ def test_many_rows_are_sealed_before_the_minute_is_over(
         reply = await site.enrol("a", "here")
         told = core_facts.reading("a", "b", 300, ended_us=time.time_ns() // 1_000)
         body = pack_batch(agent="a", boot="6f1c0a2b9d3e4f50", batch=0, tables={"readings": [told]})
-        assert (await site.send(reply.secret, body)).status_code == 200
+        assert (await site.send(reply, body)).status_code == 200
         for _ in range(20 * LIMIT_S):
             if list(site.settings.data.glob("parquet/tenant=default/readings/*/*.parquet")):
                 return
@@ -219,9 +221,9 @@ def test_sigterm_seals_what_was_taken_and_ends_in_time(tmp_path: Path) -> None:
         arguments = ["--data", str(tmp_path), "--agents", "127.0.0.1:0", "--stun", "127.0.0.1:0"]
         with server_process(*arguments, "--report-fd", str(fd), pass_fds=(fd,)) as process:
             agents = wait_ready(process).split("agents=")[1].split()[0]
-            with httpx.Client(base_url=f"http://{agents}", trust_env=False) as client:
-                secret = enrol(client, token)
-                assert post(client, secret, 0)
+            member = enrol(tmp_path, agents, token)
+            with client_of(agents, member.context) as client:
+                assert post(client, 0)
                 where = f"http://127.0.0.1:{report.getsockname()[1]}/v1/status"
                 assert httpx.get(where, trust_env=False).json()["rows"]["flows"] == 1
                 process.send_signal(signal.SIGTERM)
@@ -238,15 +240,15 @@ def test_kill_9_during_uploads_loses_nothing_acknowledged_and_doubles_nothing(tm
     arguments = ["--data", str(tmp_path), "--agents", f"127.0.0.1:{port}", "--report", "127.0.0.1:0"]
     batches = range(96)
     acknowledged: set[int] = set()
-    secret = ""
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+    with client_of(f"127.0.0.1:{port}", context := nobodys(tmp_path)) as client:
         for kill_after in (20, 60):
             with server_process(*arguments, "--stun", "127.0.0.1:0") as process:
                 wait_ready(process)
-                secret = secret or enrol(client, token)
+                if kill_after == 20:
+                    member = enrol(tmp_path, f"127.0.0.1:{port}", token)
+                    member.identity.identity_key.present(context, member.reply.certificate)
                 send_and_kill(
                     client,
-                    secret,
                     sorted(set(batches) - acknowledged),
                     acknowledged,
                     process=process,
@@ -255,30 +257,35 @@ def test_kill_9_during_uploads_loses_nothing_acknowledged_and_doubles_nothing(tm
             assert kill_after <= len(acknowledged) < len(batches)
         with server_process(*arguments, "--stun", "127.0.0.1:0") as process:
             report = wait_ready(process).split("report=")[1].split()[0]
-            new = {number for number in batches if post(client, secret, number)}
+            new = {number for number in batches if post(client, number)}
             rows = httpx.get(f"http://{report}/v1/status", trust_env=False).json()["rows"]
     assert not new & acknowledged
     assert rows["flows"] == len(batches)
 
 
-def enrol(client: httpx.Client, token: str) -> str:
-    answer = client.post("/v1/enrol", json=enrolment(token, "pacs"))
+def client_of(at: str, context: ssl.SSLContext) -> httpx.Client:
+    return httpx.Client(base_url=f"https://{at}", trust_env=False, verify=context)
+
+
+def enrol(data: Path, at: str, token: str) -> Member:
+    identity = create("pacs")
+    with client_of(at, nobodys(data)) as client:
+        answer = client.post("/v1/enrol", json=enrolment(token, "pacs", identity=identity))
     assert answer.status_code == 200, answer.text
-    return str(answer.json()["secret"])
+    return member_of(data, identity, answer.content)
 
 
-def post(client: httpx.Client, secret: str, number: int) -> bool:
+def post(client: httpx.Client, number: int) -> bool:
     """Send one batch; True if the server had not kept it before."""
     row = Flow(tenant="default", agent="pacs", window_us=time.time_ns() // 1000, window_length_us=1)
     body = pack_batch(agent="pacs", boot="6f1c0a2b9d3e4f50", batch=number, tables={"flows": [row]})
-    answer = client.post("/v1/batches", content=body, headers={"Authorization": f"Bearer {secret}"})
+    answer = client.post("/v1/batches", content=body)
     assert answer.status_code == 200, answer.text
     return not answer.json()["duplicate"]
 
 
 def send_and_kill(
     client: httpx.Client,
-    secret: str,
     waiting: list[int],
     acknowledged: set[int],
     *,
@@ -289,7 +296,7 @@ def send_and_kill(
 
     def send(number: int) -> None:
         with suppress(httpx.TransportError):
-            post(client, secret, number)
+            post(client, number)
             acknowledged.add(number)
         if len(acknowledged) >= kill_after:
             process.kill()

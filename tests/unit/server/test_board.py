@@ -286,7 +286,7 @@ def test_a_server_answers_for_a_large_fleet_as_for_a_small_one(
             hop = msgspec.structs.replace(core_facts.hop(src, dst), cycle=told.cycle)
             tables: dict[str, list[Any]] = {"readings": [told], "hops": [hop]}
             body_sent = pack_batch(agent=src, boot="6f1c0a2b9d3e4f50", batch=0, tables=tables)
-            assert (await site.send(reply.secret, body_sent)).status_code == 200
+            assert (await site.send(reply, body_sent)).status_code == 200
         core = site.running.core
         small = await asyncio.to_thread(_answers, core)
         monkeypatch.setattr("server.roster.SMALL_AGENTS", 1)

@@ -27,6 +27,7 @@ from server.hub import Connection
 from server.planner import Planner
 from server.schedule import Pair
 from server.settings import Settings
+from tests.unit.server.enrolling import Member
 from tests.unit.server.test_cycles import ALL_ON, World, in_loop, order_in, said, switched_off
 from tests.unit.server.test_signalling import connected, hear, raw, say
 
@@ -215,13 +216,13 @@ async def get(site: Any, path: str) -> Any:
 
 
 def test_a_switch_is_told_within_five_seconds_kept_and_audited(with_server: Run, settings: Settings) -> None:
-    secrets: list[str] = []
+    members: list[Member] = []
 
     async def scenario(site: Any) -> None:
-        a_secret = (await site.enrol("a", "s1", identity=A)).secret
-        b_secret = (await site.enrol("b", "s2", identity=B)).secret
-        secrets.append(a_secret)
-        async with connected(site, a_secret) as a, connected(site, b_secret) as b:
+        first_agent = await site.enrol("a", "s1", identity=A)
+        second_agent = await site.enrol("b", "s2", identity=B)
+        members.append(first_agent)
+        async with connected(site, first_agent) as a, connected(site, second_agent) as b:
             order = await hear(a)
             assert isinstance(order, wire.TestOrder)
             assert isinstance(await hear(b), wire.TestOrder)
@@ -247,7 +248,7 @@ def test_a_switch_is_told_within_five_seconds_kept_and_audited(with_server: Run,
     async def after_a_restart() -> None:
         async with asyncio.timeout(60), serving(settings) as running:
             site = type("Site", (), {"running": running})
-            async with raw(site, secrets[0]) as a:
+            async with raw(site, members[0]) as a:
                 await say(a, wire.Hello(version="1", boot="b"))
                 assert isinstance(await hear(a), wire.Welcome)
                 assert await hear(a) == MeshSwitch(on=False)
@@ -326,12 +327,12 @@ def test_what_cannot_be_controlled_is_one_problem(
 
 def test_the_pages_of_a_real_server_say_what_is_controlled(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        secret = (await site.enrol("a", "s1", identity=A)).secret
+        member = await site.enrol("a", "s1", identity=A)
         await site.enrol("b", "s2", identity=B)
         await post(site, "mesh/switches", reach="site", name="s1", on=False)
         await post(site, "agents/a/tags", add=["radiology"])
         await post(site, "budgets", reach="agent", name="a", cpu_bp=7)
-        async with connected(site, secret) as socket:
+        async with connected(site, member) as socket:
             await say(socket, wire.Health(cpu_us=1_000, rss_kb=61_440, mesh=False))
             await say(socket, wire.Signal(test="none", body=wire.Abandon(why="")))
             while not isinstance(await hear(socket), wire.Notice):

@@ -56,7 +56,7 @@ def test_two_ends_readings_become_a_report(with_server: Run) -> None:
                 "hops": [hop(src, dst)],
             }
             body = pack_batch(agent=src, boot="6f1c0a2b9d3e4f50", batch=0, tables=tables)
-            assert (await site.send(reply.secret, body)).status_code == 200
+            assert (await site.send(reply, body)).status_code == 200
         core = site.running.core
         status = core.status()
         assert (status.paths_measured, status.paths_expected, status.agents_enrolled) == (2, 2, 2)
@@ -93,7 +93,7 @@ def test_a_path_that_the_budget_put_off_says_so_and_is_not_stale(with_server: Ru
             reply = await site.enrol(src, f"site-{src}")
             tables = {"readings": [reading(src, dst, 300, ended_us=ended_us)]}
             body = pack_batch(agent=src, boot="6f1c0a2b9d3e4f50", batch=0, tables=tables)
-            assert (await site.send(reply.secret, body)).status_code == 200
+            assert (await site.send(reply, body)).status_code == 200
         core, planner = site.running.core, site.running.cycles.planner
         assert [(row.put_off, row.grade.rule) for row in core.report("generic").paths] == [
             (False, "any.stale.v1")
@@ -151,7 +151,7 @@ def test_flows_become_letters_of_applications(with_server: Run) -> None:
             flow("old", now_us - 2 * 86_400_000_000),
         ]
         body = pack_batch(agent="a", boot="6f1c0a2b9d3e4f50", batch=0, tables={"flows": flows})
-        assert (await site.send(reply.secret, body)).status_code == 200
+        assert (await site.send(reply, body)).status_code == 200
         core = site.running.core
         made = core.applications(By.PROCESS, but="pathgrade")
         assert [(row.process, row.grade.letter) for row in made.rows] == [("curl", Letter.D)]
@@ -179,7 +179,7 @@ def test_what_happened_is_told_by_a_running_server(with_server: Run) -> None:
         for src, rows in sent.items():
             reply = await site.enrol(src, f"site-{src}")
             body = pack_batch(agent=src, boot="6f1c0a2b9d3e4f50", batch=0, tables={"readings": rows})
-            assert (await site.send(reply.secret, body)).status_code == 200
+            assert (await site.send(reply, body)).status_code == 200
         core = site.running.core
         told = core.timeline("a", "b", "generic", since_us=now_us - 600_000_000)
         assert [us for us in told.columns.rtt_p50_us if us is not None] == [20_400] * 4

@@ -56,7 +56,6 @@ class World:
             label="",
             services=(),
             fingerprint=f"fingerprint of {name}",
-            secret_hash=name,
             token_hash="",
             enrolled_us=0,
             seen_us=0,

@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.identity import Identity, create
 from analytics import wire
+from analytics.channel import EnrolToken
 from analytics.trust import Grant, ServerTime, fingerprint_bytes, unseal
-from server.errors import CredentialError, NameTakenError, StateError, TokenError
+from server.errors import NameTakenError, StateError, TokenError
 from server.grants import FILE_NAME, Signer
 from server.state import Agent, State, create_token
 from tests.unit.server.enrolling import enrolment
@@ -35,7 +36,6 @@ def agent_of(identity: Identity) -> Agent:
         label="",
         services=(),
         fingerprint=identity.fingerprint,
-        secret_hash="",
         token_hash="",
         enrolled_us=0,
         seen_us=0,
@@ -91,7 +91,6 @@ def hello(identity: Identity, **changes: Any) -> wire.Hello:
         "version": "1",
         "boot": "b",
         "challenge": bytes(16),
-        "identity_key": identity.public_key,
         "binding": identity.binding("default", now_s=0),
     }
     return wire.Hello(**(given | changes))
@@ -100,20 +99,18 @@ def hello(identity: Identity, **changes: Any) -> wire.Hello:
 def test_orders_carry_the_grant_and_the_peers_own_binding(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
         enrolled = {one.name: await site.enrol(one.name, one.name, identity=one) for one in (A, B)}
-        server_key = enrolled["a"].server_key
-        async with raw(site, enrolled["a"].secret) as a, raw(site, enrolled["b"].secret) as b:
+        server_key = enrolled["a"].reply.server_key
+        async with raw(site, enrolled["a"]) as a, raw(site, enrolled["b"]) as b:
             for socket, identity in ((a, A), (b, B)):
                 await say(socket, hello(identity))
                 welcome = await hear(socket)
                 assert isinstance(welcome, wire.Welcome)
-                assert ServerTime.decode(unseal(welcome.time, welcome.server_key)).challenge == bytes(16)
+                assert ServerTime.decode(unseal(welcome.time, server_key)).challenge == bytes(16)
             orders = [await hear(a), await hear(b)]
         assert all(isinstance(order, wire.TestOrder) for order in orders)
         assert orders[0].grant == orders[1].grant
         assert wire.decode_from_server(wire.encode(orders[0])) == orders[0]
-        import base64
-
-        grant = Grant.decode(unseal(orders[0].grant, base64.b64decode(server_key)))
+        grant = Grant.decode(unseal(orders[0].grant, server_key))
         assert {grant.src, grant.dst} == {"a", "b"}
         assert (orders[0].peer_identity_key, orders[1].peer_identity_key) == (B.public_key, A.public_key)
         assert orders[0].peer_binding == B.binding("default", now_s=0)
@@ -125,17 +122,16 @@ def test_orders_carry_the_grant_and_the_peers_own_binding(with_server: Run) -> N
     "changes",
     [
         {"binding": EVE.binding("default", now_s=0)},
-        {"binding": EVE.binding("default", now_s=0), "identity_key": EVE.public_key},
-        {"binding": A.binding("default", now_s=0), "identity_key": A.public_key},
+        {"binding": A.binding("default", now_s=0)},
         {"binding": B.binding("elsewhere", now_s=0)},
         {"binding": b"x" * 200},
     ],
-    ids=["by another key", "another identity", "of another agent", "of another tenant", "noise"],
+    ids=["by another key", "of another agent", "of another tenant", "noise"],
 )
 def test_a_binding_that_does_not_hold_is_not_passed_on(with_server: Run, changes: dict[str, Any]) -> None:
     async def scenario(site: Any) -> None:
-        secrets = {one.name: (await site.enrol(one.name, one.name, identity=one)).secret for one in (A, B)}
-        async with raw(site, secrets["a"]) as a, raw(site, secrets["b"]) as b:
+        enrolled = {one.name: await site.enrol(one.name, one.name, identity=one) for one in (A, B)}
+        async with raw(site, enrolled["a"]) as a, raw(site, enrolled["b"]) as b:
             await say(a, hello(A))
             await say(b, hello(B, **changes))
             assert isinstance(await hear(a), wire.Welcome)
@@ -162,19 +158,20 @@ def test_an_identity_key_must_be_proven_to_enrol(with_server: Run) -> None:
             }
             answer = await site.agents.post("/v1/enrol", json=asked)
             assert answer.status_code == 400
-            assert "identity key" in answer.json()["detail"]
+            assert "identity" in answer.json()["detail"]
 
     with_server(scenario)
 
 
-def request(token: str, identity: Identity, *, key: bytes | None = None) -> wire.EnrolRequest:
+def request(token: str, identity: Identity) -> wire.EnrolRequest:
     return wire.EnrolRequest(
-        token=token,
+        token=EnrolToken.parse(token).secret,
         name=identity.name,
         site="here",
         certificate=b"",
         signature=b"",
-        identity_key=identity.public_key if key is None else key,
+        identity_key=identity.public_key,
+        identity_signature=b"",
     )
 
 
@@ -192,28 +189,29 @@ def test_a_name_belongs_to_an_identity_key_and_its_certificate_may_change(tmp_pa
             enrol(state, request(token, EVE), EVE.fingerprint)
     with closing(State.open(tmp_path)) as state:
         assert [agent.identity_key for agent in state.agents("default")] == [B.public_key]
-        enrol(state, request(token, B, key=b""), EVE.fingerprint)  # an older agent, put back
-        assert state.agents("default")[0].identity_key == B.public_key
 
 
-def test_a_state_of_before_identity_keys_takes_the_first_that_is_shown(tmp_path: Path) -> None:
+def test_an_agent_of_before_identity_keys_comes_back_with_its_certificate_and_a_key(tmp_path: Path) -> None:
+    def enrol(state: State, wanted: Identity, fingerprint: str) -> Agent:
+        again = request(create_token(tmp_path, 1, 60), wanted)
+        return state.enrol(again, fingerprint=fingerprint, at_us=1, origin="192.0.2.1")
+
     with closing(State.open(tmp_path)) as state:
-        token = create_token(tmp_path, 5, 60)
-        state.enrol(request(token, B, key=b""), fingerprint=B.fingerprint, at_us=1, origin="192.0.2.1")
+        enrol(state, B, B.fingerprint)
     with closing(sqlite3.connect(tmp_path / "state.sqlite")) as database:
         database.execute("DROP TABLE identities")
         database.commit()
     with closing(State.open(tmp_path)) as state:
         assert state.agents("default")[0].identity_key == b""
-        state.identify("default", "b", B.public_key)
-    with closing(State.open(tmp_path)) as state:
-        assert state.agents("default")[0].identity_key == B.public_key
+        with pytest.raises(NameTakenError):
+            enrol(state, B, EVE.fingerprint)
+        assert enrol(state, B, B.fingerprint).identity_key == B.public_key
 
 
 def test_a_reinstalled_agent_is_taken_with_a_token_that_replaces_it(tmp_path: Path) -> None:
     with closing(State.open(tmp_path)) as state:
         token = create_token(tmp_path, 2, 60)
-        old = state.enrol(request(token, B), fingerprint=B.fingerprint, at_us=1, origin="192.0.2.1")
+        state.enrol(request(token, B), fingerprint=B.fingerprint, at_us=1, origin="192.0.2.1")
         with pytest.raises(NameTakenError) as caught:
             state.enrol(request(token, EVE), fingerprint=EVE.fingerprint, at_us=1, origin="192.0.2.1")
         assert "--replaces b" in caught.value.remedy
@@ -222,8 +220,6 @@ def test_a_reinstalled_agent_is_taken_with_a_token_that_replaces_it(tmp_path: Pa
             state.enrol(request(renewing, A), fingerprint=A.fingerprint, at_us=1, origin="192.0.2.1")
         state.enrol(request(renewing, EVE), fingerprint=EVE.fingerprint, at_us=2, origin="192.0.2.1")
         assert [agent.identity_key for agent in state.agents("default")] == [EVE.public_key]
-        with pytest.raises(CredentialError):
-            state.agent_of_secret(old.secret)
         # Its answer may have been lost: once more with the same keys, but with no others.
         state.enrol(request(renewing, EVE), fingerprint=EVE.fingerprint, at_us=3, origin="192.0.2.1")
         with pytest.raises(NameTakenError):

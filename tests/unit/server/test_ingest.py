@@ -20,7 +20,7 @@ from analytics.measurement import Flow
 from server import ingest
 from server.api.problem import MEDIA_TYPE
 from server.state import create_token
-from tests.unit.server.enrolling import enrolment
+from tests.unit.server.enrolling import UNKNOWN_TOKEN, enrolment
 
 Run = Callable[[Callable[[Any], Any]], None]
 
@@ -52,12 +52,12 @@ def check_problem(answer: httpx.Response, status: int, words: str) -> None:
 
 def test_a_batch_is_taken_once_and_shows_up_at_once(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        secret = (await site.enrol("pacs")).secret
-        first = await site.send(secret, batch(flow(), flow(window_us=2)))
+        pacs = await site.enrol("pacs")
+        first = await site.send(pacs, batch(flow(), flow(window_us=2)))
         assert (first.status_code, first.json()) == (200, {"rows": 2, "duplicate": False})
         shown = (await site.report.get("/v1/flows")).json()
         assert [row["window_us"] for row in shown] == []  # a day old and more: filtered
-        again = await site.send(secret, gzip.compress(batch(flow(), flow(window_us=2))), **GZIP)
+        again = await site.send(pacs, gzip.compress(batch(flow(), flow(window_us=2))), **GZIP)
         assert again.json() == {"rows": 2, "duplicate": True}
         assert (await site.report.get("/v1/status")).json()["rows"]["flows"] == 2
 
@@ -83,7 +83,7 @@ REFUSALS = [
         batch(agent="hotel"),
         {},
         403,
-        "the batch is hotel's, the credential is pacs's",
+        "the batch is hotel's, the certificate is pacs's",
     ),
     ("another agent's rows", batch(flow("hotel")), {}, 400, "rows that are not pacs's"),
     (
@@ -104,9 +104,9 @@ REFUSALS = [
 
 def test_what_cannot_be_taken_is_answered_with_one_problem(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        secret = (await site.enrol("pacs")).secret
+        pacs = await site.enrol("pacs")
         for what, body, headers, status, words in REFUSALS:
-            answer = await site.send(secret, body, **headers)
+            answer = await site.send(pacs, body, **headers)
             check_problem(answer, status, words)
             assert answer.json().get("remedy") or status in (400, 403, 415), what
         assert (await site.report.get("/v1/status")).json()["rows"]["flows"] == 0
@@ -115,11 +115,11 @@ def test_what_cannot_be_taken_is_answered_with_one_problem(with_server: Run) -> 
 
 
 @pytest.mark.parametrize("header", [None, "Bearer wrong", "Basic cGFjczpwYWNz", "Bearer"])
-def test_without_a_known_credential_nothing_is_read(with_server: Run, header: str | None) -> None:
+def test_without_a_certificate_nothing_is_read(with_server: Run, header: str | None) -> None:
     async def scenario(site: Any) -> None:
         headers = {} if header is None else {"Authorization": header}
         answer = await site.agents.post("/v1/batches", content=b"x", headers=headers)
-        check_problem(answer, 401, "credential")
+        check_problem(answer, 401, "no certificate")
         assert answer.json()["remedy"]
 
     with_server(scenario)
@@ -137,7 +137,7 @@ def test_a_store_that_cannot_take_more_says_when_to_come_again(
     monkeypatch.setattr("analytics.store.store.Store.append", refuse)
 
     async def scenario(site: Any) -> None:
-        answer = await site.send((await site.enrol("pacs")).secret, batch())
+        answer = await site.send(await site.enrol("pacs"), batch())
         check_problem(answer, status, str(error))
         assert int(answer.headers["retry-after"]) > 0
 
@@ -150,7 +150,7 @@ def test_more_bytes_than_may_wait_for_the_disk_are_told_to_come_again(
     monkeypatch.setattr(ingest, "MAX_PENDING", 100)
 
     async def scenario(site: Any) -> None:
-        answer = await site.send((await site.enrol("pacs")).secret, batch())
+        answer = await site.send(await site.enrol("pacs"), batch())
         check_problem(answer, 503, "wait for the disk")
 
     with_server(scenario)
@@ -162,7 +162,7 @@ def test_more_requests_than_fit_are_told_to_come_again(
     monkeypatch.setattr(ingest, "MAX_IN_FLIGHT", 1)
 
     async def scenario(site: Any) -> None:
-        secret = (await site.enrol("pacs")).secret
+        pacs = await site.enrol("pacs")
         reading = asyncio.Event()
         go_on = asyncio.Event()
 
@@ -172,15 +172,15 @@ def test_more_requests_than_fit_are_told_to_come_again(
             await go_on.wait()
             yield batch()[100:]
 
-        bearer = {"Authorization": f"Bearer {secret}"}
-        slow = asyncio.create_task(site.agents.post("/v1/batches", content=slow_body(), headers=bearer))
+        agent = await site.as_member(pacs)
+        slow = asyncio.create_task(agent.post("/v1/batches", content=slow_body()))
         await reading.wait()
-        while (answer := await site.send(secret, batch())).status_code == 200:
+        while (answer := await site.send(pacs, batch())).status_code == 200:
             pass  # the first part of the slow body is still on its way through loopback
         check_problem(answer, 503, "1 batches are being read")
         go_on.set()
         assert (await slow).status_code == 200
-        assert (await site.send(secret, batch(number=1))).json() == {"rows": 1, "duplicate": False}
+        assert (await site.send(pacs, batch(number=1))).json() == {"rows": 1, "duplicate": False}
 
     with_server(scenario)
 
@@ -200,8 +200,8 @@ def test_more_batches_wait_for_the_disk_at_once_than_are_checked(
     monkeypatch.setattr("analytics.store.store.Store.append", append)
 
     async def scenario(site: Any) -> None:
-        secret = (await site.enrol("pacs")).secret
-        answers = await asyncio.gather(*(site.send(secret, batch(number=n)) for n in range(waiting)))
+        pacs = await site.enrol("pacs")
+        answers = await asyncio.gather(*(site.send(pacs, batch(number=n)) for n in range(waiting)))
         assert [answer.status_code for answer in answers] == [200] * waiting
 
     with_server(scenario)
@@ -211,15 +211,10 @@ def test_a_body_that_does_not_come_is_given_up(with_server: Run, monkeypatch: py
     monkeypatch.setattr(ingest, "BODY_S", 0.05)
 
     async def scenario(site: Any) -> None:
-        secret = (await site.enrol("pacs")).secret
+        pacs = await site.enrol("pacs")
         at = site.running.agents
-        reader, writer = await asyncio.open_connection(at.host, at.port)
-        head = [
-            "POST /v1/batches HTTP/1.1",
-            "Host: x",
-            f"Authorization: Bearer {secret}",
-            "Content-Length: 9",
-        ]
+        reader, writer = await asyncio.open_connection(at.host, at.port, ssl=pacs.context)
+        head = ["POST /v1/batches HTTP/1.1", "Host: x", "Content-Length: 9"]
         writer.write("\r\n".join([*head, "", "half"]).encode())
         assert b" 408 " in await reader.readline()
         writer.close()
@@ -246,7 +241,7 @@ def test_an_enrolment_that_does_not_hold(
     with_server: Run, asked: dict[str, object], status: int, words: str
 ) -> None:
     async def scenario(site: Any) -> None:
-        good = enrolment("pg-some-token", "pacs")
+        good = enrolment(UNKNOWN_TOKEN, "pacs")
         answer = await site.agents.post("/v1/enrol", json={**good, **asked} if asked else {})
         check_problem(answer, status, words)
         assert answer.json()["remedy"]
@@ -257,13 +252,13 @@ def test_an_enrolment_that_does_not_hold(
 def test_who_knows_a_certificate_but_not_its_key_takes_no_name_over(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
         victim = create("pacs")
-        secret = (await site.enrol("pacs", identity=victim)).secret
+        pacs = await site.enrol("pacs", identity=victim)
         token = await asyncio.to_thread(create_token, site.settings.data, 5, 60)
         forged = enrolment(token, "pacs") | {"certificate": b64encode(victim.certificate_der).decode()}
         check_problem(await site.agents.post("/v1/enrol", json=forged), 400, "not by the certificate's key")
         own = await site.agents.post("/v1/enrol", json=enrolment(token, "pacs"))
         check_problem(own, 409, "'pacs' belongs to another agent")
-        assert (await site.send(secret, b"not a batch")).status_code == 400  # still known by its secret
+        assert (await site.send(pacs, b"not a batch")).status_code == 400  # still known by its certificate
 
     with_server(scenario)
 
@@ -279,7 +274,7 @@ def test_a_certificate_of_another_kind_of_key_is_refused(with_server: Run) -> No
             .sign(key, None)
         )
         der = certificate.public_bytes(serialization.Encoding.DER)
-        asked = enrolment("pg-some-token", "pacs") | {"certificate": b64encode(der).decode()}
+        asked = enrolment(UNKNOWN_TOKEN, "pacs") | {"certificate": b64encode(der).decode()}
         check_problem(await site.agents.post("/v1/enrol", json=asked), 400, "not an elliptic curve's")
 
     with_server(scenario)

@@ -30,9 +30,9 @@ def test_agents_are_served_and_readers_are_told(tmp_path: Path, caplog: pytest.L
 
     async def visit() -> None:
         async with visited(settings) as site:
-            secret = (await site.enrol("pacs")).secret
-            assert (await site.send(secret, body)).json() == {"rows": 1, "duplicate": False}
-            assert (await site.send(secret, body)).json() == {"rows": 1, "duplicate": True}
+            pacs = await site.enrol("pacs")
+            assert (await site.send(pacs, body)).json() == {"rows": 1, "duplicate": False}
+            assert (await site.send(pacs, body)).json() == {"rows": 1, "duplicate": True}
             answer = await site.report.get("/v1/status")
             assert answer.status_code == 503
             assert answer.json()["title"] == "The lake cannot be reached"

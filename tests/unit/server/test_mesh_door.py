@@ -17,6 +17,7 @@ from analytics import wire
 from analytics.measurement import Rung
 from server.app import serving
 from server.settings import Settings
+from tests.unit.server.enrolling import Member
 from tests.unit.server.test_signalling import connected, hear, say
 
 Run = Callable[[Callable[[Any], Any]], None]
@@ -35,16 +36,16 @@ async def post(site: Any, path: str, body: Any, **headers: str) -> httpx.Respons
     return await site.report.post(f"/v1/mesh/{path}", content=json.dumps(body), headers={**JSON, **headers})
 
 
-async def both(site: Any) -> tuple[str, str]:
+async def both(site: Any) -> tuple[Member, Member]:
     a = await site.enrol("a", "s1", identity=A)
     b = await site.enrol("b", "s2", identity=B)
-    return a.secret, b.secret
+    return a, b
 
 
 def test_a_pair_is_tested_and_its_results_are_told(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        a_secret, b_secret = await both(site)
-        async with connected(site, a_secret) as a, connected(site, b_secret) as b:
+        of_a, of_b = await both(site)
+        async with connected(site, of_a) as a, connected(site, of_b) as b:
             answer = await post(site, "runs", {"src": "b", "dst": "a"})
             assert answer.status_code == 202
             run = answer.json()
@@ -76,10 +77,14 @@ def test_a_pair_is_tested_and_its_results_are_told(with_server: Run) -> None:
 
 def test_all_means_all_that_are_online(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        a_secret, b_secret = await both(site)
-        c = (await site.enrol("c", "s3")).secret
-        d = (await site.enrol("d", "s4")).secret
-        async with connected(site, a_secret), connected(site, b_secret), connected(site, c, mesh=False):
+        of_a, of_b = await both(site)
+        c = await site.enrol("c", "s3")
+        d = await site.enrol("d", "s4")
+        async with (
+            connected(site, of_a),
+            connected(site, of_b),
+            connected(site, c, mesh=False),
+        ):
             assert d
             assert (await post(site, "runs", {"all": True})).json()["pairs"] == 1
         lonely = await post(site, "runs", {"all": True})
@@ -172,8 +177,8 @@ def test_the_command_runs_marks_and_says_no(with_server: Run) -> None:
         )
 
     async def scenario(site: Any) -> None:
-        a_secret, b_secret = await both(site)
-        async with connected(site, a_secret) as a, connected(site, b_secret) as b:
+        of_a, of_b = await both(site)
+        async with connected(site, of_a) as a, connected(site, of_b) as b:
             running = asyncio.create_task(pathgrade(site, "run", "a", "b"))
             test = (await hear(a)).test
             await say(a, wire.TestEnded(test=test, rung=Rung.SRFLX, rtt_p50_us=41_000, loss_bp=100))

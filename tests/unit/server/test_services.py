@@ -41,13 +41,12 @@ async def services(site: Any) -> list[tuple[str, int, str, str]]:
     return [(one["agent"], one["port"], one["name"], one["profile"]) for one in found]
 
 
-async def offering(site: Any, name: str, *offers: ServiceOffer) -> str:
-    """Enrol an agent that offers services; returns its secret."""
+async def offering(site: Any, name: str, *offers: ServiceOffer) -> None:
+    """Enrol an agent that offers services."""
     token = await asyncio.to_thread(create_token, site.settings.data, 1, 60)
     asked = {**enrolment(token, name, "here"), "services": [msgspec.structs.asdict(one) for one in offers]}
     answer = await site.agents.post("/v1/enrol", json=asked)
     assert answer.status_code == 200, answer.text
-    return str(answer.json()["secret"])
 
 
 def test_a_tag_stands_beside_offers_and_in_place_of_one(with_server: Run) -> None:
@@ -176,9 +175,7 @@ def sessions(agent: str, remote: str, direction: Direction, now_us: int, **chang
 def test_sessions_of_a_tagged_service_count_in_the_report(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
         now_us = time.time_ns() // 1000
-        secrets = {
-            name: (await site.enrol(name, "here", identity=key)).secret for name, key in (("a", A), ("b", B))
-        }
+        enrolled = {name: await site.enrol(name, "here", identity=key) for name, key in (("a", A), ("b", B))}
         tables = {
             "a": {
                 "readings": [measured("a", "b", now_us)],
@@ -188,9 +185,9 @@ def test_sessions_of_a_tagged_service_count_in_the_report(with_server: Run) -> N
         }
         for name, rows in tables.items():
             body = pack_batch(agent=name, boot="6f1c0a2b9d3e4f50", batch=0, tables=rows)
-            assert (await site.send(secrets[name], body)).status_code == 200
+            assert (await site.send(enrolled[name], body)).status_code == 200
         core = site.running.core
-        async with raw(site, secrets["b"]) as socket:
+        async with raw(site, enrolled["b"]) as socket:
             await say(socket, wire.Hello(version="1", boot="b", mesh=False, addresses=["10.0.0.2"]))
             assert isinstance(await hear(socket), wire.Welcome)
             assert [member.addresses for member in core.members()] == [[], ["10.0.0.2"]]

@@ -13,6 +13,7 @@ from agent.identity import create
 from analytics import wire
 from analytics.measurement import Rung
 from server import signalling
+from tests.unit.server.enrolling import Member, nobodys
 
 Run = Callable[[Callable[[Any], Any]], None]
 
@@ -29,16 +30,15 @@ async def say(socket: ClientConnection, message: wire.FromAgent) -> None:
 
 
 @asynccontextmanager
-async def raw(site: Any, secret: str) -> AsyncIterator[ClientConnection]:
-    bearer = {"Authorization": f"Bearer {secret}"}
-    url = f"ws://{site.running.agents}/v1/control"
-    async with connect(url, additional_headers=bearer, proxy=None) as socket:
+async def raw(site: Any, member: Member | None) -> AsyncIterator[ClientConnection]:
+    context = nobodys(site.settings.data) if member is None else member.context
+    async with connect(f"wss://{site.running.agents}/v1/control", ssl=context, proxy=None) as socket:
         yield socket
 
 
 @asynccontextmanager
-async def connected(site: Any, secret: str, *, mesh: bool = True) -> AsyncIterator[ClientConnection]:
-    async with raw(site, secret) as socket:
+async def connected(site: Any, member: Member, *, mesh: bool = True) -> AsyncIterator[ClientConnection]:
+    async with raw(site, member) as socket:
         await say(socket, wire.Hello(version="1", boot="b", mesh=mesh))
         assert isinstance(await hear(socket), wire.Welcome)
         yield socket
@@ -46,7 +46,7 @@ async def connected(site: Any, secret: str, *, mesh: bool = True) -> AsyncIterat
 
 def test_what_an_agent_found_out_about_its_nat_is_told_to_readers_while_it_is_there(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        secret = (await site.enrol("a", "s1", identity=A)).secret
+        member = await site.enrol("a", "s1", identity=A)
         report = wire.NatReport(
             udp=True, mapped="203.0.113.2", mapping=wire.Dependence.ADDRESS, hairpin=False
         )
@@ -54,7 +54,7 @@ def test_what_an_agent_found_out_about_its_nat_is_told_to_readers_while_it_is_th
         async def told() -> Any:
             return (await site.report.get("/v1/agents")).json()[0]["nat"]
 
-        async with connected(site, secret) as socket:
+        async with connected(site, member) as socket:
             assert await told() is None
             await say(socket, report)
             await say(socket, wire.Signal(test="none", body=wire.Abandon(why="")))
@@ -66,7 +66,7 @@ def test_what_an_agent_found_out_about_its_nat_is_told_to_readers_while_it_is_th
                 False,
                 None,
             )
-        async with connected(site, secret):
+        async with connected(site, member):
             assert await told() is None  # another connection, perhaps another place
 
     with_server(scenario)
@@ -74,9 +74,9 @@ def test_what_an_agent_found_out_about_its_nat_is_told_to_readers_while_it_is_th
 
 def test_two_agents_are_ordered_to_test_each_other_and_talk_through_the_server(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        a_secret = (await site.enrol("a", "s1", identity=A)).secret
-        b_secret = (await site.enrol("b", "s2", identity=B)).secret
-        async with connected(site, a_secret) as a, connected(site, b_secret) as b:
+        first_agent = await site.enrol("a", "s1", identity=A)
+        second_agent = await site.enrol("b", "s2", identity=B)
+        async with connected(site, first_agent) as a, connected(site, second_agent) as b:
             first, second = await hear(a), await hear(b)
             assert isinstance(first, wire.TestOrder)
             assert isinstance(second, wire.TestOrder)
@@ -112,7 +112,7 @@ def test_two_agents_are_ordered_to_test_each_other_and_talk_through_the_server(w
 
 def test_what_cannot_be_read_is_noticed_and_the_connection_kept(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        async with connected(site, (await site.enrol("a")).secret) as socket:
+        async with connected(site, await site.enrol("a")) as socket:
             for bad in ("{}", "not json", '{"type":"launch"}', b"\xff\xfe", '{"type":"health","cpu_us":-1}'):
                 await socket.send(bad)
                 notice = await hear(socket)
@@ -134,7 +134,7 @@ def test_what_cannot_be_read_is_noticed_and_the_connection_kept(with_server: Run
 def test_an_unknown_credential_is_refused_before_the_connection(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
         with pytest.raises(InvalidStatus) as caught:
-            async with raw(site, "wrong"):
+            async with raw(site, None):
                 pass
         assert caught.value.response.status_code == 401
         assert b"remedy" in caught.value.response.body
@@ -149,7 +149,7 @@ def test_the_first_message_must_be_hello(
     monkeypatch.setattr(signalling, "HELLO_S", 0.1)
 
     async def scenario(site: Any) -> None:
-        async with raw(site, (await site.enrol("a")).secret) as socket:
+        async with raw(site, await site.enrol("a")) as socket:
             if first is not None:
                 await socket.send(first)
             with pytest.raises(ConnectionClosed):
@@ -161,8 +161,8 @@ def test_the_first_message_must_be_hello(
 
 def test_a_second_connection_replaces_the_first(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        secret = (await site.enrol("a")).secret
-        async with connected(site, secret) as first, connected(site, secret) as second:
+        member = await site.enrol("a")
+        async with connected(site, member) as first, connected(site, member) as second:
             with pytest.raises(ConnectionClosed):
                 await hear(first)
             assert first.close_code == 4001
@@ -175,7 +175,7 @@ def test_a_second_connection_replaces_the_first(with_server: Run) -> None:
 
 def test_a_message_over_the_ceiling_ends_the_connection(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        async with connected(site, (await site.enrol("a")).secret) as socket:
+        async with connected(site, await site.enrol("a")) as socket:
             await socket.send("x" * (wire.MAX_MESSAGE + 1))
             with pytest.raises(ConnectionClosed):
                 await hear(socket)
@@ -186,10 +186,10 @@ def test_a_message_over_the_ceiling_ends_the_connection(with_server: Run) -> Non
 
 def test_an_agent_that_is_lost_in_a_test_is_told_to_its_peer(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        a_secret = (await site.enrol("a", "s1", identity=A)).secret
-        b_secret = (await site.enrol("b", "s2", identity=B)).secret
-        async with connected(site, a_secret) as a:
-            async with connected(site, b_secret) as b:
+        first_agent = await site.enrol("a", "s1", identity=A)
+        second_agent = await site.enrol("b", "s2", identity=B)
+        async with connected(site, first_agent) as a:
+            async with connected(site, second_agent) as b:
                 assert isinstance(await hear(a), wire.TestOrder)
                 b.transport.abort()
             cancel = await hear(a)

@@ -7,24 +7,27 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from analytics.channel import EnrolToken
 from analytics.clock import now_us
 from analytics.wire import EnrolRequest, ServiceOffer
 from server.api.audits import AuditAsk, AuditRow
 from server.database import connect
 from server.errors import (
-    CredentialError,
     NameTakenError,
     StateError,
     StateLockedError,
     StateVersionError,
     TokenError,
 )
-from server.state import FILE_NAME, State, create_token
+from server.state import FILE_NAME, Agent, State, create_token
 
 FINGERPRINT = ":".join(["AB"] * 32)
 OTHER = ":".join(["CD"] * 32)
+IDENTITY_KEY, OTHER_KEY = bytes([1]) * 32, bytes([2]) * 32
+UNKNOWN = "not-a-token"
 
 
 @pytest.fixture
@@ -36,15 +39,18 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 def request(token: str, name: str = "pacs") -> EnrolRequest:
     offer = ServiceOffer(name="PACS", profile="pacs", port=4242)
-    proof = {"certificate": b"", "signature": b""}  # what enrolment.py has checked
+    proof = {"certificate": b"", "signature": b"", "identity_signature": b""}  # what enrolment.py has checked
+    proof["identity_key"] = IDENTITY_KEY
+    if token != UNKNOWN:
+        token = EnrolToken.parse(token).secret
     return EnrolRequest(token=token, name=name, site="hospital", services=[offer], **proof)
 
 
 def enrol(
     state: State, wanted: EnrolRequest, *, fingerprint: str = FINGERPRINT, at_us: int | None = None
-) -> str:
+) -> Agent:
     at_us = now_us() if at_us is None else at_us
-    return state.enrol(wanted, fingerprint=fingerprint, at_us=at_us, origin="192.0.2.1").secret
+    return state.enrol(wanted, fingerprint=fingerprint, at_us=at_us, origin="192.0.2.1")
 
 
 def test_a_token_lets_in_as_many_as_it_has_seats(state: State, tmp_path: Path) -> None:
@@ -59,42 +65,42 @@ def test_a_token_lets_in_as_many_as_it_has_seats(state: State, tmp_path: Path) -
 
 def test_an_answer_that_was_lost_can_be_asked_for_again(state: State, tmp_path: Path) -> None:
     token = create_token(tmp_path, 1, 60)
-    first = enrol(state, request(token))
-    second = enrol(state, request(token))
-    assert state.agent_of_secret(second).name == "pacs"
-    with pytest.raises(CredentialError):
-        state.agent_of_secret(first)
+    enrol(state, request(token))
+    assert enrol(state, request(token)) == state.agent("default", "pacs")
 
 
-def test_a_name_belongs_to_one_certificate(state: State, tmp_path: Path) -> None:
+def test_a_name_belongs_to_one_identity_key(state: State, tmp_path: Path) -> None:
     token = create_token(tmp_path, 5, 60)
-    secret = enrol(state, request(token))
+    enrol(state, request(token))
     with pytest.raises(NameTakenError, match="'pacs' belongs to another agent"):
-        enrol(state, request(token), fingerprint=OTHER)
-    assert state.agent_of_secret(secret).fingerprint == FINGERPRINT
+        enrol(state, msgspec.structs.replace(request(token), identity_key=OTHER_KEY), fingerprint=FINGERPRINT)
+    enrol(state, request(token), fingerprint=OTHER)
+    known = state.agent("default", "pacs")
+    assert known is not None
+    assert (known.fingerprint, known.identity_key) == (OTHER, IDENTITY_KEY)
 
 
 def test_unknown_and_expired_tokens_are_refused(state: State, tmp_path: Path) -> None:
     with pytest.raises(TokenError, match="unknown token"):
-        enrol(state, request("pg-not-a-token"))
+        enrol(state, request(UNKNOWN))
     token = create_token(tmp_path, 1, 60)
     with pytest.raises(TokenError, match="expired"):
         enrol(state, request(token), at_us=now_us() + 61_000_000)
 
 
-def test_it_all_survives_a_restart_but_no_secret_is_on_disk(tmp_path: Path) -> None:
+def test_it_all_survives_a_restart_but_no_token_is_on_disk(tmp_path: Path) -> None:
     token = create_token(tmp_path, 1, 60)
     state = State.open(tmp_path)
-    secret = enrol(state, request(token))
+    enrol(state, request(token))
     state.saw("default", "pacs", 1_800_000_000_000_000)
     state.close()
     again = State.open(tmp_path)
-    agent = again.agent_of_secret(secret)
+    agent = again.agent("default", "pacs")
+    assert agent is not None
     assert (agent.site, agent.seen_us, agent.services[0].port) == ("hospital", 1_800_000_000_000_000, 4242)
     again.close()
     for path in tmp_path.iterdir():
-        assert secret.encode() not in path.read_bytes()
-        assert token.encode() not in path.read_bytes()
+        assert EnrolToken.parse(token).secret.encode() not in path.read_bytes()
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
@@ -118,7 +124,7 @@ def test_a_newer_state_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "state.sqlite") as connection:
         connection.execute("UPDATE state_version SET version = 99")
     connection.close()
-    with pytest.raises(StateVersionError, match="state version 99; this pathgrade knows 1"):
+    with pytest.raises(StateVersionError, match="state version 99; this pathgrade knows 2"):
         State.open(tmp_path)
     with pytest.raises(StateVersionError):
         create_token(tmp_path, 1, 60)

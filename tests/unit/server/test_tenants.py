@@ -26,7 +26,7 @@ from server.settings import Settings
 from server.state import create_token
 from tests.unit.server.browsers import PASSWORD, account, browser
 from tests.unit.server.conftest import visited
-from tests.unit.server.enrolling import enrolment
+from tests.unit.server.enrolling import Member, enrolment, member_of
 from tests.unit.server.routes_of import Declared, routes_of
 from tests.unit.server.test_core import hop, reading
 
@@ -57,8 +57,8 @@ async def filled(site: Any, tenant: str) -> Tenant:
     name = f"t-{mark}"
     answer = await site.report.post("/v1/tenants", json={"name": name})
     assert answer.status_code == 201, answer.text
-    secrets = await agents_of(site, name, mark, tenant)
-    await send_facts(site, name, mark, secrets)
+    members = await agents_of(site, name, mark, tenant)
+    await send_facts(site, name, mark, members)
     admin = await asyncio.to_thread(create_access_token, data, f"adm-{mark}", scope="admin", tenant=name)
     reader = await asyncio.to_thread(create_access_token, data, f"rd-{mark}", tenant=name)
     client = httpx.Client(
@@ -76,25 +76,26 @@ async def filled(site: Any, tenant: str) -> Tenant:
     return Tenant(name, mark, client, {"Authorization": f"Bearer {reader}"})
 
 
-async def agents_of(site: Any, tenant: str, mark: str, key: str) -> dict[str, str]:
+async def agents_of(site: Any, tenant: str, mark: str, key: str) -> dict[str, Member]:
     token = await asyncio.to_thread(create_token, site.settings.data, 3, 60, tenant=tenant)
-    secrets = {}
+    made = {}
     for name, of in zip(names_of(mark), ("a", "b", "c"), strict=True):
-        asked = enrolment(token, name, f"site-{mark}", identity=KEYS[key, of] if of != "c" else None)
+        identity = KEYS[key, of] if of != "c" else create(name)
+        asked = enrolment(token, name, f"site-{mark}", identity=identity)
         offer = ServiceOffer(name=f"PACS {mark}", profile="pacs", port=4242)
         answer = await site.agents.post(
             "/v1/enrol",
             json={**asked, "label": f"label {mark}", "services": [msgspec.structs.asdict(offer)]},
         )
         assert answer.status_code == 200, answer.text
-        secrets[name] = answer.json()["secret"]
-    return secrets
+        made[name] = member_of(site.settings.data, identity, answer.content)
+    return made
 
 
-async def send_facts(site: Any, tenant: str, mark: str, secrets: dict[str, str]) -> None:
+async def send_facts(site: Any, tenant: str, mark: str, members: dict[str, Member]) -> None:
     now_us = time.time_ns() // 1000
-    for src, secret in secrets.items():
-        for number, dst in enumerate(other for other in secrets if other != src):
+    for src, member in members.items():
+        for number, dst in enumerate(other for other in members if other != src):
             row = msgspec.structs.replace(
                 reading(src, dst, 290, ended_us=now_us - 1_000_000), tenant=tenant, error=f"said {mark}"
             )
@@ -104,7 +105,7 @@ async def send_facts(site: Any, tenant: str, mark: str, secrets: dict[str, str])
                 "flows": [flow(tenant, src, mark, now_us)],
             }
             body = pack_batch(agent=src, boot="6f1c0a2b9d3e4f50", batch=number, tables=tables)
-            answer = await site.send(secret, body)
+            answer = await site.send(member, body)
             assert answer.status_code == 200, answer.text
 
 

@@ -1,0 +1,269 @@
+"""Whom an agent takes for its server, and how it keeps its certificate: on loopback, against impostors."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent import credential, enrol
+from agent.credential import FILE_NAME, Credential
+from agent.errors import EnrolmentError, FolderError, IdentityError, ServerUnprovenError
+from agent.identity import FILE_NAME as IDENTITY
+from agent.identity import create, load_or_create
+from analytics.channel import EnrolToken
+from server.app import serving
+from server.authority import Authority
+from server.grants import Signer
+from server.settings import Settings
+from server.state import create_token, revoke_agent
+from tests.unit.agent.test_run import fill
+
+
+def impostor(place: Any) -> Settings:
+    """A whole server of somebody else, where the agent looks for its own."""
+    return Settings.load(
+        data=place.folder / "impostor",
+        agents=f"127.0.0.1:{place.port}",
+        report="127.0.0.1:0",
+        stun=["127.0.0.1:0"],
+        settle_s=0.05,
+    )
+
+
+def test_a_token_goes_to_no_other_server_than_the_one_that_made_it(place: Any, life_of: Any) -> None:
+    """The man in the middle would even take it: he made a seat for it."""
+
+    async def scenario() -> None:
+        token = EnrolToken.parse(place.token())
+        eve = impostor(place)
+        create_token(eve.data, 1, 60)
+        async with serving(eve) as running:
+            with pytest.raises(ServerUnprovenError, match="not the one that made the token") as caught:
+                await life_of(place.config(token=str(token)))
+            assert caught.value.remedy
+            assert running.core.status().agents_enrolled == 0
+        assert not (place.folder / "pacs" / FILE_NAME).exists()
+
+    asyncio.run(scenario())
+
+
+def test_an_enrolled_agent_tells_another_server_nothing_counts_it_and_waits_for_its_own(
+    place: Any, agent_of: Any, until: Any, online: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    token = place.token()
+
+    async def scenario() -> None:
+        async with place.serving() as server, agent_of(place.config(token=token)) as life:
+            await until(lambda: online(server, "pacs"), life)
+        fill(place.folder, 1)
+        async with agent_of(place.config()) as life:
+            async with serving(impostor(place)) as eve:
+                await until(lambda: caplog.text.count("certificate verify failed") >= 2, life)
+                assert eve.core.status().rows["flows"] == 0
+                assert not eve.core.status().agents_online
+            async with place.serving() as server:
+                await until(lambda: online(server, "pacs"), life)
+                await until(lambda: server.core.status().rows["flows"] == 1, life)
+        assert "not uploading" in caplog.text
+        assert "not connected" in caplog.text
+
+    asyncio.run(scenario())
+
+
+def test_a_certificate_is_renewed_while_it_works_and_the_connection_stays(
+    place: Any, agent_of: Any, until: Any, online: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def scenario() -> None:
+        async with short_lived(place) as server, agent_of(place.config(token=place.token())) as life:
+            await until(lambda: online(server, "pacs"), life)
+            await until(lambda: caplog.text.count("certificate renewed") >= 2, life)
+            fill(place.folder, 1)
+            assert online(server, "pacs")
+        assert caplog.text.count("connected server=") == 1
+        kept = credential.read(place.config())
+        assert isinstance(kept, Credential)
+        assert kept.life_s == LIFE_S
+
+    asyncio.run(scenario())
+
+
+LIFE_S = 4
+
+
+def short_lived(place: Any) -> Any:
+    settings = Settings.load(
+        data=place.data,
+        agents=f"127.0.0.1:{place.port}",
+        report="127.0.0.1:0",
+        stun=["127.0.0.1:0"],
+        settle_s=0.05,
+    )
+    return serving(settings.model_copy(update={"certificate_s": LIFE_S}))
+
+
+def test_after_a_long_time_off_it_comes_back_without_a_token(
+    place: Any, agent_of: Any, until: Any, online: Any
+) -> None:
+    async def scenario() -> None:
+        async with short_lived(place) as server, agent_of(place.config(token=place.token())) as life:
+            await until(lambda: online(server, "pacs"), life)
+        await asyncio.sleep(LIFE_S + 1)
+        async with place.serving() as server, agent_of(place.config()) as life:
+            await until(lambda: online(server, "pacs"), life)
+
+    asyncio.run(scenario())
+
+
+def test_a_certificate_that_the_server_holds_for_over_is_renewed_whatever_this_clock_says(
+    place: Any, agent_of: Any, until: Any, online: Any
+) -> None:
+    async def scenario() -> None:
+        async with short_lived(place) as server, agent_of(place.config(token=place.token())) as life:
+            await until(lambda: online(server, "pacs"), life)
+        path = place.folder / "pacs" / FILE_NAME
+        kept = msgspec.json.decode(path.read_bytes(), type=Credential)
+        path.write_bytes(msgspec.json.encode(msgspec.structs.replace(kept, life_s=10**6)))
+        await asyncio.sleep(LIFE_S + 1)
+        async with place.serving() as server, agent_of(place.config()) as life:
+            await until(lambda: online(server, "pacs"), life)
+
+    asyncio.run(scenario())
+
+
+def test_a_revoked_agent_ends_and_says_why(
+    place: Any, life_of: Any, until: Any, online: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with place.serving() as server:
+            life = asyncio.create_task(life_of(place.config(token=place.token())))
+            await until(lambda: online(server, "pacs"), life)
+            await asyncio.to_thread(revoke_agent, place.data, "pacs", by="me")
+            for ending, words in ((life, "revoked"), (life_of(place.config()), "no token")):
+                with pytest.raises(EnrolmentError, match=words):
+                    await asyncio.wait_for(ending, 30)
+        assert "agent 'pacs' was revoked" in caplog.text
+
+    asyncio.run(scenario())
+
+
+# --- of before ------------------------------------------------------------------------------------------
+
+
+def of_before(place: Any, server_key: bytes) -> None:
+    """Leave what an agent with a bearer secret left, and what its server knew of it."""
+    data = place.folder / "pacs"
+    identity = load_or_create(data, "pacs")
+    known = {
+        "version": 1,
+        "server": f"http://127.0.0.1:{place.port}",
+        "agent": "pacs",
+        "tenant": "default",
+        "secret": "x" * 43,
+        "server_key": msgspec.to_builtins(server_key),
+    }
+    (data / FILE_NAME).write_text(json.dumps(known))
+    (data / FILE_NAME).chmod(0o600)
+
+    async def enrolled() -> None:
+        async with place.serving():
+            await enrol._enrol(place.config(token=place.token()), identity)
+
+    asyncio.run(enrolled())
+
+
+def test_an_agent_of_before_that_knows_the_servers_key_needs_no_token(
+    place: Any, agent_of: Any, until: Any, online: Any
+) -> None:
+    place.token()
+    of_before(place, Signer.open(place.data).public_key)
+
+    async def scenario() -> None:
+        async with place.serving() as server, agent_of(place.config()) as life:
+            await until(lambda: online(server, "pacs"), life)
+        assert "secret" not in json.loads((place.folder / "pacs" / FILE_NAME).read_text())
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "words"),
+    [(b"", EnrolmentError, "no token"), (bytes(range(32)), ServerUnprovenError, "not vouched for")],
+)
+def test_an_agent_of_before_that_knows_another_or_none_is_one_clear_error(
+    place: Any, life_of: Any, key: bytes, error: type[Exception], words: str
+) -> None:
+    place.token()
+    of_before(place, key)
+
+    async def scenario() -> None:
+        async with place.serving():
+            with pytest.raises(error, match=words) as caught:
+                await life_of(place.config())
+            assert caught.value.remedy  # type: ignore[attr-defined]  # of every AgentError
+
+    asyncio.run(scenario())
+
+
+# --- what is kept -----------------------------------------------------------------------------------------
+
+
+def kept(place: Any, **changes: Any) -> Credential:
+    data = place.folder / "pacs"
+    data.mkdir(exist_ok=True)
+    made = Credential(
+        server=f"https://127.0.0.1:{place.port}",
+        agent="pacs",
+        tenant="default",
+        server_key=bytes(32),
+        authority=b"",
+        certificate=b"",
+        got_s=1_000,
+        life_s=100,
+    )
+    made = msgspec.structs.replace(made, **changes)
+    (data / FILE_NAME).write_bytes(msgspec.json.encode(made))
+    (data / FILE_NAME).chmod(0o600)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("now_s", "due"),
+    [(1_000, False), (1_049, False), (1_050, True), (1_101, True), (899, True), (950, False)],
+)
+def test_a_certificate_is_due_at_half_of_its_life_and_when_the_clock_was_set_back(
+    place: Any, now_s: float, due: bool
+) -> None:
+    assert kept(place).is_due(now_s) is due
+
+
+@pytest.mark.parametrize("name", [FILE_NAME, IDENTITY])
+def test_files_that_others_may_use_are_refused(place: Any, name: str) -> None:
+    kept(place)
+    load_or_create(place.folder / "pacs", "pacs")
+    (place.folder / "pacs" / name).chmod(0o640)
+    look: Callable[[], object] = {
+        FILE_NAME: lambda: credential.read(place.config()),
+        IDENTITY: lambda: load_or_create(place.folder / "pacs", "pacs"),
+    }[name]
+    with pytest.raises((FolderError, IdentityError), match="others than its owner") as caught:
+        look()
+    assert "chmod 600" in caught.value.remedy
+
+
+def test_a_certificate_over_another_key_is_one_clear_error(place: Any, tmp_path: Path) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    own = Authority.open(tmp_path)
+    certificate = own.agent_certificate(
+        "default", "pacs", create("pacs").public_key, life=timedelta(days=1), now=datetime.now(UTC)
+    )
+    with pytest.raises(FolderError, match=r"not over the key in identity\.pem"):
+        kept(place, authority=own.der, certificate=certificate).context(create("pacs").identity_key)
