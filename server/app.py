@@ -42,6 +42,7 @@ from server.core import Core
 from server.credentials import Gate
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
+from server.door import Door, make_room
 from server.grants import Signer
 from server.ingest import Ingest
 from server.listeners import Listener, given_socket, http_listener, stun_responders, tcp_socket
@@ -90,6 +91,7 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises ``ServerError`` or ``AnalyticsError`` if it cannot start."""
     _log_to_stderr()
     be_small(HEAPS)
+    make_room()
     sys.setswitchinterval(SWITCH_S)
     asyncio.run(_until_signalled(settings))
 
@@ -149,6 +151,8 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
         pusher = pusher_of(settings, realms, release=shared.release, failures=own.failures)
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
         events, sealed = Events(), asyncio.Event()
+        doors = Door(own.turned_away), Door(own.turned_away)
+        own.doors = doors
         apps = (
             _agents_app(settings, shared, realms, authority),
             _report_app(settings, shared, realms, people, events),
@@ -170,8 +174,8 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
             if pusher is not None:
                 running.append(tasks.create_task(pusher.run(), name="OTLP"))
             served = {
-                (listener := http_listener(app, context)): tasks.create_task(listener.serve([sock]))
-                for app, sock, context in zip(apps, sockets, (tls, None), strict=True)
+                listener: tasks.create_task(listener.serve([sock]))
+                for listener, sock in zip(map(http_listener, apps, (tls, None), doors), sockets, strict=True)
             }
             realms.start(tasks)
             if signs is not None:

@@ -9,7 +9,7 @@ import os
 import resource
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
@@ -18,6 +18,7 @@ from analytics.clock import now_us
 from analytics.errors import AnalyticsError
 from analytics.store.shelf import StoreHealth
 from server.alerts.receivers.courier import Tally
+from server.door import ADDRESS, FULL, LONGEST
 from server.errors import ServerError
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -54,6 +55,7 @@ class Own:
     data: Path
     store: Stored
     refused: Counter[int] = field(default_factory=Counter)  # HTTP status -> batches
+    doors: Sequence[Sized] = ()  # of all listeners
     turned_away: Counter[str] = field(default_factory=Counter)  # at the agents' listener, by why
     failures: Failures = field(default_factory=Failures)
     tallies: Callable[[], list[Tally]] = list  # of all receivers
@@ -157,6 +159,17 @@ READINGS: Final[Mapping[str, Reading]] = {
     ),
     "enrolments_refused": Reading(
         "counter", "Enrolments refused: the token, or the name", _turned_away("enrolment")
+    ),
+    "enrolments_put_off": Reading(
+        "counter", "Enrolments of an address that had failed too often", _turned_away("enrolment throttled")
+    ),
+    "connections": Reading(
+        "gauge", "Open connections of all listeners", lambda own: float(sum(map(len, own.doors)))
+    ),
+    "connections_refused": Reading(
+        "counter",
+        "Connections turned away: too many in all, of one address, or of strangers",
+        _turned_away(FULL, ADDRESS, LONGEST),
     ),
     "renewals_refused": Reading("counter", "Certificates that were not renewed", _turned_away("renewal")),
     "upkeep_failures": Reading(
