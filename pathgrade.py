@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import typer
 
 EXIT_INTERRUPTED: Final = 130
+EXIT_UNAVAILABLE: Final = 69
 EXIT_NO_OUTPUT: Final = 73
+OWN: Final = frozenset({"agent", "analytics", "ebpf", "server"})
 NO_OUTPUT: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 """What writing to standard output fails with; a pipe that nobody reads any more ends a command silently."""
 
@@ -40,6 +42,9 @@ def main() -> NoReturn:
         if error.filename is not None or error.errno not in NO_OUTPUT:
             raise
         _give_up_output(error)
+    except ModuleNotFoundError as error:
+        _say_absent(error)
+        sys.exit(EXIT_UNAVAILABLE)
     except Exception as error:
         if not isinstance(error, Remedied):
             raise
@@ -65,6 +70,14 @@ def _give_up_output(error: OSError) -> NoReturn:
     print("  try: free some space there, or send it elsewhere", file=sys.stderr)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(EXIT_NO_OUTPUT)
+
+
+def _say_absent(error: ModuleNotFoundError) -> None:
+    """Say that a library is not here: the agent's package alone has not those of the server."""
+    if error.name is None or error.name.partition(".")[0] in OWN:
+        raise error
+    print(f"error: {error.name} is not installed: this host has the agent's part alone", file=sys.stderr)
+    print("  try: run it on the server, or: apt install pathgrade-server", file=sys.stderr)
 
 
 def _lean_agent(words: list[str]) -> Path | None:
@@ -98,6 +111,7 @@ def command_line() -> typer.Typer:
     from agent.commands import doctor as agent_doctor
     from server.commands import (
         alerts,
+        audit,
         complete,
         control,
         doctor,
@@ -107,6 +121,7 @@ def command_line() -> typer.Typer:
         hops,
         mesh,
         paths,
+        policy,
         server,
         services,
         sessions,
@@ -122,6 +137,7 @@ def command_line() -> typer.Typer:
     )
     for commands in (
         fleet.commands,
+        audit.commands,
         paths.commands,
         history.commands,
         hops.commands(deep.traced),
@@ -130,6 +146,7 @@ def command_line() -> typer.Typer:
         services.commands,
         mesh.commands,
         control.commands,
+        policy.commands,
         alerts.commands,
         export.commands,
         server.commands,

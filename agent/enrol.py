@@ -28,7 +28,7 @@ from agent.http import httpx
 from agent.identity import Identity
 from agent.retry import StateLine, backoff_s
 from analytics.channel import EnrolToken
-from analytics.errors import MessageError, SealError
+from analytics.errors import UNREADABLE, MessageError, SealError
 from analytics.trust import check_authority
 from analytics.wire import (
     AuthorityReply,
@@ -171,7 +171,7 @@ def problem_in(response: httpx.Response) -> Problem:
     """Read what the server says is wrong; something readable in any case."""
     try:
         problem = msgspec.json.decode(response.content, type=Problem)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         problem = Problem()
     return problem if problem.title else Problem(title=f"HTTP {response.status_code}")
 
@@ -208,7 +208,7 @@ def _read(server: str, response: httpx.Response, kind: type[T]) -> T:
         raise EnrolmentError(f"enrol at {server}: {explain(problem)}", remedy=problem.remedy)
     try:
         return msgspec.json.decode(response.content, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise EnrolmentError(
             f"enrol at {server}: it does not answer as a pathgrade server: {error}",
             remedy="set server to the agent listener of the pathgrade server",

@@ -4,6 +4,7 @@
 
     AgentError
     ├── ConfigError            a configuration that does not hold
+    ├── JoinError              this host's files or unit cannot be set up
     ├── IdentityError          the key or certificate cannot be read or written
     ├── FolderError            the data folder cannot be used, or another agent uses it
     ├── PrivilegesError        root or a capability cannot be given up, or one that is needed is not held
@@ -25,6 +26,7 @@
         ├── SignallingError    the peer, or the way to it through the server, broke off
         ├── RungError          one rung of the ladder did not connect
         ├── PeerCertificateError   the peer's DTLS certificate is not the enrolled one
+        ├── GrantSpentError    all that the grant allows was sent, and the test was not over
         └── PeerSilentError    the peer stopped answering on a connected path
 """
 
@@ -45,6 +47,12 @@ class ConfigError(AgentError):
     """A configuration that does not hold."""
 
     exit_code = 78
+
+
+class JoinError(AgentError):
+    """The files or the unit of this host cannot be set up."""
+
+    exit_code = 77
 
 
 class IdentityError(AgentError):
@@ -186,6 +194,10 @@ class RungError(MeshError):
 
 class PeerCertificateError(MeshError):
     """The peer's DTLS certificate is not the enrolled one: nothing is measured with it."""
+
+
+class GrantSpentError(MeshError):
+    """All bytes that the grant allows were sent, and the test was not over: no more is sent."""
 
 
 class PeerSilentError(MeshError):

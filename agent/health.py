@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from agent.limits import Governor
 from agent.mesh.refusals import Refusals
-from analytics.wire import Health
+from analytics.wire import Health, LocalOff
 from ebpf.events import Counters
 
 EVERY_S: Final = 30.0
@@ -34,6 +34,7 @@ def health(
     batches_waiting: int,
     packets_refused: int,
     mesh: bool | None = None,
+    local_off: LocalOff | None = None,
     bytes_sent: int | None = None,
     refusals: Refusals | None = None,
     grants_refused: Mapping[str, int] | None = None,
@@ -54,6 +55,7 @@ def health(
         batches_waiting=batches_waiting,
         packets_refused=packets_refused,
         mesh=mesh,
+        local_off=local_off,
         bytes_sent=bytes_sent,
         grants_refused={str(reason): count for reason, count in (grants_refused or {}).items()},
         **_shed(governor),
@@ -70,6 +72,7 @@ def line(now: Health) -> str:
         f"health cpu_us={now.cpu_us} rss_kb={now.rss_kb} waiting={now.batches_waiting}"
         f" seen={now.events_seen} lost={now.events_lost} missed={now.events_missed}"
         + (f" lost_by_cpu={by_cpu}" if by_cpu else "")
+        + (" mesh=off-here" if now.local_off else "")
         + (f" packets_refused={_kinds(now)}" if _kinds(now) else "")
         + (f" grants_refused={_counts(now.grants_refused)}" if now.grants_refused else "")
         + (f" dropped={_counts(now.dropped)}" if now.dropped else "")

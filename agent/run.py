@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from agent import credential as kept
-from agent import folder, health, privileges
+from agent import folder, health, local_switch, privileges
 from agent.addresses import own_addresses
 from agent.config import Config
 from agent.control import Control
@@ -49,13 +49,13 @@ from agent.orders import Orders
 from agent.outbox import Outbox
 from agent.passive.source import Passive, opened
 from agent.retry import StateLine, backoff_s
-from agent.tester import Shared, guard_of, tester_of
+from agent.tester import Shared, guard_of, own_policy_of, tester_of
 from agent.thrift import Thrift
 from agent.upload import Uploader
 from analytics.measurement import Flow
 from analytics.memory import be_small, settle
 from analytics.systemd import Notifier, Signs
-from analytics.wire import FromAgent, FromServer, Hello, Welcome
+from analytics.wire import FromAgent, FromServer, Hello, LocalOff, Welcome
 from ebpf.events import SessionSource
 
 if TYPE_CHECKING:
@@ -158,9 +158,10 @@ class Agent:
         self._outbox = outbox
         self._source = passive.source
         self._identity = identity
+        own = own_policy_of(config)
         self._context = credential.context(identity.identity_key)
         self._client = httpx.AsyncClient(base_url=config.server, trust_env=False, verify=self._context)
-        self._guard = guard_of(credential, identity, peers)
+        self._guard = guard_of(credential, identity, peers, own)
         self._refusals = Refusals()
         self._surveying: asyncio.Task[None] | None = None
         trains = Budget(config.train_mb_an_hour * 1_000_000)
@@ -172,13 +173,19 @@ class Agent:
             refusals=self._refusals,
             headers=headers,
             trains=trains,
+            own=own,
         )
         tester = tester_of(shared) if config.mesh else None
         self._uploader = Uploader(outbox, self._client)
         self._tell_health = asyncio.Event()
         self._welcome: Welcome | None = None
         self._orders = Orders(
-            tester, outbox, self._say, saved=self._uploader.soon, switched=self._on_switched
+            tester,
+            outbox,
+            self._say,
+            saved=self._uploader.soon,
+            switched=self._on_switched,
+            local_off=local_switch.read(config.data),
         )
         self._watcher: Watch | None = None
         self._thrift = Thrift(
@@ -208,6 +215,7 @@ class Agent:
                     "certificate": tasks.create_task(self._keep_certified()),
                     "flush": tasks.create_task(self._keep_flushing()),
                     "health": tasks.create_task(self._keep_telling_health()),
+                    "switch": tasks.create_task(local_switch.watch(self._config.data, self._on_local_switch)),
                     "limits": tasks.create_task(self._thrift.run()),
                 }
                 if self._source is not None:
@@ -230,6 +238,7 @@ class Agent:
         return msgspec.structs.replace(
             hello,
             addresses=own_addresses(),  # they may have changed since it was connected last
+            local_off=self._orders.local_off,
             challenge=self._guard.challenge(),
             binding=self._identity.binding(self._credential.tenant, now_s=int(time.time())),
         )
@@ -239,6 +248,10 @@ class Agent:
             self._guard.on_welcome(message)
             self._welcome = message
         self._orders.take(message)
+
+    def _on_local_switch(self, off: LocalOff | None) -> None:
+        if off != self._orders.local_off:
+            self._orders.switch_here(off)
 
     def _on_switched(self, on: bool) -> None:
         """Say so at once; what is in front of this host is asked only while active tests are on."""
@@ -316,6 +329,7 @@ class Agent:
                 grants_refused=self._guard.refused,
                 servers_refused=self._control.unproven + self._uploader.unproven,
                 mesh=self._orders.on,
+                local_off=self._orders.local_off,
                 bytes_sent=_sent_bytes(),
                 governor=self._thrift.governor,
                 dropped=self._dropped(),

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import permutations
 
 from analytics.ends import with_ends
@@ -26,6 +26,7 @@ __all__ = [
     "Report",
     "Service",
     "Verdict",
+    "addresses_met",
     "build_detail",
     "build_report",
 ]
@@ -102,6 +103,12 @@ def build_detail(
         back_hops=hops_of(back, hops) if back is not None else [],
         flows=[flow for flow in flows if _between(flow, forward, back)],
     )
+
+
+def addresses_met(readings: Iterable[Reading]) -> set[str]:
+    """Name the addresses at which the tests of a pair met an end; what is not among them is not theirs."""
+    candidates = {one for reading in readings for one in (reading.local_candidate, reading.remote_candidate)}
+    return {_address(candidate) for candidate in candidates} - {""}
 
 
 def _between(flow: Flow, forward: Reading, back: Reading | None) -> bool:

@@ -11,12 +11,12 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from analytics.errors import MessageError
+from analytics.errors import UNREADABLE, MessageError
 from analytics.measurement import Rung, count, named, text, whole
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 16
-MAX_SEALED: Final = 1_200  # a grant with four texts of the greatest length
+MAX_SEALED: Final = 2_000  # a grant with seven texts of the greatest length
 
 PublicKey = Annotated[bytes, msgspec.Meta(max_length=KEY_BYTES)]
 """Ed25519 (RFC 8032); empty where there is none."""
@@ -153,12 +153,21 @@ MAX_CPUS: Final = 8192
 # --- control: agent to server ------------------------------------------------------------------------------
 
 
+class LocalOff(msgspec.Struct, frozen=True, kw_only=True):
+    """Active tests are switched off on an agent's own host: by whom, since when, why."""
+
+    since_us: Annotated[int, whole("when, by the host's clock", "us since 1970")]
+    by: Annotated[str, msgspec.Meta(max_length=64)]
+    note: Annotated[str, msgspec.Meta(max_length=200)] = ""
+
+
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     """First message on a connection."""
 
     version: Annotated[str, msgspec.Meta(max_length=40)]
     boot: Annotated[str, msgspec.Meta(max_length=64)]
     mesh: bool = True
+    local_off: LocalOff | None = None  # no server can switch that on
     passive: Annotated[str, msgspec.Meta(max_length=200)] = "off"  # "ebpf (7 hooks)"; what is missed
     challenge: Annotated[bytes, msgspec.Meta(max_length=NONCE_BYTES)] = b""  # for the server's signed time
     binding: Sealed = b""  # trust.Binding of the agent's DTLS certificate, by its identity key
@@ -176,6 +185,7 @@ class TestEnded(msgspec.Struct, frozen=True, kw_only=True, tag="test_ended"):
     rtt_p50_us: Annotated[int, whole("median round trip, as in the reading", "us")] | None = None
     loss_bp: Annotated[int, whole("loss of this end's direction", "bp", le=10_000)] | None = None
     cpu_us: Annotated[int, whole("CPU time this process spent during the test", "us")] | None = None
+    sent_bytes: Annotated[int, whole("sent on the test's 5-tuple, as in the reading", "B")] | None = None
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
@@ -191,6 +201,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
     ] = []
     batches_waiting: Annotated[int, count("batches not yet acknowledged")] = 0
     mesh: bool | None = None  # whether active tests are on here; None: an agent of before
+    local_off: LocalOff | None = None
     bytes_sent: Annotated[int, count("bytes sent over UDP since start, headers included: tests")] | None = (
         None
     )
@@ -339,5 +350,5 @@ def _decode(decoder: msgspec.json.Decoder[T], data: str | bytes) -> T:
         raise MessageError(f"a message of {len(data)} bytes; at most {MAX_MESSAGE}")
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise MessageError(f"not a control message: {error}") from error

@@ -48,6 +48,7 @@ class Agents:
             seen_us=agent.seen_us if connection is None else at_us,
             tags=self._state.controls.tags(self._tenant).get(name, []),
             services=services_of(agent, self._state.services(self._tenant).get(name, ())),
+            revoked=self._state.is_revoked(self._tenant, name),
             off=self._hub.switches.off_by(name, agent.site),
             budget=limits.of(name, agent.site, setting),
             **_said_by(connection),
@@ -65,6 +66,7 @@ def _said_by(connection: Connection | None) -> dict[str, Any]:
         "mesh": hello.mesh,
         "addresses": hello.addresses,
         "nat": connection.nat,
+        "local_off": connection.local_off,
         "vitals": vitals_of([*connection.told]),
     }
 

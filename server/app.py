@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -70,6 +71,10 @@ SWITCH_S: Final = 0.001
 beside a thread that checks a batch or builds a board. By itself Python takes 5 ms."""
 HEAPS: Final = 2
 """Of glibc's. By itself it begins up to sixteen on two CPUs, and each keeps what is freed."""
+GARBAGE: Final = (2_000, 10, 100)
+"""How many objects come before the collector looks through the young ones, and those of middle age; and how
+often that before all (``gc.set_threshold``). A board alone is 100,000, which die without it; it stops all
+threads for 100 ms to find that out, and by itself would do so every few seconds."""
 Tasks = Iterable[asyncio.Task[None]]
 
 
@@ -102,14 +107,23 @@ async def _until_signalled(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     notifier = Notifier.from_environment()
     async with serving(settings, Signs(notifier)) as running:
+        _settle()
         log.info("ready agents=%s report=%s stun=%s", running.agents, running.report, _join(running.stun))
         if running.people.known.first_run():
             log.info(FIRST_RUN, running.people.public_url or f"http://{running.report}", running.people.code)
-        settle()
         notifier.ready()
         await stop.wait()
         notifier.stopping()
         log.info("stopping")
+
+
+def _settle() -> None:
+    """Look through what is there from the start for garbage once, and never again.
+
+    Half a million pairs that are remembered took it a second, each time, in which nobody was answered.
+    """
+    settle()
+    gc.set_threshold(*GARBAGE)
 
 
 @asynccontextmanager
@@ -129,13 +143,15 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
         sockets = _listening(settings, opened)
         stun = await _stun(settings, opened)
         own = Own(data=settings.data, store=store)
+        signer = Signer.open(settings.data)
+        opened.callback(keepers.sign_once, state, signer, own.failures)
         shared = Shared(
             release=version("pathgrade"),
             state=state,
             store=store,
             rules=rules_of(settings),
             plan=plan_of(settings, stun, relays),
-            signer=Signer.open(settings.data),
+            signer=signer,
             data=settings.data,
             alerting=alerting,
             own=own,
@@ -159,7 +175,7 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
         )
 
         async with asyncio.TaskGroup() as tasks:
-            steps = keepers.upkeep_of(store, state, settings)
+            steps = keepers.upkeep_of(store, state, settings, signer)
             running = [
                 tasks.create_task(keepers.file_days(realms), name="file days"),
                 tasks.create_task(
@@ -167,6 +183,7 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
                 ),
                 tasks.create_task(keepers.keep_up(steps, aside[0], own.failures, sealed), name="keep up"),
                 tasks.create_task(keepers.keep_ready(realms, aside[1]), name="keep ready"),
+                tasks.create_task(keepers.sign_audit(state, signer, own.failures), name="sign audit"),
                 tasks.create_task(people.run(), name="accounts"),
                 tasks.create_task(keep_presenting(authority, tls), name="certificate"),
                 tasks.create_task(keepers.keep_out(state, realms), name="keep out"),

@@ -1,16 +1,19 @@
 """Who did what to whom, and when: written in the background, in order, within half a second.
 
-Enrolments are not written here but with the agent's own row, in one transaction.
+Enrolments, logins and changes of accounts are not written here but with what they change, in one transaction.
+All of them go through ``server.ledger``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Set
+import threading
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
 
 from analytics.clock import now_us
+from analytics.wire import TestEnded
 from server.api.audits import AuditRow
 from server.errors import StateError
 from server.state import State
@@ -18,8 +21,12 @@ from server.state import State
 log: Final = logging.getLogger("pathgrade.server.audit")
 
 FLUSH_S: Final = 0.5
-MOST_WAITING: Final = 10_000
-"""Rows kept while the disk does not take them; then the oldest are dropped and counted."""
+MOST_WAITING: Final = 50_000
+"""Rows kept while the disk does not take them; then the oldest are dropped, and a row says how many."""
+MEASURED: Final = ("rung", "rtt_p50_us", "loss_bp", "sent_bytes")
+"""What an audit row has of a test, of each end: the actor's value, a comma, the subject's."""
+POLICY_MOST: Final = 500
+"""Of the rules' ids that a row names."""
 
 
 class Audit:
@@ -30,11 +37,27 @@ class Audit:
         self._tenant = tenant
         self._clock = clock
         self._waiting: list[AuditRow] = []
+        self._lock = threading.Lock()  # who exports is in a thread
+        self._lost = 0  # of ``dropped``, those that no row tells of yet
         self.dropped = 0
 
     def test(self, actor: str, subject: str, *, test: str, cycle: int) -> None:
         """Note that ``actor`` and ``subject`` are told to test each other."""
         self._add("test", actor, subject, f"test={test} cycle={cycle}")
+
+    def tested(
+        self, actor: str, subject: str, *, test: str, ends: Mapping[str, TestEnded], why: str = ""
+    ) -> None:
+        """Note what was measured, by each end's own word, or why a test ended without."""
+        told = [ends.get(actor), ends.get(subject)]
+        words = [f"test={test}", *(f"{name}={_both(told, name)}" for name in MEASURED)]
+        faults = dict.fromkeys(filter(None, [why, *(end.error for end in told if end is not None)]))
+        self._add("tested", actor, subject, " ".join([*words, *(f"error={fault!r}" for fault in faults)]))
+
+    def export(self, actor: str, subject: str, *, detail: str, sent_bytes: int, whole: bool) -> None:
+        """Note that somebody took a file of rows away, or a part of it."""
+        words = [detail, f"bytes={sent_bytes}", "" if whole else "broken off"]
+        self._add("export", actor, subject, " ".join(filter(None, words)))
 
     def switch(self, actor: str, subject: str, *, on: bool) -> None:
         """Note that somebody switched active tests on or off."""
@@ -50,6 +73,11 @@ class Audit:
         told = {"cpu_bp": cpu_bp, "bytes_per_hour": bytes_per_hour}
         detail = " ".join(f"{name}={'unset' if value is None else value}" for name, value in told.items())
         self._add("budget", actor, subject, detail)
+
+    def policy(self, actor: str, *, version: int, rules: Sequence[str]) -> None:
+        """Note that somebody set who may test whom."""
+        told = " ".join(rules)[:POLICY_MOST]
+        self._add("policy", actor, f"version {version}", f"rules={len(rules)} {told}".strip())
 
     def demand(self, actor: str, subject: str, *, run: str, pairs: int) -> None:
         """Note that somebody asked for tests now."""
@@ -85,7 +113,11 @@ class Audit:
             self._write(self._take())
 
     def _take(self) -> list[AuditRow]:
-        rows, self._waiting = self._waiting, []
+        with self._lock:
+            rows, self._waiting = self._waiting, []
+            if self._lost:
+                rows.insert(0, self._row("lost", "server", "audit", f"rows={self._lost}"))
+                self._lost = 0
         return rows
 
     def _write(self, rows: list[AuditRow]) -> None:
@@ -96,12 +128,23 @@ class Audit:
             self._state.add_audit(self._tenant, rows)
         except StateError as error:
             log.error("audit rows kept rows=%d why=%s", len(rows), error)
-            self._waiting[:0] = rows
+            with self._lock:
+                self._waiting[:0] = rows
 
     def _add(self, action: str, actor: str, subject: str, detail: str) -> None:
-        self._waiting.append(
-            AuditRow(at_us=self._clock(), actor=actor, action=action, subject=subject, detail=detail)
-        )
-        if len(self._waiting) > MOST_WAITING:
-            del self._waiting[0]
-            self.dropped += 1
+        row = self._row(action, actor, subject, detail)
+        with self._lock:
+            self._waiting.append(row)
+            if len(self._waiting) > MOST_WAITING:
+                del self._waiting[0]
+                self.dropped += 1
+                self._lost += 1
+
+    def _row(self, action: str, actor: str, subject: str, detail: str) -> AuditRow:
+        return AuditRow(at_us=self._clock(), actor=actor, action=action, subject=subject, detail=detail)
+
+
+def _both(ends: Sequence[TestEnded | None], name: str) -> str:
+    """Write a value of both ends; what an end did not say or measure is a dash."""
+    values = [getattr(end, name, None) for end in ends]
+    return ",".join("-" if value is None else str(value) for value in values)

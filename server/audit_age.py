@@ -14,8 +14,10 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from analytics.clock import DAY_US
-from server.api.audits import TEST
+from server.audit_gone import let_go
+from server.audit_seal import Sealer
 from server.database import AUDIT, transaction
+from server.ledger import IS_TEST
 
 AT_ONCE: Final = 2_000
 """Rows of one transaction: others write to the state as well."""
@@ -32,6 +34,15 @@ class Ages(NamedTuple):
     tests: int  # of tests: nearly all rows are, a million and more a day
 
 
+class _By(NamedTuple):
+    """Who lets go of rows, and when."""
+
+    engine: sa.Engine
+    writing: AbstractContextManager[Any]
+    sealer: Sealer
+    now_us: int
+
+
 class _Old(NamedTuple):
     """Rows that go: numbered below ``upto``, and older than ``before_us`` by their own times."""
 
@@ -40,22 +51,25 @@ class _Old(NamedTuple):
     kind: sa.ColumnElement[bool]
 
 
-def prune(engine: sa.Engine, keep: Ages, *, now_us: int, writing: AbstractContextManager[Any]) -> int:
+def prune(
+    engine: sa.Engine, keep: Ages, *, now_us: int, writing: AbstractContextManager[Any], sealer: Sealer
+) -> int:
     """Delete the rows of all tenants that are older than they are kept; returns how many.
 
     ``writing`` is held for each piece, as whoever writes does, and for no more than half of the time: what
-    is left after ``MOST`` goes with the next call. Raises ``StateError``.
+    is left after ``MOST`` goes with the next call. ``sealer`` signs for each chain which rows are gone, so
+    that the rest goes on from there. Raises ``StateError`` and ``SealError``.
     """
     with transaction(engine, write=False) as connection:
         if not _is_trusted(connection, now_us):
             return 0
         old = [
             _old(connection, now_us - days * DAY_US, kind)
-            for days, kind in ((keep.all, sa.true()), (keep.tests, AUDIT.c.action == TEST))
+            for days, kind in ((keep.all, sa.true()), (keep.tests, IS_TEST))
         ]
-    gone = 0
+    gone, by = 0, _By(engine, writing, sealer, now_us)
     for one in old:
-        gone += _prune_old(engine, one, MOST - gone, writing)
+        gone += _prune_old(by, one, MOST - gone)
     return gone
 
 
@@ -63,15 +77,15 @@ def _old(connection: sa.Connection, before_us: int, kind: sa.ColumnElement[bool]
     return _Old(_first_since(connection, before_us), before_us, kind)
 
 
-def _prune_old(engine: sa.Engine, old: _Old, most: int, writing: AbstractContextManager[Any]) -> int:
+def _prune_old(by: _By, old: _Old, most: int) -> int:
     gone, after = 0, -1
     while gone < most:
-        last = _last_of_piece(engine, old, after, min(AT_ONCE, most - gone))
+        last = _last_of_piece(by.engine, old, after, min(AT_ONCE, most - gone))
         if last is None:
             break
         began_s = time.monotonic()
-        with writing:
-            gone += _delete(engine, old, after, last)
+        with by.writing:
+            gone += _delete(by, old, after, last)
         after = last
         time.sleep(max(LEAST_REST_S, time.monotonic() - began_s))  # a lock is not handed on by itself
     return gone
@@ -91,9 +105,14 @@ def _last_of_piece(engine: sa.Engine, old: _Old, after: int, most: int) -> int |
     return last
 
 
-def _delete(engine: sa.Engine, old: _Old, after: int, last: int) -> int:
-    with transaction(engine) as connection:
-        return connection.execute(AUDIT.delete().where(*_rows(old, after, last + 1))).rowcount
+def _delete(by: _By, old: _Old, after: int, last: int) -> int:
+    these = _rows(old, after, last + 1)
+    wanted = sa.select(AUDIT.c.tenant, AUDIT.c.action, AUDIT.c.seq, AUDIT.c.hash, AUDIT.c.id)
+    with transaction(by.engine) as connection:
+        rows = connection.execute(wanted.where(*these).order_by(AUDIT.c.id)).all()
+        done = connection.execute(AUDIT.delete().where(*these)).rowcount
+        let_go(connection, rows, by.sealer, by.now_us)
+    return done
 
 
 def _rows(old: _Old, after: int, upto: int) -> tuple[sa.ColumnElement[bool], ...]:

@@ -82,6 +82,10 @@ class Controls:
             self._audit.tags(actor, agent, put=after - before, taken=before - after)
         return self.tags(agent)
 
+    def revoke(self, agent: str, *, actor: str) -> None:
+        """As ``ControlDoor``."""
+        self._state.revoke(self._tenant, agent, by=actor, at_us=self._clock())
+
     def budgets(self) -> Budgets:
         """As ``ControlDoor``."""
         return Budgets(setting=self._cycles.planner.setting, own=self._kept.budgets(self._tenant))

@@ -8,10 +8,10 @@ for each question; what takes thought is in the modules that it hands the questi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,7 +25,18 @@ from analytics.fusion import Passive
 from analytics.graded import Way
 from analytics.measurement import Flow, Hop, Reading
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
-from analytics.report import Member, PathDetail, PathRow, Report, Service, build_detail, build_report
+from analytics.policy import Judged
+from analytics.report import (
+    Member,
+    PathDetail,
+    PathRow,
+    Report,
+    Service,
+    addresses_met,
+    build_detail,
+    build_report,
+)
+from analytics.ruled import allowed, with_policy
 from analytics.rules.load import Rules
 from analytics.sla import Cause, Month, SlaReport, users_of
 from analytics.store.store import Store
@@ -35,13 +46,15 @@ from analytics.timeline import Timeline
 from analytics.usage import By
 from analytics.usual import Usual, with_watched
 from analytics.verdict import NOW
-from analytics.watched import with_latest_tests
+from analytics.watched import Watched, with_latest_tests
+from server import audit_file
 from server.agents import LISTENERS_FROM, Agents, listeners_of
 from server.api.agent_info import AgentInfo, Listener
 from server.api.audits import AuditAsk, AuditEntry, is_search
 from server.api.core import OWN_PROCESS, ExportRange, Status
 from server.blame import Blame
 from server.board import Boards, Pace, Ready, Sight
+from server.budget import ALLOWED
 from server.cycles import Cycles
 from server.grants import Signer
 from server.hub import Hub
@@ -75,8 +88,10 @@ SEARCHES_AT_ONCE: Final = 6
 """Of audit rows with those of tests, which are millions."""
 EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back an export goes that does not say."""
-FLOWS_OF_END: Final = 1_000
-"""Looked through for those between the two ends of a path."""
+OFF_TOLD: Final = 20
+"""Agents that are switched off on their own hosts, and told of by name."""
+FLOWS_OF_PAIR: Final = 2_000
+"""Between the two ends of a path."""
 
 
 class _Facts(NamedTuple):
@@ -179,7 +194,8 @@ class Core(Showing):
 
     def _sight(self, at_us: int | None) -> Sight:
         members = self._roster.looked_up() if at_us is None else self._roster.at(at_us)
-        return Sight(members, self._rules_now(), self._cycles.planner.puts_off)
+        policy = self._cycles.policing.judged() if at_us is None else ALLOWED
+        return Sight(members, self._rules_now(), self._cycles.planner.puts_off, policy)
 
     def status(self) -> Status:
         """As ``ReportCore``; of a large fleet, it is told once a second: every page asks."""
@@ -187,13 +203,16 @@ class Core(Showing):
 
     def _status(self) -> Status:
         members = self._roster.tested()
+        barred = 2 * self._cycles.policing.judged().barred(members)
         return Status(
             version=self._version,
             started_us=self._started_us,
             agents_enrolled=len(self._roster.enrolled()),
             agents_online=self._roster.online(),
             agents_off=len(self._roster.off()),
-            paths_expected=len(members) * (len(members) - 1),
+            off_there=dict(islice(sorted(self._roster.off_there().items()), OFF_TOLD)),
+            paths_expected=len(members) * (len(members) - 1) - barred,
+            paths_barred=barred,
             paths_measured=self._measured(members),
             cycle=self._cycles.cycle,
             cycle_running=self._cycles.running,
@@ -210,7 +229,8 @@ class Core(Showing):
         kept = self._ready()
         if kept is None:
             measured = self._store.measured(self._tenant)
-            return sum(src in members and dst in members for src, dst in measured)
+            bars = self._cycles.policing.judged().bars
+            return sum(src in members and dst in members and not bars(src, dst) for src, dst in measured)
         return kept.board.dense.measured(without=set(kept.board.dense.agents) - members)
 
     def profiles(self) -> list[str]:
@@ -242,6 +262,7 @@ class Core(Showing):
             self._lately.taken,
             self.members(),
             (self._cycles.cycle, planner.cycles_for_all, planner.put_off()),
+            self._cycles.policing.judged(),
         )
         known = self._fresh.get(profile)
         if known is not None and known[0] == of:
@@ -263,10 +284,23 @@ class Core(Showing):
 
     def _facts(self, at_us: int | None) -> _Facts:
         latest = self._store.readings_latest(self._tenant, at_us)
-        watched = self._lately.told(self._clock()) if at_us is None else {}
+        watched = self._watched() if at_us is None else {}
         moment_us, now = self._clock() if at_us is None else at_us, at_us is None
         usual = with_watched(self._usual.of(self._tenant, latest, moment_us, now=now), watched)
-        return _Facts(latest, with_latest_tests(latest, watched), usual, moment_us, now)
+        readings = with_latest_tests(latest, watched)
+        if now:
+            readings = self._ruled(readings)
+        return _Facts(latest, readings, usual, moment_us, now)
+
+    def _watched(self) -> Mapping[tuple[str, str], Watched]:
+        return allowed(self._lately.told(self._clock()), self._cycles.policing.judged())
+
+    def _ruled(self, readings: Sequence[Reading], pair: Sequence[str] = ()) -> list[Reading]:
+        """Say of pairs that the policy bars just that: what was measured before is no fault of theirs now."""
+        names = pair or [agent.name for agent in self._roster.enrolled()]
+        return with_policy(
+            readings, self._cycles.policing.judged(), names, tenant=self._tenant, at_us=self._clock()
+        )
 
     def _hops_of(self, readings: Iterable[Reading], at_us: int | None = None) -> list[Hop]:
         return self._store.hops_of(self._tenant, [reading.test for reading in readings], at_us)
@@ -287,11 +321,24 @@ class Core(Showing):
         )
         return self._with_budget(made) if facts.now else made
 
-    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
+    def detail(
+        self, src: str, dst: str, profile: str, at_us: int | None = None, *, sessions: bool = True
+    ) -> PathDetail | None:
         """As ``ReportCore``."""
         facts, hops = self._of_pair(src, dst, profile, at_us)
-        ends = (self.flows(agent=end, but=OWN_PROCESS, at_us=at_us, limit=FLOWS_OF_END) for end in (src, dst))
-        return self._detail((src, dst), profile, facts, hops, list(chain.from_iterable(ends)))
+        flows = self._flows_between((src, dst), facts, at_us) if sessions else []
+        return self._detail((src, dst), profile, facts, hops, flows)
+
+    def _flows_between(self, pair: tuple[str, str], facts: _Facts, at_us: int | None) -> list[Flow]:
+        return self._store.flows_of_pair(
+            self._tenant,
+            pair,
+            addresses_met(facts.readings),
+            since_us=max(0, (self._clock() if at_us is None else at_us) - FLOWS_SINCE_US),
+            until_us=at_us,
+            but=OWN_PROCESS,
+            limit=FLOWS_OF_PAIR,
+        )
 
     def _of_pair(self, src: str, dst: str, profile: str, at_us: int | None) -> tuple[_Facts, list[Hop]]:
         """What is known of both directions between two agents; of a large fleet, nothing else is read."""
@@ -309,9 +356,11 @@ class Core(Showing):
     ) -> tuple[_Facts, list[Hop]]:
         now = at_us is None
         both = [(src, dst), (dst, src)]
-        watched = self._lately.told(self._clock()) if now else {}
+        watched = self._watched() if now else {}
         latest = self._store.readings_of(self._tenant, both, at_us)
         readings = with_latest_tests(latest, watched)
+        if now:
+            readings = self._ruled(readings, (src, dst))
         usual = self._usual.with_calm(self._tenant, kept.usual, both) if now else kept.usual
         facts = _Facts(
             latest,
@@ -342,8 +391,11 @@ class Core(Showing):
         )
         if made is None or not facts.now:
             return made
+        policy = self._cycles.policing.judged()
         return msgspec.structs.replace(
-            made, forward=self._row(made.forward), back=self._row(made.back) if made.back else None
+            made,
+            forward=self._row(made.forward, policy),
+            back=self._row(made.back, policy) if made.back else None,
         )
 
     def _passive(self, profile: str, members: list[Member], facts: _Facts) -> Passive:
@@ -497,6 +549,10 @@ class Core(Showing):
         with self._searches.taken() if is_search(ask) else nullcontext():
             return self._state.audits.look(self._tenant, ask)
 
+    def audit_file(self) -> Iterator[bytes]:
+        """As ``ReportCore``."""
+        return audit_file.written(self._state, self._tenant, self._signer, now_us=self._clock())
+
     def audit_actions(self) -> list[str]:
         """As ``ReportCore``."""
         return self._state.audits.actions(self._tenant)
@@ -520,7 +576,12 @@ class Core(Showing):
 
     def _with_budget(self, made: Report) -> Report:
         """Say which paths are as old as they are because the budget put them off."""
-        return msgspec.structs.replace(made, paths=[self._row(row) for row in made.paths])
+        policy = self._cycles.policing.judged()
+        return msgspec.structs.replace(made, paths=[self._row(row, policy) for row in made.paths])
 
-    def _row(self, row: PathRow) -> PathRow:
-        return msgspec.structs.replace(row, put_off=self._cycles.planner.puts_off(row.src, row.dst))
+    def _row(self, row: PathRow, policy: Judged) -> PathRow:
+        return msgspec.structs.replace(
+            row,
+            put_off=self._cycles.planner.puts_off(row.src, row.dst),
+            policy=policy.bars(row.src, row.dst),
+        )

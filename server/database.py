@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from server.errors import StateError, StateLockedError, StateVersionError
 
-STATE_VERSION: Final = 2
-"""1: agents had a bearer secret, whose hash was in their row."""
+STATE_VERSION: Final = 3
+"""What each step to it does: ``server.upgrades``."""
+LOCK_NAME: Final = "server.lock"
 DEFAULT_TENANT: Final = "default"
 BUSY_S: Final = 5.0  # a token command and the server write a few rows each; longer means something hangs
 
@@ -84,6 +85,31 @@ AUDIT: Final = sa.Table(
     sa.Column("action", sa.Text, nullable=False),
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
+    # Of a chain of rows (analytics/audit_chain.py); ``server.ledger`` writes them, and nobody else.
+    sa.Column("seq", sa.Integer),
+    sa.Column("hash", sa.LargeBinary),
+)
+
+AUDIT_CHAINS: Final = sa.Table(
+    "audit_chains",  # where each goes on; a database of before has none
+    METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("chain", sa.Text, primary_key=True),
+    sa.Column("seq", sa.Integer, nullable=False),  # of the last row
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+    sa.Column("adopted", sa.Integer, nullable=False),  # rows up to here are of before there were chains
+)
+
+AUDIT_MARKS: Final = sa.Table(
+    "audit_marks",  # ``analytics.trust.AuditMark``, signed
+    METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("chain", sa.Text, primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("gone", sa.Boolean, primary_key=True),
+    sa.Column("at_us", sa.BigInteger, nullable=False),
+    sa.Column("row_id", sa.Integer, nullable=False),  # of the row, to find it again
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
 )
 
 MARKS: Final = sa.Table(
@@ -204,8 +230,11 @@ def take_lock(path: Path) -> int:
     return lock
 
 
-def connect(path: Path) -> sa.Engine:
-    """Open the database, and make its tables on the first run."""
+def connect(path: Path, *, upgrades: bool = False) -> sa.Engine:
+    """Open the database, and make its tables on the first run. Raises ``StateError``.
+
+    One of an older version is upgraded; ``upgrades``: who asks holds the folder's lock already.
+    """
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_S})
     sa.event.listen(engine, "connect", _configure)
     sa.event.listen(engine, "begin", _begin)
@@ -213,7 +242,12 @@ def connect(path: Path) -> sa.Engine:
         _make_private(path)
         with transaction(engine) as connection:
             METADATA.create_all(connection)
-            _check_version(connection, path)
+            version = _check_version(connection, path)
+        if version < STATE_VERSION:
+            from server.upgrades import bring  # noqa: PLC0415  # it needs the tables above
+
+            with nullcontext() if upgrades else _held(path.parent / LOCK_NAME):
+                bring(engine, version)
     except BaseException:
         engine.dispose()
         raise
@@ -257,8 +291,8 @@ def transaction(engine: sa.Engine, *, write: bool = True) -> Iterator[sa.Connect
         raise _unusable(Path(str(engine.url.database)), str(error.orig)) from error
 
 
-def _check_version(connection: sa.Connection, path: Path) -> None:
-    version = connection.execute(sa.select(VERSION.c.version)).scalar_one_or_none()
+def _check_version(connection: sa.Connection, path: Path) -> int:
+    version: int | None = connection.execute(sa.select(VERSION.c.version)).scalar_one_or_none()
     if version is None:
         connection.execute(VERSION.insert().values(version=STATE_VERSION))
         connection.execute(TENANTS.insert().values(name=DEFAULT_TENANT))
@@ -267,23 +301,17 @@ def _check_version(connection: sa.Connection, path: Path) -> None:
             f"open {path}: state version {version}; this pathgrade knows {STATE_VERSION}",
             remedy="upgrade pathgrade, or use another --data folder",
         )
-    else:
-        for step in range(version, STATE_VERSION):
-            UPGRADES[step](connection)
-            connection.execute(VERSION.update().values(version=step + 1))
+    return STATE_VERSION if version is None else version
 
 
-def _forget_secrets(connection: sa.Connection) -> None:
-    """Make the agents' table anew without its column of secrets: SQLite does not drop one that is unique."""
-    connection.exec_driver_sql("ALTER TABLE agents RENAME TO agents_1")
-    AGENTS.create(connection)
-    columns = ", ".join(column.name for column in AGENTS.columns)
-    connection.exec_driver_sql(f"INSERT INTO agents ({columns}) SELECT {columns} FROM agents_1")  # noqa: S608  # our own names
-    connection.exec_driver_sql("DROP TABLE agents_1")
-
-
-UPGRADES: Final[dict[int, Callable[[sa.Connection], None]]] = {1: _forget_secrets}
-"""State version -> what makes it the next one, in the transaction that opens the file."""
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Keep servers out meanwhile: one of before would write as it used to. Raises ``StateLockedError``."""
+    lock = take_lock(path)
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _unusable(path: Path, why: str) -> StateError:

@@ -13,11 +13,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import APIRouter, Request, Response
 
 from analytics.clock import now_us
-from analytics.errors import MessageError
+from analytics.errors import UNREADABLE, MessageError, SealError
+from analytics.trust import verifying_key
 from analytics.wire import EnrolReply, EnrolRequest, enrolment_claim
 from server.accounts.throttle import Throttle, block_of
 from server.api.access import public
@@ -93,9 +93,9 @@ def proven_fingerprint(request: EnrolRequest) -> str:
 def check_identity(request: EnrolRequest) -> None:
     """Raise ``MessageError`` unless the sender has shown to hold its identity key."""
     try:
-        key = Ed25519PublicKey.from_public_bytes(request.identity_key)
+        key = verifying_key(request.identity_key)
         key.verify(request.identity_signature, enrolment_claim(request.token, request.name))
-    except (InvalidSignature, ValueError) as error:
+    except (InvalidSignature, SealError) as error:
         raise MessageError("the signature is not by the identity key", remedy=_REMEDY) from error
 
 
@@ -118,7 +118,7 @@ def _origin(request: Request) -> str:
 def _decode(body: bytes) -> EnrolRequest:
     try:
         return msgspec.json.decode(body, type=EnrolRequest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise MessageError(
             f"not an enrolment: {error}", remedy="see analytics/wire.py, EnrolRequest"
         ) from error

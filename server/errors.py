@@ -8,6 +8,8 @@
     ├── StateError             the data folder or the state in it cannot be used
     │   ├── StateLockedError   another server holds it
     │   └── StateVersionError  it was written by a newer pathgrade
+    ├── AuditBrokenError       a chain of audit rows that does not hold
+    ├── BackupError            a backup that cannot be made, read or taken
     ├── TokenError             an enrolment token that is unknown, expired or used up
     ├── NameTakenError         another agent has enrolled under that name
     ├── CredentialError        a connection that shows no certificate of an enrolled agent
@@ -21,6 +23,7 @@
     ├── AlertError             an alert, a silence or a receiver that there is not
     ├── DeliveryError          a receiver that did not take an alert
     ├── DemandError            something that people ask for and that cannot be had
+    ├── PolicyChangedError     a policy that is set in place of one that is not there any more
     ├── IdentityError          another's word on who somebody is, and it does not hold
     │   └── IdentityAwayError  the one who would say it does not answer
     └── AskError               a command asked a running server in vain
@@ -69,6 +72,18 @@ class StateLockedError(StateError):
 
 class StateVersionError(StateError):
     """The state was written by a newer pathgrade."""
+
+
+class AuditBrokenError(ServerError):
+    """A chain of audit rows does not hold: one was changed, taken out or put in behind the server's back."""
+
+    exit_code = 65
+
+
+class BackupError(ServerError):
+    """A backup cannot be made, read or taken."""
+
+    exit_code = 74
 
 
 class TokenError(ServerError):
@@ -121,6 +136,18 @@ class DemandError(ServerError):
     """Tests, a mark, a tag, an account or a token that cannot be had now."""
 
     exit_code = 65
+
+
+class PolicyChangedError(ServerError):
+    """Somebody else set the policy meanwhile: what was made of the older one is not taken."""
+
+    exit_code = 65
+
+    def __init__(self, *, known: int) -> None:
+        super().__init__(
+            f"the policy is version {known} by now, and this was made from another",
+            remedy="look at it again: pathgrade policy show; then set it once more",
+        )
 
 
 class IdentityError(ServerError):

@@ -12,12 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from analytics.clock import now_us
 from analytics.errors import SealError
+from analytics.policy import most_sent
 from analytics.trust import (
+    AuditMark,
     Binding,
     Grant,
     ServerTime,
@@ -27,7 +30,7 @@ from analytics.trust import (
     signed_statement,
     unseal,
 )
-from analytics.wire import NONCE_BYTES
+from analytics.wire import NONCE_BYTES, ProbePlan
 from server import private_file
 from server.errors import StateError
 from server.state import Agent
@@ -67,8 +70,22 @@ class Signer:
         """The time that grants are judged by."""
         return self._base_us + self._monotonic_ns() // 1_000
 
-    def grant(self, *, test: str, cycle: int, src: Agent, dst: Agent, lasts_us: int) -> bytes:
-        """Sign one test; both ends are given the same. ``src`` is the controlling end."""
+    def grant(
+        self,
+        *,
+        test: str,
+        cycle: int,
+        src: Agent,
+        dst: Agent,
+        lasts_us: int,
+        plan: ProbePlan,
+        most_s: int,
+        rule: str = "",
+    ) -> bytes:
+        """Sign one test; both ends are given the same. ``src`` is the controlling end.
+
+        It allows what ``plan`` may take, for ``most_s`` seconds, and names the ``rule`` that allows it.
+        """
         issued_us = self.now_us()
         grant = Grant(
             tenant=src.tenant,
@@ -81,12 +98,22 @@ class Signer:
             issued_us=issued_us,
             expires_us=issued_us + lasts_us,
             nonce=self._draw(NONCE_BYTES),
+            most_probes=plan.probes,
+            most_bytes=most_sent(plan),
+            most_s=most_s,
+            src_site=src.site,
+            dst_site=dst.site,
+            rule=rule,
         )
         return seal(grant.encode(), self._key)
 
     def statement(self, body: bytes) -> bytes:
         """Sign a document for people, such as an SLA report; the signature alone."""
         return signed_statement(body, self._key)
+
+    def audit_mark(self, mark: AuditMark) -> bytes:
+        """Sign how far a chain of audit rows has come, or which of its rows are gone."""
+        return seal(mark.encode(), self._key)
 
     def authority(self, certificate: bytes) -> bytes:
         """Vouch for the certificate of our authority; the signature alone."""
@@ -97,6 +124,15 @@ class Signer:
         if len(challenge) != NONCE_BYTES:
             return b""
         return seal(ServerTime(challenge=challenge, now_us=self.now_us()).encode(), self._key)
+
+
+def public_key_in(data: Path) -> bytes:
+    """Read the public half of a data folder's key; raises ``StateError``."""
+    path = data / FILE_NAME
+    try:
+        return _parse(path, private_file.read(path, remedy=REMEDY)).public_key().public_bytes_raw()
+    except FileNotFoundError as error:
+        raise private_file.unusable(path, "it is not there", remedy=REMEDY) from error
 
 
 def check_binding(agent: Agent, key: bytes, binding: bytes) -> None:
@@ -111,7 +147,7 @@ def check_binding(agent: Agent, key: bytes, binding: bytes) -> None:
 def _parse(path: Path, pem: bytes) -> Ed25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise _unusable(path, f"damaged: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise _unusable(path, "damaged: not an Ed25519 key")

@@ -18,6 +18,7 @@ from analytics.clock import now_us
 from analytics.errors import AnalyticsError
 from analytics.store.store import UNSEALED_BYTES_MOST, Store
 from server.audit_age import Ages
+from server.audit_seal import Sealer
 from server.background import Background
 from server.core import Core
 from server.errors import ServerError
@@ -30,6 +31,8 @@ from server.state import State
 log: Final = logging.getLogger("pathgrade.server")
 
 FILED_EACH_S: Final = 3_600.0
+SIGNED_EACH_S: Final = 60.0
+"""Rows of so long may be changed unseen by who writes into the state's file; earlier ones no more."""
 LOOK_S: Final = 1.0
 """How often it is looked whether pages' answers are to be made anew, and how much waits to be sealed."""
 KEPT_OUT_S: Final = 2.0
@@ -82,9 +85,32 @@ def _seal_once(store: Store, failures: Failures) -> bool:
     return False
 
 
-def upkeep_of(store: Store, state: State, settings: Settings) -> tuple[Callable[[], None], ...]:
+async def sign_audit(state: State, sealer: Sealer, failures: Failures) -> None:
+    """Sign how far the chains of audit rows have come, as long as it runs; the last time: ``sign_once``."""
+    while True:
+        await asyncio.sleep(SIGNED_EACH_S)
+        await asyncio.to_thread(sign_once, state, sealer, failures)
+
+
+def sign_once(state: State, sealer: Sealer, failures: Failures) -> None:
+    """Sign, or say loudly why not."""
+    try:
+        for mark in state.sign_audit(sealer, now_us=now_us()):
+            told = (mark.tenant, mark.chain, mark.seq, mark.hash.hex())
+            log.info("audit chain signed tenant=%s head=%s:%d:%s", *told)
+    except (AnalyticsError, ServerError) as error:
+        failures.audit_failures += 1
+        log.error("audit not signed why=%r try=%r", str(error), error.remedy)
+    except Exception:  # as above
+        failures.audit_failures += 1
+        log.exception("audit not signed")
+
+
+def upkeep_of(
+    store: Store, state: State, settings: Settings, sealer: Sealer
+) -> tuple[Callable[[], None], ...]:
     """Say what is kept up after each sealing; a step that fails does not hold up the next."""
-    return store.upkeep, partial(_prune_audit, state, settings)
+    return store.upkeep, partial(_prune_audit, state, settings, sealer)
 
 
 async def keep_up(
@@ -98,9 +124,9 @@ async def keep_up(
             await aside.run(_keep_up_once, step, failures)
 
 
-def _prune_audit(state: State, settings: Settings) -> None:
+def _prune_audit(state: State, settings: Settings, sealer: Sealer) -> None:
     keep = Ages(settings.keep_audit_days, settings.keep_test_audit_days)
-    if gone := state.prune_audit(keep, now_us=now_us()):
+    if gone := state.prune_audit(keep, now_us=now_us(), sealer=sealer):
         log.info("let go of %d audit rows older than they are kept", gone)
 
 

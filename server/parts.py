@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -29,6 +30,7 @@ from server.lately import Lately
 from server.metrics.meter import Meter
 from server.metrics.own import READINGS, Failures, Own, readings
 from server.metrics.push import OtlpPusher, read_headers
+from server.policing import Policing
 from server.realm import Realm, Realms
 from server.running import Plan
 from server.schedule import Pair
@@ -76,7 +78,12 @@ def realm_of(tenant: str, shared: Shared) -> Realm:
     """Wire what one tenant has of its own."""
     state, store, rules, own = shared.state, shared.store, shared.rules, shared.own
     hub, audit, lately = Hub(), Audit(state, tenant), Lately(rules)
-    cycles = Cycles(hub, audit, shared.plan, signer=shared.signer)
+    policing = Policing(
+        clock=time.monotonic,
+        sites=lambda: {agent.name: agent.site for agent in state.agents(tenant)},
+        tags=lambda: state.controls.tags(tenant),
+    )
+    cycles = Cycles(hub, audit, shared.plan, signer=shared.signer, policing=policing)
     cycles.on_start = lately.began
     cycles.planner.history = _history(store, tenant)
     core = Core(

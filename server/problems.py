@@ -16,6 +16,7 @@ from analytics.errors import (
 )
 from server.api.problem import Problem
 from server.errors import (
+    AuditBrokenError,
     BodyEncodingError,
     BodyError,
     BodySizeError,
@@ -51,6 +52,7 @@ PROBLEMS: Final[dict[type[Exception], tuple[int, str]]] = {
     IdentityAwayError: (503, "The login provider does not answer"),
     IdentityError: (403, "The login did not hold"),
     DemandError: (409, "That cannot be had"),
+    AuditBrokenError: (500, "The audit log does not hold"),
     BusyError: (503, "The server is busy"),
     StoreBusyError: (503, "The server is busy"),
     StoreFullError: (507, "The server's disk is full"),

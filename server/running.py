@@ -43,6 +43,7 @@ class RunningTest:
     between: bool = False  # of a watched pair, between its turns in cycles
     ended: dict[str, TestEnded] = field(default_factory=dict)
     grant: bytes = b""
+    rule: str = ""  # of the policy, that allowed it
 
     def other(self, agent: str) -> str:
         """Name the end across from ``agent``."""

@@ -11,6 +11,7 @@ import msgspec
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from analytics.errors import UNREADABLE
 from analytics.store.lake_place import LakePlace
 from analytics.store.query import Limits
 from analytics.store.tidy import Keep
@@ -68,7 +69,7 @@ def _plan(value: object) -> object:
         return value
     try:
         return msgspec.json.decode(value, type=ProbePlan)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ValueError(str(error)) from error
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from analytics.errors import ExportError, SealError
+from analytics.errors import UNREADABLE, ExportError, SealError
 from analytics.sla import FORMAT, SlaReport
 from analytics.trust import SIGNATURE_BYTES, check_statement, key_bytes
 from server.api.client import SignedReport, writing_whole
@@ -47,18 +47,21 @@ def verified(report: Path, key: str, signature: Path | None = None) -> SlaReport
         raise SealError(f"{signature or signature_path(report)} is no signature: {error}") from error
     if len(sealed) != SIGNATURE_BYTES:
         raise SealError(f"{signature or signature_path(report)} is no signature: {len(sealed)} bytes")
-    check_statement(body, sealed, key_bytes(_key(key)))
+    check_statement(body, sealed, key_bytes(key_of(key)))
     try:
         found = msgspec.json.decode(body, type=SlaReport)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise SealError(f"{report} is signed, and no report of this version: {error}") from error
     if found.format != FORMAT:
         raise SealError(f"{report} is signed, and of format {found.format!r}")
     return found
 
 
-def _key(given: str) -> str:
-    """Take a key as it is, or out of the file of that name: alone, or as ``/v1/sla/key`` answers."""
+def key_of(given: str) -> str:
+    """Take a key as it is, or out of the file of that name: alone, or as ``/v1/sla/key`` answers.
+
+    Raises ``ExportError`` and ``SealError``.
+    """
     if given.startswith("ed25519:"):
         return given
     text = _read(Path(given), MOST_TEXT).decode("ascii", "replace").strip()
@@ -66,7 +69,7 @@ def _key(given: str) -> str:
         return text
     try:
         return msgspec.json.decode(text, type=SlaKey).key
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise SealError(f"{given} is no key: {error}") from error
 
 

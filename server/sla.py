@@ -17,6 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from analytics.clock import DAY_US
+from analytics.errors import UNREADABLE
 from analytics.graded import Way, graded
 from analytics.measurement import Letter
 from analytics.rules.load import Rules
@@ -201,7 +202,7 @@ class SlaBook:
                 day = msgspec.json.decode(file.read(MOST_FILE), type=SlaDay)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             log.warning("%s is counted again: %s", path, error)
             return None
         return day if day.format == FORMAT and due.over else None

@@ -21,17 +21,19 @@ import sqlalchemy as sa
 
 from analytics.channel import EnrolToken
 from analytics.clock import now_us
+from analytics.trust import AuditMark
 from analytics.wire import EnrolRequest, ServiceOffer
 from server.api.audits import AuditRow
 from server.audit_age import Ages, prune
 from server.audit_book import AuditBook
+from server.audit_seal import Sealer, sign_chains
 from server.authority import Authority
 from server.control_state import ControlState
 from server.database import (
     AGENTS,
-    AUDIT,
     DEFAULT_TENANT,
     IDENTITIES,
+    LOCK_NAME,
     MARKS,
     REPLACES,
     REVOKED,
@@ -44,9 +46,12 @@ from server.database import (
     transaction,
 )
 from server.errors import DemandError, NameTakenError, TokenError
+from server.ledger import append
+from server.policy_state import PolicyState
 
 FILE_NAME: Final = "state.sqlite"
-LOCK_NAME: Final = "server.lock"
+COMMAND: Final = "the command line"
+"""Who did it, where a command on the server did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +82,7 @@ class State:
         self._certified: dict[tuple[str, str], int] = {}  # until when, in us, the latest certificate is good
         self._services = _read_services(engine)
         self.controls = ControlState(engine, self._writing)
+        self.policies = PolicyState(engine, self._writing)
         self.audits = AuditBook(engine)
 
     def tenants(self) -> list[str]:
@@ -90,7 +96,7 @@ class State:
         make_folder(data)
         lock = take_lock(data / LOCK_NAME)
         try:
-            return cls(connect(data / FILE_NAME), lock)
+            return cls(connect(data / FILE_NAME, upgrades=True), lock)
         except BaseException:
             os.close(lock)
             raise
@@ -133,7 +139,7 @@ class State:
                 agent = _agent_of(request, token, fingerprint, at_us)
                 _put_agent(connection, agent)
                 connection.execute(REVOKED.delete().where(*_is(agent.tenant, agent.name, REVOKED)))
-                _put_audit(connection, agent.tenant, [_enrolment(agent, at_us, origin)])
+                append(connection, agent.tenant, [_enrolment(agent, at_us, origin)])
             self._revoked.discard((agent.tenant, agent.name))
             self._agents[agent.tenant, agent.name] = agent
         return agent
@@ -186,11 +192,15 @@ class State:
     def add_audit(self, tenant: str, rows: Sequence[AuditRow]) -> None:
         """Write audit rows, all or none."""
         with self._writing, transaction(self._engine) as connection:
-            _put_audit(connection, tenant, rows)
+            append(connection, tenant, rows)
 
-    def prune_audit(self, keep: Ages, *, now_us: int) -> int:
+    def prune_audit(self, keep: Ages, *, now_us: int, sealer: Sealer) -> int:
         """Let go of audit rows that are older than they are kept, a piece at a time; returns how many."""
-        return prune(self._engine, keep, now_us=now_us, writing=self._writing)
+        return prune(self._engine, keep, now_us=now_us, writing=self._writing, sealer=sealer)
+
+    def sign_audit(self, sealer: Sealer, *, now_us: int) -> list[AuditMark]:
+        """Sign how far the chains of audit rows have come; raises ``AuditBrokenError``."""
+        return sign_chains(self._engine, sealer, now_us=now_us, writing=self._writing)
 
     def marks(self, tenant: str) -> list[tuple[str, str]]:
         """List the agents, or pairs of them, that are marked as important; a lone one has an empty peer."""
@@ -250,6 +260,7 @@ def create_token(
             )
             if replaces:
                 connection.execute(REPLACES.insert().values(hash=_hash(token.secret), name=replaces))
+            append(connection, tenant, [_token_made(seats, expires_s, replaces)])
     finally:
         engine.dispose()
     return str(token)
@@ -369,6 +380,11 @@ def _agent_of(request: EnrolRequest, token: sa.Row[Any], fingerprint: str, at_us
     )
 
 
+def _token_made(seats: int, expires_s: int, replaces: str) -> AuditRow:
+    detail = f"made seats={seats} expires_s={expires_s}" + (f" replaces={replaces}" if replaces else "")
+    return AuditRow(at_us=now_us(), actor=COMMAND, action="token", subject=replaces, detail=detail)
+
+
 def _enrolment(agent: Agent, at_us: int, origin: str) -> AuditRow:
     return AuditRow(
         at_us=at_us,
@@ -386,7 +402,7 @@ def _revoke(connection: sa.Connection, tenant: str, name: str, *, by: str, at_us
         )
     connection.execute(REVOKED.delete().where(*_is(tenant, name, REVOKED)))
     connection.execute(REVOKED.insert().values(tenant=tenant, name=name, at_us=at_us, by=by))
-    _put_audit(
+    append(
         connection,
         tenant,
         [AuditRow(at_us=at_us, actor=by, action="revoke", subject=name, detail="agent")],
@@ -439,13 +455,6 @@ def _put_identity(connection: sa.Connection, agent: Agent) -> None:
     if agent.identity_key:
         connection.execute(
             IDENTITIES.insert().values(tenant=agent.tenant, name=agent.name, key=agent.identity_key)
-        )
-
-
-def _put_audit(connection: sa.Connection, tenant: str, rows: Sequence[AuditRow]) -> None:
-    if rows:
-        connection.execute(
-            AUDIT.insert(), [{"tenant": tenant, **msgspec.structs.asdict(row)} for row in rows]
         )
 
 

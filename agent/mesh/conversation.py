@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.errors import PeerSilentError
+from agent.errors import GrantSpentError, PeerSilentError
 from agent.mesh import probe, train
 from agent.mesh.budget import Budget
 from agent.mesh.channel import Channel
@@ -102,6 +102,7 @@ class Conversation:
         budget: Budget,
         known: Known | None = None,
         clock_error_us: Callable[[], int | None] = wall_error_us,
+        most_bytes: int | None = None,  # that the grant allows; None: not limited
     ) -> None:
         self._link = climbed.link
         self._wire = climbed.link.wire
@@ -122,6 +123,7 @@ class Conversation:
             loop_time=self._loop_time,
         )
         self._trains: dict[int, TrainReceiver] = {}
+        self._spent = False
         self._token = os.urandom(TOKEN_BYTES)
         self._peer_token = b""
         self._peer_started = asyncio.Event()
@@ -129,6 +131,9 @@ class Conversation:
         self._my_turn = asyncio.Event()
         self._peer_done = asyncio.Event()
         self._channel = Channel(climbed.link)
+        self._most_bytes = most_bytes
+        if most_bytes is not None:
+            self._wire.limit.set(self._wire.sent_bytes + most_bytes, self._on_spent)
         self._channel.on_probe = self._on_probe
         self._channel.on_ask = self._on_ask
         self._answers: dict[type[Ask], Callable[[Any], Answer]] = {
@@ -156,7 +161,18 @@ class Conversation:
         return self._channel.refusals
 
     async def measure(self) -> Measured:
-        """Run the phases. Raises ``PeerSilentError``."""
+        """Run the phases. Raises ``PeerSilentError``, and ``GrantSpentError`` where the grant is used up."""
+        try:
+            measured = await self._phases()
+        except (PeerSilentError, TimeoutError) as error:
+            if self._spent:
+                raise self._grant_spent() from error
+            raise
+        if self._spent:
+            raise self._grant_spent()
+        return measured
+
+    async def _phases(self) -> Measured:
         await self._begin()
         async with asyncio.TaskGroup() as both:
             both.create_task(
@@ -235,6 +251,14 @@ class Conversation:
         with contextlib.suppress(PeerSilentError):
             await self._channel.ask(Done(), Noted, within_s=FAREWELL_S)
             await _wait(self._peer_done, PEER_TURN_S, "never ended")
+
+    def _on_spent(self) -> None:
+        """Nothing leaves any more: what waits for an answer waits in vain."""
+        self._spent = True
+        self._channel.give_up(self._grant_spent())
+
+    def _grant_spent(self) -> GrantSpentError:
+        return GrantSpentError(f"stopped: the grant allows {self._most_bytes:,} bytes, and they are sent")
 
     # --- answers --------------------------------------------------------------------------------------------
 

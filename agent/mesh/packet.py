@@ -66,6 +66,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from analytics.errors import UNREADABLE
 from analytics.measurement import CapacityTrust
 
 VERSION: Final = 1
@@ -312,7 +313,7 @@ def _decode_control(data: bytes) -> Control:
         raise PacketError(f"a control message of {len(data)} bytes; at most {MAX_CONTROL}")
     try:
         return _control.decode(data[_HEAD.size :])
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise PacketError(f"not a control message: {error}") from error
 
 

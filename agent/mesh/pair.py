@@ -60,19 +60,23 @@ async def test_pair(
     addresses: Sequence[str] | None = None,  # noqa: PT028  # tests a pair of agents, not pytest's business
     known: Known | None = None,  # noqa: PT028  # as above
     turn_ca: Path | None = None,  # noqa: PT028  # as above
+    most_bytes: int | None = None,  # noqa: PT028  # as above
 ) -> PairResult:
     """Test ``order.peer``; must run in a ``StampingLoop``.
 
     ``budget`` is this agent's, over all its tests. ``addresses`` are the local addresses to use (None: all of
     this host's but loopback); ``known`` is what this agent's tests share and remember (None: nothing yet);
-    ``turn_ca`` is the authority that TURN servers' certificates lead to (None: the system's). Never raises
+    ``turn_ca`` is the authority that TURN servers' certificates lead to (None: the system's);
+    ``most_bytes`` is what this end may send once it is connected (None: as the plan goes). Never raises
     for reasons of the network, the peer or the time limit. A reading of rung ``none`` without ``error`` says
     that every rung was tried and none got through; with ``error``, that the test broke off before it was
     known.
     """
     if not isinstance(asyncio.get_running_loop(), StampingLoop):
         raise RuntimeError("test_pair needs agent.mesh.stamps.StampingLoop")
-    test = _PairTest(order, me=me, tenant=tenant, clock=clock, budget=budget, known=known)
+    test = _PairTest(
+        order, me=me, tenant=tenant, clock=clock, budget=budget, known=known, most_bytes=most_bytes
+    )
     means = Means(order.ice_servers, addresses, turn_ca)
     climber = Climber(order, identity=identity, signalling=signalling, clock=clock, means=means)
     try:
@@ -109,6 +113,7 @@ class _PairTest:
         clock: Clock,
         budget: Budget,
         known: Known | None = None,
+        most_bytes: int | None = None,
     ) -> None:
         self.climbed: Climbed | None = None
         self.error = ""
@@ -118,6 +123,7 @@ class _PairTest:
         self._clock = clock
         self._budget = budget
         self._known = known
+        self._most_bytes = most_bytes
         self._started_us = clock.wall_ns() // 1000
         self._measured: Measured | None = None
         self._refused = 0
@@ -127,7 +133,12 @@ class _PairTest:
         """Connect and measure."""
         self.climbed = await climber.climb()
         conversation = Conversation(
-            self.climbed, self._order, self._clock, budget=self._budget, known=self._known
+            self.climbed,
+            self._order,
+            self._clock,
+            budget=self._budget,
+            known=self._known,
+            most_bytes=self._most_bytes,
         )
         try:
             self._measured = await conversation.measure()

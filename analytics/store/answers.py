@@ -28,6 +28,7 @@ from analytics.usual import Past, UsualHop
 LATELY_US: Final = 2 * 3600 * 1_000_000
 _EVER: Final = ("0000-00-00", "9999-99-99")
 _PAIR: Final = ("one", "other")
+NOTHING: Final = pa.table({})
 _READING: Final = list(Reading.__struct_fields__)
 
 Row = TypeVar("Row", bound=msgspec.Struct)
@@ -136,10 +137,9 @@ class Answers:
         told = self._state.of_pair(tenant, ends[0], ends[1], at_us)
         if told is None:
             return None
-        known, files = told
+        known, files, warm = told
         fresh = self._shelf.held("readings", tenant, ends).fresh
-        among = pc.and_(*(pc.is_in(fresh[end], pa.array(ends)) for end in ("src", "dst")))
-        parts = [known, fresh.filter(among)]
+        parts = [known, *(_among(rows, ends) for rows in (fresh, *warm))]
         if files:
             given = {"tenant": tenant, "at_us": at_us, **dict(zip(_PAIR, ends, strict=True))}
             try:
@@ -305,6 +305,25 @@ class Answers:
         given |= {"process": process, "remote": remote, "but": but, "limit": limit}
         return self._ask(Flow, query.FLOWS, given, days, table="flows", agents=_only(agent))
 
+    def flows_of_pair(
+        self,
+        tenant: str,
+        pair: tuple[str, str],
+        addresses: Collection[str],
+        *,
+        since_us: int,
+        until_us: int | None = None,
+        but: str | None = None,
+        limit: int = 1_000,
+    ) -> list[Flow]:
+        """As ``flows``, what either of two agents saw with one of these remote addresses."""
+        if not addresses:
+            return []
+        given = {"tenant": tenant, "since_us": since_us, "until_us": until_us, "but": but, "limit": limit}
+        given |= {"addresses": sorted(addresses), **dict(zip(_PAIR, pair, strict=True))}
+        days = (seal.day_of(max(0, since_us - DAY_US)), _EVER[1])  # a day for clocks that are ahead
+        return self._ask(Flow, query.FLOWS_OF_PAIR, given, days, table="flows", agents=pair)
+
     def flows_of_services(
         self,
         tenant: str,
@@ -365,7 +384,14 @@ class Answers:
         **registered: pa.Table,
     ) -> list[Row]:
         found = self._table(
-            question, given, days, table=table, since_hour=since_hour, agents=agents, **registered
+            question,
+            given,
+            days,
+            table=table,
+            since_hour=since_hour,
+            agents=agents,
+            rows_only=True,
+            **registered,
         )
         return msgspec.convert(found.to_pylist(), list[row])  # type: ignore[valid-type]  # a type made at run time
 
@@ -378,12 +404,13 @@ class Answers:
         table: str,
         since_hour: int = 0,
         agents: Collection[str] | None = None,
+        rows_only: bool = False,
         **registered: pa.Table,
     ) -> pa.Table:
         """Ask again where a file was merged away meanwhile; where one is damaged, set it aside first.
 
         Files of hours before ``since_hour`` are left out, and of the rows that are not sealed those that
-        others than ``agents`` sent.
+        others than ``agents`` sent. ``rows_only``: where there are none, the columns do not matter.
         """
 
         def answer() -> pa.Table:
@@ -394,6 +421,8 @@ class Answers:
                 if days[0] <= file.day <= days[1] and file.hours[1] >= since_hour
             ]
             shared = self._facts.shared(table, given["tenant"], days, held)
+            if rows_only and not (chosen or shared or held.fresh.num_rows):
+                return NOTHING  # to plan a question takes longer than most answers
             return self._engine.table(
                 table, question, files=chosen, shared=shared, fresh=held.fresh, given=given, **registered
             )
@@ -415,6 +444,11 @@ class Answers:
 def _look_back(at_us: int) -> tuple[str, str]:
     """Name the first and the last day in which something about ``at_us`` is looked for."""
     return seal.day_of(max(0, at_us - LOOK_BACK_DAYS * DAY_US)), seal.day_of(at_us)
+
+
+def _among(rows: pa.Table, ends: Sequence[str]) -> pa.Table:
+    """Keep what is between these agents."""
+    return rows.filter(pc.and_(*(pc.is_in(rows[end], pa.array(ends)) for end in ("src", "dst"))))
 
 
 def _latest_of(rows: pa.Table) -> pa.Table:

@@ -196,6 +196,15 @@ FLOWS: Final = f"""
     LIMIT $limit
 """  # noqa: S608  # see above
 
+FLOWS_OF_PAIR: Final = f"""
+    SELECT {_OWN["flows"]} FROM facts
+    WHERE tenant = $tenant AND window_us >= $since_us AND ($until_us IS NULL OR window_us <= $until_us)
+      AND (agent = $one OR agent = $other) AND list_contains($addresses, remote_address)
+      AND ($but IS NULL OR process <> $but)
+    ORDER BY window_us DESC, agent, process, remote_address, service_port
+    LIMIT $limit
+"""  # noqa: S608  # see above
+
 FLOWS_OF_SERVICES: Final = f"""
     SELECT {_OWN["flows"]} FROM facts
     WHERE tenant = $tenant AND window_us >= $since_us AND window_us <= $until_us

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +20,12 @@ from analytics.store.columns import SCHEMAS
 from analytics.store.files import disk_errors
 from analytics.store.recover import Left, put_aside
 from analytics.store.seal import Sealed, UnreadableError
+from analytics.store.unsealed import Unsealed
 
 log: Final = logging.getLogger(__name__)
+
+WARM_BYTES_MOST: Final = 256 * 1024 * 1024
+"""Of sealed readings that are kept in memory: half a minute of ten times what a thousand agents need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,28 @@ class Held:
     lake_version: int | None = None  # snapshot of the lake without those; None = no lake, or not seen yet
 
 
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """The readings of a file that is sealed and not in the state yet, as they were in memory before."""
+
+    by_agent: Mapping[str, Sequence[pa.Table]]
+    size: int  # bytes
+
+    @classmethod
+    def of(cls, unsealed: Unsealed, tenant: str) -> Warm:
+        """Take a tenant's readings of a segment."""
+        found: dict[str, list[pa.Table]] = {}
+        for arrived in unsealed.having("readings", tenant):
+            found.setdefault(arrived.agent, []).append(arrived.tables()["readings"])
+        return cls(found, sum(table.nbytes for tables in found.values() for table in tables))
+
+    def __add__(self, other: Warm) -> Warm:
+        """Join those of two files that became one."""
+        agents = [*self.by_agent, *other.by_agent]
+        joined = {agent: [*self.by_agent.get(agent, ()), *other.by_agent.get(agent, ())] for agent in agents}
+        return Warm(joined, self.size + other.size)
+
+
 class Shelf:
     """The one list of what is where.
 
@@ -67,6 +95,7 @@ class Shelf:
         self.tainted = False
         """A file that was taken into the state is set aside: what it brought may not be true."""
         self._taken: set[Path] = set()
+        self._warm: dict[Path, Warm] = {}
 
     def held(self, table: str, tenant: str, agents: Container[str] | None = None) -> Held:
         """Take a tenant's files and rows of a table, each row once; nothing of another's.
@@ -97,7 +126,32 @@ class Shelf:
             self.sealed[file.path] = file
             self._of.setdefault((file.tenant, file.table), {})[file.path] = file
 
+    def keep_warm(self, segment: int, unsealed: Unsealed) -> None:
+        """Keep the readings of a segment that is sealed until they are in the state; ``lock`` is held.
+
+        Whoever asks for a path reads them here, not in a file. What is too much is let go of.
+        """
+        for (tenant, table), files in self._of.items():
+            if table == "readings" and tenant in unsealed.hours:
+                made = [path for path, file in files.items() if file.segment == segment]
+                self._warm |= dict.fromkeys(made, Warm.of(unsealed, tenant))
+        while sum(warm.size for warm in self._warm.values()) > WARM_BYTES_MOST:
+            del self._warm[next(iter(self._warm))]
+
+    def not_taken(self, tenant: str, agents: Iterable[str]) -> tuple[list[Sealed], list[pa.Table]]:
+        """List files of readings that are not in the state; for those in memory, the rows of some agents."""
+        with self.lock:
+            rest = [
+                file
+                for file in self._of.get((tenant, "readings"), {}).values()
+                if file.path not in self._taken
+            ]
+            warm = [self._warm[file.path].by_agent for file in rest if file.path in self._warm]
+            cold = [file for file in rest if file.path not in self._warm]
+        return cold, [table for known in warm for agent in agents for table in known.get(agent, ())]
+
     def _hide(self, path: Path) -> Sealed | None:
+        self._warm.pop(path, None)
         file = self.sealed.pop(path, None)
         if file is not None:
             del self._of[file.tenant, file.table][path]
@@ -110,6 +164,8 @@ class Shelf:
             if old and old <= self._taken:
                 self._taken |= made.keys()
             self._taken -= old
+            if len(made) == 1 and old and old <= self._warm.keys():
+                self._warm |= dict.fromkeys(made, reduce(add, (self._warm[path] for path in old)))
             self.show(made.values())
             for path in old:
                 self._hide(path)
@@ -122,7 +178,10 @@ class Shelf:
     def take(self, files: Iterable[Sealed]) -> None:
         """Note that the rows of files are in the state, of those that are still there."""
         with self.lock:
-            self._taken.update(file.path for file in files if file.path in self.sealed)
+            taken = {file.path for file in files if file.path in self.sealed}
+            self._taken |= taken
+            for path in taken:
+                self._warm.pop(path, None)
 
     def take_none(self) -> None:
         """Note that the state is empty."""

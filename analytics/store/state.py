@@ -153,15 +153,18 @@ class State:
                 self._suspect(engine, error)
             return None
 
-    def of_pair(self, tenant: str, one: str, other: str, at_us: int) -> tuple[pa.Table, list[Path]] | None:
-        """Both directions' latest readings in here, and files that are not; None where this cannot tell.
+    def of_pair(
+        self, tenant: str, one: str, other: str, at_us: int
+    ) -> tuple[pa.Table, list[Path], list[pa.Table]] | None:
+        """Both directions' latest readings in here, and what is not; None where this cannot tell.
 
-        Two plain looks: an engine finds each in one piece of the table, which is ordered.
+        Two plain looks: an engine finds each in one piece of the table, which is ordered. The rest is files,
+        and the agents' rows of files that are still in memory.
         """
         if at_us < self._newest_us:
             return None
         since_us, engine = max(0, at_us - LOOK_BACK_DAYS * DAY_US), self.engine
-        files, taken = self._shelf.held("readings", tenant, ()).files, self._shelf.taken_now()
+        files, warm = self._shelf.not_taken(tenant, (one, other))
         given = {"tenant": tenant, "one": one, "other": other, "since_us": since_us - since_us % DAY_US}
         try:
             found = engine.run(_OF_PAIR, given=given)
@@ -171,7 +174,7 @@ class State:
             self._suspect(engine, error)
             return None
         first = seal.day_of(since_us)
-        return found, [file.path for file in files if file.path not in taken and file.day >= first]
+        return found, [file.path for file in files if file.day >= first], warm
 
     def usual(self, tenant: str, paths: Collection[tuple[str, str]] | None = None) -> list[dict[str, Any]]:
         """What is usual on the tenant's paths, as ``Screened``; empty where that is not known."""

@@ -306,7 +306,7 @@ class Store(Answers):
             show = self._facts.seal(number, unsealed.tables(), unsealed.batches)
             with self._lock:
                 show()
-                del self._shelf.unsealed[number]
+                self._shelf.keep_warm(number, self._shelf.unsealed.pop(number))
         path = spool.segment_path(self._spool, number)
         if unsealed.damaged:
             log.warning("spool segment %s was damaged; kept as %s", path, set_aside(path).name)

@@ -12,8 +12,10 @@ import sqlalchemy as sa
 
 from analytics.clock import now_us
 from server.api.access import ALL_TENANTS
-from server.database import AUDIT, DEFAULT_TENANT, TENANTS, transaction
+from server.api.audits import AuditRow
+from server.database import DEFAULT_TENANT, TENANTS, transaction
 from server.errors import DemandError
+from server.ledger import append
 
 SECRET_BYTES: Final = 32
 LAST_WORD: Final = 200
@@ -38,8 +40,8 @@ def audited(
     What is of all tenants is in the audit log of the default one: its people run the server.
     """
     tenant = DEFAULT_TENANT if home == ALL_TENANTS else home
-    row = {"tenant": tenant, "at_us": now_us(), "actor": by}
-    connection.execute(AUDIT.insert().values(**row, action=action, subject=subject, detail=detail))
+    row = AuditRow(at_us=now_us(), actor=by, action=action, subject=subject, detail=detail)
+    append(connection, tenant, [row])
 
 
 def check_home(connection: sa.Connection, home: str) -> None:

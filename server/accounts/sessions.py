@@ -142,7 +142,11 @@ class Sessions:
         still = [sa.and_(SESSIONS.c.role == role.value, SESSIONS.c.tenant == home) for role, home in granted]
         gone = sa.and_(SESSIONS.c.origin == origin, sa.not_(sa.or_(sa.false(), *still)))
         with changing(self._engine) as connection:
-            return connection.execute(SESSIONS.delete().where(gone)).rowcount
+            ended = connection.execute(SESSIONS.delete().where(gone)).rowcount
+            if ended:
+                told = {"by": "server", "action": "logout", "subject": origin}
+                audited(connection, home=ALL_TENANTS, **told, detail=f"sessions={ended}, whose role is gone")
+        return ended
 
     def look_at(self, hash_: str, tenant: str) -> bool:
         """Choose which tenant a session looks at; False where there is none of that name."""
@@ -150,6 +154,10 @@ class Sessions:
             if connection.execute(sa.select(TENANTS).where(TENANTS.c.name == tenant)).one_or_none() is None:
                 return False
             connection.execute(SESSIONS.update().where(SESSIONS.c.hash == hash_).values(looking_at=tenant))
+            row = connection.execute(sa.select(SESSIONS).where(SESSIONS.c.hash == hash_)).one_or_none()
+            if row is not None:  # in that tenant's log: who comes from elsewhere is its business
+                who = actor_of(row.name, row.origin)
+                audited(connection, home=tenant, by=who, action="look", subject=tenant)
         return True
 
     def end(self, live: Live, id_: str | None = None, *, others: bool = False) -> int:

@@ -15,12 +15,10 @@ from server.accounts.rows import audited, changing, check_home, hashed, new_secr
 from server.api.access import ALL_TENANTS
 from server.database import ACCESS_TOKENS, DEFAULT_TENANT, connect, make_folder
 from server.errors import DemandError
-from server.state import FILE_NAME
+from server.state import COMMAND, FILE_NAME
 
 PREFIX: Final = "pga-"
 DAY_US: Final = 86_400_000_000
-COMMAND: Final = "the command line"
-"""Who changed it, where a command on the server did."""
 
 
 class AccessToken(msgspec.Struct, frozen=True, kw_only=True):

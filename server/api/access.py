@@ -83,8 +83,19 @@ class Hours(Protocol):
         """Tell the day before a moment that has these letters."""
 
 
+class Noting(Protocol):
+    """Keeps who took rows away; ``server.audit.Audit`` does."""
+
+    def export(self, actor: str, subject: str, *, detail: str, sent_bytes: int, whole: bool) -> None:
+        """Note a file, or the part of it that went out."""
+
+
 class Part(Protocol):
     """What there is of one tenant; ``server.realm.Realm`` is one."""
+
+    @property
+    def audit(self) -> Noting:
+        """Who took what away."""
 
     @property
     def core(self) -> ReportCore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from analytics.shapes import Service
-from analytics.wire import Health, NatReport
+from analytics.wire import Health, LocalOff, NatReport
 from server.api.controls import BudgetNow, Off
 
 
@@ -30,7 +30,9 @@ class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     seen_us: int  # when it was connected last; now where it is
     tags: list[str]
     services: list[Service]
+    revoked: bool = False  # it is let in no more
     off: Off | None  # what switches active tests off for it; None = on
+    local_off: LocalOff | None = None  # switched off on its own host: nobody here can switch it on
     budget: BudgetNow
     version: str
     passive: str  # "ebpf (7 hooks)"

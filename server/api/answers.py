@@ -75,6 +75,7 @@ ANSWERS: Final[dict[tuple[str, str], Any]] = {
 
 OF_NO_TYPE: Final = {
     ("get", "/v1/audit.csv"): "a table",
+    ("get", "/v1/audit/export"): "a file",
     ("get", "/v1/events"): "a stream of events",
     ("get", "/v1/export/{table}"): "a file",
     ("get", "/v1/matrix"): "packed cells",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, TextIO, TypeVar
@@ -14,11 +14,12 @@ import msgspec
 
 from analytics import words
 from analytics.compare import Comparison
-from analytics.errors import ExportError
+from analytics.errors import UNREADABLE, ExportError
 from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.overview import Metric
 from analytics.passive import Applications
+from analytics.policy import Policy, PolicyRules
 from analytics.report import Member, PathDetail, Report, Service, Verdict
 from analytics.sla import SlaReport
 from server.alerts.model import Alert, ReceiverStatus, Silence
@@ -31,6 +32,7 @@ from server.api.core import Status
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
 from server.api.listed import PathList
 from server.api.packed import Head, unpacked
+from server.api.policy_door import PolicyCheck, etag_of
 from server.api.sla_shapes import SIGNATURE, SlaKey
 from server.errors import RefusedError
 
@@ -156,6 +158,19 @@ class Client:
         """Set or unset a budget; gives what is set then."""
         return self._post("budgets", ask, Budgets)
 
+    def policy(self) -> Policy:
+        """Who may test whom, when and how much."""
+        return self._get("policy", Policy)
+
+    def set_policy(self, asked: PolicyRules, seen: Policy) -> Policy:
+        """Set the policy in place of one that was seen; gives what is in force then."""
+        body = msgspec.json.encode(asked)
+        return _read(self.connection.put("policy", body, if_match=etag_of(seen)), Policy)
+
+    def policy_check(self, src: str, dst: str, at: str | None) -> PolicyCheck:
+        """Whether two agents may test each other."""
+        return self._get("policy/check", PolicyCheck, src=src, dst=dst, at=at)
+
     def services(self) -> list[Service]:
         """What agents offer and what was tagged."""
         return self._get("services", list[Service])
@@ -193,10 +208,18 @@ class Client:
         with writing_whole(out) as file:
             return self.export_to(file, table, **asked)
 
+    def audit_file(self, out: Path) -> int:
+        """Write the audit chains to ``out``, whole or not at all; gives its bytes."""
+        with writing_whole(out) as file:
+            return self._stream_to(file, "audit/export", {})
+
     def export_to(self, file: BinaryIO, table: str, **asked: Parameter) -> int:
         """Write an export as it comes."""
+        return self._stream_to(file, f"export/{table}", asked)
+
+    def _stream_to(self, file: BinaryIO, path: str, asked: Mapping[str, Parameter]) -> int:
         size = 0
-        with self.connection.stream(f"export/{table}", asked, timeout_s=EXPORT_TIMEOUT_S) as answer:
+        with self.connection.stream(path, asked, timeout_s=EXPORT_TIMEOUT_S) as answer:
             for piece in answer.iter_bytes():
                 size += file.write(piece)
                 _say_size(size, sys.stderr)
@@ -213,7 +236,7 @@ class Client:
 def _read(answer: httpx.Response, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(answer.content, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise RefusedError(
             f"{answer.request.method} {answer.url}: not the answer of a pathgrade server of this version"
             f" ({error})",

@@ -14,6 +14,7 @@ def router() -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["control"])
     _add_switches(routes)
     _add_tags(routes)
+    _add_revocation(routes)
     _add_budgets(routes)
     return routes
 
@@ -50,6 +51,18 @@ def _add_tags(routes: APIRouter) -> None:
     async def tag(name: str, request: Request, desk: TheDesk, visitor: TheVisitor) -> Response:
         ask = await body_of(request, TagsAsk)
         return json_of(or_problem(lambda: desk.control.tag(name, ask, actor=visitor.name)))
+
+
+def _add_revocation(routes: APIRouter) -> None:
+    @routes.post(
+        "/agents/{name}/revoke",
+        summary="Let an agent in no more: it comes back only with a token that replaces it",
+        dependencies=[needs(Scope.ADMIN)],
+        status_code=204,
+    )
+    async def revoke(name: str, desk: TheDesk, visitor: TheVisitor) -> Response:
+        or_problem(lambda: desk.control.revoke(name, actor=visitor.name), 404)
+        return Response(status_code=204)
 
 
 def _add_budgets(routes: APIRouter) -> None:

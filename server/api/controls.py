@@ -126,6 +126,9 @@ class ControlDoor(Protocol):
     def tag(self, agent: str, ask: TagsAsk, *, actor: str) -> list[str]:
         """Put tags on and take tags off; returns the agent's tags then."""
 
+    def revoke(self, agent: str, *, actor: str) -> None:
+        """Let an agent in no more; it is disconnected within seconds."""
+
     def budgets(self) -> Budgets:
         """Tell the setting, and what was set instead of it."""
 

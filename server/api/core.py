@@ -7,6 +7,7 @@ that heavy work never sits on the event loop.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -30,6 +31,7 @@ from analytics.report import Member, PathDetail, Report, Service
 from analytics.sla import Month, SlaReport
 from analytics.timeline import Timeline
 from analytics.usage import By
+from analytics.wire import LocalOff
 from server.api.agent_info import AgentInfo, Listener
 from server.api.audits import AuditAsk, AuditEntry
 
@@ -48,7 +50,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     agents_enrolled: int
     agents_online: int
     agents_off: int = 0  # active tests are switched off for them, their sites or the fleet
+    off_there: dict[str, LocalOff] = {}  # some of them: agent -> by whom on its own host
     paths_expected: int  # directed pairs of the agents that take part in the mesh
+    paths_barred: int = 0  # directed pairs that the policy does not allow now: not expected
     paths_measured: int  # of them, those with a reading (an unreachable one counts: it was tried)
     cycle: int | None  # start of the running or the latest cycle, s since 1970; None = none yet
     cycle_running: bool
@@ -131,8 +135,13 @@ class ReportCore(Protocol):
     ) -> Worst:
         """List the worst paths, in pieces: ``start`` is ``next`` of the piece before."""
 
-    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
-        """Tell all of one path; None where the pair has no reading of ``src`` by then."""
+    def detail(
+        self, src: str, dst: str, profile: str, at_us: int | None = None, *, sessions: bool = True
+    ) -> PathDetail | None:
+        """Tell all of one path, the applications' ``sessions`` too unless those are not wanted.
+
+        None where the pair has no reading of ``src`` by then.
+        """
 
     def explain(self, src: str, dst: str, profile: str, at_us: int | None = None) -> Explanation | None:
         """Derive the letter of a path, now or as it was at ``at_us``; None where there is no reading."""
@@ -189,6 +198,9 @@ class ReportCore(Protocol):
 
     def audit(self, ask: AuditAsk) -> list[AuditEntry]:
         """List the audit rows that fit, newest first."""
+
+    def audit_file(self) -> Iterator[bytes]:
+        """Give the audit chains as a file (``server.audit_file``). Raises ``AuditBrokenError``."""
 
     def audit_actions(self) -> list[str]:
         """Name what people did so far, by alphabet."""

@@ -53,6 +53,7 @@ DONE: Final = {
 MEDIA: Final = {
     ("get", "/v1/export/{table}"): tuple(MEDIA_TYPES.values()),
     ("get", "/v1/audit.csv"): ("text/csv; charset=utf-8",),
+    ("get", "/v1/audit/export"): ("application/jsonl",),
 }
 """Where the answer is not JSON."""
 

@@ -23,6 +23,7 @@ from analytics.usage import By
 from analytics.written import MEDIA_TYPES, written
 from server.api.access import Scope, TheCore, needs
 from server.api.core import ExportRange, ReportCore, default_profile
+from server.api.exported import TheExport
 from server.api.listed import listed
 from server.api.moments import At, read_moment
 from server.api.problem import ProblemError
@@ -157,9 +158,10 @@ def _add_paths(routes: APIRouter) -> None:
 
 def _add_export(routes: APIRouter) -> None:
     @routes.get("/export/{table}", summary="Rows as a file; columns: docs/schema.md")
-    def export(
+    def table_file(
         *,
         core: TheCore,
+        export: TheExport,
         table: Table,
         format: Format = Format.PARQUET,
         profile: Profile = None,
@@ -177,6 +179,7 @@ def _add_export(routes: APIRouter) -> None:
         name = f"pathgrade-{table.value}-{graded_for}.{format.value}"
         named = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Encoding": "identity"}
         pieces = begun(written(made.schema, made.batches, format.value))
+        pieces = export.counted(f"{table.value} {format.value}", pieces)
         return StreamingResponse(pieces, media_type=MEDIA_TYPES[format.value], headers={**HEADERS, **named})
 
 
@@ -205,11 +208,21 @@ def report_of(core: ReportCore, profile: str | None, at_us: int | None = None) -
 
 
 def detail_of(
-    core: ReportCore, src: str, dst: str, profile: str | None, at_us: int | None = None
+    core: ReportCore,
+    src: str,
+    dst: str,
+    profile: str | None,
+    at_us: int | None = None,
+    *,
+    sessions: bool = True,
 ) -> PathDetail:
-    """Tell all of one path; raises ``ProblemError`` (404) saying which part of the question is unknown."""
+    """Tell all of one path, or all but the sessions.
+
+    Raises ``ProblemError`` (404) saying which part of the question is unknown.
+    """
     check_agents(core, src, dst)
-    detail = core.detail(src, dst, profile_of(core, profile), at_us) if src != dst else None
+    graded_for = profile_of(core, profile)
+    detail = core.detail(src, dst, graded_for, at_us, sessions=sessions) if src != dst else None
     if detail is None:
         raise _no_reading(src, dst, at_us)
     return detail

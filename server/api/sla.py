@@ -18,6 +18,7 @@ from analytics.sla import Month, SlaReport, month_at, month_of
 from analytics.trust import key_text
 from server.api.access import Scope, TheCore, needs
 from server.api.core import ReportCore
+from server.api.exported import TheExport
 from server.api.problem import ProblemError
 from server.api.routes import HEADERS, Profile, answered
 from server.api.sla_shapes import KEY, SIGNATURE, SlaKey
@@ -33,8 +34,15 @@ def router() -> APIRouter:
     routes = APIRouter(prefix="/v1/sla", tags=["sla"], dependencies=[needs(Scope.READ)])
 
     @routes.get("", summary="A month of a service: time by letter, incidents, causes; signed")
-    def sla(core: TheCore, service: Named = None, month: OfMonth = None, profile: Profile = None) -> Response:
-        body = msgspec.json.encode(sla_of(core, service, month, profile))
+    def sla(
+        *,
+        core: TheCore,
+        export: TheExport,
+        service: Named = None,
+        month: OfMonth = None,
+        profile: Profile = None,
+    ) -> Response:
+        body = export.sent("sla", msgspec.json.encode(sla_of(core, service, month, profile)))
         signed = {
             SIGNATURE: base64.b64encode(core.signed(body)).decode(),
             KEY: key_text(core.signing_key()),

@@ -59,7 +59,6 @@ def commands(of_agent: OfAgent) -> typer.Typer:
         import logging
 
         from analytics.checkup import Checkup, drawn
-        from server import doctor as of_server
         from server import fleet_doctor
 
         logging.getLogger().addHandler(logging.NullHandler())  # what parts would log is in the checks
@@ -67,6 +66,8 @@ def commands(of_agent: OfAgent) -> typer.Typer:
         if config.exists() or _is_given(context, "config"):
             checks += of_agent(config)
         if data.exists() or _is_given(context, "data"):
+            from server import doctor as of_server  # not where the agent's package is alone: no engine there
+
             checks += of_server.checks(data)
         checkup = Checkup(checks=[*checks, *fleet_doctor.checks(client(url, token))])
         if json:

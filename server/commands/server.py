@@ -150,6 +150,98 @@ def token(
     return print(made)
 
 
+@commands.command(
+    "backup",
+    epilog=example(
+        "pathgrade server backup /backup --data /var/lib/pathgrade",
+        "pathgrade server backup today.tar --data /var/lib/pathgrade --json | jq .size",
+    ),
+)
+def backup(
+    target: Annotated[
+        Path, typer.Argument(metavar="FILE|DIR", help="A new file, or a folder to put one into.")
+    ],
+    *,
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", envvar="PATHGRADE_DATA", help="The server's data folder.")
+    ],
+    json: Json = False,
+) -> None:
+    """Write everything that the server keeps into one file, beside the running server.
+
+    What agents were told is kept when it begins is in it. The file has the server's keys: keep it as you
+    would keep those. What it does not have, as a lake, is told.
+    """
+    from analytics import words
+    from server.backup import back_up
+    from server.settings import Settings
+
+    made = back_up(Settings.load(data=data), target, say=progress)
+    for lacking in made.not_in_it:
+        progress(f"NOT in it: {lacking}")
+    if json:
+        return print_json(made)
+    return print(
+        f"{made.file}: {words.count(made.files, 'file')}, {words.size(made.size)}, in {made.seconds} s"
+    )
+
+
+@commands.command("restore", epilog=example("pathgrade server restore today.tar --data /var/lib/pathgrade"))
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="As pathgrade server backup wrote it.")],
+    *,
+    data: Annotated[
+        Path,
+        typer.Option(metavar="DIR", envvar="PATHGRADE_DATA", help="A folder that is not there, or is empty."),
+    ],
+    json: Json = False,
+) -> None:
+    """Make a data folder from a backup; every byte is checked before the folder has its name.
+
+    Agents go on as they are: they know the server by its keys, which are in the backup.
+    """
+    from analytics import words
+    from server import restore as restoring
+    from server.pages import text
+
+    made = restoring.restore(file, data, say=progress)
+    for lacking in made.not_in_it:
+        progress(f"NOT in it: {lacking}")
+    if json:
+        return print_json(made)
+    told = f"{words.count(made.files, 'file')}, {words.size(made.size)}"
+    return print(f"{made.data}: {told}, as it was at {text.iso(made.begun_us)}")
+
+
+@commands.command("audit-check", epilog=example("pathgrade server audit-check --data /var/lib/pathgrade"))
+def audit_check(
+    *,
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", envvar="PATHGRADE_DATA", help="The server's data folder.")
+    ],
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="The server's key, kept elsewhere. [default: that of the folder]"),
+    ] = None,
+    head: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHAIN:SEQ:HASH", help="What an earlier check told to note; repeatable."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check the audit rows of all tenants where they lie, beside a running server too.
+
+    Exits with 1 if anything is wrong. Whoever can write the folder could have put a key of their own there:
+    --key takes the one that you kept.
+    """
+    from analytics.trust import key_bytes
+    from server.audit_check import checked
+    from server.commands.audit import noted, tell
+    from server.signed import key_of
+
+    tell(checked(data, key_bytes(key_of(key)) if key else None, noted(head or [])), json=json)
+
+
 commands.add_typer(enrolled.commands)
 commands.add_typer(accounts.account)
 commands.add_typer(accounts.tenant)

@@ -46,6 +46,7 @@ class Failures:
     upkeep_failures: int = 0  # beside those that the store counts itself
     look_failures: int = 0
     otlp_failures: int = 0
+    audit_failures: int = 0  # the audit chains were not signed: on disk, or broken
 
 
 @dataclass(slots=True, kw_only=True)
@@ -182,6 +183,11 @@ READINGS: Final[Mapping[str, Reading]] = {
     "files_set_aside": Reading("counter", "Parquet files that could not be read", _health("files_set_aside")),
     "look_failures": Reading("counter", "Looks for alerts that broke off", _failed("look_failures")),
     "otlp_failures": Reading("counter", "OTLP exports that were not taken", _failed("otlp_failures")),
+    "audit_failures": Reading(
+        "counter",
+        "Times that audit rows were not signed: no disk, or rows changed",
+        _failed("audit_failures"),
+    ),
     "alerts_delivered": Reading("counter", "Notices that receivers took", _tallied("sent")),
     "alert_attempts_failed": Reading(
         "counter", "Attempts to deliver a notice that failed", _tallied("failed")

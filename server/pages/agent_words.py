@@ -68,10 +68,16 @@ def _facts(info: AgentInfo) -> Iterator[tuple[str, str | Text]]:
 
 
 def _state_since(info: AgentInfo) -> Text:
+    if info.revoked:
+        return Text("revoked: let in no more", "bold red")
     return _state(info) if info.online else _state(info).append(f" since {text.clock(info.seen_us)}", "")
 
 
 def _tests(info: AgentInfo) -> str:
+    if info.local_off is not None:
+        off = info.local_off
+        note = f": {off.note}" if off.note else ""
+        return f"switched off on its own host since {text.clock(off.since_us)} by {off.by}{note}"
     if info.off is not None:
         whose = info.off.name or "the fleet"
         return f"off for {whose} since {text.clock(info.off.since_us)}, by {info.off.by}"
@@ -96,6 +102,11 @@ def _vitals(vitals: Vitals | None) -> Iterator[tuple[str, str]]:
     if latest.packets_refused or latest.grants_refused:
         orders = sum(latest.grants_refused.values())
         yield "refused", f"{latest.packets_refused:,} packets of tests, {text.plural(orders, 'order')}"
+    if latest.servers_refused:
+        yield (
+            "other servers",
+            f"refused {text.plural(latest.servers_refused, 'time')}: not the one enrolled at",
+        )
 
 
 def _core(bp: int) -> str:

@@ -44,7 +44,9 @@ def router() -> APIRouter:
     def cell(core: TheCore, frame: TheFrame, src: Agent, dst: Agent) -> HTMLResponse:
         known = {member.name for member in core.members()}
         found = (
-            core.detail(src, dst, frame.profile, frame.at_us) if {src, dst} <= known and src != dst else None
+            core.detail(src, dst, frame.profile, frame.at_us, sessions=False)
+            if {src, dst} <= known and src != dst
+            else None
         )
         if found is None:
             raise ProblemError(404, f"no reading of {src} -> {dst}", remedy="the matrix names the agents")

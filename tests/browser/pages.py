@@ -11,6 +11,7 @@ PAGES = {
     "map": "/map",
     "path": "/paths/radiologist/pacs",
     "path of a week": "/paths/home/pacs/timeline?range=7d",
+    "sessions": "/paths/radiologist/pacs/sessions",
     "processes": "/agents/radiologist/processes",
     "relay": "/paths/clinic/pacs",
     "unreachable": "/paths/home/office-1",

@@ -111,7 +111,9 @@ class Large(FixtureCore):
             cells=bytes(cells),
         )
 
-    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
+    def detail(
+        self, src: str, dst: str, profile: str, at_us: int | None = None, *, sessions: bool = True
+    ) -> PathDetail | None:
         return super().detail("pacs", "radiologist", profile, at_us)
 
     def sites(self, profile: str, at_us: int | None = None) -> list[SitePaths]:

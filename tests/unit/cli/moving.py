@@ -40,7 +40,9 @@ class MovingCore(FixtureCore):
     def mark(self, mark: Mark, *, actor: str) -> list[Mark]:
         return [mark]
 
-    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
+    def detail(
+        self, src: str, dst: str, profile: str, at_us: int | None = None, *, sessions: bool = True
+    ) -> PathDetail | None:
         made = super().detail(src, dst, profile, at_us)
         if made is None:
             return None

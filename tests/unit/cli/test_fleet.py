@@ -17,7 +17,7 @@ from server.api.agent_info import Vitals
 from server.api.audits import AuditEntry
 from server.api.controls import Off, Reach
 from server.api.listed import PathList, listed
-from server.commands.audit import follow_rows, news, printed
+from server.commands.audit_rows import follow_rows, news, printed
 from server.pages import agent_words
 from tests.unit.cli.test_cli import pathgrade, words
 from tests.unit.web.fleet import FixtureCore, serve

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,10 +16,12 @@ from analytics.clock import DAY_US
 from server import audit_age
 from server.api.audits import AuditAsk, AuditRow
 from server.audit_age import Ages
+from server.grants import Signer
 from server.state import State
 
 TODAY_US = 20_000 * DAY_US + DAY_US // 2
 KEEP = 400
+SIGNER = Signer(Ed25519PrivateKey.generate())
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def left(state: State, tenant: str = "default") -> list[int]:
 
 
 def prune(state: State, keep_days: int = KEEP, keep_test_days: int = KEEP) -> int:
-    return state.prune_audit(Ages(keep_days, keep_test_days), now_us=TODAY_US)
+    return state.prune_audit(Ages(keep_days, keep_test_days), now_us=TODAY_US, sealer=SIGNER)
 
 
 def test_rows_go_when_they_are_older_than_kept_whoever_they_are_of(state: State) -> None:

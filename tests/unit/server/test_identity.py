@@ -23,6 +23,7 @@ from analytics.channel import EnrolToken, tls_1_3
 from analytics.trust import check_authority
 from server import authority as authorities
 from server import hub, keepers, listeners
+from server.accounts.tokens import create_access_token
 from server.agent_tls import read
 from server.authority import Authority
 from server.database import connect
@@ -322,6 +323,24 @@ def test_a_revoked_agent_is_out_at_once_and_stays_out(
         assert (row["actor"], row["subject"]) == ("the command line", "a")
         assert [one.name for one in enrolled_agents(data) if one.revoked_us] == ["a"]
         await comes_back(site, data)
+
+    with_server(scenario)
+
+
+def test_an_admin_revokes_over_the_api_and_nobody_else_does(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        a = await site.enrol("a", identity=A)
+        token = await asyncio.to_thread(create_access_token, site.settings.data, "op", scope="operate")
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert (await site.report.post("/v1/agents/a/revoke", headers=bearer)).status_code == 403
+        assert (await site.report.post("/v1/agents/nobody/revoke")).status_code == 404
+        assert (await site.send(a, batch(agent="a"))).status_code == 200
+        assert (await site.report.post("/v1/agents/a/revoke")).status_code == 204
+        check_problem(await site.send(a, batch(agent="a", number=1)), 401, "was revoked")
+        assert (await site.report.get("/v1/agents/a")).json()["revoked"] is True
+        assert "Revoked: it is let in no more" in (await site.report.get("/agents/a")).text
+        (row,) = [one for one in (await site.report.get("/v1/audit")).json() if one["action"] == "revoke"]
+        assert (row["actor"], row["subject"]) == (site.actor, "a")
 
     with_server(scenario)
 

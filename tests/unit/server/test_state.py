@@ -107,9 +107,10 @@ def test_it_all_survives_a_restart_but_no_token_is_on_disk(tmp_path: Path) -> No
 def test_enrolments_and_other_deeds_are_audited_newest_first(state: State, tmp_path: Path) -> None:
     enrol(state, request(create_token(tmp_path, 1, 60)), at_us=5)
     state.add_audit("default", [AuditRow(at_us=6, actor="a", action="test", subject="b", detail="cycle=1")])
-    first, second = state.audits.look("default", AuditAsk(limit=10))
+    first, second, third = state.audits.look("default", AuditAsk(limit=10))
     assert (first.action, first.actor, first.subject) == ("test", "a", "b")
     assert (second.action, second.subject, second.detail) == ("enrol", "pacs", "site=hospital from=192.0.2.1")
+    assert (third.action, third.detail) == ("token", "made seats=1 expires_s=60")
     assert state.audits.look("default", AuditAsk(limit=1)) == [first]
 
 
@@ -124,7 +125,7 @@ def test_a_newer_state_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "state.sqlite") as connection:
         connection.execute("UPDATE state_version SET version = 99")
     connection.close()
-    with pytest.raises(StateVersionError, match="state version 99; this pathgrade knows 2"):
+    with pytest.raises(StateVersionError, match="state version 99; this pathgrade knows 3"):
         State.open(tmp_path)
     with pytest.raises(StateVersionError):
         create_token(tmp_path, 1, 60)

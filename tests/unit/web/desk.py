@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from analytics.measurement import Rung
+from analytics.policy import ALL_ALLOWED, Policy
 from analytics.report import Service
 from server.api.controls import (
     BudgetAsk,
@@ -58,6 +59,10 @@ class FixtureControl:
         self.tagged[agent] = (self.tagged.get(agent, set()) | set(ask.add)) - set(ask.remove)
         return self.tags(agent)
 
+    def revoke(self, agent: str, *, actor: str) -> None:
+        if agent == "nobody":
+            raise DemandError("no agent of default is called 'nobody'", remedy="pathgrade server agent list")
+
     def budgets(self) -> Budgets:
         return Budgets(setting=BudgetNow(cpu_bp=80, bytes_per_hour=36_000_000), own=self.own)
 
@@ -69,10 +74,21 @@ class FixtureControl:
 
 
 @dataclass
+class FixturePolicy:
+    """Who may test whom."""
+
+    set: Policy = ALL_ALLOWED
+
+    def policy(self) -> Policy:
+        return self.set
+
+
+@dataclass
 class FixtureDesk:
     """Everything that people can change."""
 
     control: FixtureControl = field(default_factory=FixtureControl)
+    policy: FixturePolicy = field(default_factory=FixturePolicy)
     asked: list[MeshAsk] = field(default_factory=list)
     tags: list[ServiceTag] = field(default_factory=list)
     looks: int = 0

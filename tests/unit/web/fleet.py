@@ -65,6 +65,7 @@ from server.api.agent_info import AgentInfo, Listener, Vitals
 from server.api.audits import AuditAsk, AuditEntry
 from server.api.controls import BudgetNow, Reach
 from server.api.core import OWN_PROCESS, ExportRange, Status
+from server.audit import Audit
 from server.pages.app import report_app
 from server.settings import Settings
 from server.settings_told import settings_told
@@ -609,7 +610,9 @@ class FixtureCore:
     ) -> Worst:
         return cut.worst_of(self.report(profile, at_us), limit, start)
 
-    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
+    def detail(
+        self, src: str, dst: str, profile: str, at_us: int | None = None, *, sessions: bool = True
+    ) -> PathDetail | None:
         known = {member.name: member for member in self.fleet}
         if not self.measured:
             return None
@@ -740,6 +743,9 @@ class FixtureCore:
         ]
         return rows[: ask.limit]
 
+    def audit_file(self) -> Iterator[bytes]:
+        yield b"{}"
+
     def audit_actions(self) -> list[str]:
         return sorted({row.action for row in AUDIT} - {"test"})
 
@@ -793,6 +799,7 @@ class OneTenant:
 
     core: FixtureCore
     desk: Any = None
+    audit: Any = field(default_factory=lambda: Audit(None, "default"))  # type: ignore[arg-type]  # none is written
     alerts: Any = None
     meter: Any = None
     trends: Any = None
@@ -815,7 +822,7 @@ def serve(
     """Serve the report application on a free port of the loopback; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     trends = trends or Trends(core, clock=lambda: AT_US)
-    parts = OneTenant(core, desk or FixtureDesk(), alerts, meter, trends)
+    parts = OneTenant(core, desk or FixtureDesk(), alerts=alerts, meter=meter, trends=trends)
     told = settings_told(Settings.load(data="/var/lib/pathgrade", cycle_s=60), {})
     app = report_app(parts, Anyone(), version="0.1.0", settings=told)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))

@@ -385,7 +385,9 @@ def test_a_path_that_the_budget_put_off_says_so_beside_its_age() -> None:
 
 def test_a_watched_path_says_since_when_and_the_list_how_many_are_not_watched() -> None:
     class Watched(FixtureCore):
-        def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
+        def detail(
+            self, src: str, dst: str, profile: str, at_us: int | None = None, *, sessions: bool = True
+        ) -> PathDetail | None:
             made = super().detail(src, dst, profile)
             assert made is not None
             row = msgspec.structs.replace(made.forward, watched=True, letter_since_us=1_000_000)

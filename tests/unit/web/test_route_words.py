@@ -87,7 +87,9 @@ def test_what_was_not_measured_is_not_said() -> None:
 class OddWay(FixtureCore):
     """The fixture's paths, each with a black hole, and bleached before its first hop."""
 
-    def detail(self, src: str, dst: str, profile: str, at_us: int | None = None) -> PathDetail | None:
+    def detail(
+        self, src: str, dst: str, profile: str, at_us: int | None = None, *, sessions: bool = True
+    ) -> PathDetail | None:
         made = super().detail(src, dst, profile)
         assert made is not None
         hops = [

@@ -1,0 +1,1 @@
+"""What ``scripts/packaging/build`` and ``scripts/packaging/try-deb`` are made of."""
