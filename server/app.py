@@ -47,7 +47,7 @@ from server.door import Door, make_room
 from server.grants import Signer
 from server.ingest import Ingest
 from server.listeners import Listener, given_socket, http_listener, stun_responders, tcp_socket
-from server.metrics.own import Own
+from server.metrics.own import Dropped, Own
 from server.pages.app import report_app
 from server.parts import Shared, alerting_of, plan_of, pusher_of, realm_of, rules_of, store_of
 from server.realm import Realms
@@ -141,7 +141,8 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
         people = opened.enter_context(office.opened(settings))
         store = opened.enter_context(contextlib.closing(store_of(settings)))
         sockets = _listening(settings, opened)
-        stun = await _stun(settings, opened)
+        asked = Counters()
+        stun = await _stun(settings, asked, opened)
         own = Own(data=settings.data, store=store)
         signer = Signer.open(settings.data)
         opened.callback(keepers.sign_once, state, signer, own.failures)
@@ -168,7 +169,11 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
         events, sealed = Events(), asyncio.Event()
         doors = Door(own.turned_away), Door(own.turned_away)
-        own.doors = doors
+        own.doors, own.stun = doors, asked
+        own.dropped = lambda: Dropped(
+            audit_rows=sum(realm.audit.dropped for realm in realms.all()),
+            too_slow=sum(realm.hub.too_slow for realm in realms.all()),
+        )
         apps = (
             _agents_app(settings, shared, realms, authority),
             _report_app(settings, shared, realms, people, events),
@@ -211,8 +216,8 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
                 await _stop(realms.meshes, served, [*realms.keepers, *running])
 
 
-async def _stun(settings: Settings, opened: AsyncExitStack) -> tuple[Address, ...]:
-    responders = await stun_responders(settings.stun, Counters())
+async def _stun(settings: Settings, asked: Counters, opened: AsyncExitStack) -> tuple[Address, ...]:
+    responders = await stun_responders(settings.stun, asked)
     opened.callback(_close_all, responders)
     return tuple(_address_of(responder.get_extra_info("sockname")) for responder in responders)
 
