@@ -42,6 +42,7 @@ HELD: Final = 2_000
 SLOW: Final = 150
 GUESSES: Final = 300
 BOMB_BYTES: Final = 1 << 30
+MOST_FORGED: Final = 3_000
 STUN_PORT: Final = 3478
 LEAVE_S: Final = 2.0
 
@@ -265,6 +266,43 @@ def _stun(host: str, draw: random.Random) -> tuple[int, int]:
     return 2_000, answered
 
 
+# --- peers --------------------------------------------------------------------------------------------------
+
+
+async def forge(told: Told) -> Told:
+    """Stand on the way between agents: send their packets again, and others in their name, for a while."""
+    return await asyncio.to_thread(_forge, told["seconds"], told["ports"])
+
+
+def _forge(seconds: float, not_ports: list[int]) -> Told:
+    until, draw, done = time.monotonic() + seconds, random.Random(SEED), Counter[str]()
+    every_packet = socket.htons(0x0800)  # IPv4, linux/if_ether.h
+    with (
+        socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, every_packet) as seen,
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as out,
+    ):
+        seen.settimeout(0.5)
+        while time.monotonic() < until and done["replayed"] < MOST_FORGED:
+            try:
+                packet, (_, _, kind, *_) = seen.recvfrom(2_048)
+            except TimeoutError:
+                continue
+            if kind == socket.PACKET_OUTGOING or packet[9] != socket.IPPROTO_UDP or len(packet) < 60:
+                continue
+            ports = struct.unpack_from("!HH", packet, 20)
+            if not set(ports).isdisjoint(not_ports) or draw.random() < 0.5:  # ours come by here, too
+                continue
+            copy = bytearray(packet)
+            copy[26:28] = bytes(2)  # no checksum: that of a packet on a veth is not yet made
+            address = (socket.inet_ntoa(packet[16:20]), 0)
+            out.sendto(copy, address)
+            done["replayed"] += 1
+            copy[-1 - draw.randrange(len(packet) - 42)] ^= 0x55
+            out.sendto(copy, address)
+            done["forged"] += 1
+    return dict(done)
+
+
 # --- tokens -------------------------------------------------------------------------------------------------
 
 
@@ -285,7 +323,7 @@ async def brute(told: Told) -> Told:
 
 
 ATTACKS: Final[dict[str, Attack]] = {
-    one.__name__: one for one in (connections, slowloris, bombs, malformed, brute)
+    one.__name__: one for one in (connections, slowloris, bombs, malformed, forge, brute)
 }
 
 

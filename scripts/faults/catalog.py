@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -238,8 +239,8 @@ def dns_gone(made: World) -> Seen:
 def dropped(made: World, address: str) -> Iterator[None]:
     """Drop all that is to and from an address, on the router: neither end is told."""
     rules = (
-        "table inet chaos { chain drops { type filter hook forward priority 0;"
-        f" ip saddr {address} drop; ip daddr {address} drop; }} }}"
+        "table inet chaos {\nchain drops {\ntype filter hook forward priority 0;\n"
+        f"ip saddr {address} drop\nip daddr {address} drop\n}}\n}}\n"
     )
     net.run(net.inside(made.router, ["nft", "-f", "-"]), stdin=rules)
     try:
@@ -300,6 +301,31 @@ def malformed(made: World) -> Seen:
         f" {found.get('stun')} STUN, {found.get('stun_answered')} answered",
         good,
     )
+
+
+def forged_peers(made: World) -> Seen:
+    before, of_before = len(made.fleet.server_log), _refused(made)
+    found = made.attack("forge", where=made.router, seconds=25, ports=[AGENTS_PORT, 3478, 3479])
+    log = made.fleet.server_log[before:]
+    ended = re.findall(r" test ended .* rung=(\w+) error=(.*)", log)
+    well = sum(rung == "lan" and error == "''" for rung, error in ended)
+    made.until(lambda: _refused(made) != of_before, "agents tell what they refused")
+    kinds = {kind: count - of_before.get(kind, 0) for kind, count in _refused(made).items()}
+    return Seen(
+        f"{found.get('replayed', 0)} packets sent again, {found.get('forged', 0)} changed; agents refused"
+        f" {_counts(kinds)}; {well} of {len(ended)} tests ended well",
+        bool(found) and bool(ended) and well == len(ended),
+    )
+
+
+def _refused(made: World) -> dict[str, int]:
+    """Packets that the real agents refused, by kind, as their health says."""
+    told: Counter[str] = Counter()
+    for part in made.fleet.agents.values():
+        said = re.findall(r"packets_refused=(\S+)", part.log.read_text(errors="replace"))
+        for kind, count in re.findall(r"(\w+):(\d+)", said[-1] if said else ""):
+            told[kind] += int(count)
+    return dict(told)
 
 
 def brute_force(made: World) -> Seen:
@@ -383,6 +409,12 @@ FAULTS: Final = (
     ),
     Fault("bombs", "oversized and compressed-bomb bodies", "refused (4xx), memory bounded", bombs),
     Fault("malformed", "STUN, batches, control messages", "refused (4xx, 400x) or dropped", malformed),
+    Fault(
+        "forged-peers",
+        "on the way between agents: packets again, and changed",
+        "refused and counted, tests end well",
+        forged_peers,
+    ),
     Fault(
         "brute-force",
         "300 guessed enrolment tokens",

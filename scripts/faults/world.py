@@ -126,12 +126,12 @@ class World:
         command = [pathgrade(), "server", "token", "--data", str(self.data), "--seats", str(seats)]
         return net.run(command).strip()
 
-    def attack(self, what: str, *, within_s: float = 120.0, **told: Any) -> dict[str, Any]:
-        """Have the stranger do something; returns what came of it."""
+    def attack(self, what: str, *, within_s: float = 180.0, where: str = "", **told: Any) -> dict[str, Any]:
+        """Have the stranger do something, or somebody else; returns what came of it."""
         about = {"host": SERVER, "port": AGENTS_PORT, "folder": str(self.folder), **told}
         words = [sys.executable, "-m", "faults.attacks", what, json.dumps(about)]
         path = {"PYTHONPATH": f"{HERE.parent}:{HERE.parents[1]}"}
-        printed = net.run(net.inside(self.stranger, words), within_s=within_s, variables=path)
+        printed = net.run(net.inside(where or self.stranger, words), within_s=within_s, variables=path)
         found: dict[str, Any] = json.loads(printed.splitlines()[-1])
         return found
 
