@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from supply import locks, sbom
+
 PACKAGES: Final = ("lab", "benches", "faults", "fuzzing", "supply")
 TOOLS: Final = Path(sys.executable).parent
 STATIC: Final[tuple[tuple[str, ...], ...]] = (
