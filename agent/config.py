@@ -27,6 +27,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from agent.errors import ConfigError
+from agent.own_policy import OwnRules, check
+from analytics.errors import PolicyError
 from analytics.measurement import named, text
 from analytics.wire import ServiceOffer
 
@@ -82,6 +84,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """File with identity keys of peers, brought here by a way that is trusted: each line is
     `name = "ed25519:..."`, as `pathgrade agent identity` prints it on that host. A peer named in it must have
     that key; any other is pinned when it is first met. `docs/security.md` says what the difference is."""
+    policy: OwnRules = OwnRules()
+    """What this host itself allows, whatever the server orders, see below."""
     user: Annotated[str, msgspec.Meta(pattern=USER_PATTERN, max_length=32)] = "pathgrade"
     """Account that an agent started by root becomes, once eBPF is loaded. Where there is no such account: a
     number that no account has. Started by any other user, the agent stays that user."""
@@ -118,6 +122,10 @@ def load(path: Path) -> Config:
     except msgspec.ValidationError as error:
         raise ConfigError(f"read {path}: {_say(error)}", remedy="docs/config.md lists every key") from error
     _check_server(path, config.server)
+    try:
+        check(config.policy)
+    except PolicyError as error:
+        raise ConfigError(f"read {path}: {error}", remedy=error.remedy) from error
     if config.token is not None and config.token_file is not None:
         raise ConfigError(f"read {path}: token and token_file are both set", remedy="keep one of them")
     return config

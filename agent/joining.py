@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agent import enrol
+from agent import credential
 from agent.config import Config, load
 from agent.errors import AgentError, ConfigError, JoinError
 
@@ -158,7 +158,7 @@ def wait_enrolled(
 def is_enrolled(config: Config) -> bool:
     """Whether the agent's folder has a credential for this server and name."""
     try:
-        return enrol.read_credential(config) is not None
+        return isinstance(credential.read(config), credential.Credential)
     except AgentError:
         return False
 

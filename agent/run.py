@@ -21,6 +21,7 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
@@ -28,7 +29,7 @@ from typing import Final
 import msgspec
 
 from agent import credential as kept
-from agent import folder, health, privileges
+from agent import folder, health, local_switch, privileges
 from agent.addresses import own_addresses
 from agent.config import Config
 from agent.control import Control
@@ -47,10 +48,10 @@ from agent.orders import Orders
 from agent.outbox import Outbox
 from agent.passive.source import Passive, opened
 from agent.retry import StateLine, backoff_s
-from agent.tester import Shared, guard_of, tester_of
+from agent.tester import Shared, guard_of, own_policy_of, tester_of
 from agent.upload import Uploader
 from analytics.measurement import Flow
-from analytics.wire import FromAgent, FromServer, Hello, Welcome
+from analytics.wire import FromAgent, FromServer, Hello, LocalOff, Welcome
 from ebpf.events import SessionSource
 
 log: Final = logging.getLogger("pathgrade.agent")
@@ -141,10 +142,12 @@ class Agent:
         self._outbox = outbox
         self._source = passive.source
         self._identity = identity
+        own = own_policy_of(config)
         self._context = credential.context(identity.identity_key)
         self._client = httpx.AsyncClient(base_url=config.server, trust_env=False, verify=self._context)
-        self._guard = guard_of(credential, identity, peers)
+        self._guard = guard_of(credential, identity, peers, own)
         self._refusals = Refusals()
+        self._unsigned = Counter[str]()
         self._surveying: asyncio.Task[None] | None = None
         shared = Shared(
             config=config,
@@ -152,14 +155,21 @@ class Agent:
             identity=identity,
             guard=self._guard,
             refusals=self._refusals,
+            unsigned=self._unsigned,
             headers=headers,
+            own=own,
         )
         tester = tester_of(shared) if config.mesh else None
         self._uploader = Uploader(outbox, self._client)
         self._tell_health = asyncio.Event()
         self._welcome: Welcome | None = None
         self._orders = Orders(
-            tester, outbox, self._say, saved=self._uploader.soon, switched=self._on_switched
+            tester,
+            outbox,
+            self._say,
+            saved=self._uploader.soon,
+            switched=self._on_switched,
+            local_off=local_switch.read(config.data),
         )
         self._control = Control(
             credential,
@@ -179,6 +189,7 @@ class Agent:
                 tasks.create_task(self._keep_certified())
                 tasks.create_task(self._keep_flushing())
                 tasks.create_task(self._keep_telling_health())
+                tasks.create_task(local_switch.watch(self._config.data, self._on_local_switch))
                 if self._source is not None:
                     tasks.create_task(self._watch(self._source))
         except ExceptionGroup as group:
@@ -198,6 +209,7 @@ class Agent:
         return msgspec.structs.replace(
             hello,
             addresses=own_addresses(),  # they may have changed since it was connected last
+            local_off=self._orders.local_off,
             challenge=self._guard.challenge(),
             binding=self._identity.binding(self._credential.tenant, now_s=int(time.time())),
         )
@@ -207,6 +219,10 @@ class Agent:
             self._guard.on_welcome(message)
             self._welcome = message
         self._orders.take(message)
+
+    def _on_local_switch(self, off: LocalOff | None) -> None:
+        if off != self._orders.local_off:
+            self._orders.switch_here(off)
 
     def _on_switched(self, on: bool) -> None:
         """Say so at once; what is in front of this host is asked only while active tests are on."""
@@ -281,8 +297,10 @@ class Agent:
                 packets_refused=self._orders.packets_refused,
                 refusals=self._refusals,
                 grants_refused=self._guard.refused,
+                receipts_refused=self._unsigned,
                 servers_refused=self._control.unproven + self._uploader.unproven,
                 mesh=self._orders.on,
+                local_off=self._orders.local_off,
                 bytes_sent=_sent_bytes(),
             )
             log.info("%s", health.line(now))

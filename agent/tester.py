@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from agent import health
 from agent.config import Config
 from agent.credential import Credential
 from agent.errors import AgentError
@@ -17,6 +21,8 @@ from agent.mesh.peers import KnownPeers
 from agent.mesh.refusals import Refusals
 from agent.mesh.trust import Guard, Me
 from agent.orders import Link, Result, Tester
+from agent.own_policy import OwnPolicy
+from analytics.clock import now_us
 from analytics.wire import TestOrder
 
 log: Final = logging.getLogger("pathgrade.agent")
@@ -31,16 +37,24 @@ class Shared:
     identity: Identity
     guard: Guard
     refusals: Refusals  # counted over all tests
+    unsigned: Counter[str]  # readings of peers that were not signed, over all tests
     headers: QuotedHeaders | None
+    own: OwnPolicy
 
 
-def guard_of(credential: Credential, identity: Identity, peers: KnownPeers) -> Guard:
+def own_policy_of(config: Config) -> OwnPolicy:
+    """Make what judges by this host's own policy."""
+    return OwnPolicy(config.policy, config.name, monotonic_ns=time.monotonic_ns, wall_us=now_us)
+
+
+def guard_of(credential: Credential, identity: Identity, peers: KnownPeers, own: OwnPolicy) -> Guard:
     """Make the guard that judges orders."""
     return Guard(
         Me(credential.agent, credential.tenant, identity.fingerprint),
         credential.server_key,
         peers,
         monotonic_ns=time.monotonic_ns,
+        own=own,
     )
 
 
@@ -57,21 +71,36 @@ def tester_of(shared: Shared) -> Tester:
     async def test(order: TestOrder, link: Link) -> Result:
         who = {"me": credential.agent, "tenant": credential.tenant}
         try:
-            await asyncio.to_thread(shared.guard.admit, order)
+            grant = await asyncio.to_thread(shared.guard.admit, order)
         except AgentError as error:
             log.warning("test refused peer=%s why=%r try=%r", order.peer, str(error), error.remedy)
             return await refuse_pair(order, str(error), **who, signalling=link, clock=clock)
-        result = await test_pair(
-            order,
-            **who,
-            identity=shared.identity,
-            signalling=link,
-            clock=clock,
-            budget=budget,
-            known=known,
-            turn_ca=config.turn_ca,
-        )
+        with _counted(shared.own):
+            result = await test_pair(
+                order,
+                **who,
+                identity=shared.identity,
+                signalling=link,
+                clock=clock,
+                budget=budget,
+                known=known,
+                turn_ca=config.turn_ca,
+                most_bytes=grant.most_bytes,
+            )
         shared.refusals.update(result.refusals)
+        shared.unsigned.update(result.unsigned)
         return result
 
     return test
+
+
+@contextmanager
+def _counted(own: OwnPolicy) -> Iterator[None]:
+    """Tell the host's own policy what a test took, however it ends."""
+    loop, cpu_us = asyncio.get_running_loop(), health.cpu_us()
+    before = getattr(loop, "sent_bytes", 0)
+    try:
+        yield
+    finally:
+        sent = getattr(loop, "sent_bytes", 0) - before
+        own.ended(sent_bytes=sent, cpu_us=health.cpu_us() - cpu_us)

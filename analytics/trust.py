@@ -7,14 +7,17 @@
              32  SHA-256 of the certificate
               t  tenant, agent
 
-    grant     8  "PGgrnt" 0 1                    the server's key says: these two test each other, now
+    grant     8  "PGgrnt" 0 2                    the server's key says: these two test each other, now
               8  cycle
               8  issued, us since 1970           both by the server's steady clock, see ServerTime
               8  expires, us since 1970
+              8  most probes                     of each end, but for those beside its trains
+              8  most bytes                      that each end sends once they are connected
+              8  most seconds                    from the order to the end
              16  nonce
              32  SHA-256 of the certificate of src, which is the controlling end
              32  SHA-256 of the certificate of dst
-              t  tenant, test, src, dst
+              t  tenant, test, src, dst, site of src, site of dst, rule of the policy
 
     time      8  "PGtime" 0 1                    the server's key says: it is now so late
               8  now, us since 1970
@@ -37,7 +40,7 @@
     t: each text as one byte of length and UTF-8. Numbers are big-endian, unsigned. Then 64 bytes signature.
 
 The first eight bytes keep one kind from being taken for another. A body has one encoding only, and nothing
-may follow it.
+may follow it. Grants of version 1 said neither how much nor by which rule: they are refused as such.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ from typing import Any, Final, Protocol, Self
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from analytics.errors import SealError
+from analytics.errors import SealError, SealVersionError
 from analytics.wire import KEY_BYTES, MAX_SEALED, NONCE_BYTES
 
 SIGNATURE_BYTES: Final = 64
@@ -61,7 +64,7 @@ MAX_NUMBER: Final = 2**63 - 1
 KEY_PREFIX: Final = "ed25519:"
 
 _BINDING: Final = struct.Struct(f"!8sQ{FINGERPRINT_BYTES}s")
-_GRANT: Final = struct.Struct(f"!8sQQQ{NONCE_BYTES}s{FINGERPRINT_BYTES}s{FINGERPRINT_BYTES}s")
+_GRANT: Final = struct.Struct(f"!8sQQQQQQ{NONCE_BYTES}s{FINGERPRINT_BYTES}s{FINGERPRINT_BYTES}s")
 _TIME: Final = struct.Struct(f"!8sQ{NONCE_BYTES}s")
 _AUDIT: Final = struct.Struct(f"!8sQQQQ{HASH_BYTES}s")
 
@@ -80,7 +83,7 @@ SMALL_ORDER: Final = frozenset(
 """Every encoding of a point whose order divides 8, without its sign bit (RFC 8032 section 5.1)."""
 
 BINDING_MAGIC: Final = b"PGbind\0\1"
-GRANT_MAGIC: Final = b"PGgrnt\0\1"
+GRANT_MAGIC: Final = b"PGgrnt\0\2"
 TIME_MAGIC: Final = b"PGtime\0\1"
 AUDIT_MAGIC: Final = b"PGaudit\1"
 STATEMENT_MAGIC: Final = b"PGsla\0\0\1"
@@ -117,7 +120,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """One test, by the server's key. Both ends are given the same."""
+    """One test, by the server's key: who with whom, until when, how much. Both ends are given the same."""
 
     tenant: str
     test: str
@@ -129,30 +132,47 @@ class Grant:
     issued_us: int
     expires_us: int
     nonce: bytes
+    most_probes: int
+    most_bytes: int
+    most_s: int
+    src_site: str
+    dst_site: str
+    rule: str  # of the server's policy; empty: none was needed
 
     def encode(self) -> bytes:
         """Lay out as drawn above. Raises ``SealError`` where something does not fit."""
         numbers = (self.cycle, self.issued_us, self.expires_us)
-        head = _pack(_GRANT, GRANT_MAGIC, *numbers, self.nonce, self.src_fingerprint, self.dst_fingerprint)
-        return head + _texts(self.tenant, self.test, self.src, self.dst)
+        most = (self.most_probes, self.most_bytes, self.most_s)
+        prints = (self.src_fingerprint, self.dst_fingerprint)
+        head = _pack(_GRANT, GRANT_MAGIC, *numbers, *most, self.nonce, *prints)
+        texts = (self.tenant, self.test, self.src, self.dst, self.src_site, self.dst_site, self.rule)
+        return head + _texts(*texts)
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
-        """Read what ``encode`` wrote; raises ``SealError``."""
-        fixed, texts = _read(_GRANT, GRANT_MAGIC, body, texts=4)
-        cycle, issued_us, expires_us, nonce, src_fingerprint, dst_fingerprint = fixed
-        tenant, test, src, dst = texts
+        """Read what ``encode`` wrote; raises ``SealError``, ``SealVersionError`` for another version."""
+        if body[:7] == GRANT_MAGIC[:7] and body[7:8] not in (b"", GRANT_MAGIC[7:]):
+            raise SealVersionError("grant", seen=body[7], known=GRANT_MAGIC[7])
+        fixed, texts = _read(_GRANT, GRANT_MAGIC, body, texts=7)
+        cycle, issued_us, expires_us, most_probes, most_bytes, most_s, nonce, *prints = fixed
+        tenant, test, src, dst, src_site, dst_site, rule = texts
         return cls(
             tenant=tenant,
             test=test,
             cycle=cycle,
             src=src,
             dst=dst,
-            src_fingerprint=src_fingerprint,
-            dst_fingerprint=dst_fingerprint,
+            src_fingerprint=prints[0],
+            dst_fingerprint=prints[1],
             issued_us=issued_us,
             expires_us=expires_us,
             nonce=nonce,
+            most_probes=most_probes,
+            most_bytes=most_bytes,
+            most_s=most_s,
+            src_site=src_site,
+            dst_site=dst_site,
+            rule=rule,
         )
 
 

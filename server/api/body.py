@@ -32,12 +32,12 @@ _IN_URLS: Final = ":/?#[]@!$&'()*+,;=%~"
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-async def body_of(request: Request, kind: type[T]) -> T:
-    """Read the JSON body of a request; raises ``ProblemError``."""
+async def body_of(request: Request, kind: type[T], most: int = MOST_BYTES) -> T:
+    """Read the JSON body of a request, ``most`` bytes; raises ``ProblemError``."""
     if type_of(request) != "application/json":
         raise ProblemError(415, "The body is not JSON by its type", remedy="Content-Type: application/json")
     try:
-        return msgspec.json.decode(await _bounded(request, MOST_BYTES), type=kind)
+        return msgspec.json.decode(await _bounded(request, most), type=kind)
     except UNREADABLE as error:
         raise ProblemError(422, "The body does not fit", detail=str(error)) from error
 

@@ -74,6 +74,10 @@ def _state_since(info: AgentInfo) -> Text:
 
 
 def _tests(info: AgentInfo) -> str:
+    if info.local_off is not None:
+        off = info.local_off
+        note = f": {off.note}" if off.note else ""
+        return f"switched off on its own host since {text.clock(off.since_us)} by {off.by}{note}"
     if info.off is not None:
         whose = info.off.name or "the fleet"
         return f"off for {whose} since {text.clock(info.off.since_us)}, by {info.off.by}"

@@ -234,6 +234,7 @@ LIES = {
     "swap": "the identity key of {peer} changed: if it was reinstalled, `pathgrade agent peers",
     "others": "the server's grant is for another test",
     "unsigned": "the grant for this test is not by the server enrolled at",
+    "greedy": "bytes, and its grant for",
 }
 
 

@@ -492,7 +492,7 @@ def test_small_files_of_a_day_are_merged_and_a_crash_in_between_duplicates_nothi
         before = copied(data, tmp_path / "b")
         put(store, body("pacs", 99, readings=[reading(test="last", cycle=99)]))
         store.seal()
-        assert store.counts() == {"readings": MANY_FILES, "hops": MANY_FILES - 1, "flows": 0}
+        assert store.counts() == {"readings": MANY_FILES, "hops": MANY_FILES - 1, "flows": 0, "receipts": 0}
         assert [r.test for r in store.readings_latest("default")] == ["last"]
     merged = [path for path in parquet(data) if "readings" in path.parts]
     assert len(merged) == 1
@@ -501,7 +501,7 @@ def test_small_files_of_a_day_are_merged_and_a_crash_in_between_duplicates_nothi
     )  # the crash: not yet removed, what it replaces
     for folder, hops_kept in ((data, MANY_FILES - 1), (before, MANY_FILES - 1)):
         with opened(folder) as store:
-            assert store.counts() == {"readings": MANY_FILES, "hops": hops_kept, "flows": 0}
+            assert store.counts() == {"readings": MANY_FILES, "hops": hops_kept, "flows": 0, "receipts": 0}
             assert put(store, body("pacs", 3, readings=[reading()]), body("pacs", 99, readings=[])) == [
                 False,
                 False,

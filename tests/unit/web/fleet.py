@@ -49,6 +49,7 @@ from analytics.overview import (
     Worst,
 )
 from analytics.passive import HOURS, Applications, applications, since_us
+from analytics.receipt_file import FORMAT, Header, Line
 from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdict
 from analytics.rules.load import load_rules
 from analytics.rules.sla import CauseKind, Side, load_sla_rules
@@ -64,7 +65,7 @@ from server.api.access import ALL_TENANTS, EVERYTHING, Visitor
 from server.api.agent_info import AgentInfo, Listener, Vitals
 from server.api.audits import AuditAsk, AuditEntry
 from server.api.controls import BudgetNow, Reach
-from server.api.core import OWN_PROCESS, ExportRange, Status
+from server.api.core import OWN_PROCESS, ExportRange, ReceiptRange, Status
 from server.audit import Audit
 from server.pages.app import report_app
 from server.settings import Settings
@@ -687,6 +688,9 @@ class FixtureCore:
     def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
         kind = {"paths": PATHS, "findings": FINDINGS}[table]
         return kind.of(self.report(profile, chosen.until_us), chosen.agents)
+
+    def receipts(self, chosen: ReceiptRange) -> tuple[Header, Iterator[Line]]:
+        return Header(format=FORMAT, tenant="default", of=chosen.words), iter(())
 
     def flows(
         self,
