@@ -23,6 +23,7 @@ from agent.passive.inetdiag import sockets
 from agent.passive.procfs import read_process, sessions_opened
 from analytics.errors import ExportError, RulesError, SealError, WireError
 from analytics.measurement import Rung
+from analytics.receipt_file import read_anchors
 from analytics.rules.load import load_rules
 from analytics.store.spool import decode_segment
 from analytics.trust import SMALL_ORDER, check_statement, unseal
@@ -82,6 +83,8 @@ def test_toml_nested_deep_is_a_fault_of_the_file(tmp_path: Path) -> None:
             read(file)
     with pytest.raises(RulesError):
         load_rules(own=file)
+    with pytest.raises(SealError):
+        read_anchors(file.read_bytes())
 
 
 @pytest.mark.parametrize(
