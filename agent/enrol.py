@@ -44,6 +44,8 @@ from analytics.wire import (
 log: Final = logging.getLogger("pathgrade.agent.enrol")
 
 TIMEOUT_S: Final = 10.0
+TOO_MANY: Final = 429
+"""RFC 6585: others at this address failed too often; it is this agent's turn later."""
 T = TypeVar("T")
 
 
@@ -194,7 +196,7 @@ async def _ask(
         if tls.is_unproven(error):
             raise ServerUnprovenError(why, remedy=tls.OTHER_SERVER) from error
         raise ServerSilentError(why) from error
-    if response.status_code >= 500:
+    if response.status_code >= 500 or response.status_code == TOO_MANY:
         raise ServerSilentError(explain(problem_in(response)))
     return response
 
