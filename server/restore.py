@@ -96,8 +96,9 @@ def _members(tar: tarfile.TarFile, staging: Path, say: Say) -> Manifest:
     found: dict[str, FileTold] = {}
     size, said_s = 0, time.monotonic()
     for member in tar:
-        path, content = safe_name(member.name), tar.extractfile(member)
-        if content is None or not member.isreg() or member.name in found:
+        path = safe_name(member.name)
+        content = tar.extractfile(member) if member.isreg() else None  # a link's would be another's
+        if content is None or member.name in found:
             raise BackupError(f"the backup has {member.name!r}, which is no file of its own", remedy=DAMAGED)
         if member.name == MANIFEST:
             return _checked(content.read(MOST_MANIFEST), found)
