@@ -99,13 +99,13 @@ def test_what_was_acknowledged_before_it_began_is_in_it_and_its_agents_go_on(tmp
             await first()
             told = await asyncio.to_thread(restore, Path(kept["made"].file), after.data, say=quiet)
             assert told.files == kept["made"].files
+            for path in (after.data, *(one for one in after.data.rglob("*") if one.is_file())):
+                assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
             await second()
 
     asyncio.run(whole())
     assert kept["acknowledged"] > 3
     assert not list((tmp_path / "data").glob("tmp/backup-*"))
-    for path in (tmp_path / "new").rglob("*"):
-        assert stat.S_IMODE(path.stat().st_mode) & 0o007 == 0, path
     assert stat.S_IMODE(Path(kept["made"].file).stat().st_mode) == 0o600
     assert {one.chain: one for one in checked(after.data, None, {})["default"]}[ACTS].broken is None
 
