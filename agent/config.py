@@ -27,6 +27,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from agent.errors import ConfigError
+from agent.limits import Limits
+from agent.own_policy import OwnRules, check
+from analytics.errors import PolicyError
 from analytics.measurement import named, text
 from analytics.wire import ServiceOffer
 
@@ -73,6 +76,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Megabytes that this agent's packet trains may take in any 60 minutes, all its peers together (one test
     takes up to 0.19). What does not fit is not sent: the capacity is not measured then, and the reading says
     so."""
+    limit_cpu_bp: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 2_500
+    """CPU time that the whole agent may take over a minute, in 1/100 of a percent of one core; 0 = as much as
+    it needs. Above this limit, or one of the next two, the agent leaves out packet trains, then active tests,
+    then the detail of passive capture, tells the server which and why, and comes back (`docs/limits.md`)."""
+    limit_rss_mb: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 192
+    """Megabytes of memory that it may take; 0 = as many as it needs."""
+    limit_mb_an_hour: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 250
+    """Megabytes that it may send in any 60 minutes, tests and batches together; 0 = as many as it needs."""
     quoted_headers: bool = False
     """Whether an agent started with CAP_NET_RAW keeps a raw ICMP socket after giving that up. With it, the
     hop at which DSCP or ECN is changed is named; without, only that it is changed on the way."""
@@ -82,6 +93,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """File with identity keys of peers, brought here by a way that is trusted: each line is
     `name = "ed25519:..."`, as `pathgrade agent identity` prints it on that host. A peer named in it must have
     that key; any other is pinned when it is first met. `docs/security.md` says what the difference is."""
+    policy: OwnRules = OwnRules()
+    """What this host itself allows, whatever the server orders, see below."""
     user: Annotated[str, msgspec.Meta(pattern=USER_PATTERN, max_length=32)] = "pathgrade"
     """Account that an agent started by root becomes, once eBPF is loaded. Where there is no such account: a
     number that no account has. Started by any other user, the agent stays that user."""
@@ -90,6 +103,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def cache_folder(self) -> Path:
         """Where compiled eBPF programs are kept."""
         return self.cache or self.data / "cache"
+
+    @property
+    def limits(self) -> Limits:
+        """What the whole agent may take."""
+        return Limits(self.limit_cpu_bp, self.limit_rss_mb * 1_000, self.limit_mb_an_hour * 1_000_000)
 
     def with_token(self) -> Config:
         """Read the token now, while this process may: without root it may not.
@@ -111,13 +129,17 @@ def load(path: Path) -> Config:
     """Read a configuration; raises ``ConfigError`` with the key and the file."""
     try:
         config = msgspec.convert(tomllib.loads(_read(path, MAX_FILE)), Config, dec_hook=_convert)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(
             f"read {path}: {error}", remedy="correct the TOML; docs/config.md has a sample"
         ) from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"read {path}: {_say(error)}", remedy="docs/config.md lists every key") from error
     _check_server(path, config.server)
+    try:
+        check(config.policy)
+    except PolicyError as error:
+        raise ConfigError(f"read {path}: {error}", remedy=error.remedy) from error
     if config.token is not None and config.token_file is not None:
         raise ConfigError(f"read {path}: token and token_file are both set", remedy="keep one of them")
     return config

@@ -18,7 +18,7 @@ from agent.enrol import Problem, explain
 from agent.errors import CredentialRefusedError, ServerSilentError
 from agent.retry import StateLine, backoff_s
 from agent.tls import is_unproven
-from analytics.errors import MessageError
+from analytics.errors import UNREADABLE, MessageError
 from analytics.wire import MAX_MESSAGE, FromAgent, FromServer, Hello, Notice, decode_from_server, encode
 
 log: Final = logging.getLogger("pathgrade.agent.control")
@@ -140,7 +140,7 @@ def control_url(server: str) -> str:
 def _why_refused(error: InvalidStatus) -> str:
     try:
         return explain(msgspec.json.decode(error.response.body or b"", type=Problem))
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return "unknown credential"
 
 

@@ -17,6 +17,7 @@ from agent import durable, tls
 from agent.config import Config
 from agent.errors import FolderError
 from agent.keyholder import KeyHolder
+from analytics.errors import UNREADABLE
 
 FILE_NAME: Final = "credential.json"
 VERSION: Final = 2
@@ -82,7 +83,7 @@ def read(config: Config) -> Credential | OldCredential | None:
         known = msgspec.json.decode(data, type=Credential)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise FolderError(
             f"read {path}: {error}", remedy="remove it and enrol again with a new token"
         ) from error

@@ -30,6 +30,12 @@ def replace(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def remove(path: Path) -> None:
+    """Remove, so that it is gone after a crash as well. Raises ``OSError``; that it was gone is none."""
+    path.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

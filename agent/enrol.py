@@ -28,7 +28,7 @@ from agent.http import httpx
 from agent.identity import Identity
 from agent.retry import StateLine, backoff_s
 from analytics.channel import EnrolToken
-from analytics.errors import MessageError, SealError
+from analytics.errors import UNREADABLE, MessageError, SealError
 from analytics.trust import check_authority
 from analytics.wire import (
     AuthorityReply,
@@ -44,6 +44,8 @@ from analytics.wire import (
 log: Final = logging.getLogger("pathgrade.agent.enrol")
 
 TIMEOUT_S: Final = 10.0
+TOO_MANY: Final = 429
+"""RFC 6585: others at this address failed too often; it is this agent's turn later."""
 T = TypeVar("T")
 
 
@@ -169,7 +171,7 @@ def problem_in(response: httpx.Response) -> Problem:
     """Read what the server says is wrong; something readable in any case."""
     try:
         problem = msgspec.json.decode(response.content, type=Problem)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         problem = Problem()
     return problem if problem.title else Problem(title=f"HTTP {response.status_code}")
 
@@ -194,7 +196,7 @@ async def _ask(
         if tls.is_unproven(error):
             raise ServerUnprovenError(why, remedy=tls.OTHER_SERVER) from error
         raise ServerSilentError(why) from error
-    if response.status_code >= 500:
+    if response.status_code >= 500 or response.status_code == TOO_MANY:
         raise ServerSilentError(explain(problem_in(response)))
     return response
 
@@ -206,7 +208,7 @@ def _read(server: str, response: httpx.Response, kind: type[T]) -> T:
         raise EnrolmentError(f"enrol at {server}: {explain(problem)}", remedy=problem.remedy)
     try:
         return msgspec.json.decode(response.content, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise EnrolmentError(
             f"enrol at {server}: it does not answer as a pathgrade server: {error}",
             remedy="set server to the agent listener of the pathgrade server",

@@ -26,6 +26,7 @@
         ├── SignallingError    the peer, or the way to it through the server, broke off
         ├── RungError          one rung of the ladder did not connect
         ├── PeerCertificateError   the peer's DTLS certificate is not the enrolled one
+        ├── GrantSpentError    all that the grant allows was sent, and the test was not over
         └── PeerSilentError    the peer stopped answering on a connected path
 """
 
@@ -193,6 +194,10 @@ class RungError(MeshError):
 
 class PeerCertificateError(MeshError):
     """The peer's DTLS certificate is not the enrolled one: nothing is measured with it."""
+
+
+class GrantSpentError(MeshError):
+    """All bytes that the grant allows were sent, and the test was not over: no more is sent."""
 
 
 class PeerSilentError(MeshError):

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from agent import credential, identity
+from agent import credential, identity, local_switch
 from agent.errors import FolderError
 from agent.local import SOCKET_NAME
 from agent.mesh import peers
@@ -25,7 +25,14 @@ log: Final = logging.getLogger("pathgrade.agent.folder")
 LOCK_NAME: Final = "agent.lock"
 OUTBOX_NAME: Final = "outbox"
 
-HANDED_OVER: Final = (LOCK_NAME, identity.FILE_NAME, credential.FILE_NAME, peers.FILE_NAME, OUTBOX_NAME)
+HANDED_OVER: Final = (
+    LOCK_NAME,
+    identity.FILE_NAME,
+    credential.FILE_NAME,
+    peers.FILE_NAME,
+    local_switch.FILE_NAME,
+    OUTBOX_NAME,
+)
 """What the agent writes after it gave root up. Its socket is made anew at each start."""
 
 KNOWN: Final = frozenset({*HANDED_OVER, SOCKET_NAME, Path(identity.FILE_NAME).stem, "cache", "lost+found"})

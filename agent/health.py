@@ -6,10 +6,11 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from agent.limits import Governor
 from agent.mesh.refusals import Refusals
-from analytics.wire import Health
+from analytics.wire import Health, LocalOff
 from ebpf.events import Counters
 
 EVERY_S: Final = 30.0
@@ -33,13 +34,17 @@ def health(
     batches_waiting: int,
     packets_refused: int,
     mesh: bool | None = None,
+    local_off: LocalOff | None = None,
     bytes_sent: int | None = None,
     refusals: Refusals | None = None,
     grants_refused: Mapping[str, int] | None = None,
+    receipts_refused: Mapping[str, int] | None = None,
+    governor: Governor | None = None,
+    dropped: Mapping[str, int] | None = None,
     servers_refused: int = 0,
 ) -> Health:
     """Take stock; ``counters`` of the source of sessions, None where there is none."""
-    by_kind = {f"packets_{kind}": count for kind, count in (refusals or {}).items()}
+    by_kind: dict[str, Any] = {f"packets_{kind}": count for kind, count in (refusals or {}).items()}
     seen, lost, missed = counters or Counters(seen=(), lost=(), missed=0)
     return Health(
         cpu_us=cpu_us(),
@@ -51,8 +56,12 @@ def health(
         batches_waiting=batches_waiting,
         packets_refused=packets_refused,
         mesh=mesh,
+        local_off=local_off,
         bytes_sent=bytes_sent,
         grants_refused={str(reason): count for reason, count in (grants_refused or {}).items()},
+        receipts_refused={str(reason): count for reason, count in (receipts_refused or {}).items()},
+        **_shed(governor),
+        dropped={what: count for what, count in (dropped or {}).items() if count},
         servers_refused=servers_refused,
         **by_kind,
     )
@@ -65,10 +74,20 @@ def line(now: Health) -> str:
         f"health cpu_us={now.cpu_us} rss_kb={now.rss_kb} waiting={now.batches_waiting}"
         f" seen={now.events_seen} lost={now.events_lost} missed={now.events_missed}"
         + (f" lost_by_cpu={by_cpu}" if by_cpu else "")
+        + (" mesh=off-here" if now.local_off else "")
         + (f" packets_refused={_kinds(now)}" if _kinds(now) else "")
         + (f" grants_refused={_counts(now.grants_refused)}" if now.grants_refused else "")
+        + (f" receipts_refused={_counts(now.receipts_refused)}" if now.receipts_refused else "")
+        + (f" dropped={_counts(now.dropped)}" if now.dropped else "")
+        + (f" shed={now.shed!r} why={now.shed_why!r}" if now.shed else "")
         + (f" servers_refused={now.servers_refused}" if now.servers_refused else "")
     )
+
+
+def _shed(governor: Governor | None) -> dict[str, Any]:
+    if governor is None:
+        return {}
+    return {"shed": governor.shed.words, "shed_why": governor.why, "shed_times": governor.times}
 
 
 def _kinds(now: Health) -> str:

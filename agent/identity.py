@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -36,6 +37,8 @@ BINDING_S: Final = 400 * 86_400
 """A binding is made anew for every control connection; one that was stolen is of use for so long."""
 
 SUBJECT: Final = "agent"
+_DAMAGED: Final = (ValueError, TypeError, UnsupportedAlgorithm)
+"""What keys and certificates raise that do not read; ``TypeError`` where a password would be needed."""
 _NAMED: Final = re.compile(rb"\A# identity of agent (\S+)\n")
 _PRIVATE_KEY: Final = re.compile(rb"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----\n", re.DOTALL)
 
@@ -152,9 +155,10 @@ def _parse(path: Path, pem: bytes, name: str | None) -> tuple[Identity, bool]:
     try:
         key = serialization.load_pem_private_key(pem, password=None)
         certificate = x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+        certified = certificate.public_key()
+    except _DAMAGED as error:
         raise IdentityError(f"read {path}: damaged: {error}", remedy=_enrol_again(path)) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certified:
         raise IdentityError(f"read {path}: key and certificate do not match", remedy=_enrol_again(path))
     owner = _owner(pem, certificate)
     if name is not None and owner != name:
@@ -171,7 +175,10 @@ def _owner(pem: bytes, certificate: x509.Certificate) -> str:
     """Whose file it is; certificates of before there were identity keys say so themselves."""
     if (named := _NAMED.match(pem)) is not None:
         return named[1].decode(errors="replace")
-    return str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
+    try:
+        return str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
+    except (ValueError, IndexError):
+        return ""
 
 
 def _identity_key(path: Path, pem: bytes) -> FileKey | None:
@@ -181,7 +188,7 @@ def _identity_key(path: Path, pem: bytes) -> FileKey | None:
         return None
     try:
         key = serialization.load_pem_private_key(blocks[1], password=None)
-    except ValueError as error:
+    except _DAMAGED as error:
         raise IdentityError(f"read {path}: damaged: {error}", remedy=_enrol_again(path)) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise IdentityError(f"read {path}: damaged: its second key is not Ed25519", remedy=_enrol_again(path))

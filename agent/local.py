@@ -28,6 +28,7 @@ from typing import Annotated, BinaryIO, Final, TypeVar
 import msgspec
 
 from agent.errors import FolderError, LocalAnswerError, LocalError, LocalRefusedError, SessionUnknownError
+from analytics.errors import UNREADABLE
 from analytics.measurement import Session
 
 log: Final = logging.getLogger("pathgrade.agent.local")
@@ -166,7 +167,7 @@ def _line(answer: BinaryIO, kind: type[T], path: Path) -> T:
     line = answer.readline(MAX_LINE)
     try:
         return msgspec.json.decode(line, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         what = error if line.endswith(b"\n") else "it broke off"
         raise LocalAnswerError(
             f"the answer of the agent at {path} cannot be read: {what}", remedy=_REMEDIES[LocalAnswerError]
@@ -233,7 +234,7 @@ class _Desk:
             return iter([_lines([Head(error=f"uid {uid} is not root, nor the agent's user", refused=True)])])
         try:
             return _written(self._found(_understood(question)))
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return iter([_lines([Head(error=f"not a question: {error}")])])
         except Exception:  # the agent must not end, nor the asker wait, whatever the kernel tells
             log.exception("sessions could not be told")
@@ -261,7 +262,7 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 
 
 def _understood(question: bytes) -> Ask:
-    """Read a question. Raises ``msgspec.DecodeError``."""
+    """Read a question. Raises ``UNREADABLE``."""
     if len(question) > MAX_REQUEST:
         raise msgspec.DecodeError(f"longer than {MAX_REQUEST} bytes")
     return msgspec.json.decode(question, type=Ask)

@@ -11,10 +11,12 @@ from typing import Any, Final, Protocol
 from agent import health
 from agent.errors import ServerSilentError, SignallingError
 from agent.outbox import Outbox
-from analytics.measurement import Hop, Reading, Rung
+from analytics.measurement import Hop, Reading, Receipt, Rung
+from analytics.memory import tidy
 from analytics.wire import (
     FromAgent,
     FromServer,
+    LocalOff,
     MeshSwitch,
     Notice,
     Signal,
@@ -47,6 +49,10 @@ class Result(Protocol):
     @property
     def refused(self) -> int:
         """Packets that were forged, damaged, or nobody's."""
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What was signed of the reading; None where the order did not ask for it."""
 
 
 class Link:
@@ -93,7 +99,8 @@ class Orders:
     """Takes the server's messages.
 
     ``saved`` is called when a test's rows are on disk, ``switched`` when the server has said whether active
-    tests are on. A connection begins with them on, whatever was said on the one before.
+    tests are on. A connection begins with them on, whatever was said on the one before. ``local_off`` is what
+    was switched on this host itself; the server's word does nothing against it.
     """
 
     def __init__(
@@ -105,6 +112,7 @@ class Orders:
         saved: Callable[[], None] = lambda: None,
         switched: Callable[[bool], None] = lambda on: None,
         cpu_us: Callable[[], int] = health.cpu_us,
+        local_off: LocalOff | None = None,
     ) -> None:
         self._tester = tester
         self._outbox = outbox
@@ -114,9 +122,12 @@ class Orders:
         self._cpu_us = cpu_us
         self._ordered: dict[str, Ordered] = {}
         self._one_at_a_time = asyncio.Lock()
-        self._on = tester is not None
+        self._server_on = True
+        self.local_off = local_off
         self._telling: set[asyncio.Task[None]] = set()
         self.packets_refused = 0
+        self.signals_dropped = 0
+        self._held = ""
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             TestOrder: self._on_order,
             TestCancel: self._on_cancel,
@@ -141,6 +152,12 @@ class Orders:
         tasks = [ordered.task for ordered in self._ordered.values()]
         await asyncio.gather(*tasks, *self._telling, return_exceptions=True)
 
+    def hold(self, why: str) -> None:
+        """Refuse every order from now on, and stop what runs, for this reason; empty: follow them again."""
+        self._held = why
+        if why:
+            self.cancel_all()
+
     # --- what the server may say -------------------------------------------------------------------------
 
     def _on_order(self, order: TestOrder) -> None:
@@ -154,8 +171,12 @@ class Orders:
         ordered.task.add_done_callback(lambda _: self._ordered.pop(order.test, None))
 
     def _why_not(self, order: TestOrder) -> str:
-        if not self._on:
+        if self.local_off is not None:
+            return "active tests are switched off on this agent's own host"
+        if not self.on:
             return "active tests are off on this agent"
+        if self._held:
+            return self._held
         if order.test in self._ordered or len(self._ordered) >= MOST_ORDERS:
             return "busy with other tests"
         return ""
@@ -169,6 +190,7 @@ class Orders:
     def _on_signal(self, message: Signal) -> None:
         ordered = self._ordered.get(message.test)
         if ordered is not None and not ordered.link.deliver(message.body):
+            self.signals_dropped += 1
             log.warning("signal dropped test=%s: %d not read", message.test, MOST_SIGNALS)
 
     def _on_welcome(self, message: Welcome) -> None:
@@ -177,18 +199,28 @@ class Orders:
 
     def _on_switch(self, message: MeshSwitch) -> None:
         self._switch(on=message.on)
-        log.info("active tests %s", "on" if self._on else "off")
+        log.info("active tests %s", "on" if self.on else "off")
 
     def _switch(self, *, on: bool) -> None:
-        self._on = on and self._tester is not None
-        if not self._on:
+        self._server_on = on
+        self._obey()
+
+    def switch_here(self, off: LocalOff | None) -> None:
+        """Take what was switched on this host; None = on."""
+        self.local_off = off
+        why = "" if off is None else f" by={off.by!r} note={off.note!r}"
+        log.warning("active tests switched %s on this host%s", "on" if off is None else "off", why)
+        self._obey()
+
+    def _obey(self) -> None:
+        if not self.on:
             self.cancel_all()
-        self._switched(self._on)
+        self._switched(self.on)
 
     @property
     def on(self) -> bool:
         """Whether active tests are on here."""
-        return self._on
+        return self._server_on and self.local_off is None and self._tester is not None
 
     # --- one test ----------------------------------------------------------------------------------------
 
@@ -203,6 +235,7 @@ class Orders:
                 await self._end(TestEnded(test=order.test, rung=Rung.NONE, error=f"fault: {fault!r}"[:500]))
                 return
             await self._save(result)
+        tidy()
         reading = result.reading
         log.info("test done peer=%s rung=%s rtt_p50_us=%s", order.peer, reading.rung, reading.rtt_p50_us)
         await self._end(_ended(reading, cpu_us=self._cpu_us() - began_us))
@@ -211,6 +244,7 @@ class Orders:
         self.packets_refused += result.refused
         self._outbox.add("readings", [result.reading])
         self._outbox.add("hops", result.hops)
+        self._outbox.add("receipts", [result.receipt] if result.receipt else [])
         await asyncio.to_thread(self._outbox.flush)
         self._saved()
 

@@ -21,24 +21,27 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from agent import credential as kept
-from agent import folder, health, privileges
+from agent import folder, health, local_switch, privileges
 from agent.addresses import own_addresses
 from agent.config import Config
 from agent.control import Control
 from agent.credential import Credential
 from agent.enrol import enrolled, renewed
-from agent.errors import CredentialRefusedError, EnrolmentError, ServerSilentError
-from agent.footprint import be_prompt, be_small
+from agent.errors import CredentialRefusedError, EnrolmentError, FolderError, ServerSilentError
+from agent.footprint import be_prompt
 from agent.http import httpx
 from agent.identity import Identity, load_or_create
+from agent.limits import Use
 from agent.local import SOCKET_NAME, serve
+from agent.mesh.budget import Budget
 from agent.mesh.icmp import QuotedHeaders
 from agent.mesh.peers import KnownPeers, load_anchors
 from agent.mesh.refusals import Refusals
@@ -47,11 +50,17 @@ from agent.orders import Orders
 from agent.outbox import Outbox
 from agent.passive.source import Passive, opened
 from agent.retry import StateLine, backoff_s
-from agent.tester import Shared, guard_of, tester_of
+from agent.tester import Shared, guard_of, own_policy_of, tester_of
+from agent.thrift import Thrift
 from agent.upload import Uploader
 from analytics.measurement import Flow
-from analytics.wire import FromAgent, FromServer, Hello, Welcome
+from analytics.memory import be_small, settle
+from analytics.systemd import Notifier, Signs
+from analytics.wire import FromAgent, FromServer, Hello, LocalOff, Welcome
 from ebpf.events import SessionSource
+
+if TYPE_CHECKING:
+    from agent.passive.watch import Watch
 
 log: Final = logging.getLogger("pathgrade.agent")
 
@@ -83,7 +92,13 @@ def run(config: Config) -> None:
             runner.run(_until_signalled(config, passive, headers))
 
 
-async def live(config: Config, passive: Passive, headers: QuotedHeaders | None = None) -> None:
+async def live(
+    config: Config,
+    passive: Passive,
+    headers: QuotedHeaders | None = None,
+    *,
+    signs: Signs | None = None,
+) -> None:
     """Be an agent until cancelled: what needs this host to be right fails first, the server comes last.
 
     The data folder is this agent's own by now (``folder.exclusive``).
@@ -101,6 +116,7 @@ async def live(config: Config, passive: Passive, headers: QuotedHeaders | None =
                 outbox=outbox,
                 passive=passive,
                 headers=headers,
+                signs=signs,
             )
             await agent.work()
         except CredentialRefusedError as error:
@@ -135,31 +151,52 @@ class Agent:
         outbox: Outbox,
         passive: Passive,
         headers: QuotedHeaders | None = None,
+        signs: Signs | None = None,
     ) -> None:
+        self._signs = signs or Signs(Notifier())
         self._config = config
         self._credential = credential
         self._outbox = outbox
         self._source = passive.source
         self._identity = identity
+        own = own_policy_of(config)
         self._context = credential.context(identity.identity_key)
         self._client = httpx.AsyncClient(base_url=config.server, trust_env=False, verify=self._context)
-        self._guard = guard_of(credential, identity, peers)
+        self._guard = guard_of(credential, identity, peers, own)
         self._refusals = Refusals()
+        self._unsigned = Counter[str]()
         self._surveying: asyncio.Task[None] | None = None
+        trains = Budget(config.train_mb_an_hour * 1_000_000)
         shared = Shared(
             config=config,
             credential=credential,
             identity=identity,
             guard=self._guard,
             refusals=self._refusals,
+            unsigned=self._unsigned,
             headers=headers,
+            trains=trains,
+            own=own,
         )
         tester = tester_of(shared) if config.mesh else None
         self._uploader = Uploader(outbox, self._client)
         self._tell_health = asyncio.Event()
         self._welcome: Welcome | None = None
         self._orders = Orders(
-            tester, outbox, self._say, saved=self._uploader.soon, switched=self._on_switched
+            tester,
+            outbox,
+            self._say,
+            saved=self._uploader.soon,
+            switched=self._on_switched,
+            local_off=local_switch.read(config.data),
+        )
+        self._watcher: Watch | None = None
+        self._thrift = Thrift(
+            config.limits,
+            trains=trains,
+            tests=self._orders,
+            used=self._used,
+            changed=self._tell_health.set,
         )
         self._control = Control(
             credential,
@@ -172,21 +209,27 @@ class Agent:
 
     async def work(self) -> None:
         """Do everything at once until cancelled or refused; what was measured is on disk afterwards."""
+        settle()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._control.run())
-                tasks.create_task(self._uploader.run())
-                tasks.create_task(self._keep_certified())
-                tasks.create_task(self._keep_flushing())
-                tasks.create_task(self._keep_telling_health())
+                essential = self._signs.tasks = {
+                    "control": tasks.create_task(self._control.run()),
+                    "upload": tasks.create_task(self._uploader.run()),
+                    "certificate": tasks.create_task(self._keep_certified()),
+                    "flush": tasks.create_task(self._keep_flushing()),
+                    "health": tasks.create_task(self._keep_telling_health()),
+                    "switch": tasks.create_task(local_switch.watch(self._config.data, self._on_local_switch)),
+                    "limits": tasks.create_task(self._thrift.run()),
+                }
                 if self._source is not None:
-                    tasks.create_task(self._watch(self._source))
+                    essential["watch"] = tasks.create_task(self._watch(self._source))
         except ExceptionGroup as group:
             for error in group.exceptions:
                 if isinstance(error, CredentialRefusedError):
                     raise error from None
             raise
         finally:
+            self._signs.tasks = {}
             if self._surveying is not None:
                 self._surveying.cancel()
             await self._orders.close()
@@ -198,6 +241,7 @@ class Agent:
         return msgspec.structs.replace(
             hello,
             addresses=own_addresses(),  # they may have changed since it was connected last
+            local_off=self._orders.local_off,
             challenge=self._guard.challenge(),
             binding=self._identity.binding(self._credential.tenant, now_s=int(time.time())),
         )
@@ -207,6 +251,10 @@ class Agent:
             self._guard.on_welcome(message)
             self._welcome = message
         self._orders.take(message)
+
+    def _on_local_switch(self, off: LocalOff | None) -> None:
+        if off != self._orders.local_off:
+            self._orders.switch_here(off)
 
     def _on_switched(self, on: bool) -> None:
         """Say so at once; what is in front of this host is asked only while active tests are on."""
@@ -238,6 +286,7 @@ class Agent:
             sink=self._take_flows,
             recent_s=self._config.recent_minutes * 60,
         )
+        self._watcher = self._thrift.watch = watch
         async with serve(self._config.data / SOCKET_NAME, watch.sessions):
             await watch.run()
 
@@ -256,12 +305,12 @@ class Agent:
                 continue
             try:
                 self._credential = await renewed(self._credential, self._identity)
-            except (ServerSilentError, EnrolmentError) as error:
-                line.say(f"certificate not renewed why={str(error)!r}", level=logging.WARNING)
-                continue
-            kept.keep(self._config, self._credential)
-            self._credential.shown_in(self._context, self._identity.identity_key)
-            log.info("certificate renewed life_s=%d", self._credential.life_s)
+                self._credential.shown_in(self._context, self._identity.identity_key)
+                kept.keep(self._config, self._credential)
+            except (ServerSilentError, EnrolmentError, FolderError, OSError) as error:
+                line.say(f"certificate not renewed, or not kept why={str(error)!r}", level=logging.WARNING)
+            else:
+                log.info("certificate renewed life_s=%d", self._credential.life_s)
 
     async def _keep_flushing(self) -> None:
         while True:
@@ -281,13 +330,31 @@ class Agent:
                 packets_refused=self._orders.packets_refused,
                 refusals=self._refusals,
                 grants_refused=self._guard.refused,
+                receipts_refused=self._unsigned,
                 servers_refused=self._control.unproven + self._uploader.unproven,
                 mesh=self._orders.on,
+                local_off=self._orders.local_off,
                 bytes_sent=_sent_bytes(),
+                governor=self._thrift.governor,
+                dropped=self._dropped(),
             )
             log.info("%s", health.line(now))
             with contextlib.suppress(ServerSilentError):  # the next one says as much
                 await self._control.say(now)
+
+    def _dropped(self) -> dict[str, int]:
+        """What found no room, by its name in docs/limits.md."""
+        return {
+            "outbox rows": self._outbox.dropped_rows,
+            "outbox batches": self._outbox.dropped_batches,
+            "signals": self._orders.signals_dropped,
+            "flow rows": self._watcher.dropped if self._watcher is not None else 0,
+        }
+
+    def _used(self) -> Use:
+        """What the whole agent took so far."""
+        sent = (_sent_bytes() or 0) + self._uploader.sent_bytes
+        return Use(time.monotonic_ns(), health.cpu_us(), health.rss_kb(), sent)
 
     async def _say(self, message: FromAgent) -> None:
         await self._control.say(message)
@@ -333,11 +400,21 @@ def _flush_all(outbox: Outbox) -> None:
 async def _until_signalled(config: Config, passive: Passive, headers: QuotedHeaders | None) -> None:
     if headers is not None:
         headers.watch(asyncio.get_running_loop())
-    life = asyncio.create_task(live(config, passive, headers))
+    notifier = Notifier.from_environment()
+    signs = Signs(notifier)
+    life = asyncio.create_task(live(config, passive, headers, signs=signs))
+
+    def stop() -> None:
+        notifier.stopping()
+        life.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, life.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    notifier.ready()  # not only once enrolled: the server may be away for longer than systemd waits
+    giving = asyncio.create_task(signs.run())
     with contextlib.suppress(asyncio.CancelledError):
         await life
+    giving.cancel()
     log.info("stopped")
 
 

@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from agent import health
 from agent.config import Config
 from agent.credential import Credential
 from agent.errors import AgentError
 from agent.identity import Identity
+from agent.mesh.budget import Budget
 from agent.mesh.icmp import QuotedHeaders
 from agent.mesh.peers import KnownPeers
 from agent.mesh.refusals import Refusals
 from agent.mesh.trust import Guard, Me
 from agent.orders import Link, Result, Tester
+from agent.own_policy import OwnPolicy
+from analytics.clock import now_us
 from analytics.wire import TestOrder
 
 log: Final = logging.getLogger("pathgrade.agent")
@@ -31,47 +38,69 @@ class Shared:
     identity: Identity
     guard: Guard
     refusals: Refusals  # counted over all tests
+    unsigned: Counter[str]  # readings of peers that were not signed, over all tests
     headers: QuotedHeaders | None
+    trains: Budget
+    own: OwnPolicy
 
 
-def guard_of(credential: Credential, identity: Identity, peers: KnownPeers) -> Guard:
+def own_policy_of(config: Config) -> OwnPolicy:
+    """Make what judges by this host's own policy."""
+    return OwnPolicy(config.policy, config.name, monotonic_ns=time.monotonic_ns, wall_us=now_us)
+
+
+def guard_of(credential: Credential, identity: Identity, peers: KnownPeers, own: OwnPolicy) -> Guard:
     """Make the guard that judges orders."""
     return Guard(
         Me(credential.agent, credential.tenant, identity.fingerprint),
         credential.server_key,
         peers,
         monotonic_ns=time.monotonic_ns,
+        own=own,
     )
 
 
 def tester_of(shared: Shared) -> Tester:
     """Make what runs an order, if the guard admits it."""
-    from agent.mesh.budget import Budget  # noqa: PLC0415  # as below
     from agent.mesh.pair import SystemClock, refuse_pair, test_pair  # noqa: PLC0415  # 30 MB, where the mesh is on
     from agent.mesh.trace import Known  # noqa: PLC0415  # likewise
 
     config, credential = shared.config, shared.credential
     clock, known = SystemClock(), Known(headers=shared.headers)
-    budget = Budget(config.train_mb_an_hour * 1_000_000)
 
     async def test(order: TestOrder, link: Link) -> Result:
         who = {"me": credential.agent, "tenant": credential.tenant}
         try:
-            await asyncio.to_thread(shared.guard.admit, order)
+            grant = await asyncio.to_thread(shared.guard.admit, order)
         except AgentError as error:
             log.warning("test refused peer=%s why=%r try=%r", order.peer, str(error), error.remedy)
             return await refuse_pair(order, str(error), **who, signalling=link, clock=clock)
-        result = await test_pair(
-            order,
-            **who,
-            identity=shared.identity,
-            signalling=link,
-            clock=clock,
-            budget=budget,
-            known=known,
-            turn_ca=config.turn_ca,
-        )
+        with _counted(shared.own):
+            result = await test_pair(
+                order,
+                **who,
+                identity=shared.identity,
+                signalling=link,
+                clock=clock,
+                budget=shared.trains,
+                known=known,
+                turn_ca=config.turn_ca,
+                most_bytes=grant.most_bytes,
+            )
         shared.refusals.update(result.refusals)
+        shared.unsigned.update(result.unsigned)
         return result
 
     return test
+
+
+@contextmanager
+def _counted(own: OwnPolicy) -> Iterator[None]:
+    """Tell the host's own policy what a test took, however it ends."""
+    loop, cpu_us = asyncio.get_running_loop(), health.cpu_us()
+    before = getattr(loop, "sent_bytes", 0)
+    try:
+        yield
+    finally:
+        sent = getattr(loop, "sent_bytes", 0) - before
+        own.ended(sent_bytes=sent, cpu_us=health.cpu_us() - cpu_us)

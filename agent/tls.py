@@ -12,6 +12,7 @@ import ssl
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from agent.errors import ServerUnprovenError
 from analytics.channel import pin_of, tls_1_3, trust
@@ -43,7 +44,7 @@ def check_pin(authority: bytes, pin: str) -> None:
     """Raise ``ServerUnprovenError`` unless the authority is the one that a token names."""
     try:
         found = pin_of(x509.load_der_x509_certificate(authority))
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise ServerUnprovenError(f"the server's authority does not read: {error}") from error
     if not hmac.compare_digest(found, pin):
         raise ServerUnprovenError(

@@ -31,7 +31,7 @@ from analytics.column import (
     values_said,
     within_bounds,
 )
-from analytics.errors import BatchError, SchemaVersionError
+from analytics.errors import UNREADABLE, BatchError, SchemaVersionError
 from analytics.measurement import FACTS, OWNER, Column, columns, count, named
 
 SCHEMA_VERSION: Final = 3
@@ -126,7 +126,7 @@ def check_batch(body: bytes, right: RightColumns = none_known) -> Batch:
         if not OLDEST_SCHEMA <= version <= SCHEMA_VERSION:
             raise SchemaVersionError(seen=version, known=SCHEMA_VERSION)
         batch = msgspec.msgpack.decode(body, type=Batch)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BatchError(f"not a batch: {error}") from error
     for name, block in batch.tables.items():
         if name not in FACTS:

@@ -8,6 +8,7 @@
     │   │   └── SchemaVersionError
     │   ├── MessageError
     │   └── SealError          something signed does not read, or is signed by another key
+    │       └── SealVersionError   it is signed, in a version that is not known
     ├── StoreError             the data folder cannot be read or written
     │   ├── StoreLockedError   another process holds it
     │   ├── StoreFullError     no space left; nothing acknowledged is lost
@@ -15,10 +16,18 @@
     │   └── LakeError          the lake's catalog or its data cannot be reached; what was acknowledged is kept
     │       └── LakeSetupError the lake cannot be used as it is set or installed
     ├── RulesError             a rules file that does not hold
+    ├── PolicyError            a policy that does not hold
     └── ExportError            the output cannot be written
 """
 
 from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what they should be; the last for those that nest too deep."""
 
 
 class AnalyticsError(Exception):
@@ -60,6 +69,16 @@ class SealError(WireError):
     """Something signed does not read, or is signed by another key."""
 
 
+class SealVersionError(SealError):
+    """Something that is signed is of a version that this build does not take."""
+
+    def __init__(self, what: str, *, seen: int, known: int) -> None:
+        super().__init__(
+            f"a {what} of version {seen}; this build takes {known}",
+            remedy=f"upgrade the {'server' if seen < known else 'agent'}",
+        )
+
+
 class StoreError(AnalyticsError):
     """The data folder cannot be used."""
 
@@ -96,6 +115,12 @@ class LakeSetupError(LakeError):
 
 class RulesError(AnalyticsError):
     """A rules file that does not hold."""
+
+    exit_code = 78
+
+
+class PolicyError(AnalyticsError):
+    """A policy that does not hold: it is refused whole."""
 
     exit_code = 78
 

@@ -13,6 +13,7 @@ from analytics import words
 from analytics.kinds.kind import Found
 from analytics.kinds.table import kind_of
 from analytics.measurement import Grade, Letter, Reading, Rung
+from analytics.policy import NOT_TESTED
 from analytics.rules.load import Rules
 
 STALE: Final = "any.stale.v1"
@@ -64,7 +65,9 @@ def _without_numbers(reading: Reading, rules: Rules, at_us: int) -> Found | None
     if age_us > rules.stale_after_s * 1_000_000:
         return Found(Letter.UNKNOWN, f"last measured {words.span(age_us)} ago", rule=STALE)
     if reading.error:
-        return Found(Letter.UNKNOWN, f"the test broke off: {reading.error}", rule=FAILED)
+        by_policy = reading.error.startswith(NOT_TESTED)
+        reason = reading.error if by_policy else f"the test broke off: {reading.error}"
+        return Found(Letter.UNKNOWN, reason, rule=FAILED)
     if reading.rung is Rung.NONE:
         why = reading.rungs_failed or "no way through was found"
         return Found(Letter.UNREACHABLE, f"cannot connect: {why}", rule=UNREACHABLE)

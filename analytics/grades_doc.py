@@ -52,7 +52,7 @@ A letter is withheld rather than guessed:
 | when | rule |
 |---|---|
 | the last test is older than {span(rules.stale_after_s * 1_000_000)} | `{STALE}` |
-| the test broke off, also before all rungs were tried | `{FAILED}` |
+| the test broke off, also before all rungs were tried; or a policy does not allow it | `{FAILED}` |
 | fewer round trips than needed: {samples.rtt_p50_n} for a median, {samples.rtt_p95_n} for a 95th percentile \
 | the profile's |
 | an input is missing, unless what is known makes it D or F already | the profile's |

@@ -16,16 +16,17 @@ def moment_us(text: str, now_us: int) -> int | None:
     A span is so long before ``now_us``; a time of day alone is its latest one up to now; nine digits or more
     are us since 1970.
     """
-    if re.fullmatch(r"[0-9]{9,18}", text.strip()):  # fewer digits are a date
+    text = text.strip()
+    if re.fullmatch(r"[0-9]{9,18}", text):  # fewer digits are a date
         return int(text)
-    span = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
+    span = re.fullmatch(r"(\d{1,6})([smhdw])", text)
     if span is not None:
         return max(0, now_us - int(span[1]) * UNIT_S[span[2]] * 1_000_000)
-    clock = re.fullmatch(r"(\d{1,2}):(\d\d)", text.strip())
+    clock = re.fullmatch(r"(\d{1,2}):(\d\d)", text)
     if clock is not None:
         return _time_of_day(int(clock[1]), int(clock[2]), now_us)
     try:
-        read = datetime.fromisoformat(text.strip())
+        read = datetime.fromisoformat(text)
     except ValueError:
         return None
     at = read if read.tzinfo is not None else read.replace(tzinfo=UTC)

@@ -71,6 +71,7 @@ class PathRow(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     legs: list[Leg]  # sum of rtt_us == rtt_min_us; empty where there are no hops to tell
     put_off: bool = False  # the latest cycle had no room for it in the agents' budget: hence its age
+    policy: str = ""  # rule of the server's policy that keeps it from being tested now
     usual_rtt_us: int | None = None  # median round trip that is usual; None while too little is known
     usual_outcome: int | None = (
         None  # median outcome in the day before the change, in grade.unit; None without

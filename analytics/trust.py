@@ -7,14 +7,17 @@
              32  SHA-256 of the certificate
               t  tenant, agent
 
-    grant     8  "PGgrnt" 0 1                    the server's key says: these two test each other, now
+    grant     8  "PGgrnt" 0 2                    the server's key says: these two test each other, now
               8  cycle
               8  issued, us since 1970           both by the server's steady clock, see ServerTime
               8  expires, us since 1970
+              8  most probes                     of each end, but for those beside its trains
+              8  most bytes                      that each end sends once they are connected
+              8  most seconds                    from the order to the end
              16  nonce
              32  SHA-256 of the certificate of src, which is the controlling end
              32  SHA-256 of the certificate of dst
-              t  tenant, test, src, dst
+              t  tenant, test, src, dst, site of src, site of dst, rule of the policy
 
     time      8  "PGtime" 0 1                    the server's key says: it is now so late
               8  now, us since 1970
@@ -37,7 +40,7 @@
     t: each text as one byte of length and UTF-8. Numbers are big-endian, unsigned. Then 64 bytes signature.
 
 The first eight bytes keep one kind from being taken for another. A body has one encoding only, and nothing
-may follow it.
+may follow it. Grants of version 1 said neither how much nor by which rule: they are refused as such.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ from typing import Any, Final, Protocol, Self
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from analytics.errors import SealError
+from analytics.errors import SealError, SealVersionError
 from analytics.wire import KEY_BYTES, MAX_SEALED, NONCE_BYTES
 
 SIGNATURE_BYTES: Final = 64
@@ -61,12 +64,26 @@ MAX_NUMBER: Final = 2**63 - 1
 KEY_PREFIX: Final = "ed25519:"
 
 _BINDING: Final = struct.Struct(f"!8sQ{FINGERPRINT_BYTES}s")
-_GRANT: Final = struct.Struct(f"!8sQQQ{NONCE_BYTES}s{FINGERPRINT_BYTES}s{FINGERPRINT_BYTES}s")
+_GRANT: Final = struct.Struct(f"!8sQQQQQQ{NONCE_BYTES}s{FINGERPRINT_BYTES}s{FINGERPRINT_BYTES}s")
 _TIME: Final = struct.Struct(f"!8sQ{NONCE_BYTES}s")
 _AUDIT: Final = struct.Struct(f"!8sQQQQ{HASH_BYTES}s")
 
+SMALL_ORDER: Final = frozenset(
+    bytes.fromhex(y)
+    for y in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+"""Every encoding of a point whose order divides 8, without its sign bit (RFC 8032 section 5.1)."""
+
 BINDING_MAGIC: Final = b"PGbind\0\1"
-GRANT_MAGIC: Final = b"PGgrnt\0\1"
+GRANT_MAGIC: Final = b"PGgrnt\0\2"
 TIME_MAGIC: Final = b"PGtime\0\1"
 AUDIT_MAGIC: Final = b"PGaudit\1"
 STATEMENT_MAGIC: Final = b"PGsla\0\0\1"
@@ -103,7 +120,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """One test, by the server's key. Both ends are given the same."""
+    """One test, by the server's key: who with whom, until when, how much. Both ends are given the same."""
 
     tenant: str
     test: str
@@ -115,30 +132,47 @@ class Grant:
     issued_us: int
     expires_us: int
     nonce: bytes
+    most_probes: int
+    most_bytes: int
+    most_s: int
+    src_site: str
+    dst_site: str
+    rule: str  # of the server's policy; empty: none was needed
 
     def encode(self) -> bytes:
         """Lay out as drawn above. Raises ``SealError`` where something does not fit."""
         numbers = (self.cycle, self.issued_us, self.expires_us)
-        head = _pack(_GRANT, GRANT_MAGIC, *numbers, self.nonce, self.src_fingerprint, self.dst_fingerprint)
-        return head + _texts(self.tenant, self.test, self.src, self.dst)
+        most = (self.most_probes, self.most_bytes, self.most_s)
+        prints = (self.src_fingerprint, self.dst_fingerprint)
+        head = _pack(_GRANT, GRANT_MAGIC, *numbers, *most, self.nonce, *prints)
+        texts = (self.tenant, self.test, self.src, self.dst, self.src_site, self.dst_site, self.rule)
+        return head + _texts(*texts)
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
-        """Read what ``encode`` wrote; raises ``SealError``."""
-        fixed, texts = _read(_GRANT, GRANT_MAGIC, body, texts=4)
-        cycle, issued_us, expires_us, nonce, src_fingerprint, dst_fingerprint = fixed
-        tenant, test, src, dst = texts
+        """Read what ``encode`` wrote; raises ``SealError``, ``SealVersionError`` for another version."""
+        if body[:7] == GRANT_MAGIC[:7] and body[7:8] not in (b"", GRANT_MAGIC[7:]):
+            raise SealVersionError("grant", seen=body[7], known=GRANT_MAGIC[7])
+        fixed, texts = _read(_GRANT, GRANT_MAGIC, body, texts=7)
+        cycle, issued_us, expires_us, most_probes, most_bytes, most_s, nonce, *prints = fixed
+        tenant, test, src, dst, src_site, dst_site, rule = texts
         return cls(
             tenant=tenant,
             test=test,
             cycle=cycle,
             src=src,
             dst=dst,
-            src_fingerprint=src_fingerprint,
-            dst_fingerprint=dst_fingerprint,
+            src_fingerprint=prints[0],
+            dst_fingerprint=prints[1],
             issued_us=issued_us,
             expires_us=expires_us,
             nonce=nonce,
+            most_probes=most_probes,
+            most_bytes=most_bytes,
+            most_s=most_s,
+            src_site=src_site,
+            dst_site=dst_site,
+            rule=rule,
         )
 
 
@@ -207,10 +241,24 @@ def unseal(sealed: bytes, key: bytes) -> bytes:
         raise SealError(f"{len(sealed)} bytes are nothing signed")
     body, signature = sealed[:-SIGNATURE_BYTES], sealed[-SIGNATURE_BYTES:]
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, body)
-    except (InvalidSignature, ValueError) as error:
+        verifying_key(key).verify(signature, body)
+    except InvalidSignature as error:
         raise SealError("the signature is by another key") from error
     return body
+
+
+def verifying_key(key: bytes) -> Ed25519PublicKey:
+    """Read a public key that signatures are to be checked with; raises ``SealError``.
+
+    A key of small order is refused: anybody can make a signature that it takes, over any body (libsodium's
+    ``ge25519_has_small_order``), so nothing that is signed with it would prove anything.
+    """
+    if len(key) != KEY_BYTES or key[:-1] + bytes([key[-1] & 0x7F]) in SMALL_ORDER:
+        raise SealError("the public key is none that proves anything")
+    try:
+        return Ed25519PublicKey.from_public_bytes(key)
+    except ValueError as error:
+        raise SealError(f"the public key does not read: {error}") from error
 
 
 def signed_statement(body: bytes, key: Signs) -> bytes:
@@ -221,8 +269,8 @@ def signed_statement(body: bytes, key: Signs) -> bytes:
 def check_statement(body: bytes, signature: bytes, key: bytes) -> None:
     """Raise ``SealError`` unless the signature is by ``key`` and over these very bytes."""
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, STATEMENT_MAGIC + body)
-    except (ValueError, InvalidSignature) as error:
+        verifying_key(key).verify(signature, STATEMENT_MAGIC + body)
+    except InvalidSignature as error:
         raise SealError(
             "the signature is not by this key over this document",
             remedy="take the file byte by byte as it was written, and the key of the server that signed it",
@@ -237,8 +285,8 @@ def signed_authority(certificate: bytes, key: Signs) -> bytes:
 def check_authority(certificate: bytes, signature: bytes, key: bytes) -> None:
     """Raise ``SealError`` unless ``key`` vouches for this certificate."""
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, AUTHORITY_MAGIC + certificate)
-    except (ValueError, InvalidSignature) as error:
+        verifying_key(key).verify(signature, AUTHORITY_MAGIC + certificate)
+    except (SealError, InvalidSignature) as error:
         raise SealError("the authority is not vouched for by the key of the server enrolled at") from error
 
 

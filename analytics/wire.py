@@ -11,12 +11,12 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from analytics.errors import MessageError
+from analytics.errors import UNREADABLE, MessageError
 from analytics.measurement import Rung, count, named, text, whole
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 16
-MAX_SEALED: Final = 1_200  # a grant with four texts of the greatest length
+MAX_SEALED: Final = 2_000  # a grant with seven texts of the greatest length
 
 PublicKey = Annotated[bytes, msgspec.Meta(max_length=KEY_BYTES)]
 """Ed25519 (RFC 8032); empty where there is none."""
@@ -153,12 +153,21 @@ MAX_CPUS: Final = 8192
 # --- control: agent to server ------------------------------------------------------------------------------
 
 
+class LocalOff(msgspec.Struct, frozen=True, kw_only=True):
+    """Active tests are switched off on an agent's own host: by whom, since when, why."""
+
+    since_us: Annotated[int, whole("when, by the host's clock", "us since 1970")]
+    by: Annotated[str, msgspec.Meta(max_length=64)]
+    note: Annotated[str, msgspec.Meta(max_length=200)] = ""
+
+
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     """First message on a connection."""
 
     version: Annotated[str, msgspec.Meta(max_length=40)]
     boot: Annotated[str, msgspec.Meta(max_length=64)]
     mesh: bool = True
+    local_off: LocalOff | None = None  # no server can switch that on
     passive: Annotated[str, msgspec.Meta(max_length=200)] = "off"  # "ebpf (7 hooks)"; what is missed
     challenge: Annotated[bytes, msgspec.Meta(max_length=NONCE_BYTES)] = b""  # for the server's signed time
     binding: Sealed = b""  # trust.Binding of the agent's DTLS certificate, by its identity key
@@ -192,6 +201,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
     ] = []
     batches_waiting: Annotated[int, count("batches not yet acknowledged")] = 0
     mesh: bool | None = None  # whether active tests are on here; None: an agent of before
+    local_off: LocalOff | None = None
     bytes_sent: Annotated[int, count("bytes sent over UDP since start, headers included: tests")] | None = (
         None
     )
@@ -205,6 +215,17 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
         dict[Annotated[str, msgspec.Meta(max_length=40)], Annotated[int, count("orders refused")]],
         msgspec.Meta(max_length=32),
     ] = {}  # by agent.mesh.trust.Reason
+    receipts_refused: Annotated[
+        dict[Annotated[str, msgspec.Meta(max_length=40)], Annotated[int, count("readings not signed")]],
+        msgspec.Meta(max_length=32),
+    ] = {}  # of peers; by agent.mesh.receipt.Reason
+    shed: Annotated[str, msgspec.Meta(max_length=40)] = ""  # left out, with all before it; agent.limits.Shed
+    shed_why: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    shed_times: Annotated[int, count("steps towards doing less since start")] = 0
+    dropped: Annotated[
+        dict[Annotated[str, msgspec.Meta(max_length=40)], Annotated[int, count("dropped since start")]],
+        msgspec.Meta(max_length=32),
+    ] = {}  # where a queue or table was full, by its name in docs/limits.md
 
 
 class Dependence(StrEnum):
@@ -280,6 +301,7 @@ class TestOrder(msgspec.Struct, frozen=True, kw_only=True, tag="test_order"):
     grant: Sealed = b""  # trust.Grant, by the server's key
     peer_identity_key: PublicKey = b""
     peer_binding: Sealed = b""  # trust.Binding of the peer's certificate, by its identity key
+    receipt: bool = False  # sign the reading, and the peer's; an agent of before does not know of it
 
 
 class TestCancel(msgspec.Struct, frozen=True, kw_only=True, tag="test_cancel"):
@@ -333,5 +355,5 @@ def _decode(decoder: msgspec.json.Decoder[T], data: str | bytes) -> T:
         raise MessageError(f"a message of {len(data)} bytes; at most {MAX_MESSAGE}")
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise MessageError(f"not a control message: {error}") from error

@@ -30,6 +30,8 @@ _HEADER: Final = struct.Struct("<HBBIIIII")
 _TYPE: Final = struct.Struct("<III")
 _MEMBER: Final = struct.Struct("<III")
 _ARRAY: Final = struct.Struct("<III")
+_MOST_STEPS: Final = 32
+"""From a type to the one that it names, and from there: the kernel's verifier takes no more, either."""
 _POINTER_SIZE: Final = 8  # 64-bit kernels only; bcc's programs assume the same
 
 
@@ -107,16 +109,28 @@ class Btf:
     def __init__(self, data: bytes) -> None:
         """Index ``data``. Raises BtfError where it is not BTF, or is cut short."""
         self._data = data
-        try:
+        with self._reading():
             self._index()
-        except (struct.error, ValueError, IndexError) as error:
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (struct.error, ValueError, IndexError, RecursionError) as error:
             raise BtfError(
                 f"reading the kernel's BTF: not the expected format ({error})",
                 remedy=f"check that {KERNEL_BTF} is readable and that this is a little-endian 64-bit kernel",
             ) from error
 
     def field(self, struct_name: str, path: str) -> Field:
-        """Find ``path`` (members joined by dots; element 0 of an array) in a struct. Raises LayoutError."""
+        """Find ``path`` (members joined by dots; element 0 of an array) in a struct.
+
+        Raises LayoutError where there is none, BtfError where a type leads nowhere, or in a circle.
+        """
+        with self._reading():
+            return self._field(struct_name, path)
+
+    def _field(self, struct_name: str, path: str) -> Field:
         type_id = self._struct(struct_name)
         bits, bit_size = 0, 0
         for name in path.split("."):
@@ -181,16 +195,20 @@ class Btf:
 
     def _resolve(self, type_id: int) -> int:
         """See through typedefs and qualifiers."""
-        while (found := self._type(type_id)).kind in _TRANSPARENT:
+        for _ in range(_MOST_STEPS):
+            if (found := self._type(type_id)).kind not in _TRANSPARENT:
+                return type_id
             type_id = found.size_or_type
-        return type_id
+        raise ValueError("a type that is made of itself")
 
     def _first_element(self, type_id: int) -> int:
         type_id = self._resolve(type_id)
-        while self._type(type_id).kind == Kind.ARRAY:
+        for _ in range(_MOST_STEPS):
+            if self._type(type_id).kind != Kind.ARRAY:
+                return type_id
             element, _, _ = _ARRAY.unpack_from(self._data, self._offsets[type_id] + _TYPE.size)
             type_id = self._resolve(element)
-        return type_id
+        raise ValueError("an array of itself")
 
     def _members(self, type_id: int) -> Iterator[_Member]:
         found = self._type(type_id)

@@ -77,7 +77,7 @@ def read(path: Path) -> Programs | None:
         return None
     try:
         return msgspec.msgpack.decode(body, type=Programs)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -66,6 +66,7 @@ def _said_by(connection: Connection | None) -> dict[str, Any]:
         "mesh": hello.mesh,
         "addresses": hello.addresses,
         "nat": connection.nat,
+        "local_off": connection.local_off,
         "vitals": vitals_of([*connection.told]),
     }
 

@@ -25,6 +25,8 @@ MOST_WAITING: Final = 50_000
 """Rows kept while the disk does not take them; then the oldest are dropped, and a row says how many."""
 MEASURED: Final = ("rung", "rtt_p50_us", "loss_bp", "sent_bytes")
 """What an audit row has of a test, of each end: the actor's value, a comma, the subject's."""
+POLICY_MOST: Final = 500
+"""Of the rules' ids that a row names."""
 
 
 class Audit:
@@ -71,6 +73,11 @@ class Audit:
         told = {"cpu_bp": cpu_bp, "bytes_per_hour": bytes_per_hour}
         detail = " ".join(f"{name}={'unset' if value is None else value}" for name, value in told.items())
         self._add("budget", actor, subject, detail)
+
+    def policy(self, actor: str, *, version: int, rules: Sequence[str]) -> None:
+        """Note that somebody set who may test whom."""
+        told = " ".join(rules)[:POLICY_MOST]
+        self._add("policy", actor, f"version {version}", f"rules={len(rules)} {told}".strip())
 
     def demand(self, actor: str, subject: str, *, run: str, pairs: int) -> None:
         """Note that somebody asked for tests now."""

@@ -24,10 +24,12 @@ from analytics.fusion import NOTHING_SEEN, Passive
 from analytics.measurement import Hop, Reading
 from analytics.overview import SITE_PAIRS_SHOWN
 from analytics.paths import path_rows
+from analytics.policy import Judged
 from analytics.ranking.dense import Dense
 from analytics.ranking.fleet import Fleet
 from analytics.ranking.questions import RANKED_COLUMNS
 from analytics.ranking.ranking import Ranking
+from analytics.ruled import allowed, ruled
 from analytics.rules.load import Rules
 from analytics.shapes import Member, PathRow
 from analytics.store.store import Store
@@ -36,6 +38,7 @@ from analytics.tomography import Part
 from analytics.usual import NOTHING_KNOWN, Usual, with_watched
 from analytics.verdict import NOW
 from analytics.watched import Watched, Way, with_latest_tests
+from server.budget import ALLOWED
 from server.lately import Lately
 from server.sessions import Sessions
 from server.turns import Turns
@@ -66,6 +69,7 @@ class Sight(NamedTuple):
     members: list[Member]
     rules: Rules  # with what is stale by now
     puts_off: Callable[[str, str], bool]
+    policy: Judged = ALLOWED  # of a moment of the past: that of who has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ class Boards:
     def _made(self) -> Ready:
         sight, at_us = self._sight(None), self._clock()
         ranking = self._taken(sight, at_us)
-        watched = self._lately.told(at_us)
+        watched = allowed(self._lately.told(at_us), sight.policy)
         usual = with_watched(self._usual.of_large(self._tenant, at_us), watched)
         return self._board(sight, at_us, ranking, usual, now=True)
 
@@ -203,6 +207,7 @@ class Boards:
         }
         wanted = {pair for pairs in chosen.values() for pair in pairs}
         readings, hops = self._facts(wanted, usual, at_us, now=now)
+        readings = ruled(readings, sight.policy, tenant=self._tenant, at_us=at_us)
         usual = self._usual.with_calm(self._tenant, usual, readings.keys()) if now else usual
         made: dict[str, Shown] = {}
         for profile in profiles:
@@ -256,7 +261,9 @@ class Boards:
 
 def put_off(row: PathRow, sight: Sight) -> PathRow:
     """Say which paths are as old as they are because the budget put them off."""
-    return msgspec.structs.replace(row, put_off=sight.puts_off(row.src, row.dst))
+    return msgspec.structs.replace(
+        row, put_off=sight.puts_off(row.src, row.dst), policy=sight.policy.bars(row.src, row.dst)
+    )
 
 
 def _crossing(ranking: Ranking, profile: str) -> Callable[[Sequence[PathRow]], Counter[Part]]:

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from analytics.policy import Judged
 from analytics.rollup import LIGHT_RTTS
 from analytics.wire import ProbePlan
 from server.history import History
@@ -50,6 +51,9 @@ WATCH_SHARE: Final = 0.25
 """Of a budget that watched pairs' tests between cycles may take, from the half for attention."""
 UPLINK_SHARE: Final = 0.9
 """Of a cycle's time that tests may fill on a site: they differ in length, and some fail slowly."""
+
+ALLOWED: Final = Judged((), {}, 0)
+"""The policy of who has none."""
 
 LIGHT_PROBES: Final = 60
 """A 95th percentile needs 59; a path on which even one is lost gets a full test next."""
@@ -148,6 +152,7 @@ class Fleet:
     dearness: Mapping[str, float] = field(default_factory=dict)  # CPU of a test there / as estimated
     watched: Set[Pair] = frozenset()  # tested between cycles (server/watching.py)
     budgets: Mapping[str, Budget] = field(default_factory=dict)  # of agents that have one of their own
+    policy: Judged = ALLOWED  # pairs that it bars are never chosen
 
     def matters(self, pair: Pair) -> bool:
         """Say whether somebody marked this pair, or an end of it."""
@@ -168,7 +173,11 @@ def choose(
     has (pair -> in full), where agents join it: their cost is spent, and they are not chosen again.
     """
     already = already or {}
-    waiting = [pair for pair in _longest_waiting_first(fleet, seed) if pair not in already]
+    waiting = [
+        pair
+        for pair in _longest_waiting_first(fleet, seed)
+        if pair not in already and not fleet.policy.bars(*pair)
+    ]
     light, full = cost_of(depths.light), cost_of(depths.full)
     purse = _Purse(fleet, budget)
     purse.set_apart(fleet.watched, WATCH_SHARE)

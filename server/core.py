@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,6 +25,10 @@ from analytics.fusion import Passive
 from analytics.graded import Way
 from analytics.measurement import Flow, Hop, Reading
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
+from analytics.policy import Judged
+from analytics.receipt_export import receipt_lines
+from analytics.receipt_file import FORMAT as RECEIPTS
+from analytics.receipt_file import Header, Line
 from analytics.report import (
     Member,
     PathDetail,
@@ -34,6 +39,7 @@ from analytics.report import (
     build_detail,
     build_report,
 )
+from analytics.ruled import allowed, with_policy
 from analytics.rules.load import Rules
 from analytics.sla import Cause, Month, SlaReport, users_of
 from analytics.store.store import Store
@@ -43,14 +49,15 @@ from analytics.timeline import Timeline
 from analytics.usage import By
 from analytics.usual import Usual, with_watched
 from analytics.verdict import NOW
-from analytics.watched import with_latest_tests
+from analytics.watched import Watched, with_latest_tests
 from server import audit_file
 from server.agents import LISTENERS_FROM, Agents, listeners_of
 from server.api.agent_info import AgentInfo, Listener
 from server.api.audits import AuditAsk, AuditEntry, is_search
-from server.api.core import OWN_PROCESS, ExportRange, Status
+from server.api.core import OWN_PROCESS, ExportRange, ReceiptRange, Status
 from server.blame import Blame
 from server.board import Boards, Pace, Ready, Sight
+from server.budget import ALLOWED
 from server.cycles import Cycles
 from server.grants import Signer
 from server.hub import Hub
@@ -84,6 +91,8 @@ SEARCHES_AT_ONCE: Final = 6
 """Of audit rows with those of tests, which are millions."""
 EXPORT_SINCE_US: Final = 24 * 3600 * 1_000_000
 """How far back an export goes that does not say."""
+OFF_TOLD: Final = 20
+"""Agents that are switched off on their own hosts, and told of by name."""
 FLOWS_OF_PAIR: Final = 2_000
 """Between the two ends of a path."""
 
@@ -188,7 +197,8 @@ class Core(Showing):
 
     def _sight(self, at_us: int | None) -> Sight:
         members = self._roster.looked_up() if at_us is None else self._roster.at(at_us)
-        return Sight(members, self._rules_now(), self._cycles.planner.puts_off)
+        policy = self._cycles.policing.judged() if at_us is None else ALLOWED
+        return Sight(members, self._rules_now(), self._cycles.planner.puts_off, policy)
 
     def status(self) -> Status:
         """As ``ReportCore``; of a large fleet, it is told once a second: every page asks."""
@@ -196,13 +206,16 @@ class Core(Showing):
 
     def _status(self) -> Status:
         members = self._roster.tested()
+        barred = 2 * self._cycles.policing.judged().barred(members)
         return Status(
             version=self._version,
             started_us=self._started_us,
             agents_enrolled=len(self._roster.enrolled()),
             agents_online=self._roster.online(),
             agents_off=len(self._roster.off()),
-            paths_expected=len(members) * (len(members) - 1),
+            off_there=dict(islice(sorted(self._roster.off_there().items()), OFF_TOLD)),
+            paths_expected=len(members) * (len(members) - 1) - barred,
+            paths_barred=barred,
             paths_measured=self._measured(members),
             cycle=self._cycles.cycle,
             cycle_running=self._cycles.running,
@@ -219,7 +232,8 @@ class Core(Showing):
         kept = self._ready()
         if kept is None:
             measured = self._store.measured(self._tenant)
-            return sum(src in members and dst in members for src, dst in measured)
+            bars = self._cycles.policing.judged().bars
+            return sum(src in members and dst in members and not bars(src, dst) for src, dst in measured)
         return kept.board.dense.measured(without=set(kept.board.dense.agents) - members)
 
     def profiles(self) -> list[str]:
@@ -251,6 +265,7 @@ class Core(Showing):
             self._lately.taken,
             self.members(),
             (self._cycles.cycle, planner.cycles_for_all, planner.put_off()),
+            self._cycles.policing.judged(),
         )
         known = self._fresh.get(profile)
         if known is not None and known[0] == of:
@@ -272,10 +287,23 @@ class Core(Showing):
 
     def _facts(self, at_us: int | None) -> _Facts:
         latest = self._store.readings_latest(self._tenant, at_us)
-        watched = self._lately.told(self._clock()) if at_us is None else {}
+        watched = self._watched() if at_us is None else {}
         moment_us, now = self._clock() if at_us is None else at_us, at_us is None
         usual = with_watched(self._usual.of(self._tenant, latest, moment_us, now=now), watched)
-        return _Facts(latest, with_latest_tests(latest, watched), usual, moment_us, now)
+        readings = with_latest_tests(latest, watched)
+        if now:
+            readings = self._ruled(readings)
+        return _Facts(latest, readings, usual, moment_us, now)
+
+    def _watched(self) -> Mapping[tuple[str, str], Watched]:
+        return allowed(self._lately.told(self._clock()), self._cycles.policing.judged())
+
+    def _ruled(self, readings: Sequence[Reading], pair: Sequence[str] = ()) -> list[Reading]:
+        """Say of pairs that the policy bars just that: what was measured before is no fault of theirs now."""
+        names = pair or [agent.name for agent in self._roster.enrolled()]
+        return with_policy(
+            readings, self._cycles.policing.judged(), names, tenant=self._tenant, at_us=self._clock()
+        )
 
     def _hops_of(self, readings: Iterable[Reading], at_us: int | None = None) -> list[Hop]:
         return self._store.hops_of(self._tenant, [reading.test for reading in readings], at_us)
@@ -331,9 +359,11 @@ class Core(Showing):
     ) -> tuple[_Facts, list[Hop]]:
         now = at_us is None
         both = [(src, dst), (dst, src)]
-        watched = self._lately.told(self._clock()) if now else {}
+        watched = self._watched() if now else {}
         latest = self._store.readings_of(self._tenant, both, at_us)
         readings = with_latest_tests(latest, watched)
+        if now:
+            readings = self._ruled(readings, (src, dst))
         usual = self._usual.with_calm(self._tenant, kept.usual, both) if now else kept.usual
         facts = _Facts(
             latest,
@@ -364,8 +394,11 @@ class Core(Showing):
         )
         if made is None or not facts.now:
             return made
+        policy = self._cycles.policing.judged()
         return msgspec.structs.replace(
-            made, forward=self._row(made.forward), back=self._row(made.back) if made.back else None
+            made,
+            forward=self._row(made.forward, policy),
+            back=self._row(made.back, policy) if made.back else None,
         )
 
     def _passive(self, profile: str, members: list[Member], facts: _Facts) -> Passive:
@@ -514,6 +547,21 @@ class Core(Showing):
         kind = EXPORTS[table]
         return Batches(kind.schema, kind.batches(self._store, asked))
 
+    def receipts(self, chosen: ReceiptRange) -> tuple[Header, Iterator[Line]]:
+        """As ``ReportCore``."""
+        until_us = self._clock() if chosen.until_us is None else chosen.until_us
+        since_us = max(0, until_us - EXPORT_SINCE_US) if chosen.since_us is None else chosen.since_us
+        header = Header(
+            format=RECEIPTS,
+            tenant=self._tenant,
+            made_us=self._clock(),
+            since_us=since_us,
+            until_us=until_us,
+            of=chosen.words,
+        )
+        of = Range(self._tenant, since_us, until_us, chosen.agents)
+        return header, receipt_lines(self._store, of, src=chosen.src, dst=chosen.dst)
+
     def audit(self, ask: AuditAsk) -> list[AuditEntry]:
         """As ``ReportCore``."""
         with self._searches.taken() if is_search(ask) else nullcontext():
@@ -546,7 +594,12 @@ class Core(Showing):
 
     def _with_budget(self, made: Report) -> Report:
         """Say which paths are as old as they are because the budget put them off."""
-        return msgspec.structs.replace(made, paths=[self._row(row) for row in made.paths])
+        policy = self._cycles.policing.judged()
+        return msgspec.structs.replace(made, paths=[self._row(row, policy) for row in made.paths])
 
-    def _row(self, row: PathRow) -> PathRow:
-        return msgspec.structs.replace(row, put_off=self._cycles.planner.puts_off(row.src, row.dst))
+    def _row(self, row: PathRow, policy: Judged) -> PathRow:
+        return msgspec.structs.replace(
+            row,
+            put_off=self._cycles.planner.puts_off(row.src, row.dst),
+            policy=policy.bars(row.src, row.dst),
+        )

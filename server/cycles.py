@@ -19,7 +19,16 @@ from typing import Final
 
 from analytics.clock import now_us
 from analytics.measurement import Rung
-from analytics.wire import IceServer, MeshSwitch, ProbePlan, Signal, TestCancel, TestEnded, TestOrder
+from analytics.wire import (
+    IceServer,
+    LocalOff,
+    MeshSwitch,
+    ProbePlan,
+    Signal,
+    TestCancel,
+    TestEnded,
+    TestOrder,
+)
 from server.api.controls import BudgetNow
 from server.audit import Audit
 from server.budget import Choice, budget_of, depths
@@ -29,6 +38,8 @@ from server.errors import DemandError
 from server.grants import Signer
 from server.hub import Connection, Hub
 from server.planner import Asked, Planner
+from server.policing import Policing, barred
+from server.receipts import Fleet, wants_receipt
 from server.running import Plan, Resting, RunningTest
 from server.schedule import Backlog, Pair, cycle_due
 from server.ways import Ways
@@ -47,8 +58,14 @@ GRACE_S: Final = 5.0
 DEMAND_S: Final = 20
 """How long a test on demand may take: somebody waits for it."""
 
+FLEET_KEPT_S: Final = 10.0
+"""How old it may be who offers a service, when it is decided of which tests both ends sign."""
+
 SWITCHED_OFF: Final = "active tests were switched off"
 """Why a test ended that somebody's switch ended."""
+
+SWITCHED_OFF_THERE: Final = "active tests were switched off on an end's own host"
+"""The same, where the switch is the host's own."""
 
 SECOND_TURN_S: Final = 5.0
 """An agent whose connection broke is back within a second or two; a pair is not given up for that."""
@@ -67,6 +84,7 @@ class Cycles:
         wall_us: Callable[[], int] = now_us,
         random: Random | None = None,
         signer: Signer | None = None,  # without one, agents refuse what is ordered
+        policing: Policing | None = None,  # None: all is allowed until something else is set
     ) -> None:
         random = random or Random()  # noqa: S311  # it spreads starts, it keeps nobody out
         self._hub = hub
@@ -85,6 +103,8 @@ class Cycles:
             watch_s=plan.watch_s,
             setting=BudgetNow(cpu_bp=plan.budget_cpu_bp, bytes_per_hour=plan.budget_bytes_per_hour),
         )
+        self.policing = policing or Policing(clock=clock, sites=hub.mesh_sites, wall_us=wall_us)
+        self.planner.policy = self.policing.judged
         self._demand = Demand()
         self._urgent = Backlog({})  # pairs on demand
         self._signer = signer
@@ -104,6 +124,8 @@ class Cycles:
         self.running = False
         self.ended = asyncio.Event()  # set at the end of each cycle, for whoever seals
         self.on_start: Callable[[str, Pair], None] = lambda test, pair: None  # of a watched pair's test
+        self.fleet: Callable[[], Fleet] = lambda: Fleet(0, frozenset())
+        self._fleet_then: tuple[float, Fleet] | None = None  # as it was when it was asked for
         self.skipped = 0  # pairs of this cycle that could not be tested: an end was away, or got lost
         hub.on_leaving = self.lost
 
@@ -179,17 +201,36 @@ class Cycles:
             self._leave(off)
         self._wake()
 
-    def _leave(self, agents: Set[str]) -> None:
+    def switched_there(self, connection: Connection, off: LocalOff | None) -> None:
+        """Take what an agent says is switched on its own host: nothing is ordered against that."""
+        if not self._hub.switch_here(connection, off):
+            return
+        agent = connection.agent
+        if off is not None:
+            self._leave({agent.name}, SWITCHED_OFF_THERE)
+        else:
+            # What was switched here meanwhile was not told to who was off anyway.
+            connection.say(MeshSwitch(on=self._hub.is_on(connection)))
+        log.info("active tests %s on its own host name=%s", "on" if off is None else "off", agent.name)
+
+    def enforce(self) -> None:
+        """End the tests that the policy does not allow any more; what waits is judged when it starts."""
+        judged = self.policing.judged()
+        for test in [test for test in self._tests.values() if judged.bars(*test.pair)]:
+            self._cancel(test, barred(judged.bars(*test.pair)))
+        self._wake()
+
+    def _leave(self, agents: Set[str], why: str = SWITCHED_OFF) -> None:
         """Take agents out of everything that runs or waits."""
         running = [test for test in self._tests.values() if not agents.isdisjoint(test.pair)]
         for test in running:
-            self._cancel(test, SWITCHED_OFF)
+            self._cancel(test, why)
         self._urgent.leave(agents)
         second = [pair for pair in self._put_off if not agents.isdisjoint(pair)]
         for pair in second:
             del self._put_off[pair]
         self.planner.leave(agents, [*self._backlog.leave(agents), *second, *(test.pair for test in running)])
-        self._demand.leave(agents, self._wall_us(), SWITCHED_OFF)
+        self._demand.leave(agents, self._wall_us(), why)
         self._members -= agents  # so that they join again when they are switched on
 
     # --- what people ask ---------------------------------------------------------------------------------
@@ -197,9 +238,10 @@ class Cycles:
     def demand(self, pairs: Iterable[Pair], *, fleet: bool = False) -> Run:
         """Test pairs now, before those of the cycle: ``fleet``: many, so each is quicker still.
 
-        Raises ``DemandError`` if active tests are off, or a pair is asked for already.
+        Raises ``DemandError`` if active tests are off, the policy does not allow them, or a pair is asked for
+        already. Of many pairs, those that the policy does not allow are left out.
         """
-        pairs = set(pairs)
+        pairs = self._allowed(set(pairs), some=fleet)
         for agent in sorted({agent for pair in pairs for agent in pair}):
             self.require_on(agent)
         plans = self.planner.depths
@@ -210,9 +252,25 @@ class Cycles:
         self._wake()
         return run
 
+    def _allowed(self, pairs: set[Pair], *, some: bool) -> set[Pair]:
+        """Leave out what the policy does not allow now; raises ``DemandError`` where nothing is left."""
+        refusals = {pair: why for pair in pairs if (why := self.policing.refusal(pair))}
+        if refusals and (not some or len(refusals) == len(pairs)):
+            pair, why = min(refusals.items())
+            raise DemandError(
+                f"{' and '.join(pair)}: {why}",
+                remedy=f"pathgrade policy check {' '.join(pair)} says more; an admin sets the policy",
+            )
+        return pairs - refusals.keys()
+
     def require_on(self, agent: str) -> None:
         """Raise ``DemandError`` where active tests are switched off for an agent that is online."""
         connection = self._hub.get(agent)
+        if connection is not None and connection.local_off is not None:
+            raise DemandError(
+                f"active tests are switched off on {agent}, on its own host, by {connection.local_off.by}",
+                remedy=f"only there they can be switched on again: pathgrade agent mesh on, on {agent}",
+            )
         if connection is not None and not self._hub.is_on(connection):
             raise DemandError(
                 f"active tests are switched off on {agent}",
@@ -305,14 +363,17 @@ class Cycles:
                 if ends is None:
                     away = True
                     self._try_later(pair)
+                elif self.policing.refusal(pair):
+                    away = True  # its sites are free for others
                 else:
                     self._start(pair, ends, self.planner.plan_of(pair))
 
     def _start_urgent(self) -> None:
         for pair in self._urgent.startable(self._busy(), self._room()):
             ends, run = self._both(pair), self._demand.of(pair)
-            if ends is None:
-                self._demand.end(pair, {}, self._wall_us(), why="an end of it is not connected")
+            why = self.policing.refusal(pair) if ends else "an end of it is not connected"
+            if ends is None or why:
+                self._demand.end(pair, {}, self._wall_us(), why=why)
             elif run is not None:
                 self._start(pair, ends, run.plan, on_demand=True)
 
@@ -323,7 +384,9 @@ class Cycles:
         self.planner.look_at_watched(self._hub.mesh_sites(), self._clock())
         for pair, plan in watching.due(self._clock()):
             sites, ends = watching.sites_of(pair), self._both(pair)
-            if not self._room() or sites & (self._busy() | self._urgent.sites | self._awaited):
+            if self.policing.refusal(pair):
+                watching.passed_over(pair, self._clock())
+            elif not self._room() or sites & (self._busy() | self._urgent.sites | self._awaited):
                 self._awaited |= sites
             elif ends is not None:
                 watching.started(pair, plan, self._clock())
@@ -351,6 +414,7 @@ class Cycles:
         between: bool = False,
     ) -> None:
         running = self.cycle if self.running else None
+        probe, rule = self.policing.begin(pair, probe)
         test = RunningTest(
             id=secrets.token_hex(8),
             pair=pair,
@@ -362,6 +426,8 @@ class Cycles:
             overdue_s=self._clock() + self._deadline_s(on_demand=on_demand) + GRACE_S,
             on_demand=on_demand,
             between=between,
+            rule=rule,
+            receipt=wants_receipt(self._plan.receipts, self._fleet(), pair),
         )
         test.grant = self._grant(test, ends)
         self._tests[test.id] = test
@@ -376,6 +442,13 @@ class Cycles:
             self.on_start(test.id, pair)
         for me, peer in (ends, ends[::-1]):
             me.say(self._order(test, me, peer, first))
+
+    def _fleet(self) -> Fleet:
+        """Ask who serves what, at most once in a while: hundreds of tests begin in a second."""
+        now_s = self._clock()
+        if self._fleet_then is None or now_s - self._fleet_then[0] >= FLEET_KEPT_S:
+            self._fleet_then = now_s, self.fleet()
+        return self._fleet_then[1]
 
     def _deadline_s(self, *, on_demand: bool) -> int:
         return min(self._plan.deadline_s, DEMAND_S) if on_demand else self._plan.deadline_s
@@ -418,14 +491,24 @@ class Cycles:
             grant=test.grant,
             peer_identity_key=peer.agent.identity_key,
             peer_binding=peer.binding,
+            receipt=test.receipt,
         )
 
     def _grant(self, test: RunningTest, ends: tuple[Connection, Connection]) -> bytes:
         if self._signer is None:
             return b""
-        lasts_us = round((self._deadline_s(on_demand=test.on_demand) + GRACE_S) * 1e6)
+        most_s = self._deadline_s(on_demand=test.on_demand)
         src, dst = (end.agent for end in ends)
-        return self._signer.grant(test=test.id, cycle=test.cycle, src=src, dst=dst, lasts_us=lasts_us)
+        return self._signer.grant(
+            test=test.id,
+            cycle=test.cycle,
+            src=src,
+            dst=dst,
+            lasts_us=round((most_s + GRACE_S) * 1e6),
+            plan=test.probe,
+            most_s=most_s,
+            rule=test.rule,
+        )
 
     def stun_urls(self, me: Connection) -> list[str]:
         """Name this server's STUN responder as ``me`` reaches it."""

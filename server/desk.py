@@ -16,6 +16,7 @@ from server.controls import Controls
 from server.cycles import Cycles
 from server.errors import DemandError
 from server.hub import Hub
+from server.policies import Policies
 from server.schedule import Pair
 from server.services import services_of
 from server.state import State
@@ -34,6 +35,7 @@ class Desk:
         self._audit = audit
         self._rules = rules
         self.control = Controls(state, tenant, cycles=cycles, audit=audit)
+        self.policy = Policies(state, tenant, cycles=cycles, audit=audit)
         self._apply_marks()
 
     def run(self, ask: MeshAsk, *, actor: str) -> MeshRun:

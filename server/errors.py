@@ -23,6 +23,7 @@
     ├── AlertError             an alert, a silence or a receiver that there is not
     ├── DeliveryError          a receiver that did not take an alert
     ├── DemandError            something that people ask for and that cannot be had
+    ├── PolicyChangedError     a policy that is set in place of one that is not there any more
     ├── IdentityError          another's word on who somebody is, and it does not hold
     │   └── IdentityAwayError  the one who would say it does not answer
     └── AskError               a command asked a running server in vain
@@ -123,6 +124,10 @@ class BodySlowError(BodyError):
     """A body that did not arrive in time."""
 
 
+class TooManyTriesError(ServerError):
+    """Too many tries from one address failed."""
+
+
 class BusyError(ServerError):
     """No room for another request right now."""
 
@@ -131,6 +136,18 @@ class DemandError(ServerError):
     """Tests, a mark, a tag, an account or a token that cannot be had now."""
 
     exit_code = 65
+
+
+class PolicyChangedError(ServerError):
+    """Somebody else set the policy meanwhile: what was made of the older one is not taken."""
+
+    exit_code = 65
+
+    def __init__(self, *, known: int) -> None:
+        super().__init__(
+            f"the policy is version {known} by now, and this was made from another",
+            remedy="look at it again: pathgrade policy show; then set it once more",
+        )
 
 
 class IdentityError(ServerError):

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from analytics.clock import now_us
 from analytics.errors import SealError
+from analytics.policy import most_sent
 from analytics.trust import (
     AuditMark,
     Binding,
@@ -28,7 +30,7 @@ from analytics.trust import (
     signed_statement,
     unseal,
 )
-from analytics.wire import NONCE_BYTES
+from analytics.wire import NONCE_BYTES, ProbePlan
 from server import private_file
 from server.errors import StateError
 from server.state import Agent
@@ -68,8 +70,22 @@ class Signer:
         """The time that grants are judged by."""
         return self._base_us + self._monotonic_ns() // 1_000
 
-    def grant(self, *, test: str, cycle: int, src: Agent, dst: Agent, lasts_us: int) -> bytes:
-        """Sign one test; both ends are given the same. ``src`` is the controlling end."""
+    def grant(
+        self,
+        *,
+        test: str,
+        cycle: int,
+        src: Agent,
+        dst: Agent,
+        lasts_us: int,
+        plan: ProbePlan,
+        most_s: int,
+        rule: str = "",
+    ) -> bytes:
+        """Sign one test; both ends are given the same. ``src`` is the controlling end.
+
+        It allows what ``plan`` may take, for ``most_s`` seconds, and names the ``rule`` that allows it.
+        """
         issued_us = self.now_us()
         grant = Grant(
             tenant=src.tenant,
@@ -82,6 +98,12 @@ class Signer:
             issued_us=issued_us,
             expires_us=issued_us + lasts_us,
             nonce=self._draw(NONCE_BYTES),
+            most_probes=plan.probes,
+            most_bytes=most_sent(plan),
+            most_s=most_s,
+            src_site=src.site,
+            dst_site=dst.site,
+            rule=rule,
         )
         return seal(grant.encode(), self._key)
 
@@ -125,7 +147,7 @@ def check_binding(agent: Agent, key: bytes, binding: bytes) -> None:
 def _parse(path: Path, pem: bytes) -> Ed25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise _unusable(path, f"damaged: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise _unusable(path, "damaged: not an Ed25519 key")

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from analytics.wire import FromServer, Hello, NatReport
+from analytics.wire import FromServer, Hello, LocalOff, NatReport
 from server.control import ALL_ON, Switches
 from server.state import Agent
 from server.vitals import REMEMBERED, Told
@@ -40,6 +40,7 @@ class Connection:
         self.server_host = server_host  # this server, as the agent reaches it
         self.told: deque[Told] = deque(maxlen=REMEMBERED)  # of its health
         self.nat: NatReport | None = None
+        self.local_off = hello.local_off
         self.binding = b""  # of its certificate, by its identity key; checked by whoever sets it
         self.outgoing: asyncio.Queue[FromServer] = asyncio.Queue(MOST_WAITING)
         self.closing: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
@@ -67,6 +68,8 @@ class Hub:
         self.changed = asyncio.Event()
         self.on_leaving: Leaving = lambda name, why: None
         self.switches: Switches = ALL_ON
+        self.too_slow = 0
+        """Connections that were closed as the agent did not read what it was sent."""
 
     def attach(self, connection: Connection) -> None:
         """Take a connection in, in place of an older one of the same agent."""
@@ -79,6 +82,7 @@ class Hub:
 
     def detach(self, connection: Connection) -> None:
         """Forget a connection, unless another has replaced it already."""
+        self.too_slow += connection.closing.done() and connection.closing.result()[0] == TOO_SLOW
         if self._connections.get(connection.agent.name) is connection:
             self._remove(connection, "its control connection broke")
 
@@ -101,9 +105,18 @@ class Hub:
         """Name the agents that take part in the mesh, with the site of each."""
         return {c.agent.name: c.agent.site for c in self.connections() if c.hello.mesh and self.is_on(c)}
 
+    def switch_here(self, connection: Connection, off: LocalOff | None) -> bool:
+        """Take what an agent says is switched on its own host; False where that is known already."""
+        if connection.local_off == off:
+            return False
+        connection.local_off = off
+        self._touch()
+        return True
+
     def is_on(self, connection: Connection) -> bool:
-        """Say whether nobody switched active tests off for this agent."""
-        return self.switches.on(connection.agent.name, connection.agent.site)
+        """Say whether nobody switched active tests off for this agent, here or on its own host."""
+        here = self.switches.on(connection.agent.name, connection.agent.site)
+        return here and connection.local_off is None
 
     def obey(self, switches: Switches) -> list[Connection]:
         """Take what is off from now on; gives the connections that this changes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -29,7 +30,9 @@ from server.lately import Lately
 from server.metrics.meter import Meter
 from server.metrics.own import READINGS, Failures, Own, readings
 from server.metrics.push import OtlpPusher, read_headers
+from server.policing import Policing
 from server.realm import Realm, Realms
+from server.receipts import Fleet
 from server.running import Plan
 from server.schedule import Pair
 from server.settings import Address, Settings
@@ -76,8 +79,14 @@ def realm_of(tenant: str, shared: Shared) -> Realm:
     """Wire what one tenant has of its own."""
     state, store, rules, own = shared.state, shared.store, shared.rules, shared.own
     hub, audit, lately = Hub(), Audit(state, tenant), Lately(rules)
-    cycles = Cycles(hub, audit, shared.plan, signer=shared.signer)
+    policing = Policing(
+        clock=time.monotonic,
+        sites=lambda: {agent.name: agent.site for agent in state.agents(tenant)},
+        tags=lambda: state.controls.tags(tenant),
+    )
+    cycles = Cycles(hub, audit, shared.plan, signer=shared.signer, policing=policing)
     cycles.on_start = lately.began
+    cycles.fleet = lambda: _fleet(state, tenant)
     cycles.planner.history = _history(store, tenant)
     core = Core(
         version=shared.release,
@@ -119,6 +128,12 @@ def realm_of(tenant: str, shared: Shared) -> Realm:
         meter=meter,
         trends=Trends(core),
     )
+
+
+def _fleet(state: State, tenant: str) -> Fleet:
+    """Say what decides of which tests both ends sign."""
+    agents, tagged = state.agents(tenant), state.services(tenant)
+    return Fleet(len(agents), frozenset(one.name for one in agents if one.services or tagged.get(one.name)))
 
 
 def pusher_of(settings: Settings, realms: Realms, *, release: str, failures: Failures) -> OtlpPusher | None:
@@ -176,6 +191,7 @@ def plan_of(settings: Settings, stun: tuple[Address, ...], relays: Relays) -> Pl
         jitter_s=settings.jitter_s,
         tests_at_once=settings.tests_at_once,
         watch_s=settings.watch_s,
+        receipts=settings.receipts,
     )
 
 

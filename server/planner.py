@@ -5,14 +5,15 @@ Keeps state and nothing else: what is chosen from it is up to ``server.budget``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from random import Random
 from typing import Final, NamedTuple
 
 from analytics.measurement import Rung
+from analytics.policy import Judged
 from analytics.wire import ProbePlan, TestEnded
 from server.api.controls import BudgetNow
-from server.budget import Budget, Choice, Depths, Fleet, choose, cost_of, cycles_to_see_all, learned
+from server.budget import ALLOWED, Budget, Choice, Depths, Fleet, choose, cost_of, cycles_to_see_all, learned
 from server.control import NO_LIMITS, Limits, own_budgets
 from server.history import History, Outcome, after, between_cycles, worse
 from server.schedule import Pair
@@ -52,6 +53,8 @@ class Planner:
         self.important: set[str | Pair] = set()
         self.limits: Limits = NO_LIMITS  # budgets of agents and sites, instead of the setting
         self.setting = setting  # what ``budget`` was derived from
+        self.policy: Callable[[], Judged] = lambda: ALLOWED  # what may be tested now
+        self._barred = 0  # pairs of this cycle's agents that may not
         self._period_s = period_s
         self.history: dict[Pair, History] = {}
         self.cycles_for_all = 1
@@ -64,6 +67,7 @@ class Planner:
         self._changes = 0  # how often that set changed
         self._watched_for: object = None  # what the watched pairs were chosen from
         self._marked_for: frozenset[str | Pair] = frozenset()  # and the marks then
+        self._policy = self._watched_policy = ALLOWED
         self._choose_from_s = 0.0
 
     def ask(self, sites: Mapping[str, str], *, joining: bool = False) -> Asked:
@@ -75,6 +79,7 @@ class Planner:
             dearness=self._dearness.copy(),
             watched=frozenset(self.watching.pairs),
             budgets=self._budgets(sites),
+            policy=self.policy(),
         )
         return Asked(fleet, self._chosen.copy() if joining else {}, self._random.randrange(_SEEDS))
 
@@ -87,7 +92,9 @@ class Planner:
         self._chosen = {**asked.already, **dict(choices)}
         self._sites = dict(asked.fleet.sites)
         self._doubt_what_was_not_tested()
-        pairs = len(self._sites) * (len(self._sites) - 1) // 2
+        self._policy = asked.fleet.policy
+        self._barred = self._policy.barred(self._sites)
+        pairs = len(self._sites) * (len(self._sites) - 1) // 2 - self._barred
         self.cycles_for_all = cycles_to_see_all(pairs, len(self._chosen))
         return [choice.pair for choice in choices]
 
@@ -105,11 +112,13 @@ class Planner:
     def puts_off(self, one: str, other: str) -> bool:
         """Say whether the budget had no room for a pair in this cycle."""
         both_in = one in self._sites and other in self._sites
-        return both_in and Pair(*sorted((one, other))) not in self._chosen
+        put_off = both_in and Pair(*sorted((one, other))) not in self._chosen
+        return put_off and not self._policy.bars(one, other)
 
     def put_off(self) -> int:
         """Count the pairs that the budget had no room for in this cycle."""
-        return max(0, len(self._sites) * (len(self._sites) - 1) // 2 - len(self._chosen))
+        pairs = len(self._sites) * (len(self._sites) - 1) // 2
+        return max(0, pairs - self._barred - len(self._chosen))
 
     def look_at_watched(self, sites: Mapping[str, str], now_s: float) -> None:
         """Choose the watched pairs anew if anything that decides on them is different.
@@ -120,7 +129,8 @@ class Planner:
         marked = frozenset(self.important)
         if now_s < self._choose_from_s and marked == self._marked_for:
             return
-        fresh = (dict(sites), marked, self._changes, self.limits)
+        policy = self.policy()
+        fresh = (dict(sites), marked, self._changes, self.limits, id(policy))
         if fresh != self._watched_for:
             self._watched_for, self._marked_for = fresh, marked
             self._choose_from_s = now_s + len(self._changed) / CHOSEN_FROM_A_SECOND
@@ -129,7 +139,9 @@ class Planner:
                 important=marked,
                 dearness=self._dearness.copy(),
                 budgets=self._budgets(sites),
+                policy=policy,
             )
+            self._watched_policy = policy  # kept, so that its id stays its own
             self.watching.choose(fleet, self._changed, now_s)
 
     def note(

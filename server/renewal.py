@@ -22,11 +22,11 @@ from typing import Final
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import APIRouter, Request, Response
 
 from analytics.clock import now_us
-from analytics.errors import MessageError
+from analytics.errors import UNREADABLE, MessageError, SealError
+from analytics.trust import verifying_key
 from analytics.wire import (
     AuthorityReply,
     ChallengeReply,
@@ -140,8 +140,8 @@ def router(issuer: Issuer, authority: Authority, signer: Signer) -> APIRouter:
 def is_by(key: bytes, signature: bytes, claim: bytes) -> bool:
     """Check an Ed25519 signature; by an agent without an identity key is none."""
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, claim)
-    except (InvalidSignature, ValueError):
+        verifying_key(key).verify(signature, claim)
+    except (InvalidSignature, SealError):
         return False
     return True
 
@@ -153,7 +153,7 @@ def _json(reply: msgspec.Struct) -> Response:
 def _decode(body: bytes) -> RenewalRequest:
     try:
         return msgspec.json.decode(body, type=RenewalRequest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise MessageError(
             f"not a renewal: {error}", remedy="see analytics/wire.py, RenewalRequest"
         ) from error

@@ -15,7 +15,7 @@ from analytics.measurement import Reading
 from analytics.shapes import Member
 from analytics.store.store import Store
 from analytics.then import members_then
-from analytics.wire import ServiceOffer
+from analytics.wire import LocalOff, ServiceOffer
 from server.board import SMALL_AGENTS
 from server.hub import Connection, Hub
 from server.services import services_of
@@ -84,11 +84,12 @@ class Roster:
         online = {connection.agent.name: connection for connection in self._hub.connections()}
         services = self._state.services(self._tenant)
         tags, switches = self._state.controls.tags(self._tenant), self._hub.switches
+        here = self.off_there()
         return [
             msgspec.structs.replace(
                 member_of(agent, services.get(agent.name, ()), online.get(agent.name)),
                 tags=tags.get(agent.name, []),
-                switched_off=not switches.on(agent.name, agent.site),
+                switched_off=not switches.on(agent.name, agent.site) or agent.name in here,
             )
             for agent in self.enrolled()
         ]
@@ -99,9 +100,14 @@ class Roster:
         return {agent.name for agent in self.enrolled() if agent.name not in apart} - self.off()
 
     def off(self) -> set[str]:
-        """Name the agents that somebody switched off."""
+        """Name the agents that somebody switched off, here or on their own hosts."""
         switches = self._hub.switches
-        return {agent.name for agent in self.enrolled() if not switches.on(agent.name, agent.site)}
+        here = {agent.name for agent in self.enrolled() if not switches.on(agent.name, agent.site)}
+        return here | self.off_there().keys()
+
+    def off_there(self) -> dict[str, LocalOff]:
+        """Tell of the connected agents that are switched off on their own hosts."""
+        return {c.agent.name: c.local_off for c in self._hub.connections() if c.local_off is not None}
 
     def online(self) -> int:
         """Count the agents that are connected."""

@@ -106,7 +106,7 @@ class Signalling:
                 time=self._signer.time(connection.hello.challenge),
             )
         )
-        if not realm.hub.is_on(connection):
+        if not realm.hub.switches.on(agent.name, agent.site):
             connection.say(MeshSwitch(on=False))  # a connection begins with them on
         if objection:
             connection.say(Notice(code="binding", text=objection))
@@ -156,6 +156,7 @@ class Signalling:
 
     def _on_health(self, connection: Connection, message: Health) -> None:
         connection.told.append(Told(now_us(), message))
+        self._cycles_of(connection).switched_there(connection, message.local_off)
 
     def _on_nat(self, connection: Connection, message: NatReport) -> None:
         connection.nat = message

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from analytics.errors import ExportError, SealError
+from analytics.errors import UNREADABLE, ExportError, SealError
 from analytics.sla import FORMAT, SlaReport
 from analytics.trust import SIGNATURE_BYTES, check_statement, key_bytes
 from server.api.client import SignedReport, writing_whole
@@ -50,7 +50,7 @@ def verified(report: Path, key: str, signature: Path | None = None) -> SlaReport
     check_statement(body, sealed, key_bytes(key_of(key)))
     try:
         found = msgspec.json.decode(body, type=SlaReport)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise SealError(f"{report} is signed, and no report of this version: {error}") from error
     if found.format != FORMAT:
         raise SealError(f"{report} is signed, and of format {found.format!r}")
@@ -69,7 +69,7 @@ def key_of(given: str) -> str:
         return text
     try:
         return msgspec.json.decode(text, type=SlaKey).key
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise SealError(f"{given} is no key: {error}") from error
 
 

@@ -47,6 +47,7 @@ from server.database import (
 )
 from server.errors import DemandError, NameTakenError, TokenError
 from server.ledger import append
+from server.policy_state import PolicyState
 
 FILE_NAME: Final = "state.sqlite"
 COMMAND: Final = "the command line"
@@ -81,6 +82,7 @@ class State:
         self._certified: dict[tuple[str, str], int] = {}  # until when, in us, the latest certificate is good
         self._services = _read_services(engine)
         self.controls = ControlState(engine, self._writing)
+        self.policies = PolicyState(engine, self._writing)
         self.audits = AuditBook(engine)
 
     def tenants(self) -> list[str]:

@@ -67,7 +67,7 @@ def candidates(fleet: Fleet, changed: Iterable[Pair], watched: Set[Pair] = froze
     ranked = chain.from_iterable(
         sorted(group, key=lambda pair: (pair not in watched, pair)) for group in (pairs, of_agents, changed)
     )
-    return [pair for pair in dict.fromkeys(ranked) if {*pair} <= online]
+    return [pair for pair in dict.fromkeys(ranked) if {*pair} <= online and not fleet.policy.bars(*pair)]
 
 
 def affordable(
@@ -252,6 +252,10 @@ class Watching:
         """Note that a test of it begins, and what it costs."""
         self._purses.pay(self._dear(pair), cost_of(plan), now_s)
         self._paces[pair].started(now_s, self._interval_s)
+
+    def passed_over(self, pair: Pair, now_s: float) -> None:
+        """Note that a test of it may not begin: the next is due by the interval, and nothing is spent."""
+        self._paces[pair].light_s = self._paces[pair].next_s = now_s + self._interval_s
 
     def heard(self, pair: Pair, ends: Mapping[str, TestEnded], now_s: float) -> None:
         """Take in how a test of a pair ended, whoever ordered it; no ends: it was given up."""

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
-from agent.errors import PeerSilentError
+from agent.errors import MeshError, PeerSilentError
 from agent.mesh.packet import (
     Answer,
     Ask,
@@ -61,7 +61,7 @@ class Channel:
         self._numbers = itertools.count(1)
         self._last_number = 0
         self._asked: dict[int, asyncio.Future[Answer]] = {}
-        self._closed = False
+        self._closed: MeshError | None = None
         self._raws: OrderedDict[tuple[RawKind, bytes, int, int], None] = OrderedDict()
         link.on_message = self._on_message
         link.on_raw = self._on_raw
@@ -99,8 +99,8 @@ class Channel:
     async def _repeat(self, message: bytes, answered: asyncio.Future[Answer]) -> Answer:
         pause_s = ASK_FIRST_S
         while True:
-            if self._closed:
-                raise PeerSilentError("the peer closed the connection")
+            if self._closed is not None:
+                raise self._closed
             self._link.send(message)
             done, _ = await asyncio.wait([answered], timeout=pause_s)
             if done:
@@ -155,7 +155,11 @@ class Channel:
         return True
 
     def _on_closed(self) -> None:
-        self._closed = True
+        self.give_up(PeerSilentError("the peer closed the connection"))
+
+    def give_up(self, why: MeshError) -> None:
+        """Ask nothing any more: what is asked now ends with ``why``."""
+        self._closed = why
         for asked in self._asked.values():
             if not asked.done():
-                asked.set_exception(PeerSilentError("the peer closed the connection"))
+                asked.set_exception(why)

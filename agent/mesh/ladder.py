@@ -48,16 +48,26 @@ def parse_candidate(sdp: str) -> Candidate:
     """Read one line of an offer (RFC 8839 section 5.1); only numeric addresses, only UDP."""
     words = sdp.split()
     try:
-        _, _, transport, _, address, port, _, kind = words[:8]
+        _, component, transport, priority, address, port, _, kind = words[:8]
         ipaddress.ip_address(address)
-        extras = dict(zip(words[8::2], words[9::2], strict=False))
-        candidate = Candidate(kind, address, int(port), extras.get("raddr", ""), sdp)
+        extras = list(zip(words[8::2], words[9::2], strict=False))  # a name may come twice
+        _check_numbers(component, priority, *(value for name, value in extras if name in _NUMBERED))
+        candidate = Candidate(kind, address, int(port), dict(extras).get("raddr", ""), sdp)
     except ValueError as error:
         raise SignallingError(f"the peer offered a candidate that does not read: {sdp[:80]!r}") from error
     if transport.lower() != "udp" or kind not in ("host", "srflx", "relay") or not 0 < candidate.port < 65536:
         raise SignallingError(f"the peer offered a candidate of no known kind: {sdp[:80]!r}")
     return candidate
 
+
+def _check_numbers(*texts: str) -> None:
+    """Aioice reads these again and would raise in the middle of a climb. Raises ``ValueError``."""
+    for text in texts:
+        if not 0 <= int(text) < 2**32:
+            raise ValueError(f"{text[:20]} is out of range")
+
+
+_NUMBERED: Final = ("rport", "generation")
 
 Offer = Sequence[Candidate]
 
@@ -169,6 +179,10 @@ def _always_fit(_mine: Offer, _theirs: Offer) -> str:
     return ""
 
 
+def _reaches_nobody(_candidate: Candidate) -> bool:
+    return False
+
+
 def _is_relay(candidate: Candidate) -> bool:
     return candidate.type == "relay"
 
@@ -181,6 +195,7 @@ _BELONGS: Final[dict[Rung, Callable[[Candidate], bool]]] = {
     Rung.RELAY_UDP: _is_relay,
     Rung.RELAY_TCP: _is_relay,
     Rung.RELAY_TLS: _is_relay,
+    Rung.NONE: _reaches_nobody,  # what a reading says; a server that orders it is answered as for any other
 }
 _MISSING: Final[dict[Rung, str]] = {
     Rung.LAN: "no IPv4 address",
@@ -189,6 +204,7 @@ _MISSING: Final[dict[Rung, str]] = {
     Rung.RELAY_UDP: "no relay address from the TURN server over UDP",
     Rung.RELAY_TCP: "no relay address from the TURN server over TCP",
     Rung.RELAY_TLS: "no relay address from the TURN server over TLS",
+    Rung.NONE: "no way to connect",
 }
 _UNFIT: Final[dict[Rung, Callable[[Offer, Offer], str]]] = {
     Rung.LAN: _other_network,

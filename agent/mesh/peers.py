@@ -22,7 +22,7 @@ import msgspec
 
 from agent import durable
 from agent.errors import ConfigError, FolderError, PeerUnknownError, TrustError
-from analytics.errors import SealError
+from analytics.errors import UNREADABLE, SealError
 from analytics.measurement import named
 from analytics.trust import key_bytes, key_text
 
@@ -146,7 +146,7 @@ def load_anchors(path: Path | None) -> dict[str, bytes]:
             f"read identity_anchors {path}: {error.strerror}",
             remedy="make it readable for the agent's user: it holds no secret",
         ) from error
-    except (ValueError, SealError) as error:
+    except (ValueError, RecursionError, SealError) as error:
         raise ConfigError(
             f"read identity_anchors {path}: {error}", remedy='each line is: name = "ed25519:..."'
         ) from error
@@ -157,7 +157,7 @@ def _decode(path: Path) -> _File:
         data = file.read(MAX_FILE + 1)
     try:
         return msgspec.json.decode(data, type=_File)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         # Not forgotten silently: that would let anybody in who can damage a file.
         raise FolderError(
             f"read {path}: damaged: {error}",

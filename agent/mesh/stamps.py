@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agent.mesh.limit import Limit
 from agent.mesh.options import (
     MSG_ERRQUEUE,
     ORIGIN_ICMP,
@@ -112,6 +113,7 @@ class StampingTransport(asyncio.DatagramTransport):
         self.on_icmp: Callable[[IcmpError], None] | None = None
         self.send_errors = 0
         self.sent_bytes = 0  # IP and UDP headers included
+        self.limit = Limit()
         self.malformed = 0
         self._configure()
         loop.add_reader(sock.fileno(), self._on_readable)
@@ -164,8 +166,11 @@ class StampingTransport(asyncio.DatagramTransport):
         before = len(datagrams) - len(chunks[-1])
         return SentTrain(True, begins_ns[0], before, begins_ns[-1] - begins_ns[0])
 
+    def _size(self, buffers: Sequence[bytes]) -> int:
+        return sum(map(len, buffers)) + len(buffers) * self._family.header_bytes
+
     def _count(self, buffers: Sequence[bytes]) -> None:
-        size = sum(map(len, buffers)) + len(buffers) * self._family.header_bytes
+        size = self._size(buffers)
         self.sent_bytes += size
         self._loop.sent_bytes += size
 
@@ -178,7 +183,7 @@ class StampingTransport(asyncio.DatagramTransport):
         *,
         look: bool = True,
     ) -> bool:
-        if self._closing:
+        if self._closing or not self.limit.admits(self.sent_bytes, self._size(buffers)):
             return False
         for _ in range(SEND_TRIES):
             before_ns = time.time_ns()
@@ -296,7 +301,8 @@ class StampingTransport(asyncio.DatagramTransport):
         """Address of the router; empty if the kernel does not tell."""
         family = self._family
         address = sockaddr[family.address_at]
-        if len(sockaddr) < 2 or struct.unpack_from("@H", sockaddr)[0] != family.sockaddr_family:
+        whole = len(sockaddr) >= family.address_at.stop
+        if not whole or struct.unpack_from("@H", sockaddr)[0] != family.sockaddr_family:
             return ""
         return socket.inet_ntop(family.sockaddr_family, address)
 

@@ -6,6 +6,9 @@ which certificate is its own. And that identity key, which must be the anchored 
 name (``agent.mesh.peers``). Nothing is sent before all hold; the certificate itself is checked in the DTLS
 handshake.
 
+Then how much: a plan of more than the grant says is refused, and so is what this host's own ``[policy]``
+(``agent.own_policy``) does not have, whoever signed it.
+
 So whoever passes the orders on can withhold tests, but not lead this agent to another peer than the one it
 has met before, nor repeat an order.
 """
@@ -21,7 +24,9 @@ from typing import Final
 
 from agent.errors import TrustError
 from agent.mesh.peers import CHANGED, FULL, NOT_ANCHORED, KnownPeers
-from analytics.errors import SealError
+from agent.own_policy import OwnPolicy, OwnReason
+from analytics.errors import SealError, SealVersionError
+from analytics.policy import most_sent
 from analytics.trust import Binding, Grant, ServerTime, fingerprint_bytes, unseal
 from analytics.wire import NONCE_BYTES, TestOrder, Welcome
 
@@ -37,13 +42,20 @@ class Reason(StrEnum):
     MISSING = "no-grant"
     NO_TIME = "no-server-time"
     FORGED = "grant-forged"
+    VERSION = "grant-version"
     STALE = "grant-expired"
     REPLAYED = "grant-replayed"
     OTHERS = "grant-for-others"
+    EXCEEDED = "grant-exceeded"
     BINDING = "binding"
     CHANGED = CHANGED
     NOT_ANCHORED = NOT_ANCHORED
     FULL = FULL
+    OWN_PEER = OwnReason.PEER
+    OWN_HOURS = OwnReason.HOURS
+    OWN_TESTS = OwnReason.TESTS
+    OWN_BYTES = OwnReason.BYTES
+    OWN_CPU = OwnReason.CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,7 @@ class Guard:
         *,
         monotonic_ns: Callable[[], int],
         draw: Callable[[int], bytes] = os.urandom,
+        own: OwnPolicy | None = None,  # None: whatever the server may order
     ) -> None:
         self.refused: Counter[str] = Counter()
         self._me = me
@@ -86,6 +99,7 @@ class Guard:
         self._peers = peers
         self._monotonic_ns = monotonic_ns
         self._draw = draw
+        self._own = own
         self._challenge = b""
         self._clock: ServerClock | None = None
         self._why_no_time = "the server has not told its time yet"
@@ -108,15 +122,21 @@ class Guard:
             return
         self._clock = ServerClock(time.now_us, self._monotonic_ns())
 
-    def admit(self, order: TestOrder) -> None:
-        """Raise ``TrustError`` unless the order is to be followed; pins the key of a new peer."""
+    def admit(self, order: TestOrder) -> Grant:
+        """Give the grant of an order that is to be followed, else raise ``TrustError``.
+
+        Pins the key of a new peer.
+        """
         try:
             grant, now_us = self._check(order)
+            if self._own is not None:
+                self._own.judge(grant, order.peer)
             self._peers.check(order.peer, order.peer_identity_key, now_us=now_us)
         except TrustError as error:
             self.refused[error.reason] += 1
             raise
         self._nonces[grant.nonce] = grant.expires_us
+        return grant
 
     def _check(self, order: TestOrder) -> tuple[Grant, int]:
         clock = self._clock
@@ -129,6 +149,7 @@ class Guard:
         now_us = clock.now_us(self._monotonic_ns())
         grant = read_grant(order, self._server_key)
         check_grant(grant, order, self._me)
+        check_amount(grant, order)
         check_time(grant, now_us=now_us, connected_us=clock.began_us)
         self._check_nonce(grant, now_us)
         check_binding(order, self._me.tenant, now_us=now_us)
@@ -150,6 +171,12 @@ def read_grant(order: TestOrder, server_key: bytes) -> Grant:
         )
     try:
         return Grant.decode(unseal(order.grant, server_key))
+    except SealVersionError as error:
+        raise TrustError(
+            f"the grant for this test cannot be followed: {error}",
+            reason=Reason.VERSION,
+            remedy=error.remedy,
+        ) from error
     except SealError as error:
         raise TrustError(
             f"the grant for this test is not by the server enrolled at: {error}",
@@ -176,6 +203,21 @@ def check_grant(grant: Grant, order: TestOrder, me: Me) -> None:
         raise TrustError(
             f"the server's grant is for another test: {', '.join(wrong)} differ", reason=Reason.OTHERS
         )
+
+
+def check_amount(grant: Grant, order: TestOrder) -> None:
+    """Raise ``TrustError`` where an order asks for more than its grant allows."""
+    asked = {
+        "probes": (order.plan.probes, grant.most_probes),
+        "bytes": (most_sent(order.plan), grant.most_bytes),
+        "us": (order.deadline_us, grant.most_s * 1_000_000),
+    }
+    for what, (ordered, granted) in asked.items():
+        if ordered > granted:
+            raise TrustError(
+                f"the order is for up to {ordered:,} {what}, and its grant for {granted:,}",
+                reason=Reason.EXCEEDED,
+            )
 
 
 def check_time(grant: Grant, *, now_us: int, connected_us: int) -> None:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from agent.mesh.limit import Limit
 from agent.mesh.stamps import OnSent, SentTrain, StampingTransport
 
 UDP_HEADER: Final = {socket.AF_INET: 28, socket.AF_INET6: 48}  # with the IP header
@@ -33,6 +34,10 @@ class Wire(Protocol):
     @property
     def far_end(self) -> tuple[str, int] | None:
         """Where datagrams go; None where the socket is connected, so that the kernel knows no other."""
+
+    @property
+    def limit(self) -> Limit:
+        """How much of it may leave."""
 
     def send(self, data: bytes, on_sent: OnSent | None = None) -> bool:
         """Send to the peer."""
@@ -60,6 +65,11 @@ class DirectWire:
     def sent_bytes(self) -> int:
         """As ``Wire``."""
         return self.transport.sent_bytes
+
+    @property
+    def limit(self) -> Limit:
+        """As ``Wire``."""
+        return self.transport.limit
 
     def send(self, data: bytes, on_sent: OnSent | None = None) -> bool:
         """As ``Wire``."""
@@ -93,6 +103,11 @@ class RelayWire:
         """As ``Wire``."""
         return self.transport.sent_bytes
 
+    @property
+    def limit(self) -> Limit:
+        """As ``Wire``."""
+        return self.transport.limit
+
     def send(self, data: bytes, on_sent: OnSent | None = None) -> bool:
         """As ``Wire``."""
         return self.transport.send(self._wrap(data), on_sent=on_sent)
@@ -123,14 +138,18 @@ class StreamWire:
 
     def __init__(self, write: Callable[[bytes], None], channel: int) -> None:
         self.sent_bytes = 0
+        self.limit = Limit()
         self._write = write
         self._channel = channel
 
     def send(self, data: bytes, on_sent: OnSent | None = None) -> bool:
         """As ``Wire``; ``on_sent`` is never called."""
         wrapped = channel_data(self._channel, data)
+        size = len(wrapped) + TCP_HEADER
+        if not self.limit.admits(self.sent_bytes, size):
+            return False
         self._write(wrapped)
-        self.sent_bytes += len(wrapped) + TCP_HEADER
+        self.sent_bytes += size
         return True
 
     def send_train(self, datagrams: Sequence[bytes], *, chunk: int) -> SentTrain:

@@ -47,6 +47,9 @@ _DATAGRAM_SIZE: Final = 64 * 1024
 ANSWER_S: Final = 5.0
 """A dump is there when it is asked for; a kernel that lets one wait so long has other troubles."""
 
+_MOST_ERRNO: Final = 4095
+"""The kernel has no larger one (include/linux/err.h)."""
+
 _EXTENSIONS: Final = 1 << (_INET_DIAG_INFO - 1) | 1 << (_INET_DIAG_CONG - 1)
 
 Dump = Callable[[bytes], Iterable[bytes]]
@@ -177,7 +180,8 @@ def _raise_for(body: bytes) -> None:
     """Both the end of a dump and a refusal begin with an errno, negative; 0 = all is well."""
     (code,) = _ERROR.unpack_from(body) if len(body) >= _ERROR.size else (0,)
     if code:
-        raise OSError(-code, os.strerror(-code))
+        number = min(abs(code), _MOST_ERRNO)  # strerror() takes no number that has no negative
+        raise OSError(number, os.strerror(number))
 
 
 def _socket(body: bytes) -> Socket | None:

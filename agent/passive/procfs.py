@@ -21,6 +21,7 @@ _NS_PER_TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _COMMAND_SIZE: Final = 16
 _DELETED: Final = " (deleted)"
 _LINK: Final = "socket:["
+_OPENS: Final = frozenset({"ActiveOpens", "PassiveOpens"})
 
 
 class Process(NamedTuple):
@@ -80,9 +81,10 @@ def read_process(pid: int, *, proc: Path = PROC) -> Process | None:
         stat = (folder / "stat").read_bytes()
         started_ns = started_in_ticks(stat.decode("ascii", "replace")) * _NS_PER_TICK
         uid = _uid((folder / "status").read_text("utf-8", "replace"))
+        command = stat[stat.index(b"(") + 1 : stat.rindex(b")")]
     except (OSError, ValueError):
         return None
-    command = stat[stat.index(b"(") + 1 : stat.rindex(b")")][: _COMMAND_SIZE - 1].ljust(_COMMAND_SIZE, b"\0")
+    command = command[: _COMMAND_SIZE - 1].ljust(_COMMAND_SIZE, b"\0")
     return Process(pid, started_ns, command, OwnerFacts(uid, _executable(folder), _cgroup(folder)))
 
 
@@ -139,4 +141,6 @@ def sessions_opened(*, proc: Path = PROC) -> int:
     lines = (proc / "thread-self/net/snmp").read_text("ascii").splitlines()
     names, values = (line.split() for line in lines if line.startswith("Tcp:"))
     counts = dict(zip(names, values, strict=True))
-    return int(counts["ActiveOpens"]) + int(counts["PassiveOpens"])
+    if not counts.keys() >= _OPENS:
+        raise ValueError(f"/proc/net/snmp does not tell {' and '.join(sorted(_OPENS))}")
+    return sum(int(counts[name]) for name in _OPENS)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from analytics.errors import RulesError
+from analytics.errors import UNREADABLE, RulesError
 from analytics.measurement import Letter
 from analytics.tcp_rates import Sender
 
@@ -214,7 +214,7 @@ def _read(path: Path, kind: type[T], protocols: Mapping[str, Exchange]) -> T:
         return msgspec.convert(_with_protocols(told, known), type=kind)
     except OSError as error:
         raise RulesError(f"reading {path}: {error.strerror}", remedy="name a file that exists") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise RulesError(f"{path}: {error}", remedy="docs/grades.md describes every key") from error
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from analytics.errors import RulesError
+from analytics.errors import UNREADABLE, RulesError
 
 BUILT_IN: Final = Path(__file__).with_name("sla.toml")
 
@@ -72,5 +72,5 @@ def load_sla_rules(path: Path = BUILT_IN) -> SlaRules:
     """Read the rules. Raises ``RulesError`` with the file and the key."""
     try:
         return msgspec.toml.decode(path.read_bytes(), type=SlaRules)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise RulesError(f"{path}: {error}", remedy="take the file of this version") from error

@@ -15,7 +15,7 @@ from typing import Annotated, BinaryIO, Final
 import msgspec
 
 from analytics.clock import DAY_US
-from analytics.errors import LakeSetupError
+from analytics.errors import UNREADABLE, LakeSetupError
 from analytics.store.files import replace_durably
 from analytics.store.known import KnownBatches, Source
 
@@ -63,7 +63,7 @@ class Ledger:
             return ledger
         try:
             return cls(path, msgspec.json.decode(path.read_bytes(), type=_Kept))
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise LakeSetupError(
                 f"reading {path}: {error}",
                 remedy="bring it back from a backup; without it, what waits in the spool may be sealed twice",

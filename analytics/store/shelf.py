@@ -25,7 +25,7 @@ from analytics.store.unsealed import Unsealed
 log: Final = logging.getLogger(__name__)
 
 WARM_BYTES_MOST: Final = 256 * 1024 * 1024
-"""Of sealed readings that are kept in memory: what ten times the need of a thousand agents is in half a minute."""
+"""Of sealed readings that are kept in memory: half a minute of ten times what a thousand agents need."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,14 +139,19 @@ def _frame_at(data: bytes, at: int) -> tuple[Frame | None, int]:
         return None, at
     if length < _LEAST:  # zeros behind a magic: the CRC-32 of nothing is 0
         return None, at
-    return _FRAME_OF[magic](payload), at + _FRAME.size + length
+    try:
+        return _FRAME_OF[magic](payload), at + _FRAME.size + length
+    except (ValueError, OSError, struct.error):  # a CRC keeps out chance, not who writes to this disk
+        return None, at
 
 
 def _packed_frame(payload: bytes) -> Frame:
-    """Read a payload whose CRC was right: it is as it was written, so nothing in it can fail."""
+    """Read a payload whose CRC was right. Raises what its parts raise where it is none of ours."""
     tenant_end = len(payload) - _TRAILER.size
     received_us, tenant_length, body_bytes = _TRAILER.unpack_from(payload, tenant_end)
     body_end = tenant_end - tenant_length
+    if body_end < 0 or body_bytes > _MOST_BODY:
+        raise ValueError("no frame of ours")
     body = _LZ4.decompress(payload[:body_end], body_bytes, asbytes=True)
     return Frame(received_us, payload[body_end:tenant_end].decode(), body)
 
@@ -160,6 +165,8 @@ def _plain_frame(payload: bytes) -> Frame:
 _FRAME_OF: Final[Mapping[bytes, Callable[[bytes], Frame]]] = MappingProxyType(
     {FRAME_MAGIC: _packed_frame, PLAIN_MAGIC: _plain_frame}
 )
+_MOST_BODY: Final = 64 * 2**20
+"""Bytes of a body: twice what the server takes in."""
 _LEAST: Final = min(_PLAIN.size, _TRAILER.size)
 """No payload is shorter."""
 

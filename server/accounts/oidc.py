@@ -17,6 +17,7 @@ import msgspec
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from cryptography.fernet import Fernet, InvalidToken
 
+from analytics.errors import UNREADABLE
 from server.accounts.mapping import AmbiguousError, granted
 from server.accounts.oidc_token import UnknownKeyError, checked_claims, groups_in, name_in
 from server.accounts.sessions import OIDC, Person
@@ -118,7 +119,7 @@ class Oidc:
         try:
             raw = self._seal.decrypt(cookie.encode(), ttl=PENDING_S)
             return msgspec.json.decode(raw, type=Pending)
-        except (InvalidToken, UnicodeEncodeError, msgspec.DecodeError) as error:
+        except (InvalidToken, UnicodeEncodeError, *UNREADABLE) as error:
             raise IdentityError("no login was begun here, or too long ago", remedy=_AGAIN) from error
 
     async def _claims(self, id_token: str, keys: Keys, nonce: str) -> dict[str, Any]:
@@ -207,7 +208,7 @@ async def _asked(method: str, url: str, *, kind: type[Any], **sent: Any) -> Any:
         raise IdentityError(f"{method} {url}: {answer.status_code}", remedy=_PROVIDER)
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise IdentityError(f"{method} {url}: {error}", remedy=_PROVIDER) from error
 
 

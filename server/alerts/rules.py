@@ -8,6 +8,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
+from analytics.errors import UNREADABLE
 from server.alerts.model import Severity
 from server.errors import SettingsError
 
@@ -116,7 +117,7 @@ def read_toml(path: Path, kind: type[T]) -> T:
         return msgspec.toml.decode(told, type=kind, dec_hook=_decoded)
     except OSError as error:
         raise SettingsError(f"read {path}: {error.strerror}", remedy="name a file that exists") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise SettingsError(f"{path}: {error}", remedy="docs/alerts.md describes every key") from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from analytics.shapes import Service
-from analytics.wire import Health, NatReport
+from analytics.wire import Health, LocalOff, NatReport
 from server.api.controls import BudgetNow, Off
 
 
@@ -32,6 +32,7 @@ class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     services: list[Service]
     revoked: bool = False  # it is let in no more
     off: Off | None  # what switches active tests off for it; None = on
+    local_off: LocalOff | None = None  # switched off on its own host: nobody here can switch it on
     budget: BudgetNow
     version: str
     passive: str  # "ebpf (7 hooks)"

@@ -15,6 +15,7 @@ import msgspec
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
+from analytics.errors import UNREADABLE
 from server.api.csrf import FIELD
 from server.api.problem import ProblemError
 from server.errors import DemandError
@@ -31,13 +32,13 @@ _IN_URLS: Final = ":/?#[]@!$&'()*+,;=%~"
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-async def body_of(request: Request, kind: type[T]) -> T:
-    """Read the JSON body of a request; raises ``ProblemError``."""
+async def body_of(request: Request, kind: type[T], most: int = MOST_BYTES) -> T:
+    """Read the JSON body of a request, ``most`` bytes; raises ``ProblemError``."""
     if type_of(request) != "application/json":
         raise ProblemError(415, "The body is not JSON by its type", remedy="Content-Type: application/json")
     try:
-        return msgspec.json.decode(await _bounded(request, MOST_BYTES), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return msgspec.json.decode(await _bounded(request, most), type=kind)
+    except UNREADABLE as error:
         raise ProblemError(422, "The body does not fit", detail=str(error)) from error
 
 

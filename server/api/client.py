@@ -14,11 +14,12 @@ import msgspec
 
 from analytics import words
 from analytics.compare import Comparison
-from analytics.errors import ExportError
+from analytics.errors import UNREADABLE, ExportError
 from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.overview import Metric
 from analytics.passive import Applications
+from analytics.policy import Policy, PolicyRules
 from analytics.report import Member, PathDetail, Report, Service, Verdict
 from analytics.sla import SlaReport
 from server.alerts.model import Alert, ReceiverStatus, Silence
@@ -31,6 +32,7 @@ from server.api.core import Status
 from server.api.doors import Mark, MeshAsk, MeshRun, ServiceTag
 from server.api.listed import PathList
 from server.api.packed import Head, unpacked
+from server.api.policy_door import PolicyCheck, etag_of
 from server.api.sla_shapes import SIGNATURE, SlaKey
 from server.errors import RefusedError
 
@@ -112,6 +114,11 @@ class Client:
         signature = answer.headers.get(SIGNATURE, "")
         return SignedReport(answer.content, signature, _read(answer, SlaReport))
 
+    def receipts(self, out: Path, **asked: Parameter) -> int:
+        """Write readings with their receipts to ``out``, whole or not at all; gives its bytes."""
+        with writing_whole(out) as file:
+            return self._stream_to(file, "receipts", asked)
+
     def sla_key(self) -> str:
         """The public key that reports are signed with."""
         return self._get("sla/key", SlaKey).key
@@ -155,6 +162,19 @@ class Client:
     def budget(self, ask: BudgetAsk) -> Budgets:
         """Set or unset a budget; gives what is set then."""
         return self._post("budgets", ask, Budgets)
+
+    def policy(self) -> Policy:
+        """Who may test whom, when and how much."""
+        return self._get("policy", Policy)
+
+    def set_policy(self, asked: PolicyRules, seen: Policy) -> Policy:
+        """Set the policy in place of one that was seen; gives what is in force then."""
+        body = msgspec.json.encode(asked)
+        return _read(self.connection.put("policy", body, if_match=etag_of(seen)), Policy)
+
+    def policy_check(self, src: str, dst: str, at: str | None) -> PolicyCheck:
+        """Whether two agents may test each other."""
+        return self._get("policy/check", PolicyCheck, src=src, dst=dst, at=at)
 
     def services(self) -> list[Service]:
         """What agents offer and what was tagged."""
@@ -221,7 +241,7 @@ class Client:
 def _read(answer: httpx.Response, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(answer.content, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise RefusedError(
             f"{answer.request.method} {answer.url}: not the answer of a pathgrade server of this version"
             f" ({error})",

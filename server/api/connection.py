@@ -13,6 +13,7 @@ from typing import Final
 import httpx
 import msgspec
 
+from analytics.errors import UNREADABLE
 from server.api.problem import Problem
 from server.errors import DeniedError, RefusedError, ServerAwayError
 
@@ -59,6 +60,12 @@ class ApiConnection:
         headers = {"Content-Type": "application/json"}
         with self.saying_where("POST", path):
             return good(self._open().post(self._of(path), content=body, headers=headers))
+
+    def put(self, path: str, body: bytes, *, if_match: str) -> httpx.Response:
+        """Put JSON in place of what has that tag. Raises what ``saying_where`` and ``good`` do."""
+        headers = {"Content-Type": "application/json", "If-Match": if_match}
+        with self.saying_where("PUT", path):
+            return good(self._open().put(self._of(path), content=body, headers=headers))
 
     def delete(self, path: str) -> httpx.Response:
         """Take something away. Raises what ``saying_where`` and ``good`` do."""
@@ -129,7 +136,7 @@ def good(answer: httpx.Response) -> httpx.Response:
 def _problem(answer: httpx.Response) -> Problem:
     try:
         return msgspec.json.decode(answer.content, type=Problem)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return Problem(
             status=answer.status_code,
             title=f"{answer.request.method} {answer.url}: {answer.status_code} {answer.reason_phrase}",

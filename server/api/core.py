@@ -27,10 +27,12 @@ from analytics.overview import (
     Worst,
 )
 from analytics.passive import Applications
+from analytics.receipt_file import Header, Line
 from analytics.report import Member, PathDetail, Report, Service
 from analytics.sla import Month, SlaReport
 from analytics.timeline import Timeline
 from analytics.usage import By
+from analytics.wire import LocalOff
 from server.api.agent_info import AgentInfo, Listener
 from server.api.audits import AuditAsk, AuditEntry
 
@@ -49,7 +51,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     agents_enrolled: int
     agents_online: int
     agents_off: int = 0  # active tests are switched off for them, their sites or the fleet
+    off_there: dict[str, LocalOff] = {}  # some of them: agent -> by whom on its own host
     paths_expected: int  # directed pairs of the agents that take part in the mesh
+    paths_barred: int = 0  # directed pairs that the policy does not allow now: not expected
     paths_measured: int  # of them, those with a reading (an unreachable one counts: it was tried)
     cycle: int | None  # start of the running or the latest cycle, s since 1970; None = none yet
     cycle_running: bool
@@ -80,6 +84,18 @@ class ExportRange:
     until_us: int | None = None  # None: now
     agents: frozenset[str] | None = None  # with one of these at an end; None = all
     profile_named: bool = False  # grades: only of the profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptRange:
+    """Of which readings the receipts are asked for."""
+
+    since_us: int | None = None  # None: a day before ``until_us``
+    until_us: int | None = None  # None: now
+    agents: frozenset[str] | None = None  # with one of these at an end; None = all
+    src: str | None = None
+    dst: str | None = None
+    words: str = ""  # what was asked for, as the file says it
 
 
 class ReportCore(Protocol):
@@ -192,6 +208,9 @@ class ReportCore(Protocol):
 
     def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
         """Give the rows of an export: one of ``analytics.exports.TABLES``."""
+
+    def receipts(self, chosen: ReceiptRange) -> tuple[Header, Iterator[Line]]:
+        """Give readings with what both ends signed of them, oldest first (``analytics/receipt_file.py``)."""
 
     def audit(self, ask: AuditAsk) -> list[AuditEntry]:
         """List the audit rows that fit, newest first."""

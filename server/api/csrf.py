@@ -56,7 +56,10 @@ def comes_from_elsewhere(headers: Mapping[str, str], *, own: str | None = None) 
         return False  # no browser, or an old one: the token decides
     # The scheme is left out: a proxy in front may speak TLS where we do not.
     ours = {headers.get("host", "").lower(), *([urlsplit(own).netloc.lower()] if own else [])}
-    return urlsplit(origin).netloc.lower() not in ours - {""}
+    try:
+        return urlsplit(origin).netloc.lower() not in ours - {""}
+    except ValueError:  # no URL: no browser says that
+        return True
 
 
 def _mac(key: bytes, salt: bytes) -> bytes:

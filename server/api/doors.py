@@ -13,6 +13,7 @@ import msgspec
 from analytics.measurement import Rung, named, text, whole
 from analytics.shapes import Service
 from server.api.controls import ControlDoor
+from server.api.policy_door import PolicyDoor
 
 
 class MeshAsk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,3 +95,7 @@ class Door(MeshDoor, ServiceDoor, Protocol):
     @property
     def control(self) -> ControlDoor:
         """Switches, tags and budgets."""
+
+    @property
+    def policy(self) -> PolicyDoor:
+        """Who may test whom."""

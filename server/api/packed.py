@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from analytics.errors import WireError
+from analytics.errors import UNREADABLE, WireError
 from analytics.overview import MatrixCells, Metric
 
 MAGIC: Final = b"PGM1"
@@ -68,7 +68,7 @@ def unpacked(body: bytes) -> tuple[Head, bytes]:
         (length,) = struct.unpack_from("<I", body, len(MAGIC))
         start = len(MAGIC) + 4
         head = msgspec.json.decode(body[start : start + min(length, MOST_HEAD)], type=Head)
-    except (struct.error, msgspec.DecodeError) as error:
+    except (struct.error, *UNREADABLE) as error:
         raise _unread(str(error)) from error
     cells = body[start + length :]
     if not body.startswith(MAGIC) or len(cells) != len(head.agents) ** 2 * head.cell_bytes:

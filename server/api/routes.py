@@ -216,7 +216,10 @@ def detail_of(
     *,
     sessions: bool = True,
 ) -> PathDetail:
-    """Tell all of one path, or all but the sessions; raises ``ProblemError`` (404) saying which part of the question is unknown."""
+    """Tell all of one path, or all but the sessions.
+
+    Raises ``ProblemError`` (404) saying which part of the question is unknown.
+    """
     check_agents(core, src, dst)
     graded_for = profile_of(core, profile)
     detail = core.detail(src, dst, graded_for, at_us, sessions=sessions) if src != dst else None
@@ -236,10 +239,10 @@ def explanation_of(
     return found
 
 
-def check_agents(core: ReportCore, src: str, dst: str) -> None:
-    """Raise ``ProblemError`` (404) unless both are enrolled."""
+def check_agents(core: ReportCore, *names: str) -> None:
+    """Raise ``ProblemError`` (404) unless all are enrolled."""
     known = [member.name for member in core.members()]
-    for name in (src, dst):
+    for name in names:
         if name not in known:
             raise ProblemError(
                 404,

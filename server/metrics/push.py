@@ -112,8 +112,12 @@ def _rejected(body: bytes) -> str:
 
 
 def _check(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:  # a bracket without its other half
+        good = False
+    if not good:
         raise SettingsError(f"otlp_url: {url!r} is not a URL", remedy="as http://127.0.0.1:4318/v1/metrics")
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
+from analytics.wire import Health
 from server.api.agent_info import AgentInfo, Vitals
 from server.pages import control_words, text
+
+OWN_POLICY: Final = "own-policy-"
+"""How the reasons begin that ``agent.own_policy`` refuses for."""
 
 
 class Which(StrEnum):
@@ -35,7 +40,7 @@ class Wanted:
             Which.ALL: True,
             Which.ONLINE: agent.online,
             Which.AWAY: not agent.online,
-            Which.OFF: agent.off is not None,
+            Which.OFF: is_off(agent),
         }
         return (
             all(word in said for word in self.words.lower().split())
@@ -55,9 +60,14 @@ class Fleet:
     tags: list[str]
 
 
+def is_off(agent: AgentInfo) -> bool:
+    """Say whether active tests are switched off for an agent, here or on its own host."""
+    return agent.off is not None or agent.local_off is not None
+
+
 def fleet_of(agents: Sequence[AgentInfo]) -> Fleet:
     """Sum the fleet up in a sentence, and say what it can be filtered by."""
-    online, off = sum(agent.online for agent in agents), sum(agent.off is not None for agent in agents)
+    online, off = sum(agent.online for agent in agents), sum(map(is_off, agents))
     enrolled = text.plural(len(agents), "agent")
     is_or_are = "is" if online == 1 else "are"
     headline = f"{online:,} of {enrolled} {is_or_are} online." if agents else "No agents yet."
@@ -80,8 +90,9 @@ def state_of(agent: AgentInfo) -> str:
         return "Revoked: it is let in no more, but with a token that replaces it."
     if not agent.online:
         return f"Away since {text.clock(agent.seen_us)}."
+    there = "" if agent.local_off is None else f" {control_words.off_there(agent.local_off)}"
     doing = "" if agent.off is None else f" {control_words.off_because(agent.off)}"
-    return f"Online, version {agent.version}.{doing}"
+    return f"Online, version {agent.version}.{there}{doing}"
 
 
 def says(agent: AgentInfo) -> str:
@@ -89,9 +100,15 @@ def says(agent: AgentInfo) -> str:
     told = agent.vitals.latest.mesh if agent.vitals else None
     if agent.mesh is False:
         return "By its own configuration it takes part in none."
-    if told is None or told is (agent.off is None):
+    on = not is_off(agent)
+    if told is None or told is on:
         return "" if told is None else f"The agent says that they are {'on' if told else 'off'}."
-    return f"The agent has not yet said that they are {'on' if agent.off is None else 'off'}."
+    return f"The agent has not yet said that they are {'on' if on else 'off'}."
+
+
+def own_refusals(health: Health) -> int:
+    """Count the orders that the policy of an agent's own host refused."""
+    return sum(count for why, count in health.grants_refused.items() if why.startswith(OWN_POLICY))
 
 
 def lost(vitals: Vitals) -> str:
@@ -103,7 +120,10 @@ def lost(vitals: Vitals) -> str:
         (now.packets_replayed, "packet", "seen twice"),
         (now.packets_unsolicited, "answer", "to nothing that was asked"),
         (now.packets_late, "answer", "that came too late"),
-        (sum(now.grants_refused.values()), "order", "refused"),
+        (sum(now.grants_refused.values()) - own_refusals(now), "order", "refused"),
+        (own_refusals(now), "order", "refused by its own policy"),
+        (sum(now.receipts_refused.values()), "reading", "of peers not signed"),
         (now.servers_refused, "connection", "that another than the server answered"),
+        *((count, "item", f"dropped of its {where}") for where, count in sorted(now.dropped.items())),
     )
     return ", ".join(f"{text.plural(count, what)} {how}" for count, what, how in kinds if count)

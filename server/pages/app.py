@@ -23,6 +23,8 @@ from server.api import events as events_api
 from server.api import history as history_api
 from server.api import matrix as matrix_api
 from server.api import mesh as mesh_api
+from server.api import policies as policy_api
+from server.api import receipts as receipts_api
 from server.api import routes as api
 from server.api import services as services_api
 from server.api import settings as settings_api
@@ -87,8 +89,10 @@ def report_app(
         matrix_api.router(),
         history_api.router(),
         sla_api.router(),
+        receipts_api.router(),
         mesh_api.router(),
         control_api.router(),
+        policy_api.router(),
         agents_api.router(),
         audit_api.router(),
         services_api.router(),
@@ -123,7 +127,7 @@ def answer(request: Request, problem: Problem, headers: dict[str, str] | None = 
         return problem_response(problem, headers=headers)
     if problem.status == HTTPStatus.UNAUTHORIZED and request.app.state.office is not None:
         return _to_login(request)
-    return render.message(problem)
+    return render.problem_part(problem) if "hx-request" in request.headers else render.message(problem)
 
 
 def _to_login(request: Request) -> Response:

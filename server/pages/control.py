@@ -19,6 +19,7 @@ from server.api.body import form_of, or_problem, see_other
 from server.api.controls import BudgetAsk, Reach, SwitchAsk, TagsAsk
 from server.api.doors import MeshAsk, ServiceTag
 from server.api.problem import ProblemError
+from server.pages.paths import run_part
 
 MB: Final = 1_000_000
 
@@ -120,6 +121,8 @@ def _add_run(routes: APIRouter) -> None:
     async def run(request: Request, desk: TheDesk, visitor: TheVisitor) -> Response:
         form = await form_of(request, RunForm)
         started = or_problem(lambda: desk.run(MeshAsk(src=form.src, dst=form.dst), actor=visitor.name))
+        if "hx-request" in request.headers:
+            return run_part(started, form.src, form.dst)
         path = f"/paths/{quote(form.src, safe='')}/{quote(form.dst, safe='')}"
         return see_other(f"{path}?run={started.id}")
 

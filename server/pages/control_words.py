@@ -7,6 +7,7 @@ from typing import Final
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from analytics.wire import LocalOff
 from server.api.controls import BudgetNow, Budgets, MeshSwitches, Off, OwnBudget, Reach
 from server.pages import text
 from server.pages.tables import Column, draw, plain
@@ -20,6 +21,12 @@ def subject(reach: Reach, name: str) -> str:
 def off_because(off: Off) -> str:
     """Say why active tests are off: 'Off for site hotel, by ada since 2026-11-25 09:41:00 UTC.'."""
     return f"Off for {subject(off.reach, off.name)}, by {off.by} since {text.clock(off.since_us)}."
+
+
+def off_there(off: LocalOff) -> str:
+    """Say who switched an agent off on its own host: 'Switched off on its own host since ... by ada: ...'."""
+    note = f": {off.note}" if off.note else ""
+    return f"Switched off on its own host since {text.clock(off.since_us)} by {off.by}{note}."
 
 
 def cpu(cpu_bp: int | None) -> str:

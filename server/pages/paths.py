@@ -1,6 +1,6 @@
 """One path: both directions, where the time is, why it has its letter, and a test now; and how it was.
 
-How it was takes longer to find out: the page is there first, and fetches it.
+How it was, and what the applications saw, takes longer to find out: the page is there first, and asks for it.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
+from analytics.clock import now_us
 from analytics.timeline import Timeline
 from server.api.access import Scope, TheCore, TheDesk, needs
 from server.api.core import ReportCore
+from server.api.doors import MeshRun
+from server.api.problem import ProblemError
 from server.api.routes import check_agents, detail_of, explanation_of
 from server.pages import timeline_view
 from server.pages.explained import sections
 from server.pages.frame import Frame, TheFrame
-from server.pages.render import page
+from server.pages.render import fragment, page
 from server.pages.timeline_view import RANGES, US_PER_S
 from server.pages.views import path_view
 
@@ -43,7 +46,7 @@ def router() -> APIRouter:
         run: RunId = "",
     ) -> HTMLResponse:
         profile, at_us = frame.profile, frame.at_us
-        detail = detail_of(core, src, dst, profile, at_us)
+        detail = detail_of(core, src, dst, profile, at_us, sessions=False)
         return page(
             "path.html",
             frame,
@@ -53,6 +56,8 @@ def router() -> APIRouter:
             ranges=[*RANGES],
             back_to=_back_to(range),
             run=desk.run_of(run, 0) if run else None,
+            run_of=(src, dst),
+            now_us=frame.now_us,
         )
 
     @routes.get("/paths/{src}/{dst}/timeline")
@@ -77,7 +82,25 @@ def router() -> APIRouter:
             back_to=_back_to(range),
         )
 
+    @routes.get("/paths/{src}/{dst}/sessions")
+    def sessions(*, core: TheCore, frame: TheFrame, src: str, dst: str, part: bool = False) -> HTMLResponse:
+        detail = detail_of(core, src, dst, frame.profile, frame.at_us)
+        named = "sessions_part.html" if part else "sessions.html"
+        return page(named, frame, src=src, dst=dst, flows=detail.flows)
+
+    @routes.get("/paths/{src}/{dst}/run")
+    def progress(*, desk: TheDesk, src: str, dst: str, run: RunId) -> HTMLResponse:
+        found = desk.run_of(run, 0)
+        if found is None:
+            raise ProblemError(404, "This test is not known any more", remedy="test again")
+        return run_part(found, src, dst)
+
     return routes
+
+
+def run_part(run: MeshRun, src: str, dst: str) -> HTMLResponse:
+    """Say how far a test on demand is, where its path's page says so."""
+    return fragment("run_part.html", run=run, run_of=(src, dst), now_us=now_us())
 
 
 def _back_to(asked: str) -> str:

@@ -67,14 +67,19 @@ def page(template: str, frame: Frame | None = None, *, status: int = 200, **cont
     return HTMLResponse(body, status_code=status, headers=HEADERS)
 
 
-def fragment(template: str, frame: Frame, **context: Any) -> HTMLResponse:
-    """Render a piece of a page, which a script puts where it belongs."""
+def fragment(template: str, frame: Frame | None = None, **context: Any) -> HTMLResponse:
+    """Render a piece of a page, which htmx or a script puts where it belongs."""
     return page(template, frame, **context)
 
 
 def message(problem: Problem) -> HTMLResponse:
     """Say a problem as a page, in words."""
     return page("message.html", status=problem.status, problem=problem)
+
+
+def problem_part(problem: Problem) -> HTMLResponse:
+    """Say a problem where a piece of a page was asked for."""
+    return page("problem_part.html", status=problem.status, problem=problem)
 
 
 def csrf_input(key: bytes) -> Markup:
@@ -97,14 +102,6 @@ def csrf_headers() -> Markup:
         return Markup()
     value = msgspec.json.encode({HEADER: csrf_token(key)}).decode()
     return Markup(' hx-headers="{}"').format(value)  # format escapes
-
-
-def csrf_meta() -> Markup:
-    """Make the element where scripts of ours find the token."""
-    key = _key_now()
-    if key is None:
-        return Markup()
-    return Markup('<meta name="csrf" content="{}">').format(csrf_token(key))  # format escapes
 
 
 def _key_now() -> bytes | None:
@@ -132,7 +129,6 @@ def _make_environment() -> Environment:
         WAY=text.WAY,
         csrf_field=csrf_field,
         csrf_headers=csrf_headers,
-        csrf_meta=csrf_meta,
         visitor_now=visitor_now,
     )
     return made

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from server.api.access import Scope, TheCore, TheDesk, Visitor, needs
 from server.api.agent_info import AgentInfo
 from server.api.controls import Budgets, MeshSwitches, Off, OwnBudget, Reach
-from server.pages import control_words
+from server.pages import control_words, policy_words
 from server.pages.frame import TheFrame
 from server.pages.pieces import Start, piece_of
 from server.pages.render import page
@@ -53,6 +53,8 @@ def router() -> APIRouter:
             piece=piece_of(lines, start, ROWS),
             rules_version=core.overview(frame.profile).rules_version,
             settings=settings_for(request, frame.visitor),
+            policy=desk.policy.policy(),
+            policy_words=policy_words,
             words=control_words,
         )
 

@@ -24,7 +24,7 @@ from analytics.usage import By
 from server.api.core import TROUBLES, Status
 from server.api.doors import Mark, MeshResult, MeshRun
 from server.api.listed import PathList
-from server.pages import explained, text
+from server.pages import control_words, explained, text
 from server.pages.fusion_words import told_by
 from server.pages.hop_table import hop_table
 from server.pages.tables import LETTER_STYLE, Column, draw, plain, plain_value
@@ -41,7 +41,8 @@ def status(now: Status, verdict: Verdict) -> RenderableType:
     lines = [
         ("agents", f"{now.agents_online} of {now.agents_enrolled} online"),
         *([("off", f"active tests, on {text.plural(now.agents_off, 'agent')}")] if now.agents_off else []),
-        ("paths", f"{now.paths_measured} of {now.paths_expected} measured"),
+        *((name, control_words.off_there(off)) for name, off in now.off_there.items()),
+        ("paths", _paths(now)),
         ("cycle", _cycle(now)),
         *([("budget", _put_off(now))] if now.paths_put_off else []),
         *([("watch", _watch(now))] if now.paths_watched or now.paths_not_watched else []),
@@ -53,6 +54,11 @@ def status(now: Status, verdict: Verdict) -> RenderableType:
     for name, value in lines:
         grid.add_row(Text(name, "dim"), Text(value))
     return Group(_verdict(verdict), "", grid)
+
+
+def _paths(now: Status) -> str:
+    barred = f"; {now.paths_barred} not tested by policy" if now.paths_barred else ""
+    return f"{now.paths_measured} of {now.paths_expected} measured{barred}"
 
 
 def _troubles(now: Status) -> str:

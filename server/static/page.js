@@ -1,4 +1,5 @@
 // Menus close when the reader turns elsewhere: a click outside, Escape, or another menu.
+// And a part of a page that the reader is in is not replaced.
 "use strict";
 
 const openMenus = () => document.querySelectorAll("details.menu[open]");
@@ -17,4 +18,8 @@ document.addEventListener("keydown", (event) => {
 
 document.addEventListener("focusin", (event) => {
   for (const menu of openMenus()) if (!menu.contains(event.target)) menu.open = false;
+});
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.requestConfig.verb === "get" && event.target.contains(document.activeElement)) event.preventDefault();
 });

@@ -114,7 +114,8 @@ function drawAnew() {
 
 draw().then(fit);
 document.addEventListener("pathgrade:fresh", () => draw().then(fit));
-document.addEventListener("pathgrade:part", () => {
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (!event.target.querySelector("[data-chart]")) return;
   shown = ""; // the part brought an empty place for the chart
   draw().then(fit);
 });

@@ -11,6 +11,7 @@ PAGES = {
     "map": "/map",
     "path": "/paths/radiologist/pacs",
     "path of a week": "/paths/home/pacs/timeline?range=7d",
+    "sessions": "/paths/radiologist/pacs/sessions",
     "processes": "/agents/radiologist/processes",
     "relay": "/paths/clinic/pacs",
     "unreachable": "/paths/home/office-1",
@@ -27,6 +28,11 @@ PAGES = {
     "audit": "/audit",
     "settings": "/settings",
 }
+
+FIRST_RUN = {"no account yet": "/login", "first account": "/setup"}
+"""Before there is an account."""
+BEFORE_LOGIN = {"log in": "/login"}
+LOGGED_IN = {"own account": "/account", "accounts and tokens": "/settings/access"}
 
 EVERY_LETTER = {
     ("home", "office-1"): Letter.UNREACHABLE,

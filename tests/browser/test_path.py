@@ -33,6 +33,17 @@ def test_without_a_script_the_pages_own_drawing_stays(browser: Browser) -> None:
         assert page.locator(".chart-drawn polyline").count() >= 2
 
 
+def test_what_the_applications_saw_comes_after_the_page(browser: Browser) -> None:
+    with serve(FixtureCore()) as url, tab_of(browser) as tab:
+        page = tab.open(url + PATH)
+        page.get_by_role("table", name="Passive flows of the pair").wait_for(timeout=30_000)
+        assert tab.complaints == []
+    with serve(FixtureCore()) as url, tab_of(browser, script=False) as tab:
+        page = tab.open(url + PATH)
+        page.get_by_role("link", name="Show their sessions").click()
+        assert page.get_by_role("table", name="Passive flows of the pair").is_visible()
+
+
 def test_a_test_now_tells_how_far_it_is_on_the_page(browser: Browser) -> None:
     desk = FixtureDesk()
     with serve(FixtureCore(), desk) as url, tab_of(browser) as tab:

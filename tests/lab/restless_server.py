@@ -70,6 +70,12 @@ def signed_for(self: cycles.Cycles, test: cycles.RunningTest, prints: dict[str, 
         issued_us=now_us,
         expires_us=now_us + 60_000_000,
         nonce=bytes(NONCE_BYTES - 8) + now_us.to_bytes(8, "big"),
+        most_probes=10_000,
+        most_bytes=100_000_000,
+        most_s=300,
+        src_site="here",
+        dst_site="there",
+        rule="",
     )
     return seal(grant.encode(), self._signer._key)
 
@@ -108,12 +114,18 @@ def unsigned(self: cycles.Cycles, test: cycles.RunningTest, honest: TestOrder) -
     return msgspec.structs.replace(honest, grant=seal(honest.grant[:-64], Ed25519PrivateKey.generate()))
 
 
+def greedy(self: cycles.Cycles, test: cycles.RunningTest, honest: TestOrder) -> TestOrder:
+    """An honest grant, and an order for more than it says."""
+    return msgspec.structs.replace(honest, plan=msgspec.structs.replace(honest.plan, trains=8))
+
+
 KINDS: dict[str, Any] = {
     "": lambda _self, _test, honest: honest,
     "swap": swap,
     "stale": stale,
     "others": others,
     "unsigned": unsigned,
+    "greedy": greedy,
 }
 
 

@@ -39,6 +39,12 @@ GRANTS = st.builds(
     issued_us=NUMBERS,
     expires_us=NUMBERS,
     nonce=NONCES,
+    most_probes=NUMBERS,
+    most_bytes=NUMBERS,
+    most_s=NUMBERS,
+    src_site=TEXTS,
+    dst_site=TEXTS,
+    rule=TEXTS,
 )
 TIMES = st.builds(ServerTime, challenge=NONCES, now_us=NUMBERS)
 BODIES = st.one_of(BINDINGS, GRANTS, TIMES)
@@ -71,6 +77,12 @@ def test_every_single_bit_of_one_grant_is_refused() -> None:
         issued_us=1,
         expires_us=2,
         nonce=bytes(16),
+        most_probes=300,
+        most_bytes=400_000,
+        most_s=60,
+        src_site="here",
+        dst_site="there",
+        rule="r1",
     )
     sealed = seal(grant.encode(), KEY)
     for bit in range(8 * len(sealed)):
@@ -104,7 +116,7 @@ def test_a_body_has_one_encoding_only(body: Binding | Grant | ServerTime, more: 
 @given(st.binary(max_size=200))
 def test_whatever_reads_is_written_the_same(tail: bytes) -> None:
     """No two encodings of one body: what decodes at all encodes to the same bytes."""
-    for kind, head in ((Binding, b"PGbind\0\1"), (Grant, b"PGgrnt\0\1"), (ServerTime, b"PGtime\0\1")):
+    for kind, head in ((Binding, b"PGbind\0\1"), (Grant, b"PGgrnt\0\2"), (ServerTime, b"PGtime\0\1")):
         try:
             read = kind.decode(head + tail)
         except SealError:

@@ -185,7 +185,11 @@ _CHECKS: Final[dict[type[Receiver], Callable[..., None]]] = {
 
 
 def _check_url(where: str, url: str, *, secret: bool = False) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not url.isprintable():
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and url.isprintable()
+    except ValueError:  # a bracket without its other half
+        good = False
+    if not good:
         shown = "what it holds" if secret else repr(url)
         raise SettingsError(f"{where}: {shown} is not a URL", remedy="http://HOST... or https://HOST...")

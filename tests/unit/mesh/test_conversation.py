@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 import pytest
 
-from agent.errors import PeerSilentError
+from agent.errors import GrantSpentError, PeerSilentError
 from agent.mesh.budget import Budget
 from agent.mesh.climb import Climbed
 from agent.mesh.conversation import Conversation, Measured
@@ -23,6 +23,7 @@ from agent.mesh.stamps import Arrival, OnSent, StampingLoop, StampingTransport
 from agent.mesh.wires import DirectWire
 from analytics import wire
 from analytics.measurement import CapacityTrust, Rung, StampSource
+from analytics.policy import most_sent
 from analytics.wire import ProbePlan
 
 T = TypeVar("T")
@@ -102,7 +103,11 @@ async def converse(
 
 
 def conversation(
-    link: PlainLink, plan: ProbePlan, controlling: bool, budget: Budget | None = None
+    link: PlainLink,
+    plan: ProbePlan,
+    controlling: bool,
+    budget: Budget | None = None,
+    most_bytes: int | None = None,
 ) -> Conversation:
     order = wire.TestOrder(
         test="t",
@@ -115,7 +120,9 @@ def conversation(
         plan=plan,
     )
     climbed = Climbed(cast(Any, link), Rung.LAN, [], 0, 0)
-    return Conversation(climbed, order, SystemClock(), budget=budget or Budget(100_000_000))
+    return Conversation(
+        climbed, order, SystemClock(), budget=budget or Budget(100_000_000), most_bytes=most_bytes
+    )
 
 
 def test_a_clean_link_loses_nothing_and_is_stamped_by_the_kernel() -> None:
@@ -272,3 +279,42 @@ def test_garbage_is_refused_counted_and_harmless() -> None:
 
     assert run(main()).counters.received == PLAN.probes
     assert refused == [4]
+
+
+def test_a_test_by_its_plan_stays_within_its_grant_and_one_that_would_not_stops_there() -> None:
+    plan = ProbePlan(probes=40, interval_us=5_000, hop_rounds=1, trains=1)
+
+    async def scenario(most_bytes: int) -> list[tuple[BaseException | None, int]]:
+        a, b = await PlainLink.open(), await PlainLink.open()
+        try:
+            a.join(b)
+            b.join(a)
+            ends = [
+                conversation(link, plan, link is a, most_bytes=most if link is a else most_sent(plan))
+                for link, most in ((a, most_bytes), (b, most_bytes))
+            ]
+            tasks = [asyncio.create_task(end.measure()) for end in ends]
+            await asyncio.wait(
+                tasks,
+                timeout=60,
+                return_when=asyncio.FIRST_COMPLETED if most_bytes < 50_000 else asyncio.ALL_COMPLETED,
+            )
+            found = [
+                (task.exception() if task.done() else None, link.wire.sent_bytes)
+                for task, link in zip(tasks, (a, b), strict=True)
+            ]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            return found
+        finally:
+            a.transport.close()
+            b.transport.close()
+
+    for error, sent in run(scenario(most_sent(plan))):
+        assert error is None
+        assert sent < most_sent(plan)
+    (error, sent), _ = run(scenario(3_000))
+    assert isinstance(error, GrantSpentError)
+    assert "the grant allows 3,000 bytes" in str(error)
+    assert sent <= 3_000

@@ -14,8 +14,10 @@ from agent.errors import TrustError
 from agent.identity import Identity, create
 from agent.mesh.peers import KnownPeers
 from agent.mesh.trust import Guard, Me, Reason
+from agent.own_policy import OwnPolicy, OwnRules
 from analytics import wire
 from analytics.measurement import Rung
+from analytics.policy import NOT_TESTED, most_sent
 from analytics.trust import Grant, ServerTime, fingerprint_bytes, seal
 from analytics.wire import Welcome
 
@@ -27,13 +29,23 @@ NOW_US = 1_800_000_000_000_000
 class Bench:
     """Agent a's guard, and a server whose words the test chooses."""
 
-    def __init__(self, folder: Path, *, key: Ed25519PrivateKey = SERVER) -> None:
+    def __init__(
+        self, folder: Path, *, key: Ed25519PrivateKey = SERVER, rules: OwnRules | None = None
+    ) -> None:
         self.monotonic_ns = 10**9
+        self.wall_us = NOW_US  # 2027-01-15, a Friday, 08:00 UTC
+        self.own = OwnPolicy(
+            rules or OwnRules(),
+            "a",
+            monotonic_ns=lambda: self.monotonic_ns,
+            wall_us=lambda: self.wall_us,
+        )
         self.guard = Guard(
             Me("a", "default", A.fingerprint),
             SERVER.public_key().public_bytes_raw(),
             KnownPeers(folder),
             monotonic_ns=lambda: self.monotonic_ns,
+            own=self.own,
         )
         self.nonces = 0
         self.connect(key)
@@ -59,6 +71,12 @@ class Bench:
             "issued_us": NOW_US + 1,
             "expires_us": NOW_US + 65_000_000,
             "nonce": self.nonces.to_bytes(16, "big"),
+            "most_probes": 300,
+            "most_bytes": most_sent(wire.ProbePlan()),
+            "most_s": 60,
+            "src_site": "here",
+            "dst_site": "there",
+            "rule": "r1",
         }
         return seal(Grant(**(given | changes)).encode(), key)
 
@@ -238,3 +256,98 @@ def test_the_hosts_clock_is_never_asked(bench: Bench, monkeypatch: pytest.Monkey
     monkeypatch.setattr("time.time", asked)
     monkeypatch.setattr("time.time_ns", asked)
     bench.guard.admit(bench.order())
+
+
+# --- how much, and this host's own policy -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("order", "grant", "word"),
+    [
+        ({"plan": wire.ProbePlan(probes=301)}, {"most_bytes": 10**9}, "301 probes"),
+        ({"plan": wire.ProbePlan(trains=8)}, {}, "bytes"),
+        ({"plan": wire.ProbePlan(hop_rounds=60)}, {}, "bytes"),
+        ({"deadline_us": 61_000_000}, {}, "61,000,000 us"),
+        ({}, {"most_probes": 0}, "its grant for 0"),
+        ({}, {"most_bytes": 0}, "its grant for 0"),
+        ({}, {"most_s": 0}, "its grant for 0"),
+    ],
+)
+def test_more_than_the_grant_says_is_refused(
+    bench: Bench, order: dict[str, Any], grant: dict[str, Any], word: str
+) -> None:
+    assert word in bench.refused(bench.order(bench.grant(**grant), **order), Reason.EXCEEDED)
+
+
+def test_a_grant_of_before_is_refused_as_such(bench: Bench) -> None:
+    old = bench.grant()[:-64]
+    for version, who in ((1, "server"), (3, "agent")):
+        body = old[:7] + bytes([version]) + old[8:]
+        order = bench.order(seal(body, SERVER))
+        assert f"version {version}; this build takes 2" in bench.refused(order, Reason.VERSION)
+        with pytest.raises(TrustError) as caught:
+            bench.guard.admit(order)
+        assert caught.value.remedy == f"upgrade the {who}"
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ({"peers": ["c"]}, Reason.OWN_PEER),
+        ({"peers": []}, Reason.OWN_PEER),
+        ({"peers": ["site:here"]}, Reason.OWN_PEER),
+        ({"not_peers": ["b"]}, Reason.OWN_PEER),
+        ({"not_peers": ["site:there"]}, Reason.OWN_PEER),
+        ({"hours": "09:00-19:00"}, Reason.OWN_HOURS),
+        ({"hours": "07:00-08:00"}, Reason.OWN_HOURS),
+        ({"days": ["mon"]}, Reason.OWN_HOURS),
+        ({"hours": "07:00-09:00", "zone": "Europe/Berlin"}, Reason.OWN_HOURS),
+        ({"tests_an_hour": 0}, Reason.OWN_TESTS),
+        ({"mb_an_hour": 0}, Reason.OWN_BYTES),
+    ],
+    ids=str,
+)
+def test_what_the_hosts_own_policy_does_not_allow_is_refused_whoever_signed_it(
+    tmp_path: Path, rules: dict[str, Any], reason: Reason
+) -> None:
+    bench = Bench(tmp_path, rules=msgspec.convert(rules, OwnRules))
+    said = bench.refused(bench.order(), reason)
+    assert said.startswith(f"{NOT_TESTED}: a's own policy refuses this test: ")
+    assert not KnownPeers(tmp_path).listed()  # nor is its key remembered
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"peers": ["b"]},
+        {"peers": ["site:there"], "not_peers": ["site:here", "c"]},
+        {"hours": "08:00-08:01", "days": ["fri"]},
+        {"hours": "22:00-09:00", "days": ["thu"]},
+        {"tests_an_hour": 1, "mb_an_hour": 1, "cpu_bp": 1},
+    ],
+    ids=str,
+)
+def test_what_it_allows_is_followed(tmp_path: Path, rules: dict[str, Any]) -> None:
+    bench = Bench(tmp_path, rules=msgspec.convert(rules, OwnRules))
+    assert bench.guard.admit(bench.order()).rule == "r1"
+
+
+def test_tests_bytes_and_cpu_are_counted_over_an_hour(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, rules=OwnRules(tests_an_hour=2, mb_an_hour=1, cpu_bp=100))
+
+    def again(minutes: float) -> wire.TestOrder:
+        bench.later(60 * minutes)
+        bench.connect(now_us=NOW_US + bench.monotonic_ns // 1_000)
+        begin_us = NOW_US + bench.monotonic_ns // 1_000 + 1
+        return bench.order(bench.grant(issued_us=begin_us, expires_us=begin_us + 65_000_000))
+
+    bench.guard.admit(again(0))
+    bench.own.ended(sent_bytes=700_000, cpu_us=1_000_000)
+    bench.refused(again(10), Reason.OWN_BYTES)  # 0.7 MB are sent, and 0.4 may come
+    bench.guard.admit(again(51))
+    bench.own.ended(sent_bytes=1_000, cpu_us=20_000_000)
+    bench.refused(again(1), Reason.OWN_CPU)  # 36 s an hour: 20 are taken, and another may take 20
+    bench.own.ended(sent_bytes=1_000, cpu_us=1)
+    bench.guard.admit(again(1))
+    bench.refused(again(1), Reason.OWN_TESTS)
+    bench.guard.admit(again(61))

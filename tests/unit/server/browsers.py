@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 PASSWORD = "four words and nothing else"  # of accounts in tests
-CSRF = re.compile(r'name="csrf" (?:value|content)="([^"]+)"')
+CSRF = re.compile(r'hx-headers="{&#34;X-CSRF-Token&#34;:&#34;([^&]+)&#34;}"')
 
 
 class Browser:

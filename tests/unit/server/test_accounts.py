@@ -16,7 +16,7 @@ from server.accounts.rows import hashed
 from server.accounts.tokens import create_access_token
 from server.errors import ServerError
 from server.settings import Settings
-from tests.unit.server.browsers import PASSWORD, Browser, account, browser
+from tests.unit.server.browsers import CSRF, PASSWORD, Browser, account, browser
 from tests.unit.server.conftest import visited
 
 Run = Callable[[Callable[[Any], Any]], None]
@@ -337,8 +337,9 @@ def test_a_trusted_proxy_says_who_it_is_and_others_say_nothing(settings: Setting
             }
             assert (await via.client.post("/v1/mesh/marks", **mark)).status_code == 403  # no token of a page
             page = await via.client.get("/", headers=mark["headers"])
-            found = page.text.split('name="csrf" content="')[1].split('"')[0]
-            mark["headers"]["X-CSRF-Token"] = found
+            found = CSRF.search(page.text)
+            assert found
+            mark["headers"]["X-CSRF-Token"] = found[1]
             assert (await via.client.post("/v1/mesh/marks", **mark)).status_code == 409  # no such agent
             await account(site, "ada", "viewer")
             await via.log_in("ada")  # its cookie is Secure: a browser sends it by https only

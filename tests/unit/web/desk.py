@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from analytics.measurement import Rung
+from analytics.policy import ALL_ALLOWED, Policy
 from analytics.report import Service
 from server.api.controls import (
     BudgetAsk,
@@ -73,10 +74,21 @@ class FixtureControl:
 
 
 @dataclass
+class FixturePolicy:
+    """Who may test whom."""
+
+    set: Policy = ALL_ALLOWED
+
+    def policy(self) -> Policy:
+        return self.set
+
+
+@dataclass
 class FixtureDesk:
     """Everything that people can change."""
 
     control: FixtureControl = field(default_factory=FixtureControl)
+    policy: FixturePolicy = field(default_factory=FixturePolicy)
     asked: list[MeshAsk] = field(default_factory=list)
     tags: list[ServiceTag] = field(default_factory=list)
     looks: int = 0
