@@ -38,6 +38,7 @@ def health(
     bytes_sent: int | None = None,
     refusals: Refusals | None = None,
     grants_refused: Mapping[str, int] | None = None,
+    receipts_refused: Mapping[str, int] | None = None,
     governor: Governor | None = None,
     dropped: Mapping[str, int] | None = None,
     servers_refused: int = 0,
@@ -58,6 +59,7 @@ def health(
         local_off=local_off,
         bytes_sent=bytes_sent,
         grants_refused={str(reason): count for reason, count in (grants_refused or {}).items()},
+        receipts_refused={str(reason): count for reason, count in (receipts_refused or {}).items()},
         **_shed(governor),
         dropped={what: count for what, count in (dropped or {}).items() if count},
         servers_refused=servers_refused,
@@ -75,6 +77,7 @@ def line(now: Health) -> str:
         + (" mesh=off-here" if now.local_off else "")
         + (f" packets_refused={_kinds(now)}" if _kinds(now) else "")
         + (f" grants_refused={_counts(now.grants_refused)}" if now.grants_refused else "")
+        + (f" receipts_refused={_counts(now.receipts_refused)}" if now.receipts_refused else "")
         + (f" dropped={_counts(now.dropped)}" if now.dropped else "")
         + (f" shed={now.shed!r} why={now.shed_why!r}" if now.shed else "")
         + (f" servers_refused={now.servers_refused}" if now.servers_refused else "")

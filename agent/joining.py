@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agent import enrol
+from agent import credential
 from agent.config import Config, load
 from agent.errors import AgentError, ConfigError, JoinError
 
@@ -71,8 +71,8 @@ def planned(before: str | None, wish: Wish, *, config: Path, token: str, host: s
     keys = {
         "server": wish.server,
         "token_file": str(token_file),
-        "name": wish.name or known.get("name") or host_name(host),
-        "site": wish.site or known.get("site") or DEFAULT_SITE,
+        "name": str(wish.name or known.get("name") or host_name(host)),
+        "site": str(wish.site or known.get("site") or DEFAULT_SITE),
         "data": str(wish.data or known.get("data") or DATA),
     }
     text = edited(before or "", keys, without=frozenset({"token"}))
@@ -158,7 +158,7 @@ def wait_enrolled(
 def is_enrolled(config: Config) -> bool:
     """Whether the agent's folder has a credential for this server and name."""
     try:
-        return enrol.read_credential(config) is not None
+        return isinstance(credential.read(config), credential.Credential)
     except AgentError:
         return False
 

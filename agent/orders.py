@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from agent import health
 from agent.errors import ServerSilentError, SignallingError
 from agent.outbox import Outbox
-from analytics.measurement import Hop, Reading, Rung
+from analytics.measurement import Hop, Reading, Receipt, Rung
 from analytics.memory import tidy
 from analytics.wire import (
     FromAgent,
@@ -49,6 +49,10 @@ class Result(Protocol):
     @property
     def refused(self) -> int:
         """Packets that were forged, damaged, or nobody's."""
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What was signed of the reading; None where the order did not ask for it."""
 
 
 class Link:
@@ -240,6 +244,7 @@ class Orders:
         self.packets_refused += result.refused
         self._outbox.add("readings", [result.reading])
         self._outbox.add("hops", result.hops)
+        self._outbox.add("receipts", [result.receipt] if result.receipt else [])
         await asyncio.to_thread(self._outbox.flush)
         self._saved()
 

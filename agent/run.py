@@ -21,6 +21,7 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
@@ -34,7 +35,7 @@ from agent.config import Config
 from agent.control import Control
 from agent.credential import Credential
 from agent.enrol import enrolled, renewed
-from agent.errors import CredentialRefusedError, EnrolmentError, ServerSilentError
+from agent.errors import CredentialRefusedError, EnrolmentError, FolderError, ServerSilentError
 from agent.footprint import be_prompt
 from agent.http import httpx
 from agent.identity import Identity, load_or_create
@@ -163,6 +164,7 @@ class Agent:
         self._client = httpx.AsyncClient(base_url=config.server, trust_env=False, verify=self._context)
         self._guard = guard_of(credential, identity, peers, own)
         self._refusals = Refusals()
+        self._unsigned = Counter[str]()
         self._surveying: asyncio.Task[None] | None = None
         trains = Budget(config.train_mb_an_hour * 1_000_000)
         shared = Shared(
@@ -171,6 +173,7 @@ class Agent:
             identity=identity,
             guard=self._guard,
             refusals=self._refusals,
+            unsigned=self._unsigned,
             headers=headers,
             trains=trains,
             own=own,
@@ -302,12 +305,12 @@ class Agent:
                 continue
             try:
                 self._credential = await renewed(self._credential, self._identity)
-            except (ServerSilentError, EnrolmentError) as error:
-                line.say(f"certificate not renewed why={str(error)!r}", level=logging.WARNING)
-                continue
-            kept.keep(self._config, self._credential)
-            self._credential.shown_in(self._context, self._identity.identity_key)
-            log.info("certificate renewed life_s=%d", self._credential.life_s)
+                self._credential.shown_in(self._context, self._identity.identity_key)
+                kept.keep(self._config, self._credential)
+            except (ServerSilentError, EnrolmentError, FolderError, OSError) as error:
+                line.say(f"certificate not renewed, or not kept why={str(error)!r}", level=logging.WARNING)
+            else:
+                log.info("certificate renewed life_s=%d", self._credential.life_s)
 
     async def _keep_flushing(self) -> None:
         while True:
@@ -327,6 +330,7 @@ class Agent:
                 packets_refused=self._orders.packets_refused,
                 refusals=self._refusals,
                 grants_refused=self._guard.refused,
+                receipts_refused=self._unsigned,
                 servers_refused=self._control.unproven + self._uploader.unproven,
                 mesh=self._orders.on,
                 local_off=self._orders.local_off,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Shared:
     identity: Identity
     guard: Guard
     refusals: Refusals  # counted over all tests
+    unsigned: Counter[str]  # readings of peers that were not signed, over all tests
     headers: QuotedHeaders | None
     trains: Budget
     own: OwnPolicy
@@ -86,6 +88,7 @@ def tester_of(shared: Shared) -> Tester:
                 most_bytes=grant.most_bytes,
             )
         shared.refusals.update(result.refusals)
+        shared.unsigned.update(result.unsigned)
         return result
 
     return test

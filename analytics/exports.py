@@ -70,7 +70,8 @@ def _facts(table: str) -> Export:
 # --- tests, one by one --------------------------------------------------------------------------------------
 
 
-def _structs(store: Store, table: str, of: Range, kind: type[msgspec.Struct]) -> Iterator[Any]:
+def rows_of(store: Store, table: str, of: Range, kind: type[msgspec.Struct]) -> Iterator[Any]:
+    """Give the rows of a table as structs, in the order of ``stream``. Raises as that."""
     for batch in stream(store, table, of, list(kind.__struct_fields__)):
         yield from msgspec.convert(batch.to_pylist(), list[kind])  # type: ignore[valid-type]  # at run time
 
@@ -82,7 +83,7 @@ def _key(row: Reading | Hop) -> Key:
 def _tests(store: Store, ask: Ask) -> Iterator[tuple[list[Reading], int]]:
     """Both directions of each test that enrolled agents took part in, and when it ended."""
     enrolled = {member.name for member in ask.members}
-    for _, own in groupby(_structs(store, "readings", ask.of, Reading), _key):
+    for _, own in groupby(rows_of(store, "readings", ask.of, Reading), _key):
         latest = {(one.src, one.dst): one for one in own if {one.src, one.dst} <= enrolled}
         if latest:
             yield list(latest.values()), max(map(ended_us, latest.values()))
@@ -109,7 +110,7 @@ def _paths(store: Store, ask: Ask) -> Iterator[pa.RecordBatch]:
 
 
 def _path_rows(store: Store, ask: Ask) -> Iterator[tuple[Report, PathRow]]:
-    beside = _Beside(_structs(store, "hops", ask.of, Hop))
+    beside = _Beside(rows_of(store, "hops", ask.of, Hop))
     for readings, at_us in _tests(store, ask):
         hops = beside.of(_key(readings[0]))
         made = path_rows(ask.profile, readings, hops, ask.members, at_us=at_us, rules=ask.rules)

@@ -48,8 +48,9 @@ def graded(store: Store, way: Way, rules: Rules, since_us: int, until_us: int) -
             if not tests.num_rows:
                 continue  # to plan the question takes as long as to grade a day
             database.register("tests", tests)
-            for dst, at_us, code, sent in database.execute(question, given).fetchall():
-                found.setdefault(dst, []).append(Graded(at_us, CODES[code], sent))
+            database.register("signed", _signed(store, way, first_us, last_us))
+            for dst, at_us, code, sent, signed in database.execute(question, given).fetchall():
+                found.setdefault(dst, []).append(Graded(at_us, CODES[code], sent, signed))
     return found
 
 
@@ -63,16 +64,23 @@ def _tests(store: Store, way: Way, since_us: int, until_us: int) -> pa.Table:
     )
 
 
+def _signed(store: Store, way: Way, since_us: int, until_us: int) -> pa.Table:
+    return store.signed_by_both(way.tenant, way.agent, since_us=since_us, until_us=until_us)
+
+
 def _question(way: Way, rules: Rules) -> str:
     """Put both directions of each test beside each other, and grade the one that carries the payload."""
     own = ", ".join(f"a.{column} AS a_{column}" for column in OWN)
     back = ", ".join(f"b.{column} AS b_{column}" for column in BACK)
-    pairs = f"""(SELECT a.src AS src, a.dst AS dst, {_ENDED} AS at_us, {own}, {back}
+    pairs = f"""(SELECT a.src AS src, a.dst AS dst, {_ENDED} AS at_us, {own}, {back},
+            s.test IS NOT NULL AS signed
         FROM tests AS a LEFT JOIN tests AS b
             ON b.cycle = a.cycle AND b.test = a.test AND b.src = a.dst AND b.dst = a.src
+            LEFT JOIN signed AS s
+            ON s.cycle = a.cycle AND s.test = a.test AND s.src = a.src AND s.dst = a.dst
         WHERE a.src = $agent AND a.dst <> $agent) AS pairs"""  # noqa: S608  # names of columns only
-    keep = ("dst", "at_us", "a_sent")
+    keep = ("dst", "at_us", "a_sent", "signed")
     letters = grades_sql(rules, [way.profile], pairs=pairs, at_us="at_us", keep=keep)
     letter = f"{prefix([way.profile], way.profile)}letter"
-    return f"""SELECT dst, at_us, {letter}, a_sent FROM ({letters}) AS graded
+    return f"""SELECT dst, at_us, {letter}, a_sent, signed FROM ({letters}) AS graded
         WHERE at_us >= $since_us AND at_us < $until_us ORDER BY at_us, dst"""  # noqa: S608  # see above

@@ -1,7 +1,7 @@
 """The vocabulary: one definition of every fact and judgement that leaves a process.
 
-Facts (``Reading``, ``Hop``, ``Flow``) are written once and never changed. Judgements (``Grade``, ``Leg``)
-are recomputed from facts at any time and name the rule behind them.
+Facts (``Reading``, ``Hop``, ``Flow``, ``Receipt``) are written once and never changed. Judgements (``Grade``,
+``Leg``) are recomputed from facts at any time and name the rule behind them.
 
 From these structs, and from nowhere else, come the wire columns, the Arrow and Parquet schemas, the DuckDB
 views and ``docs/schema.md``. Integers throughout: microseconds (``_us``), basis points (``_bp``, 1/100 of a
@@ -236,6 +236,23 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True):
     ) = None
 
 
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What both ends of a pair test signed of one direction's reading (``analytics/receipts.py``)."""
+
+    tenant: Annotated[str, named("tenant the agents belong to")]
+    cycle: Annotated[int, whole("cycle the test belongs to: its start", "s since 1970")]
+    test: Annotated[str, text("id of the pair test, as in the reading", most=32)]
+    src: Annotated[str, named("agent that sent, and wrote the reading")]
+    dst: Annotated[str, named("agent that received")]
+    layout: Annotated[int, count("schema version whose columns of a reading are signed")]
+    signed_us: Annotated[int, at_us("when src signed, by src's clock")]
+    src_key: Annotated[str, text("src's identity key: 'ed25519:' and base64", most=60)]
+    src_signature: Annotated[str, text("src's signature of the reading, base64", most=88)]
+    dst_key: Annotated[str, text("dst's identity key, as src knows it", most=60)] = ""
+    dst_signature: Annotated[str, text("dst's signature of the same, base64; empty = none", most=88)] = ""
+    why_not: Annotated[str, text("why dst did not sign; empty where it did", most=40)] = ""
+
+
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
     """TCP sessions of one process with one remote service in one window, summed."""
 
@@ -383,16 +400,22 @@ class Leg(msgspec.Struct, frozen=True, kw_only=True):
     measured: bool = True  # False: no hop answered here, so the time is counted in the neighbouring leg
 
 
-FACTS: Final[dict[str, type[msgspec.Struct]]] = {"readings": Reading, "hops": Hop, "flows": Flow}
+FACTS: Final[dict[str, type[msgspec.Struct]]] = {
+    "readings": Reading,
+    "hops": Hop,
+    "flows": Flow,
+    "receipts": Receipt,
+}
 """Table name -> the struct one row is. The name is also the folder of its Parquet files."""
 
 SORT_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "readings": ("tenant", "src", "dst", "cycle"),
     "hops": ("tenant", "src", "dst", "cycle", "ttl"),
     "flows": ("tenant", "agent", "window_us"),
+    "receipts": ("tenant", "src", "dst", "cycle"),
 }
 
-OWNER: Final[dict[str, str]] = {"readings": "src", "hops": "src", "flows": "agent"}
+OWNER: Final[dict[str, str]] = {"readings": "src", "hops": "src", "flows": "agent", "receipts": "src"}
 """The column that must name the agent whose credential sent the row."""
 
 

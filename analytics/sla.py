@@ -110,6 +110,8 @@ class SlaReport(msgspec.Struct, frozen=True, kw_only=True):
     time_rule: str
     time_rule_text: str
     counts_for_s: int
+    readings: int = 0  # of the paths from the service to workplaces, as far as they were counted
+    readings_signed: int = 0  # of them, by both ends (docs/receipts.md)
     incident_rule: str
     incident_rule_text: str
     owner_rule: str
@@ -155,6 +157,8 @@ class Asked(NamedTuple):
     made_us: int
     rules_versions: Sequence[str]
     counts_for_s: int
+    readings: int = 0
+    readings_signed: int = 0
 
 
 def users_of(service: Service, members: Sequence[Member], rules: Rules) -> list[Member]:
@@ -215,6 +219,8 @@ def sla_report(
         time_rule=rules.time_rule,
         time_rule_text=rules.time.format(counts_for=words.span(asked.counts_for_s * 1_000_000)),
         counts_for_s=asked.counts_for_s,
+        readings=asked.readings,
+        readings_signed=asked.readings_signed,
         incident_rule=rules.incident_rule,
         incident_rule_text=rules.incident,
         owner_rule=rules.owner_rule,

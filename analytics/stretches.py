@@ -19,11 +19,12 @@ WHOLE_BP: Final = 10_000
 
 
 class Graded(NamedTuple):
-    """One test of a path: when it ended, its letter, and how many probes it sent."""
+    """One test of a path: when it ended, its letter, how many probes it sent, whether both ends signed."""
 
     at_us: int
     letter: Letter
     sent: int = LIGHT_RTTS + 1
+    signed: bool = False
 
 
 class Stretch(NamedTuple):

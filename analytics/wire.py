@@ -215,6 +215,10 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
         dict[Annotated[str, msgspec.Meta(max_length=40)], Annotated[int, count("orders refused")]],
         msgspec.Meta(max_length=32),
     ] = {}  # by agent.mesh.trust.Reason
+    receipts_refused: Annotated[
+        dict[Annotated[str, msgspec.Meta(max_length=40)], Annotated[int, count("readings not signed")]],
+        msgspec.Meta(max_length=32),
+    ] = {}  # of peers; by agent.mesh.receipt.Reason
     shed: Annotated[str, msgspec.Meta(max_length=40)] = ""  # left out, with all before it; agent.limits.Shed
     shed_why: Annotated[str, msgspec.Meta(max_length=200)] = ""
     shed_times: Annotated[int, count("steps towards doing less since start")] = 0
@@ -297,6 +301,7 @@ class TestOrder(msgspec.Struct, frozen=True, kw_only=True, tag="test_order"):
     grant: Sealed = b""  # trust.Grant, by the server's key
     peer_identity_key: PublicKey = b""
     peer_binding: Sealed = b""  # trust.Binding of the peer's certificate, by its identity key
+    receipt: bool = False  # sign the reading, and the peer's; an agent of before does not know of it
 
 
 class TestCancel(msgspec.Struct, frozen=True, kw_only=True, tag="test_cancel"):

@@ -26,6 +26,9 @@ from analytics.graded import Way
 from analytics.measurement import Flow, Hop, Reading
 from analytics.passive import MOST_GROUPS, Applications, applications, since_us
 from analytics.policy import Judged
+from analytics.receipt_export import receipt_lines
+from analytics.receipt_file import FORMAT as RECEIPTS
+from analytics.receipt_file import Header, Line
 from analytics.report import (
     Member,
     PathDetail,
@@ -51,7 +54,7 @@ from server import audit_file
 from server.agents import LISTENERS_FROM, Agents, listeners_of
 from server.api.agent_info import AgentInfo, Listener
 from server.api.audits import AuditAsk, AuditEntry, is_search
-from server.api.core import OWN_PROCESS, ExportRange, Status
+from server.api.core import OWN_PROCESS, ExportRange, ReceiptRange, Status
 from server.blame import Blame
 from server.board import Boards, Pace, Ready, Sight
 from server.budget import ALLOWED
@@ -543,6 +546,21 @@ class Core(Showing):
         )
         kind = EXPORTS[table]
         return Batches(kind.schema, kind.batches(self._store, asked))
+
+    def receipts(self, chosen: ReceiptRange) -> tuple[Header, Iterator[Line]]:
+        """As ``ReportCore``."""
+        until_us = self._clock() if chosen.until_us is None else chosen.until_us
+        since_us = max(0, until_us - EXPORT_SINCE_US) if chosen.since_us is None else chosen.since_us
+        header = Header(
+            format=RECEIPTS,
+            tenant=self._tenant,
+            made_us=self._clock(),
+            since_us=since_us,
+            until_us=until_us,
+            of=chosen.words,
+        )
+        of = Range(self._tenant, since_us, until_us, chosen.agents)
+        return header, receipt_lines(self._store, of, src=chosen.src, dst=chosen.dst)
 
     def audit(self, ask: AuditAsk) -> list[AuditEntry]:
         """As ``ReportCore``."""

@@ -39,6 +39,7 @@ from server.grants import Signer
 from server.hub import Connection, Hub
 from server.planner import Asked, Planner
 from server.policing import Policing, barred
+from server.receipts import Fleet, wants_receipt
 from server.running import Plan, Resting, RunningTest
 from server.schedule import Backlog, Pair, cycle_due
 from server.ways import Ways
@@ -56,6 +57,9 @@ GRACE_S: Final = 5.0
 
 DEMAND_S: Final = 20
 """How long a test on demand may take: somebody waits for it."""
+
+FLEET_KEPT_S: Final = 10.0
+"""How old it may be who offers a service, when it is decided of which tests both ends sign."""
 
 SWITCHED_OFF: Final = "active tests were switched off"
 """Why a test ended that somebody's switch ended."""
@@ -120,6 +124,8 @@ class Cycles:
         self.running = False
         self.ended = asyncio.Event()  # set at the end of each cycle, for whoever seals
         self.on_start: Callable[[str, Pair], None] = lambda test, pair: None  # of a watched pair's test
+        self.fleet: Callable[[], Fleet] = lambda: Fleet(0, frozenset())
+        self._fleet_then: tuple[float, Fleet] | None = None  # as it was when it was asked for
         self.skipped = 0  # pairs of this cycle that could not be tested: an end was away, or got lost
         hub.on_leaving = self.lost
 
@@ -421,6 +427,7 @@ class Cycles:
             on_demand=on_demand,
             between=between,
             rule=rule,
+            receipt=wants_receipt(self._plan.receipts, self._fleet(), pair),
         )
         test.grant = self._grant(test, ends)
         self._tests[test.id] = test
@@ -435,6 +442,13 @@ class Cycles:
             self.on_start(test.id, pair)
         for me, peer in (ends, ends[::-1]):
             me.say(self._order(test, me, peer, first))
+
+    def _fleet(self) -> Fleet:
+        """Ask who serves what, at most once in a while: hundreds of tests begin in a second."""
+        now_s = self._clock()
+        if self._fleet_then is None or now_s - self._fleet_then[0] >= FLEET_KEPT_S:
+            self._fleet_then = now_s, self.fleet()
+        return self._fleet_then[1]
 
     def _deadline_s(self, *, on_demand: bool) -> int:
         return min(self._plan.deadline_s, DEMAND_S) if on_demand else self._plan.deadline_s
@@ -477,6 +491,7 @@ class Cycles:
             grant=test.grant,
             peer_identity_key=peer.agent.identity_key,
             peer_binding=peer.binding,
+            receipt=test.receipt,
         )
 
     def _grant(self, test: RunningTest, ends: tuple[Connection, Connection]) -> bytes:

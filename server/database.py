@@ -262,11 +262,22 @@ def _make_private(path: Path) -> None:
     one as it thinks, would delete the WAL under the server's hands.
     """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _give_to_owner(made, path.parent)
+        finally:
+            os.close(made)
     except FileExistsError:
         pass
     except OSError as error:
         raise _unusable(path.parent, error.strerror or "") from error
+
+
+def _give_to_owner(made: int, folder: Path) -> None:
+    """Make what root made the folder's owner's: the server that runs there is not root."""
+    owner = folder.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.fchown(made, owner.st_uid, owner.st_gid)
 
 
 def _configure(connection: Any, _record: Any) -> None:

@@ -32,6 +32,7 @@ from server.metrics.own import READINGS, Failures, Own, readings
 from server.metrics.push import OtlpPusher, read_headers
 from server.policing import Policing
 from server.realm import Realm, Realms
+from server.receipts import Fleet
 from server.running import Plan
 from server.schedule import Pair
 from server.settings import Address, Settings
@@ -85,6 +86,7 @@ def realm_of(tenant: str, shared: Shared) -> Realm:
     )
     cycles = Cycles(hub, audit, shared.plan, signer=shared.signer, policing=policing)
     cycles.on_start = lately.began
+    cycles.fleet = lambda: _fleet(state, tenant)
     cycles.planner.history = _history(store, tenant)
     core = Core(
         version=shared.release,
@@ -126,6 +128,12 @@ def realm_of(tenant: str, shared: Shared) -> Realm:
         meter=meter,
         trends=Trends(core),
     )
+
+
+def _fleet(state: State, tenant: str) -> Fleet:
+    """Say what decides of which tests both ends sign."""
+    agents, tagged = state.agents(tenant), state.services(tenant)
+    return Fleet(len(agents), frozenset(one.name for one in agents if one.services or tagged.get(one.name)))
 
 
 def pusher_of(settings: Settings, realms: Realms, *, release: str, failures: Failures) -> OtlpPusher | None:
@@ -183,6 +191,7 @@ def plan_of(settings: Settings, stun: tuple[Address, ...], relays: Relays) -> Pl
         jitter_s=settings.jitter_s,
         tests_at_once=settings.tests_at_once,
         watch_s=settings.watch_s,
+        receipts=settings.receipts,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from analytics.wire import ProbePlan, TestEnded
+from server.receipts import Receipts
 from server.schedule import Pair
 from server.turn import Relays
 
@@ -26,6 +27,7 @@ class Plan:
     jitter_s: float = 0.0
     watch_s: float = 0.0  # from one light test of a watched pair to the next; 0 = none is watched
     tests_at_once: int = 200
+    receipts: Receipts = Receipts.AUTO
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class RunningTest:
     ended: dict[str, TestEnded] = field(default_factory=dict)
     grant: bytes = b""
     rule: str = ""  # of the policy, that allowed it
+    receipt: bool = False  # both ends are to sign
 
     def other(self, agent: str) -> str:
         """Name the end across from ``agent``."""

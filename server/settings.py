@@ -18,6 +18,7 @@ from analytics.store.tidy import Keep
 from analytics.wire import ProbePlan
 from server.accounts.settings import AccountSettings
 from server.errors import SettingsError
+from server.receipts import Receipts
 from server.secret_file import TURN_SECRET
 
 _ADDRESS: Final = re.compile(r"^(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>\d{1,5})\Z")
@@ -139,6 +140,8 @@ class Settings(AccountSettings):
     is 0.1 GB, of 1,000 it is 11 GB. What is usual on a path is looked for in 14 of them, the latest in 7."""
     keep_hops_days: int = Field(default=14, ge=8, le=36_500)
     """Days that hops are kept; they are the largest table, some ten rows to each reading."""
+    keep_receipts_days: int = Field(default=30, ge=1, le=36_500)
+    """Days that receipts are kept: what both ends signed of a reading, of use as long as that is kept."""
     keep_flows_days: int = Field(default=30, ge=1, le=36_500)
     """Days that passive flows are kept."""
     keep_5m_days: int = Field(default=90, ge=1, le=36_500)
@@ -163,6 +166,10 @@ class Settings(AccountSettings):
     that changed come first."""
     budget_bytes_per_hour: int = Field(default=36_000_000, ge=100_000, le=10**12)
     """Bytes that active tests may send from each agent in an hour."""
+    receipts: Receipts = Receipts.AUTO
+    """Of which tests both ends sign the readings (docs/receipts.md): `auto` = of all while a tenant has at
+    most 100 agents, and above that of those with a service at one end; `all`, or `off`. 128 bytes of
+    signatures a reading."""
     jitter_s: float = Field(default=0.5, ge=0, le=60)
     """Cycles and tests start up to so late, at random, so that nothing happens everywhere at once."""
     tests_at_once: int = Field(default=200, ge=1, le=10_000)
@@ -202,6 +209,7 @@ class Settings(AccountSettings):
             readings=self.keep_readings_days,
             hops=self.keep_hops_days,
             flows=self.keep_flows_days,
+            receipts=self.keep_receipts_days,
             readings_5m=self.keep_5m_days,
             readings_1h=self.keep_1h_days,
             readings_1d=self.keep_1d_days,

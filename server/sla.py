@@ -66,6 +66,8 @@ class SlaDay(msgspec.Struct, frozen=True, kw_only=True):
     counts_for_s: int
     parts: dict[str, list[tuple[int, int, Letter]]]  # by workplace; what none covers is unknown
     causes: list[NotedCause] = []
+    readings: int = 0  # counted; 0 in a file of before
+    readings_signed: int = 0  # by both ends
 
 
 class Due(NamedTuple):
@@ -114,6 +116,8 @@ class SlaBook:
             made_us=max((day.made_us for day in days), default=now_us),
             rules_versions=[day.rules_version for day in days] or [self._rules.version],
             counts_for_s=self._rules.stale_after_s,
+            readings=sum(day.readings for day in days),
+            readings_signed=sum(day.readings_signed for day in days),
         )
         return sla_report(asked, parts, known, causes, load_sla_rules())
 
@@ -150,8 +154,13 @@ class SlaBook:
             if not parts:  # its readings are gone, or there never were any
                 continue
             before = filed[due]
+            ended = [one for own in tests.values() for one in own if due.since_us <= one.at_us < due.until_us]
             made = msgspec.structs.replace(
-                self._empty(due, now_us), parts=parts, causes=before.causes if before else []
+                self._empty(due, now_us),
+                parts=parts,
+                causes=before.causes if before else [],
+                readings=len(ended),
+                readings_signed=sum(one.signed for one in ended),
             )
             if due.over:
                 self._write(way, made)

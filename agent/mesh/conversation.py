@@ -6,6 +6,7 @@
     probes     requests both ways, answered at once  beside them the hops, which are no probes
     Finished   what did you receive, and when did you really send the replies?
     trains     first the controlling end's, then, after YourTurn, the other's; with probes of their own
+    receipts   where the order asks for them: Over, then each end signs its reading and the other's
     Done       neither end leaves before the other has all it needs
 """
 
@@ -37,9 +38,11 @@ from agent.mesh.packet import (
     Finished,
     Kind,
     Noted,
+    Over,
     Probe,
     Raw,
     RawKind,
+    ReceiptPart,
     SentStamp,
     Start,
     Started,
@@ -47,15 +50,18 @@ from agent.mesh.packet import (
     TrainReady,
     TrainResult,
     TrainSent,
+    Witnessed,
     YourTurn,
 )
 from agent.mesh.probe import Requester
+from agent.mesh.receipt import LAYOUT, Reason, Seen, Signing, Told, common_layout
 from agent.mesh.reflector import Reflector
 from agent.mesh.refusals import Refusal, Refusals
 from agent.mesh.stamps import Arrival
 from agent.mesh.times import Clock, wall_error_us
 from agent.mesh.trace import Known, Trace, Traced
 from agent.mesh.train import TrainReceiver
+from analytics.measurement import Reading, Receipt
 from analytics.wire import ProbePlan, TestOrder
 
 PEER_TURN_S: Final = 20.0  # the peer's probes, hops and trains after ours
@@ -101,9 +107,11 @@ class Conversation:
         *,
         budget: Budget,
         known: Known | None = None,
+        signing: Signing | None = None,
         clock_error_us: Callable[[], int | None] = wall_error_us,
         most_bytes: int | None = None,  # that the grant allows; None: not limited
     ) -> None:
+        self._rung = climbed.rung
         self._link = climbed.link
         self._wire = climbed.link.wire
         self._plan: ProbePlan = order.plan
@@ -124,11 +132,16 @@ class Conversation:
         )
         self._trains: dict[int, TrainReceiver] = {}
         self._spent = False
+        self._signing = signing
+        self._layout = 0  # of the readings that both ends sign; 0 = none
+        self._told: set[Told] = set()
+        self._most_kbps: int | None = None  # of the peer's trains, as told
         self._token = os.urandom(TOKEN_BYTES)
         self._peer_token = b""
         self._peer_started = asyncio.Event()
         self._peer_finished = asyncio.Event()
         self._my_turn = asyncio.Event()
+        self._peer_over = asyncio.Event()
         self._peer_done = asyncio.Event()
         self._channel = Channel(climbed.link)
         self._most_bytes = most_bytes
@@ -142,6 +155,8 @@ class Conversation:
             TrainComing: self._on_train_coming,
             TrainSent: self._on_train_sent,
             YourTurn: self._on_your_turn,
+            Over: self._on_over,
+            ReceiptPart: self._on_receipt_part,
             Done: self._on_done,
         }
         self._channel.on_raw = {
@@ -189,7 +204,7 @@ class Conversation:
         rtt, trips = self._requester.summary(), list(self._requester.trips)
         timers_late = sorted(self._requester.timers_late_ns)
         trains = await self._measure_capacity(sent)
-        await self._farewell()
+        await (self._both_over() if self._layout else self._farewell())
         return Measured(
             sent=sent,
             counters=counters,
@@ -203,11 +218,31 @@ class Conversation:
             traced=replace(self._trace.summary(), class_arrived=counters.hop_class),
         )
 
+    async def receipt(self, reading: Reading) -> Receipt | None:
+        """Have the finished reading signed at both ends; None if no receipt is asked for.
+
+        Never raises for reasons of the peer: the receipt says why it has one signature only.
+        """
+        if self._signing is None:
+            return None
+        why = Reason.SILENT if self._layout else Reason.NO_RECEIPTS
+        alone = self._signing.sign(reading, why, self._layout or LAYOUT)
+        if alone is None or not self._peer_over.is_set():
+            return alone
+        with contextlib.suppress(PeerSilentError):
+            return await self._signing.offer(reading, alone, self._channel)
+        return alone
+
+    async def leave(self) -> None:
+        """Let the peer have its receipt, too."""
+        if self._layout:
+            await self._farewell()
+
     # --- phases ---------------------------------------------------------------------------------------------
 
     async def _begin(self) -> None:
         """Wait until both ends can take probes: before that, a probe would count as lost."""
-        await self._channel.ask(Start(self._token), Started)
+        await self._channel.ask(Start(self._token, LAYOUT if self._signing else 0), Started)
         await _wait(self._peer_started, PEER_TURN_S, "never began")
 
     async def _ask_counters(self, sent: int) -> Counters:
@@ -246,6 +281,13 @@ class Conversation:
             return train.Trains(unknown(f"broke off: {error}"[:MOST_WHY]))
         return found
 
+    async def _both_over(self) -> None:
+        """Wait until neither end measures any more; a receipt that the peer sends says so, too."""
+        with contextlib.suppress(PeerSilentError):
+            if not self._peer_over.is_set():
+                await self._channel.ask(Over(), Noted)
+            await _wait(self._peer_over, PEER_TURN_S, "never ended")
+
     async def _farewell(self) -> None:
         """Stay until the peer has all it needs; that it is gone already is no error any more."""
         with contextlib.suppress(PeerSilentError):
@@ -275,12 +317,15 @@ class Conversation:
 
     def _on_start(self, ask: Start) -> Started:
         self._peer_token = ask.token
+        self._layout = common_layout(ask.receipts) if self._signing else 0
         self._peer_started.set()
         return Started()
 
     def _on_finished(self, ask: Finished) -> Counters:
         self._peer_finished.set()
         counters = self._reflector.counters(ask.sent, ask.lacking)
+        if ask.sent == self._plan.probes and len(self._told) < MOST_STAMP_ASKS:
+            self._told.add(Told.of(counters))
         return msgspec.structs.replace(
             counters, clock_error_us=self._clock_error_us(), hop_class=self._trace.class_of_peer
         )
@@ -288,6 +333,26 @@ class Conversation:
     def _on_your_turn(self, _ask: YourTurn) -> Noted:
         self._my_turn.set()
         return Noted()
+
+    def _on_over(self, _ask: Over) -> Noted:
+        self._peer_over.set()
+        return Noted()
+
+    def _on_receipt_part(self, part: ReceiptPart) -> Witnessed:
+        self._peer_over.set()
+        if self._signing is None:
+            return Witnessed(settled=True, why=Reason.NOT_ASKED)
+        return self._signing.witness(part, self._seen)
+
+    def _seen(self) -> Seen:
+        """What this end can hold the peer's reading against."""
+        return Seen(
+            told=self._told,
+            rung=self._rung,
+            rtt=self._requester.summary(),
+            most_kbps=self._most_kbps,
+            now_us=self._clock.wall_ns() // 1_000,
+        )
 
     def _on_done(self, _ask: Done) -> Noted:
         self._peer_done.set()
@@ -304,7 +369,9 @@ class Conversation:
 
     def _on_train_sent(self, sent: TrainSent) -> TrainResult:
         receiver = self._trains.get(sent.train)
-        return receiver.result(self._clock.wall_ns()) if receiver else TrainResult(settled=True)
+        result = receiver.result(self._clock.wall_ns()) if receiver else TrainResult(settled=True)
+        self._most_kbps = max(filter(None, (self._most_kbps, result.capacity_kbps)), default=None)
+        return result
 
     def _on_train(self, raw: Raw, arrival: Arrival) -> bool:
         return any(receiver.on_datagram(raw, arrival) for receiver in self._trains.values())

@@ -74,6 +74,8 @@ TOKEN_BYTES: Final = 8
 MAX_CONTROL: Final = 1024
 MOST_TOLD: Final = 32  # stamps, and runs of losses, in one answer: both fit into MAX_CONTROL
 MOST_WHY: Final = 80
+PART_BYTES: Final = 768  # of a receipt, in one ask
+MOST_PARTS: Final = 8
 
 _HEAD: Final = struct.Struct("!BBH")
 _PROBE: Final = struct.Struct("!BBHIqqB3xIqIq")
@@ -166,9 +168,14 @@ Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
-    """Ask: tell me when you are ready to be probed. Hop probes for me must carry ``token``."""
+    """Ask: tell me when you are ready to be probed. Hop probes for me must carry ``token``.
+
+    ``receipts``: the asker signs readings, and will check and sign the other end's, up to this layout
+    (``analytics.receipts``); 0 = it does not.
+    """
 
     token: Token
+    receipts: Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)] = 0
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
@@ -239,16 +246,36 @@ class YourTurn(msgspec.Struct, frozen=True, tag="your_turn"):
     """Ask: my trains are over, now yours."""
 
 
+class Over(msgspec.Struct, frozen=True, tag="over"):
+    """Ask: all that I measure is measured; only sent to an end that signs receipts."""
+
+
+class ReceiptPart(msgspec.Struct, frozen=True, tag="receipt"):
+    """Ask: sign this too. The parts together are my signature, then the reading (``analytics.receipts``)."""
+
+    part: Annotated[int, msgspec.Meta(ge=0, lt=MOST_PARTS)]
+    parts: Annotated[int, msgspec.Meta(ge=1, le=MOST_PARTS)]
+    data: Annotated[bytes, msgspec.Meta(min_length=1, max_length=PART_BYTES)]
+
+
+class Witnessed(msgspec.Struct, frozen=True, tag="witnessed"):
+    """Answer to ``ReceiptPart``. ``settled`` is False while parts lack; then a signature, or why not."""
+
+    settled: bool
+    signature: Annotated[bytes, msgspec.Meta(max_length=64)] = b""
+    why: Annotated[str, msgspec.Meta(max_length=40)] = ""
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """Ask: I have all I need. The asker leaves once the other end has said the same."""
 
 
 class Noted(msgspec.Struct, frozen=True, tag="noted"):
-    """Answer to ``YourTurn`` and ``Done``."""
+    """Answer to ``YourTurn``, ``Over`` and ``Done``."""
 
 
-Ask = Start | Finished | TrainComing | TrainSent | YourTurn | Done
-Answer = Started | Counters | TrainReady | TrainResult | Noted
+Ask = Start | Finished | TrainComing | TrainSent | YourTurn | Over | ReceiptPart | Done
+Answer = Started | Counters | TrainReady | TrainResult | Noted | Witnessed
 
 
 class Control(msgspec.Struct, frozen=True, array_like=True):

@@ -2,14 +2,15 @@
 
 Both ends run ``test_pair`` with the same order. They climb down the ladder until a rung connects (``climb``),
 then measure over it, each its own direction: probes and hops at the same time, the peer's counters, packet
-trains one way after the other, farewell. Nothing but cancellation gets out of ``test_pair``: a peer that
-cannot be reached is a result too.
+trains one way after the other, receipts, farewell. Nothing but cancellation gets out of ``test_pair``: a
+peer that cannot be reached is a result too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +25,13 @@ from agent.mesh.climb import Climbed, Climber, Signalling
 from agent.mesh.conversation import Conversation, Measured, Spread
 from agent.mesh.hops import HopSummary
 from agent.mesh.packet import Counters
+from agent.mesh.receipt import Reason, Signing
 from agent.mesh.refusals import Refusals
 from agent.mesh.servers import Means
 from agent.mesh.stamps import StampingLoop
 from agent.mesh.times import Clock, SystemClock
 from agent.mesh.trace import Known, Traced
-from analytics.measurement import Hop, Reading, Rung
+from analytics.measurement import Hop, Reading, Receipt, Rung
 from analytics.wire import Abandon, TestOrder
 
 __all__ = ["Clock", "PairResult", "Signalling", "SystemClock", "test_pair"]
@@ -46,6 +48,10 @@ class PairResult:
     hops: list[Hop]
     refused: int = 0  # packets that were forged, damaged, or nobody's
     refusals: Refusals = field(default_factory=Refusals)  # the same by kind
+    receipt: Receipt | None = None  # None: none was asked for
+    unsigned: Counter[str] = field(
+        default_factory=Counter
+    )  # readings of the peer, by agent.mesh.receipt.Reason
 
 
 async def test_pair(
@@ -77,6 +83,10 @@ async def test_pair(
     test = _PairTest(
         order, me=me, tenant=tenant, clock=clock, budget=budget, known=known, most_bytes=most_bytes
     )
+    if order.receipt:
+        test.signing = Signing(
+            order, me=me, tenant=tenant, key=identity.identity_key, wall_us=lambda: clock.wall_ns() // 1_000
+        )
     means = Means(order.ice_servers, addresses, turn_ca)
     climber = Climber(order, identity=identity, signalling=signalling, clock=clock, means=means)
     try:
@@ -117,6 +127,7 @@ class _PairTest:
     ) -> None:
         self.climbed: Climbed | None = None
         self.error = ""
+        self.signing: Signing | None = None
         self._order = order
         self._me = me
         self._tenant = tenant
@@ -126,6 +137,8 @@ class _PairTest:
         self._most_bytes = most_bytes
         self._started_us = clock.wall_ns() // 1000
         self._measured: Measured | None = None
+        self._finished: Reading | None = None  # what comes after it changes it no more
+        self._receipt: Receipt | None = None
         self._refused = 0
         self._refusals = Refusals()
 
@@ -139,9 +152,14 @@ class _PairTest:
             budget=self._budget,
             known=self._known,
             most_bytes=self._most_bytes,
+            signing=self.signing,
         )
         try:
             self._measured = await conversation.measure()
+            self._finished = self._reading(climber.ladder.failed_text)
+            self._receipt = self._alone(self._finished, Reason.SILENT)
+            self._receipt = await conversation.receipt(self._finished)
+            await conversation.leave()
         finally:
             self._refused = conversation.refused
             self._refusals = conversation.refusals + self.climbed.link.refusals
@@ -150,7 +168,15 @@ class _PairTest:
     def result(self, rungs_failed: str) -> PairResult:
         """As facts."""
         hop_rows = self._hops(self._measured.traced) if self._measured else []
-        return PairResult(self._reading(rungs_failed), hop_rows, self._refused, self._refusals)
+        reading, receipt = self._finished, self._receipt
+        if reading is None:
+            reading = self._reading(rungs_failed)
+            receipt = self._alone(reading, Reason.BROKE_OFF if reading.error else Reason.NOT_CONNECTED)
+        unsigned = self.signing.refused if self.signing else Counter[str]()
+        return PairResult(reading, hop_rows, self._refused, self._refusals, receipt, unsigned)
+
+    def _alone(self, reading: Reading, why: Reason) -> Receipt | None:
+        return self.signing.sign(reading, why) if self.signing else None
 
     def _reading(self, rungs_failed: str) -> Reading:
         order, climbed = self._order, self.climbed

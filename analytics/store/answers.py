@@ -243,20 +243,22 @@ class Answers:
         self, tenant: str, agent: str, *, since_us: int, until_us: int, columns: Sequence[str]
     ) -> pa.Table:
         """Columns of the readings with an agent at an end, of tests that may have ended in that time."""
-        first_us = max(0, since_us - TEST_MOST_US)
-        given: dict[str, Any] = {"tenant": tenant, "agent": agent}
-        given |= {"first_cycle": first_us // 1_000_000, "last_cycle": until_us // 1_000_000}
-        days = (seal.day_of(max(0, first_us - DAY_US)), seal.day_of(until_us + LATE_US))
+        given, days = _ended(since_us, until_us)
+        given |= {"tenant": tenant, "agent": agent}
         return self._table(query.of_agent(columns), given, days, table="readings")
+
+    def signed_by_both(self, tenant: str, agent: str, *, since_us: int, until_us: int) -> pa.Table:
+        """Cycle, test and ends of an agent's readings that both ends signed; of when, as above."""
+        given, days = _ended(since_us, until_us)
+        given |= {"tenant": tenant, "agent": agent}
+        return self._table(query.SIGNED_BY_BOTH, given, days, table="receipts", agents={agent})
 
     def readings_of_path(
         self, tenant: str, src: str, dst: str, *, since_us: int, until_us: int
     ) -> list[Reading]:
         """A directed path's readings of tests that may have ended in that time, with ``query.TOLD`` only."""
-        first_us, last_us = max(0, since_us - TEST_MOST_US), until_us
-        given: dict[str, Any] = {"tenant": tenant, "src": src, "dst": dst}
-        given |= {"first_cycle": first_us // 1_000_000, "last_cycle": last_us // 1_000_000}
-        days = (seal.day_of(max(0, first_us - DAY_US)), seal.day_of(last_us + LATE_US))
+        given, days = _ended(since_us, until_us)
+        given |= {"tenant": tenant, "src": src, "dst": dst}
         return self._ask(Reading, query.READINGS_OF_PATH, given, days, table="readings", agents={src})
 
     def held(self, table: str, tenant: str) -> Held:
@@ -444,6 +446,13 @@ class Answers:
 def _look_back(at_us: int) -> tuple[str, str]:
     """Name the first and the last day in which something about ``at_us`` is looked for."""
     return seal.day_of(max(0, at_us - LOOK_BACK_DAYS * DAY_US)), seal.day_of(at_us)
+
+
+def _ended(since_us: int, until_us: int) -> tuple[dict[str, Any], Days]:
+    """Bound the cycles of tests that may have ended in a time, and the days of receipt of their rows."""
+    first_us = max(0, since_us - TEST_MOST_US)
+    days = (seal.day_of(max(0, first_us - DAY_US)), seal.day_of(until_us + LATE_US))
+    return {"first_cycle": first_us // 1_000_000, "last_cycle": until_us // 1_000_000}, days
 
 
 def _among(rows: pa.Table, ends: Sequence[str]) -> pa.Table:

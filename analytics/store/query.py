@@ -152,6 +152,12 @@ def of_agent(columns: Sequence[str]) -> str:
     """  # noqa: S608  # see above
 
 
+SIGNED_BY_BOTH: Final = """
+    SELECT DISTINCT cycle, test, src, dst FROM facts
+    WHERE tenant = $tenant AND src = $agent AND dst_signature <> ''
+      AND cycle >= $first_cycle AND cycle <= $last_cycle
+"""
+
 READINGS_OF_PATH: Final = f"""
     SELECT {", ".join(TOLD)} FROM facts
     WHERE tenant = $tenant AND src = $src AND dst = $dst AND cycle >= $first_cycle AND cycle <= $last_cycle

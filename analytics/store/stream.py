@@ -37,15 +37,18 @@ AT_US: Final[dict[str, str]] = {
     "readings": "cycle * 1000000",
     "hops": "cycle * 1000000",
     "flows": "window_us",
+    "receipts": "cycle * 1000000",
 }
 """Table -> when a row was measured."""
 _AGENTS: Final[dict[str, tuple[str, ...]]] = {
     "readings": ("src", "dst"),
     "hops": ("src", "dst"),
     "flows": ("agent",),
+    "receipts": ("src", "dst"),
 }
 _ORDER: Final[dict[str, str]] = {
     "readings": "cycle, test, src, dst, received_us, batch",
+    "receipts": "cycle, test, src, dst, received_us, batch",
     "hops": "cycle, test, src, ttl, received_us, batch",
     "flows": "window_us, agent, process, remote_address, service_port, direction, received_us, batch",
 }

@@ -44,6 +44,7 @@ class Keep:
     readings: int = 30
     hops: int = 14
     flows: int = 30
+    receipts: int = 30
     readings_5m: int = 90
     readings_1h: int = 400
     readings_1d: int = 1_830

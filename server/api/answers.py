@@ -81,6 +81,7 @@ OF_NO_TYPE: Final = {
     ("get", "/v1/matrix"): "packed cells",
     ("delete", "/v1/access-tokens/{name}"): "nothing",
     ("delete", "/v1/accounts/{name}"): "nothing",
+    ("delete", "/v1/agents/{name}"): "nothing",
     ("delete", "/v1/silences/{id}"): "nothing",
 }
 """Routes that answer with something else, and with what."""

@@ -114,6 +114,11 @@ class Client:
         signature = answer.headers.get(SIGNATURE, "")
         return SignedReport(answer.content, signature, _read(answer, SlaReport))
 
+    def receipts(self, out: Path, **asked: Parameter) -> int:
+        """Write readings with their receipts to ``out``, whole or not at all; gives its bytes."""
+        with writing_whole(out) as file:
+            return self._stream_to(file, "receipts", asked)
+
     def sla_key(self) -> str:
         """The public key that reports are signed with."""
         return self._get("sla/key", SlaKey).key

@@ -54,9 +54,9 @@ def _add_tags(routes: APIRouter) -> None:
 
 
 def _add_revocation(routes: APIRouter) -> None:
-    @routes.post(
-        "/agents/{name}/revoke",
-        summary="Let an agent in no more: it comes back only with a token that replaces it",
+    @routes.delete(
+        "/agents/{name}",
+        summary="Revoke an agent: it comes back only with a token that replaces it",
         dependencies=[needs(Scope.ADMIN)],
         status_code=204,
     )

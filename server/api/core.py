@@ -27,6 +27,7 @@ from analytics.overview import (
     Worst,
 )
 from analytics.passive import Applications
+from analytics.receipt_file import Header, Line
 from analytics.report import Member, PathDetail, Report, Service
 from analytics.sla import Month, SlaReport
 from analytics.timeline import Timeline
@@ -83,6 +84,18 @@ class ExportRange:
     until_us: int | None = None  # None: now
     agents: frozenset[str] | None = None  # with one of these at an end; None = all
     profile_named: bool = False  # grades: only of the profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptRange:
+    """Of which readings the receipts are asked for."""
+
+    since_us: int | None = None  # None: a day before ``until_us``
+    until_us: int | None = None  # None: now
+    agents: frozenset[str] | None = None  # with one of these at an end; None = all
+    src: str | None = None
+    dst: str | None = None
+    words: str = ""  # what was asked for, as the file says it
 
 
 class ReportCore(Protocol):
@@ -195,6 +208,9 @@ class ReportCore(Protocol):
 
     def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
         """Give the rows of an export: one of ``analytics.exports.TABLES``."""
+
+    def receipts(self, chosen: ReceiptRange) -> tuple[Header, Iterator[Line]]:
+        """Give readings with what both ends signed of them, oldest first (``analytics/receipt_file.py``)."""
 
     def audit(self, ask: AuditAsk) -> list[AuditEntry]:
         """List the audit rows that fit, newest first."""

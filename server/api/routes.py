@@ -239,10 +239,10 @@ def explanation_of(
     return found
 
 
-def check_agents(core: ReportCore, src: str, dst: str) -> None:
-    """Raise ``ProblemError`` (404) unless both are enrolled."""
+def check_agents(core: ReportCore, *names: str) -> None:
+    """Raise ``ProblemError`` (404) unless all are enrolled."""
     known = [member.name for member in core.members()]
-    for name in (src, dst):
+    for name in names:
         if name not in known:
             raise ProblemError(
                 404,

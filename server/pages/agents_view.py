@@ -122,6 +122,7 @@ def lost(vitals: Vitals) -> str:
         (now.packets_late, "answer", "that came too late"),
         (sum(now.grants_refused.values()) - own_refusals(now), "order", "refused"),
         (own_refusals(now), "order", "refused by its own policy"),
+        (sum(now.receipts_refused.values()), "reading", "of peers not signed"),
         (now.servers_refused, "connection", "that another than the server answered"),
         *((count, "item", f"dropped of its {where}") for where, count in sorted(now.dropped.items())),
     )

@@ -24,6 +24,7 @@ from server.api import history as history_api
 from server.api import matrix as matrix_api
 from server.api import mesh as mesh_api
 from server.api import policies as policy_api
+from server.api import receipts as receipts_api
 from server.api import routes as api
 from server.api import services as services_api
 from server.api import settings as settings_api
@@ -88,6 +89,7 @@ def report_app(
         matrix_api.router(),
         history_api.router(),
         sla_api.router(),
+        receipts_api.router(),
         mesh_api.router(),
         control_api.router(),
         policy_api.router(),

@@ -90,6 +90,7 @@ class SlaView:
     owners: list[tuple[str, int, str]]  # in words, incidents, time
     before: str  # the month before, as a link has it
     after: str  # empty where it has not begun
+    signed: str  # how many readings both ends signed; empty for none
 
 
 def router() -> APIRouter:
@@ -147,6 +148,7 @@ def sla_view(told: SlaReport, now: int) -> SlaView:
         owners=[(OWNER_WORDS[one.owner], one.incidents, hours(one.us)) for one in told.owners],
         before=_beside(told.month, -1),
         after=month if (month := _beside(told.month, 1)) <= month_at(now) else "",
+        signed=_signed(told),
     )
 
 
@@ -161,6 +163,13 @@ def _headline(told: SlaReport) -> str:
         )
     known = "" if not told.unknown_bp else f"; {percent(told.unknown_bp)} is not known"
     return f"People could work with the {told.service} {percent(told.could_bp)} of the time{known}."
+
+
+def _signed(told: SlaReport) -> str:
+    if not told.readings_signed:
+        return ""
+    whole = f"{told.readings:,} readings from {told.agent} to workplaces"
+    return f"{told.readings_signed:,} of {whole} are signed by both ends."
 
 
 def month_words(month: str) -> str:

@@ -44,6 +44,7 @@ def report(told: SlaReport, width: int) -> RenderableType:
         Text(view.headline, style="bold"),
         Text(shares),
         *([Text(f"Incidents by owner: {owners}")] if owners else []),
+        *([Text(f"{view.signed} pathgrade receipt verify proves them.")] if view.signed else []),
         Text(""),
         draw(_PLACES, view.places, width),
         *(incidents if view.incidents else []),

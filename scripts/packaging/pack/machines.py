@@ -1,4 +1,4 @@
-"""Machines to try packages on: containers (systemd-nspawn) that boot a root's own systemd, on a network apart.
+"""Machines to try packages on: containers (systemd-nspawn) that boot a root's own systemd.
 
 Nothing in them reaches anything but each other: each has a network namespace, joined by one bridge.
 """

@@ -34,7 +34,6 @@ PATIENCE_S: Final = 420.0
 POLL_S: Final = 1.0
 DATA: Final = "/var/lib/pathgrade"
 AGENTS_PORT: Final = 8440
-SCHEME: Final = "http"
 LISTED: Final = ("find", "/", "-xdev", "-not", "-path", "/proc/*", "-not", "-path", "/sys/*")
 CAP_PERFMON_BPF: Final = 1 << 38 | 1 << 39
 SECCOMP_FILTER: Final = 2
@@ -157,7 +156,7 @@ def _agent(trial: Trial, machine: Machine, token: str, version: str, suffix: str
 
 
 def _url(trial: Trial) -> str:
-    return f"{SCHEME}://{trial.server.address}:{AGENTS_PORT}"
+    return f"https://{trial.server.address}:{AGENTS_PORT}"
 
 
 def _first_path(trial: Trial) -> None:

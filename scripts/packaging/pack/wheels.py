@@ -16,6 +16,7 @@ from pack.requirements import renumbered
 from pack.roots import CACHE
 
 ROOT: Final = Path(__file__).resolve().parents[3]
+LOCK: Final = ROOT / "scripts/locks/run.txt"
 SOURCES: Final = (
     "agent",
     "analytics",
@@ -56,21 +57,20 @@ def own(out: Path, *, version: str | None = None) -> Path:
         return Path(shutil.copy2(wheels[0], out))
 
 
-def libraries(requirements: list[str], release: Release) -> Path:
-    """Fetch the wheels of ``requirements`` and of all that they need; kept for the next time."""
+def libraries(release: Release) -> Path:
+    """Fetch the wheels that the lock names, each with its hash; kept for the next time."""
     version = "".join(map(str, release.python))
-    asked = "\n".join(sorted(requirements))
-    folder = CACHE / f"wheels-{release.name}-{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
+    folder = CACHE / f"wheels-{release.name}-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
     if folder.exists():
         return folder
     making = folder.with_suffix(".making")
     shutil.rmtree(making, ignore_errors=True)
     run(
         sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", making,
+        "--no-deps", "--require-hashes", "--requirement", LOCK,
         "--implementation", "cp", "--python-version", version,
         "--abi", f"cp{version}", "--abi", "abi3", "--abi", "none",
         *(word for platform in PLATFORMS for word in ("--platform", platform)),
-        *requirements,
     )  # fmt: skip  # options beside their values
     making.rename(folder)
     return folder

@@ -15,7 +15,7 @@ from agent.orders import MOST_ORDERS, MOST_SIGNALS, Link, Orders
 from agent.outbox import Outbox
 from analytics import wire
 from analytics.batch import check_batch
-from analytics.measurement import Hop, Reading, Rung
+from analytics.measurement import Hop, Reading, Receipt, Rung
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Result:
     reading: Reading
     hops: list[Hop] = field(default_factory=list)
     refused: int = 0
+    receipt: Receipt | None = None
 
 
 def result_of(order: wire.TestOrder) -> Result:

@@ -255,7 +255,7 @@ def test_whole_days_are_let_go_of_after_they_are_kept_and_never_the_newest(tmp_p
             clock.now_us += DAY_US
         store.upkeep()
         assert store.health().files_expired > 0
-        assert store.counts() == {"readings": 3, "hops": 1, "flows": 0}
+        assert store.counts() == {"readings": 3, "hops": 1, "flows": 0, "receipts": 0}
         counts = [
             len(list((tmp_path / "rollup/tenant=default" / level).glob("date=*")))
             for level in (Level.FIVE_MINUTES, Level.HOUR, Level.DAY)
@@ -272,7 +272,7 @@ def test_whole_days_are_let_go_of_after_they_are_kept_and_never_the_newest(tmp_p
             assert store.counts()["readings"] == before["readings"] + number - 100
             clock.now_us += DAY_US
         store.upkeep()
-        assert store.counts() == {"readings": 2, "hops": 1, "flows": 0}
+        assert store.counts() == {"readings": 2, "hops": 1, "flows": 0, "receipts": 0}
     (left,) = sealed_files(tmp_path, "hops")
     assert left.startswith(f"date={seal.day_of(AT_US + 9 * DAY_US)}/")
 

@@ -63,12 +63,12 @@ def test_rows_are_the_same_unsealed_sealed_and_reopened(tmp_path: Path) -> None:
             assert store.readings_latest("default") == sorted(rows, key=lambda r: r.dst)
             assert store.hops_of("default", ["pacs-radiologist"]) == hops
             assert store.flows("default") == [flow()]
-            assert store.counts() == {"readings": 2, "hops": 2, "flows": 1}
+            assert store.counts() == {"readings": 2, "hops": 2, "flows": 1, "receipts": 0}
             store.seal()
     assert segments(tmp_path) == []
     with opened(tmp_path) as store:
         assert store.readings_latest("default") == sorted(rows, key=lambda r: r.dst)
-        assert store.counts() == {"readings": 2, "hops": 2, "flows": 1}
+        assert store.counts() == {"readings": 2, "hops": 2, "flows": 1, "receipts": 0}
 
 
 def test_an_empty_store_answers_with_nothing(tmp_path: Path) -> None:
@@ -355,10 +355,10 @@ def test_a_crash_while_sealing_is_repeated_without_loss_or_duplicate(tmp_path: P
             target.parent.mkdir(parents=True)
             shutil.copy(done, target)
     with opened(crashed) as store:
-        assert store.counts() == {"readings": 1, "hops": 1, "flows": 1}
+        assert store.counts() == {"readings": 1, "hops": 1, "flows": 1, "receipts": 0}
         assert put(store, body("pacs", 1, **tables)) == [False]
         store.seal()
-        assert store.counts() == {"readings": 1, "hops": 1, "flows": 1}
+        assert store.counts() == {"readings": 1, "hops": 1, "flows": 1, "receipts": 0}
         assert store.hops_of("default", ["pacs-radiologist"]) == tables["hops"]
     assert len(parquet(crashed)) == 3
     assert not list(crashed.rglob("*.tmp"))
@@ -492,7 +492,7 @@ def test_small_files_of_a_day_are_merged_and_a_crash_in_between_duplicates_nothi
         before = copied(data, tmp_path / "b")
         put(store, body("pacs", 99, readings=[reading(test="last", cycle=99)]))
         store.seal()
-        assert store.counts() == {"readings": MANY_FILES, "hops": MANY_FILES - 1, "flows": 0}
+        assert store.counts() == {"readings": MANY_FILES, "hops": MANY_FILES - 1, "flows": 0, "receipts": 0}
         assert [r.test for r in store.readings_latest("default")] == ["last"]
     merged = [path for path in parquet(data) if "readings" in path.parts]
     assert len(merged) == 1
@@ -501,7 +501,7 @@ def test_small_files_of_a_day_are_merged_and_a_crash_in_between_duplicates_nothi
     )  # the crash: not yet removed, what it replaces
     for folder, hops_kept in ((data, MANY_FILES - 1), (before, MANY_FILES - 1)):
         with opened(folder) as store:
-            assert store.counts() == {"readings": MANY_FILES, "hops": hops_kept, "flows": 0}
+            assert store.counts() == {"readings": MANY_FILES, "hops": hops_kept, "flows": 0, "receipts": 0}
             assert put(store, body("pacs", 3, readings=[reading()]), body("pacs", 99, readings=[])) == [
                 False,
                 False,

@@ -60,6 +60,9 @@ COMMANDS = [
     ["export", "paths"],
     ["export", "grades"],
     ["export", "findings"],
+    ["receipt"],
+    ["receipt", "export"],
+    ["receipt", "verify"],
     ["server"],
     ["server", "run"],
     ["server", "rebuild"],
@@ -352,7 +355,7 @@ def test_a_rebuild_says_what_it_made_and_refuses_beside_a_server(tmp_path: Path)
     assert "  try: stop that server" in beside.stderr
     done = pathgrade("server", "rebuild", "--data", str(tmp_path), "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["rows"] == {"readings": 1, "hops": 0, "flows": 0}
+    assert json.loads(done.stdout)["rows"] == {"readings": 1, "hops": 0, "flows": 0, "receipts": 0}
     assert "state.duckdb: latest\n" in done.stderr
     assert pathgrade("server", "rebuild", "--data", str(tmp_path)).stdout.startswith(
         "1 reading, 0 hours rolled up, in "

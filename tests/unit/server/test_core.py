@@ -60,7 +60,7 @@ def test_two_ends_readings_become_a_report(with_server: Run) -> None:
         core = site.running.core
         status = core.status()
         assert (status.paths_measured, status.paths_expected, status.agents_enrolled) == (2, 2, 2)
-        assert status.rows == {"readings": 2, "hops": 2, "flows": 0}
+        assert status.rows == {"readings": 2, "hops": 2, "flows": 0, "receipts": 0}
         report = core.report("generic")
         assert report.missing == []
         losses = {(row.src, row.dst): (row.loss_bp, row.loss_back_bp) for row in report.paths}

@@ -332,10 +332,10 @@ def test_an_admin_revokes_over_the_api_and_nobody_else_does(with_server: Run) ->
         a = await site.enrol("a", identity=A)
         token = await asyncio.to_thread(create_access_token, site.settings.data, "op", scope="operate")
         bearer = {"Authorization": f"Bearer {token}"}
-        assert (await site.report.post("/v1/agents/a/revoke", headers=bearer)).status_code == 403
-        assert (await site.report.post("/v1/agents/nobody/revoke")).status_code == 404
+        assert (await site.report.delete("/v1/agents/a", headers=bearer)).status_code == 403
+        assert (await site.report.delete("/v1/agents/nobody")).status_code == 404
         assert (await site.send(a, batch(agent="a"))).status_code == 200
-        assert (await site.report.post("/v1/agents/a/revoke")).status_code == 204
+        assert (await site.report.delete("/v1/agents/a")).status_code == 204
         check_problem(await site.send(a, batch(agent="a", number=1)), 401, "was revoked")
         assert (await site.report.get("/v1/agents/a")).json()["revoked"] is True
         assert "Revoked: it is let in no more" in (await site.report.get("/agents/a")).text

@@ -20,10 +20,12 @@ from analytics.rules.sla import CauseKind, Owner, Side
 from analytics.sla import NOT_KNOWN, Cause, SlaReport, month_of
 from analytics.store.store import Store
 from server.blame import Blame
+from server.pages.sla import sla_view
 from server.sla import SlaBook, due_days, runs
 from server.usual import UsualCache
 from tests.unit.analytics.facts import MEMBERS, PACS, body, put, reading, trace
 from tests.unit.analytics.many_readings import many
+from tests.unit.analytics.signed import signed
 from tests.unit.analytics.test_rollup import Clock
 
 RULES = load_rules()
@@ -145,6 +147,22 @@ def test_a_day_is_filed_once_it_is_over_and_stays_when_its_readings_are_gone(set
     assert [one.cause for one in after.incidents] == [BROKEN]
     assert len(setting.asked.moments) == 1
     assert after.made_us >= before.made_us
+
+
+def test_readings_that_both_ends_signed_are_counted_and_filed(setting: Setting) -> None:
+    before = setting.month()
+    assert (before.readings, before.readings_signed, sla_view(before, 0).signed) == (48, 0, "")
+    rows = [one for one in two_hours("home", range(6, 12)) if one.src == "pacs"]
+    made = [signed(one, both=n % 3 != 0) for n, one in enumerate(rows)]
+    put(setting.store, body("pacs", 9, receipts=made[:20]), body("pacs", 10, receipts=made[:2]))
+    setting.clock.now_us += DAY_US
+    told = setting.month()
+    assert (told.readings, told.readings_signed) == (48, 13)
+    assert sla_view(told, 0).signed.startswith("13 of 48 readings from pacs to workplaces are signed")
+    setting.lose_readings()
+    setting.clock.now_us += 9 * DAY_US
+    setting.book = setting.opened()
+    assert (setting.month().readings, setting.month().readings_signed) == (48, 13)
 
 
 def test_a_complete_month_is_the_same_document_every_time(setting: Setting) -> None:

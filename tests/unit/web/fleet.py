@@ -49,6 +49,7 @@ from analytics.overview import (
     Worst,
 )
 from analytics.passive import HOURS, Applications, applications, since_us
+from analytics.receipt_file import FORMAT, Header, Line
 from analytics.report import Member, PathDetail, PathRow, Report, Service, Verdict
 from analytics.rules.load import load_rules
 from analytics.rules.sla import CauseKind, Side, load_sla_rules
@@ -59,12 +60,13 @@ from analytics.trust import signed_statement
 from analytics.usage import KEYS, By, Usage
 from analytics.usual import NOTHING_KNOWN, Past
 from analytics.wire import Dependence, Health, NatReport
+from server.accounts.office import Office
 from server.agents import listeners_of
 from server.api.access import ALL_TENANTS, EVERYTHING, Visitor
 from server.api.agent_info import AgentInfo, Listener, Vitals
 from server.api.audits import AuditAsk, AuditEntry
 from server.api.controls import BudgetNow, Reach
-from server.api.core import OWN_PROCESS, ExportRange, Status
+from server.api.core import OWN_PROCESS, ExportRange, ReceiptRange, Status
 from server.audit import Audit
 from server.pages.app import report_app
 from server.settings import Settings
@@ -688,6 +690,9 @@ class FixtureCore:
         kind = {"paths": PATHS, "findings": FINDINGS}[table]
         return kind.of(self.report(profile, chosen.until_us), chosen.agents)
 
+    def receipts(self, chosen: ReceiptRange) -> tuple[Header, Iterator[Line]]:
+        return Header(format=FORMAT, tenant="default", of=chosen.words), iter(())
+
     def flows(
         self,
         *,
@@ -817,14 +822,24 @@ class Anyone:
 
 @contextmanager
 def serve(
-    core: FixtureCore, desk: Any = None, *, alerts: Any = None, meter: Any = None, trends: Any = None
+    core: FixtureCore,
+    desk: Any = None,
+    *,
+    alerts: Any = None,
+    meter: Any = None,
+    trends: Any = None,
+    office: Office | None = None,
 ) -> Iterator[str]:
-    """Serve the report application on a free port of the loopback; gives its URL."""
+    """Serve the report application on a free port of the loopback; gives its URL.
+
+    With an ``office``, people log in; without one, everybody may do everything.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     trends = trends or Trends(core, clock=lambda: AT_US)
     parts = OneTenant(core, desk or FixtureDesk(), alerts=alerts, meter=meter, trends=trends)
     told = settings_told(Settings.load(data="/var/lib/pathgrade", cycle_s=60), {})
-    app = report_app(parts, Anyone(), version="0.1.0", settings=told)
+    visitors = Anyone() if office is None else office.known
+    app = report_app(parts, visitors, version="0.1.0", office=office, settings=told)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
