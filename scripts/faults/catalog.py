@@ -428,5 +428,5 @@ FAULTS: Final = (
         "noticed, others go on, it comes back",
         kill_agent,
     ),
-    Fault("herd", "100 more agents come back at once", "all within 60 s, pages answer", herd),
+    Fault("herd", f"{HERD} more agents come back at once", "all within 60 s, pages answer", herd),
 )

@@ -28,7 +28,7 @@ from faults.soak import rss_kb
 
 AGENTS: Final = 4
 REPLAYED: Final = 6
-HERD: Final = 100
+HERD: Final = 60
 EVERY_S: Final = 0.4
 FEW: Final = 4
 """Batches of an agent that wait where all is well: it goes on keeping rows."""
