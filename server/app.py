@@ -190,7 +190,7 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
                     keepers.seal(store, realms, settings.seal_s, own.failures, sealed), name="seal"
                 ),
                 tasks.create_task(keepers.keep_up(steps, aside[0], own.failures, sealed), name="keep up"),
-                tasks.create_task(keepers.keep_ready(realms, aside[1]), name="keep ready"),
+                tasks.create_task(keepers.keep_ready(realms, aside[1], sealed), name="keep ready"),
                 tasks.create_task(keepers.sign_audit(state, signer, own.failures), name="sign audit"),
                 tasks.create_task(people.run(), name="accounts"),
                 tasks.create_task(keep_presenting(authority, tls), name="certificate"),

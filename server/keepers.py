@@ -116,7 +116,10 @@ def upkeep_of(
 async def keep_up(
     steps: Iterable[Callable[[], None]], aside: Background, failures: Failures, sealed: asyncio.Event
 ) -> None:
-    """Roll up, compact, let go of what is old after each sealing; beside it, as it may take minutes."""
+    """Roll up, compact, let go of what is old after each sealing; beside it, as it may take minutes.
+
+    And once at the start, when boards are ready: what is sealed and not taken up is slow to ask for.
+    """
     while True:
         await sealed.wait()
         sealed.clear()
@@ -158,14 +161,22 @@ def _file_days_once(realm: Realm) -> None:
         log.exception("days not filed tenant=%s", realm.tenant)
 
 
-async def keep_ready(realms: Realms, aside: Background) -> None:
-    """Have ready what pages of a large fleet ask for; the first time at once, as people wait for it."""
-    for realm in realms.all():
-        await asyncio.to_thread(_keep_ready_once, realm.core)
+async def keep_ready(realms: Realms, aside: Background, first: asyncio.Event) -> None:
+    """Have ready what pages of a large fleet ask for; ``first``: once that is so, it is told.
+
+    All of it in a thread that stands back, the first time too: the board's database has its workers from the
+    thread that opens it, for hours.
+    """
+    await _make_ready(realms, aside)
+    first.set()
     while True:
-        for realm in realms.all():
-            await aside.run(_keep_ready_once, realm.core)
         await asyncio.sleep(LOOK_S)
+        await _make_ready(realms, aside)
+
+
+async def _make_ready(realms: Realms, aside: Background) -> None:
+    for realm in realms.all():
+        await aside.run(_keep_ready_once, realm.core)
 
 
 def _keep_ready_once(core: Core) -> None:
