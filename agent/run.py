@@ -22,7 +22,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
@@ -180,6 +180,7 @@ class Agent:
         )
         tester = tester_of(shared) if config.mesh else None
         self._uploader = Uploader(outbox, self._client)
+        self._certified = asyncio.Event()  # the certificate is in force, by this host's clock
         self._tell_health = asyncio.Event()
         self._welcome: Welcome | None = None
         self._orders = Orders(
@@ -213,8 +214,8 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as tasks:
                 essential = self._signs.tasks = {
-                    "control": tasks.create_task(self._control.run()),
-                    "upload": tasks.create_task(self._uploader.run()),
+                    "control": tasks.create_task(self._once_certified(self._control.run)),
+                    "upload": tasks.create_task(self._once_certified(self._uploader.run)),
                     "certificate": tasks.create_task(self._keep_certified()),
                     "flush": tasks.create_task(self._keep_flushing()),
                     "health": tasks.create_task(self._keep_telling_health()),
@@ -299,18 +300,30 @@ class Agent:
         Looked at now and then, as a sleep does not count the time that a laptop is shut.
         """
         line, share = StateLine(log), random.uniform(0.4, 0.5)  # noqa: S311  # spreads load
+        attempt = 0
         while True:
-            await asyncio.sleep(min(LOOK_S, self._credential.life_s / LOOKS))
-            if not self._credential.is_due(kept.now_s(), share=share):
-                continue
             try:
-                self._credential = await renewed(self._credential, self._identity)
-                self._credential.shown_in(self._context, self._identity.identity_key)
-                kept.keep(self._config, self._credential)
+                if self._credential.is_due(kept.now_s(), share=share):
+                    await self._renew()
+                attempt = 0
             except (ServerSilentError, EnrolmentError, FolderError, OSError) as error:
                 line.say(f"certificate not renewed, or not kept why={str(error)!r}", level=logging.WARNING)
-            else:
-                log.info("certificate renewed life_s=%d", self._credential.life_s)
+                attempt += 1
+            if not self._credential.is_due(kept.now_s(), share=1.0):
+                self._certified.set()
+            look_s = min(LOOK_S, self._credential.life_s / LOOKS)
+            await asyncio.sleep(backoff_s(attempt) if attempt else look_s)
+
+    async def _renew(self) -> None:
+        self._credential = await renewed(self._credential, self._identity)
+        self._credential.shown_in(self._context, self._identity.identity_key)
+        log.info("certificate renewed life_s=%d", self._credential.life_s)
+        kept.keep(self._config, self._credential)
+
+    async def _once_certified(self, talk: Callable[[], Awaitable[None]]) -> None:
+        """Talk to the server once there is a certificate that it will take."""
+        await self._certified.wait()
+        await talk()
 
     async def _keep_flushing(self) -> None:
         while True:

@@ -24,7 +24,7 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_ARENA_MAX: Final = -8
 
 
-def be_small(heaps: int = 1) -> None:
+def be_small(heaps: int = 1, mapped_from_bytes: int = MAPPED_FROM_BYTES) -> None:
     """Keep glibc from holding on to memory; another C library is left as it is.
 
     One heap is enough for threads that wait for the interpreter's lock anyway. To be called before there
@@ -32,7 +32,7 @@ def be_small(heaps: int = 1) -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, mapped_from_bytes)
         mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(_M_ARENA_MAX, heaps)
 

@@ -75,6 +75,9 @@ GARBAGE: Final = (2_000, 10, 100)
 """How many objects come before the collector looks through the young ones, and those of middle age; and how
 often that before all (``gc.set_threshold``). A board alone is 100,000, which die without it; it stops all
 threads for 100 ms to find that out, and by itself would do so every few seconds."""
+MAPPED_FROM_BYTES: Final = 128 * 1024
+"""asyncio has a buffer of 256 KiB for each TLS connection, of which hardly any is used: mapped, what is not
+used takes no memory."""
 Tasks = Iterable[asyncio.Task[None]]
 
 
@@ -95,7 +98,7 @@ class Running:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises ``ServerError`` or ``AnalyticsError`` if it cannot start."""
     _log_to_stderr()
-    be_small(HEAPS)
+    be_small(HEAPS, MAPPED_FROM_BYTES)
     make_room()
     sys.setswitchinterval(SWITCH_S)
     asyncio.run(_until_signalled(settings))

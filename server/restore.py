@@ -97,7 +97,7 @@ def _members(tar: tarfile.TarFile, staging: Path, say: Say) -> Manifest:
     size, said_s = 0, time.monotonic()
     for member in tar:
         path = safe_name(member.name)
-        # A sparse one of a kilobyte could say that it is a disk full of zeroes.
+        # A link's would be another's. A sparse one of a kilobyte could say that it is a disk full of zeroes.
         content = tar.extractfile(member) if member.isreg() and not member.issparse() else None
         if content is None or member.name in found:
             raise BackupError(f"the backup has {member.name!r}, which is no file of its own", remedy=DAMAGED)

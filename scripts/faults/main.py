@@ -91,6 +91,7 @@ class Row(NamedTuple):
     seen: str
     good: bool
     seconds: float
+    server_mb: float = 0.0  # the most that it took meanwhile
 
 
 def _faults(given: argparse.Namespace, folder: Path) -> list[str]:
@@ -98,8 +99,8 @@ def _faults(given: argparse.Namespace, folder: Path) -> list[str]:
     chosen = [fault for fault in FAULTS if not given.names or fault.name in given.names]
     with world(folder, _say) as made:
         rows = [_done(made, fault) for fault in chosen]
-        rows += _closing(made)
-        most_mb = made.most_rss_kb / 1000
+        rows += close(made)
+    most_mb = max(row.server_mb for row in rows)
     rows.append(
         Row(
             "memory",
@@ -113,7 +114,8 @@ def _faults(given: argparse.Namespace, folder: Path) -> list[str]:
     _keep(given.json, {"machine": told, "faults": [row._asdict() for row in rows]})
     for row in rows:
         print(f"{'ok   ' if row.good else 'DIFFERS'} {row.name}: {row.words}\n      expected: {row.expected}")
-        print(f"      seen:     {row.seen}{f'  ({row.seconds:.0f} s)' if row.seconds else ''}")
+        also = f"  ({row.seconds:.0f} s, server {row.server_mb:.0f} MB)" if row.seconds else ""
+        print(f"      seen:     {row.seen}{also}")
     lacking = [row.name for row in rows if not row.good]
     print(f"\nNOT AS EXPECTED: {', '.join(lacking)}" if lacking else "\nAll as expected.")
     return lacking
@@ -123,16 +125,19 @@ def _done(made: World, fault: Fault) -> Row:
     """Do one; what breaks it off differs, and the next is done all the same."""
     _say(f"{fault.name}: {fault.words} ...")
     began = time.monotonic()
+    made.most_rss_kb = 0
     try:
         seen = fault.do(made)
     except (BenchError, OSError, subprocess.SubprocessError) as error:
         seen = Seen(str(error), False)
     took = time.monotonic() - began
-    _say(f"  {'as expected' if seen.good else 'DIFFERS'} after {took:.0f} s: {seen.words}")
-    return Row(fault.name, fault.words, fault.expected, seen.words, seen.good, took)
+    most_mb = made.most_rss_kb / 1000
+    state = "as expected" if seen.good else "DIFFERS"
+    _say(f"  {state} after {took:.0f} s, server {most_mb:.0f} MB: {seen.words}")
+    return Row(fault.name, fault.words, fault.expected, seen.words, seen.good, took, most_mb)
 
 
-def _closing(made: World) -> list[Row]:
+def close(made: World) -> list[Row]:
     """Have all that was kept taken in, stop the server, and count."""
     made.enough()
     try:

@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from benches import net
 from benches.bench import Say
@@ -28,8 +28,10 @@ from faults.soak import rss_kb
 
 AGENTS: Final = 4
 REPLAYED: Final = 6
-HERD: Final = 100
-EVERY_S: Final = 0.25
+HERD: Final = 60
+EVERY_S: Final = 0.4
+FEW: Final = 4
+"""Batches of an agent that wait where all is well: it goes on keeping rows."""
 DISK_MB: Final = 320
 CYCLE_S: Final = 20
 HERE: Final = Path(__file__).resolve().parent
@@ -37,18 +39,26 @@ PATIENCE_S: Final = 90.0
 """For a state to come about: patience is no claim."""
 
 
+class Size(NamedTuple):
+    """How many agents there are."""
+
+    agents: int = AGENTS  # real ones, that test each other
+    replayed: int = REPLAYED
+
+
 class World:
     """All of it, until the context of ``world`` ends."""
 
     def __init__(
-        self, folder: Path, made: Fleet, say: Say, *, router: str, aside: str, stranger: str
+        self, folder: Path, made: Fleet, say: Say, *, size: Size, router: str, aside: str, stranger: str
     ) -> None:
         self.folder = folder
         self.fleet = made
         self.router = router
         self.stranger = stranger
         self.say = say
-        self.names = [f"r{number:02d}" for number in range(REPLAYED)]
+        self.size = size
+        self.names = [f"r{number:02d}" for number in range(size.replayed)]
         self.most_rss_kb = 0
         self.replayed: list[Part] = []
         self._aside = aside
@@ -87,7 +97,7 @@ class World:
         self.start_server()
         self.fleet.start_agents(passive=0, within_s=PATIENCE_S)
         self.replay("known", self.names, every_s=EVERY_S)
-        self.until(lambda: self.online() == AGENTS + REPLAYED, "all agents are online")
+        self.until(lambda: self.online() == self.everyone, "all agents are online")
 
     def replay(self, what: str, names: Sequence[str], *, every_s: float) -> Part:
         """Start replayed agents in one process; what they keep is in the log of that name."""
@@ -140,7 +150,7 @@ class World:
     @property
     def everyone(self) -> int:
         """How many agents there are."""
-        return AGENTS + REPLAYED
+        return sum(self.size)
 
     def online(self) -> int:
         """How many agents the server has on line; 0 where it does not answer."""
@@ -179,11 +189,11 @@ class World:
 
     def drained(self) -> float:
         """Wait until nearly all that was kept is acknowledged: agents go on sending."""
-        return self.until(lambda: self.waiting() <= REPLAYED, "what agents kept is taken in")
+        return self.until(lambda: self.waiting() <= FEW * self.size.replayed, "what agents kept is taken in")
 
     def all_online(self, more: int = 0) -> float:
         """Wait until every agent is back."""
-        return self.until(lambda: self.online() >= AGENTS + REPLAYED + more, "all agents are back on line")
+        return self.until(lambda: self.online() >= self.everyone + more, "all agents are back on line")
 
     # --- faults ---------------------------------------------------------------------------------------------
 
@@ -236,17 +246,18 @@ class World:
 
 
 @contextmanager
-def world(folder: Path, say: Say) -> Iterator[World]:
+def world(folder: Path, say: Say, size: Size | None = None) -> Iterator[World]:
     """Make a world and start it; everything is ended, unmounted and removed afterwards."""
     folder.chmod(0o711)
     with ExitStack() as opened:
-        namespaces = [opened.enter_context(net.namespace()) for _ in range(AGENTS + 4)]
+        size = size or Size()
+        namespaces = [opened.enter_context(net.namespace()) for _ in range(size.agents + 4)]
         router, server, *agents, aside, stranger = namespaces
         join(router, namespaces[1:])
         opened.enter_context(_disk(folder))
         fleet = Fleet(folder, [server, *agents])
         opened.callback(fleet.stop)
-        made = World(folder, fleet, say, router=router, aside=aside, stranger=stranger)
+        made = World(folder, fleet, say, size=size, router=router, aside=aside, stranger=stranger)
         opened.callback(made.end)
         opened.enter_context(_watched(made))
         made.begin()
