@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from agent.errors import ConfigError
+from agent.limits import Limits
 from agent.own_policy import OwnRules, check
 from analytics.errors import PolicyError
 from analytics.measurement import named, text
@@ -75,6 +76,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Megabytes that this agent's packet trains may take in any 60 minutes, all its peers together (one test
     takes up to 0.19). What does not fit is not sent: the capacity is not measured then, and the reading says
     so."""
+    limit_cpu_bp: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 2_500
+    """CPU time that the whole agent may take over a minute, in 1/100 of a percent of one core; 0 = as much as
+    it needs. Above this limit, or one of the next two, the agent leaves out packet trains, then active tests,
+    then the detail of passive capture, tells the server which and why, and comes back (`docs/limits.md`)."""
+    limit_rss_mb: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 192
+    """Megabytes of memory that it may take; 0 = as many as it needs."""
+    limit_mb_an_hour: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 250
+    """Megabytes that it may send in any 60 minutes, tests and batches together; 0 = as many as it needs."""
     quoted_headers: bool = False
     """Whether an agent started with CAP_NET_RAW keeps a raw ICMP socket after giving that up. With it, the
     hop at which DSCP or ECN is changed is named; without, only that it is changed on the way."""
@@ -94,6 +103,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def cache_folder(self) -> Path:
         """Where compiled eBPF programs are kept."""
         return self.cache or self.data / "cache"
+
+    @property
+    def limits(self) -> Limits:
+        """What the whole agent may take."""
+        return Limits(self.limit_cpu_bp, self.limit_rss_mb * 1_000, self.limit_mb_an_hour * 1_000_000)
 
     def with_token(self) -> Config:
         """Read the token now, while this process may: without root it may not.

@@ -44,6 +44,8 @@ from analytics.wire import (
 log: Final = logging.getLogger("pathgrade.agent.enrol")
 
 TIMEOUT_S: Final = 10.0
+TOO_MANY: Final = 429
+"""RFC 6585: others at this address failed too often; it is this agent's turn later."""
 T = TypeVar("T")
 
 
@@ -61,22 +63,23 @@ async def enrolled(
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Credential:
-    """Read the credential, or enrol for one, however long the server takes to be there; not due for renewal.
+    """Read the credential, or enrol for one, however long the server takes to be there.
 
-    Raises ``EnrolmentError`` if the server refuses, ``CredentialRefusedError`` if it does not renew,
-    ``ServerUnprovenError`` if it is another one, ``FolderError`` if the credential cannot be kept.
+    Its certificate may be over: whoever works with it renews it, beside what needs no server. Raises
+    ``EnrolmentError`` if the server refuses, ``ServerUnprovenError`` if it is another one, ``FolderError`` if
+    the credential cannot be kept.
     """
     known = kept.read(config)
-    if isinstance(known, Credential) and not known.is_due(kept.now_s()):
+    if isinstance(known, Credential):
         return known
     line = StateLine(log)
     attempt = 0
     while True:
         try:
-            credential = await _next(config, identity, known)
+            credential = await _first(config, identity, known)
+        except ServerUnprovenError:
+            raise
         except ServerSilentError as error:
-            if isinstance(error, ServerUnprovenError) and not isinstance(known, Credential):
-                raise
             line.say(f"not enrolled server={config.server} why={str(error)!r}", level=logging.WARNING)
             await sleep(backoff_s(attempt))
             attempt += 1
@@ -86,10 +89,8 @@ async def enrolled(
             return credential
 
 
-async def _next(config: Config, identity: Identity, known: Credential | OldCredential | None) -> Credential:
-    if isinstance(known, Credential):
-        return await renewed(known, identity)
-    if isinstance(known, OldCredential) and known.server_key:
+async def _first(config: Config, identity: Identity, known: OldCredential | None) -> Credential:
+    if known is not None and known.server_key:
         return await _exchanged(config, identity, known)
     return await _enrol(config, identity)
 
@@ -194,7 +195,7 @@ async def _ask(
         if tls.is_unproven(error):
             raise ServerUnprovenError(why, remedy=tls.OTHER_SERVER) from error
         raise ServerSilentError(why) from error
-    if response.status_code >= 500:
+    if response.status_code >= 500 or response.status_code == TOO_MANY:
         raise ServerSilentError(explain(problem_in(response)))
     return response
 

@@ -1,8 +1,7 @@
-"""What the agent asks of the machine: little memory, and to be run when it has something to do."""
+"""What the agent asks of the machine besides little memory: to be run when it has something to do."""
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import resource
@@ -13,29 +12,8 @@ from typing import Final
 
 log: Final = logging.getLogger("pathgrade.agent.footprint")
 
-MAPPED_FROM_BYTES: Final = 512 * 1024
-"""Larger blocks are mapped and given back at once, at a page fault for every 4 KiB. glibc begins at 128 KiB,
-but goes up with the first large block that it frees, to 32 MiB. A run of closed sessions (280 kB) is not to
-be mapped afresh each time: a fifth of the agent's time in a storm went into faults, for 0.4 MB less."""
-
-KEPT_BYTES: Final = 1024 * 1024
-"""Free memory at the heap's end, past which it is given back."""
-
 LONGEST_RUN_US: Final = 2_000_000
 """Of real time without a wait: then something is wrong here, and the agent is an ordinary process again."""
-
-_M_MMAP_THRESHOLD: Final = -3  # malloc.h
-_M_TRIM_THRESHOLD: Final = -1
-_M_ARENA_MAX: Final = -8  # one heap is enough: threads wait for the interpreter's lock anyway
-
-
-def be_small() -> None:
-    """Keep glibc from holding on to memory; another C library is left as it is."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
-        mallopt(_M_ARENA_MAX, 1)
 
 
 def be_prompt() -> bool:

@@ -6,8 +6,9 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from agent.limits import Governor
 from agent.mesh.refusals import Refusals
 from analytics.wire import Health, LocalOff
 from ebpf.events import Counters
@@ -38,10 +39,12 @@ def health(
     refusals: Refusals | None = None,
     grants_refused: Mapping[str, int] | None = None,
     receipts_refused: Mapping[str, int] | None = None,
+    governor: Governor | None = None,
+    dropped: Mapping[str, int] | None = None,
     servers_refused: int = 0,
 ) -> Health:
     """Take stock; ``counters`` of the source of sessions, None where there is none."""
-    by_kind = {f"packets_{kind}": count for kind, count in (refusals or {}).items()}
+    by_kind: dict[str, Any] = {f"packets_{kind}": count for kind, count in (refusals or {}).items()}
     seen, lost, missed = counters or Counters(seen=(), lost=(), missed=0)
     return Health(
         cpu_us=cpu_us(),
@@ -57,6 +60,8 @@ def health(
         bytes_sent=bytes_sent,
         grants_refused={str(reason): count for reason, count in (grants_refused or {}).items()},
         receipts_refused={str(reason): count for reason, count in (receipts_refused or {}).items()},
+        **_shed(governor),
+        dropped={what: count for what, count in (dropped or {}).items() if count},
         servers_refused=servers_refused,
         **by_kind,
     )
@@ -73,8 +78,16 @@ def line(now: Health) -> str:
         + (f" packets_refused={_kinds(now)}" if _kinds(now) else "")
         + (f" grants_refused={_counts(now.grants_refused)}" if now.grants_refused else "")
         + (f" receipts_refused={_counts(now.receipts_refused)}" if now.receipts_refused else "")
+        + (f" dropped={_counts(now.dropped)}" if now.dropped else "")
+        + (f" shed={now.shed!r} why={now.shed_why!r}" if now.shed else "")
         + (f" servers_refused={now.servers_refused}" if now.servers_refused else "")
     )
+
+
+def _shed(governor: Governor | None) -> dict[str, Any]:
+    if governor is None:
+        return {}
+    return {"shed": governor.shed.words, "shed_why": governor.why, "shed_times": governor.times}
 
 
 def _kinds(now: Health) -> str:

@@ -71,8 +71,8 @@ def planned(before: str | None, wish: Wish, *, config: Path, token: str, host: s
     keys = {
         "server": wish.server,
         "token_file": str(token_file),
-        "name": wish.name or known.get("name") or host_name(host),
-        "site": wish.site or known.get("site") or DEFAULT_SITE,
+        "name": str(wish.name or known.get("name") or host_name(host)),
+        "site": str(wish.site or known.get("site") or DEFAULT_SITE),
         "data": str(wish.data or known.get("data") or DATA),
     }
     text = edited(before or "", keys, without=frozenset({"token"}))

@@ -19,6 +19,7 @@ import msgspec
 
 from agent import durable
 from agent.errors import FolderError
+from analytics.errors import UNREADABLE
 from analytics.wire import LocalOff
 
 FILE_NAME: Final = "mesh-off.json"
@@ -36,7 +37,7 @@ def read(data: Path) -> LocalOff | None:
             return msgspec.json.decode(file.read(MAX_FILE), type=LocalOff)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         why = error.strerror if isinstance(error, OSError) else "it is damaged"
         return LocalOff(
             since_us=_since_us(data), by="not known", note=f"{FILE_NAME} cannot be read: {why}"[:200]

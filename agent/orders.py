@@ -12,6 +12,7 @@ from agent import health
 from agent.errors import ServerSilentError, SignallingError
 from agent.outbox import Outbox
 from analytics.measurement import Hop, Reading, Receipt, Rung
+from analytics.memory import tidy
 from analytics.wire import (
     FromAgent,
     FromServer,
@@ -125,6 +126,8 @@ class Orders:
         self.local_off = local_off
         self._telling: set[asyncio.Task[None]] = set()
         self.packets_refused = 0
+        self.signals_dropped = 0
+        self._held = ""
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             TestOrder: self._on_order,
             TestCancel: self._on_cancel,
@@ -149,6 +152,12 @@ class Orders:
         tasks = [ordered.task for ordered in self._ordered.values()]
         await asyncio.gather(*tasks, *self._telling, return_exceptions=True)
 
+    def hold(self, why: str) -> None:
+        """Refuse every order from now on, and stop what runs, for this reason; empty: follow them again."""
+        self._held = why
+        if why:
+            self.cancel_all()
+
     # --- what the server may say -------------------------------------------------------------------------
 
     def _on_order(self, order: TestOrder) -> None:
@@ -166,6 +175,8 @@ class Orders:
             return "active tests are switched off on this agent's own host"
         if not self.on:
             return "active tests are off on this agent"
+        if self._held:
+            return self._held
         if order.test in self._ordered or len(self._ordered) >= MOST_ORDERS:
             return "busy with other tests"
         return ""
@@ -179,6 +190,7 @@ class Orders:
     def _on_signal(self, message: Signal) -> None:
         ordered = self._ordered.get(message.test)
         if ordered is not None and not ordered.link.deliver(message.body):
+            self.signals_dropped += 1
             log.warning("signal dropped test=%s: %d not read", message.test, MOST_SIGNALS)
 
     def _on_welcome(self, message: Welcome) -> None:
@@ -223,6 +235,7 @@ class Orders:
                 await self._end(TestEnded(test=order.test, rung=Rung.NONE, error=f"fault: {fault!r}"[:500]))
                 return
             await self._save(result)
+        tidy()
         reading = result.reading
         log.info("test done peer=%s rung=%s rtt_p50_us=%s", order.peer, reading.rung, reading.rtt_p50_us)
         await self._end(_ended(reading, cpu_us=self._cpu_us() - began_us))

@@ -22,9 +22,9 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -35,11 +35,13 @@ from agent.config import Config
 from agent.control import Control
 from agent.credential import Credential
 from agent.enrol import enrolled, renewed
-from agent.errors import CredentialRefusedError, EnrolmentError, ServerSilentError
-from agent.footprint import be_prompt, be_small
+from agent.errors import CredentialRefusedError, EnrolmentError, FolderError, ServerSilentError
+from agent.footprint import be_prompt
 from agent.http import httpx
 from agent.identity import Identity, load_or_create
+from agent.limits import Use
 from agent.local import SOCKET_NAME, serve
+from agent.mesh.budget import Budget
 from agent.mesh.icmp import QuotedHeaders
 from agent.mesh.peers import KnownPeers, load_anchors
 from agent.mesh.refusals import Refusals
@@ -49,10 +51,16 @@ from agent.outbox import Outbox
 from agent.passive.source import Passive, opened
 from agent.retry import StateLine, backoff_s
 from agent.tester import Shared, guard_of, own_policy_of, tester_of
+from agent.thrift import Thrift
 from agent.upload import Uploader
 from analytics.measurement import Flow
+from analytics.memory import be_small, settle
+from analytics.systemd import Notifier, Signs
 from analytics.wire import FromAgent, FromServer, Hello, LocalOff, Welcome
 from ebpf.events import SessionSource
+
+if TYPE_CHECKING:
+    from agent.passive.watch import Watch
 
 log: Final = logging.getLogger("pathgrade.agent")
 
@@ -84,7 +92,13 @@ def run(config: Config) -> None:
             runner.run(_until_signalled(config, passive, headers))
 
 
-async def live(config: Config, passive: Passive, headers: QuotedHeaders | None = None) -> None:
+async def live(
+    config: Config,
+    passive: Passive,
+    headers: QuotedHeaders | None = None,
+    *,
+    signs: Signs | None = None,
+) -> None:
     """Be an agent until cancelled: what needs this host to be right fails first, the server comes last.
 
     The data folder is this agent's own by now (``folder.exclusive``).
@@ -102,6 +116,7 @@ async def live(config: Config, passive: Passive, headers: QuotedHeaders | None =
                 outbox=outbox,
                 passive=passive,
                 headers=headers,
+                signs=signs,
             )
             await agent.work()
         except CredentialRefusedError as error:
@@ -136,7 +151,9 @@ class Agent:
         outbox: Outbox,
         passive: Passive,
         headers: QuotedHeaders | None = None,
+        signs: Signs | None = None,
     ) -> None:
+        self._signs = signs or Signs(Notifier())
         self._config = config
         self._credential = credential
         self._outbox = outbox
@@ -149,6 +166,7 @@ class Agent:
         self._refusals = Refusals()
         self._unsigned = Counter[str]()
         self._surveying: asyncio.Task[None] | None = None
+        trains = Budget(config.train_mb_an_hour * 1_000_000)
         shared = Shared(
             config=config,
             credential=credential,
@@ -157,10 +175,12 @@ class Agent:
             refusals=self._refusals,
             unsigned=self._unsigned,
             headers=headers,
+            trains=trains,
             own=own,
         )
         tester = tester_of(shared) if config.mesh else None
         self._uploader = Uploader(outbox, self._client)
+        self._certified = asyncio.Event()  # the certificate is in force, by this host's clock
         self._tell_health = asyncio.Event()
         self._welcome: Welcome | None = None
         self._orders = Orders(
@@ -170,6 +190,14 @@ class Agent:
             saved=self._uploader.soon,
             switched=self._on_switched,
             local_off=local_switch.read(config.data),
+        )
+        self._watcher: Watch | None = None
+        self._thrift = Thrift(
+            config.limits,
+            trains=trains,
+            tests=self._orders,
+            used=self._used,
+            changed=self._tell_health.set,
         )
         self._control = Control(
             credential,
@@ -182,22 +210,27 @@ class Agent:
 
     async def work(self) -> None:
         """Do everything at once until cancelled or refused; what was measured is on disk afterwards."""
+        settle()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._control.run())
-                tasks.create_task(self._uploader.run())
-                tasks.create_task(self._keep_certified())
-                tasks.create_task(self._keep_flushing())
-                tasks.create_task(self._keep_telling_health())
-                tasks.create_task(local_switch.watch(self._config.data, self._on_local_switch))
+                essential = self._signs.tasks = {
+                    "control": tasks.create_task(self._once_certified(self._control.run)),
+                    "upload": tasks.create_task(self._once_certified(self._uploader.run)),
+                    "certificate": tasks.create_task(self._keep_certified()),
+                    "flush": tasks.create_task(self._keep_flushing()),
+                    "health": tasks.create_task(self._keep_telling_health()),
+                    "switch": tasks.create_task(local_switch.watch(self._config.data, self._on_local_switch)),
+                    "limits": tasks.create_task(self._thrift.run()),
+                }
                 if self._source is not None:
-                    tasks.create_task(self._watch(self._source))
+                    essential["watch"] = tasks.create_task(self._watch(self._source))
         except ExceptionGroup as group:
             for error in group.exceptions:
                 if isinstance(error, CredentialRefusedError):
                     raise error from None
             raise
         finally:
+            self._signs.tasks = {}
             if self._surveying is not None:
                 self._surveying.cancel()
             await self._orders.close()
@@ -254,6 +287,7 @@ class Agent:
             sink=self._take_flows,
             recent_s=self._config.recent_minutes * 60,
         )
+        self._watcher = self._thrift.watch = watch
         async with serve(self._config.data / SOCKET_NAME, watch.sessions):
             await watch.run()
 
@@ -266,18 +300,30 @@ class Agent:
         Looked at now and then, as a sleep does not count the time that a laptop is shut.
         """
         line, share = StateLine(log), random.uniform(0.4, 0.5)  # noqa: S311  # spreads load
+        attempt = 0
         while True:
-            await asyncio.sleep(min(LOOK_S, self._credential.life_s / LOOKS))
-            if not self._credential.is_due(kept.now_s(), share=share):
-                continue
             try:
-                self._credential = await renewed(self._credential, self._identity)
-            except (ServerSilentError, EnrolmentError) as error:
-                line.say(f"certificate not renewed why={str(error)!r}", level=logging.WARNING)
-                continue
-            kept.keep(self._config, self._credential)
-            self._credential.shown_in(self._context, self._identity.identity_key)
-            log.info("certificate renewed life_s=%d", self._credential.life_s)
+                if self._credential.is_due(kept.now_s(), share=share):
+                    await self._renew()
+                attempt = 0
+            except (ServerSilentError, EnrolmentError, FolderError, OSError) as error:
+                line.say(f"certificate not renewed, or not kept why={str(error)!r}", level=logging.WARNING)
+                attempt += 1
+            if not self._credential.is_due(kept.now_s(), share=1.0):
+                self._certified.set()
+            look_s = min(LOOK_S, self._credential.life_s / LOOKS)
+            await asyncio.sleep(backoff_s(attempt) if attempt else look_s)
+
+    async def _renew(self) -> None:
+        self._credential = await renewed(self._credential, self._identity)
+        self._credential.shown_in(self._context, self._identity.identity_key)
+        log.info("certificate renewed life_s=%d", self._credential.life_s)
+        kept.keep(self._config, self._credential)
+
+    async def _once_certified(self, talk: Callable[[], Awaitable[None]]) -> None:
+        """Talk to the server once there is a certificate that it will take."""
+        await self._certified.wait()
+        await talk()
 
     async def _keep_flushing(self) -> None:
         while True:
@@ -302,10 +348,26 @@ class Agent:
                 mesh=self._orders.on,
                 local_off=self._orders.local_off,
                 bytes_sent=_sent_bytes(),
+                governor=self._thrift.governor,
+                dropped=self._dropped(),
             )
             log.info("%s", health.line(now))
             with contextlib.suppress(ServerSilentError):  # the next one says as much
                 await self._control.say(now)
+
+    def _dropped(self) -> dict[str, int]:
+        """What found no room, by its name in docs/limits.md."""
+        return {
+            "outbox rows": self._outbox.dropped_rows,
+            "outbox batches": self._outbox.dropped_batches,
+            "signals": self._orders.signals_dropped,
+            "flow rows": self._watcher.dropped if self._watcher is not None else 0,
+        }
+
+    def _used(self) -> Use:
+        """What the whole agent took so far."""
+        sent = (_sent_bytes() or 0) + self._uploader.sent_bytes
+        return Use(time.monotonic_ns(), health.cpu_us(), health.rss_kb(), sent)
 
     async def _say(self, message: FromAgent) -> None:
         await self._control.say(message)
@@ -351,11 +413,21 @@ def _flush_all(outbox: Outbox) -> None:
 async def _until_signalled(config: Config, passive: Passive, headers: QuotedHeaders | None) -> None:
     if headers is not None:
         headers.watch(asyncio.get_running_loop())
-    life = asyncio.create_task(live(config, passive, headers))
+    notifier = Notifier.from_environment()
+    signs = Signs(notifier)
+    life = asyncio.create_task(live(config, passive, headers, signs=signs))
+
+    def stop() -> None:
+        notifier.stopping()
+        life.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, life.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    notifier.ready()  # not only once enrolled: the server may be away for longer than systemd waits
+    giving = asyncio.create_task(signs.run())
     with contextlib.suppress(asyncio.CancelledError):
         await life
+    giving.cancel()
     log.info("stopped")
 
 

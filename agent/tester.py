@@ -16,6 +16,7 @@ from agent.config import Config
 from agent.credential import Credential
 from agent.errors import AgentError
 from agent.identity import Identity
+from agent.mesh.budget import Budget
 from agent.mesh.icmp import QuotedHeaders
 from agent.mesh.peers import KnownPeers
 from agent.mesh.refusals import Refusals
@@ -39,6 +40,7 @@ class Shared:
     refusals: Refusals  # counted over all tests
     unsigned: Counter[str]  # readings of peers that were not signed, over all tests
     headers: QuotedHeaders | None
+    trains: Budget
     own: OwnPolicy
 
 
@@ -60,13 +62,11 @@ def guard_of(credential: Credential, identity: Identity, peers: KnownPeers, own:
 
 def tester_of(shared: Shared) -> Tester:
     """Make what runs an order, if the guard admits it."""
-    from agent.mesh.budget import Budget  # noqa: PLC0415  # as below
     from agent.mesh.pair import SystemClock, refuse_pair, test_pair  # noqa: PLC0415  # 30 MB, where the mesh is on
     from agent.mesh.trace import Known  # noqa: PLC0415  # likewise
 
     config, credential = shared.config, shared.credential
     clock, known = SystemClock(), Known(headers=shared.headers)
-    budget = Budget(config.train_mb_an_hour * 1_000_000)
 
     async def test(order: TestOrder, link: Link) -> Result:
         who = {"me": credential.agent, "tenant": credential.tenant}
@@ -82,7 +82,7 @@ def tester_of(shared: Shared) -> Tester:
                 identity=shared.identity,
                 signalling=link,
                 clock=clock,
-                budget=budget,
+                budget=shared.trains,
                 known=known,
                 turn_ca=config.turn_ca,
                 most_bytes=grant.most_bytes,

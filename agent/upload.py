@@ -51,6 +51,7 @@ class Uploader:
         self._backoff = backoff
         self._line = StateLine(log)
         self._wanted = asyncio.Event()
+        self.sent_bytes = 0
 
     def soon(self) -> None:
         """Send what waits without waiting for the next look."""
@@ -83,6 +84,7 @@ class Uploader:
         self._wanted.clear()
 
     async def _send(self, batch: Waiting) -> None:
+        self.sent_bytes += len(batch.body)
         try:
             response = await self._client.post(
                 "/v1/batches", content=batch.body, headers=self._headers, timeout=TIMEOUT_S

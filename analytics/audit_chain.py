@@ -25,7 +25,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -46,11 +46,15 @@ def chain_of(action: str) -> str:
     return TESTS if action in TEST_ACTIONS else ACTS
 
 
+Hashed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""A number as it is hashed: eight bytes."""
+
+
 class ChainRow(msgspec.Struct, frozen=True, kw_only=True):
     """A row in its chain."""
 
-    seq: int
-    at_us: int
+    seq: Hashed
+    at_us: Hashed
     actor: str
     action: str
     subject: str

@@ -25,7 +25,7 @@ from typing import Annotated, Final
 import msgspec
 
 from analytics import receipts
-from analytics.errors import SealError
+from analytics.errors import UNREADABLE, SealError
 from analytics.measurement import Reading, Receipt, named
 from analytics.receipts import signature_bytes
 from analytics.trust import key_bytes
@@ -151,7 +151,7 @@ def read_anchors(text: bytes) -> Anchors:
         told = msgspec.convert(
             tomllib.loads(text.decode()), dict[Annotated[str, named("agent")], str | list[str]]
         )
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SealError(
             f"not a file of anchors: {error}", remedy='each line is: name = "ed25519:..."'
         ) from error
@@ -175,7 +175,7 @@ def check(lines: Iterable[bytes], anchors: Anchors) -> Findings:
 def _header(line: bytes) -> Header:
     try:
         header = msgspec.json.decode(line[: MOST_LINE + 1], type=Header)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise SealError(
             f"not a file of receipts: {error}", remedy="pathgrade receipt export writes one"
         ) from error
@@ -292,7 +292,7 @@ def _read(line: bytes) -> tuple[Line, Reading]:
     try:
         told = msgspec.json.decode(line, type=Line)
         return told, receipts.decode(told.reading)[0]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, SealError) as error:
+    except (*UNREADABLE, SealError) as error:
         raise _FalseError(False_.MALFORMED) from error
 
 

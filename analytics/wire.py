@@ -219,6 +219,13 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
         dict[Annotated[str, msgspec.Meta(max_length=40)], Annotated[int, count("readings not signed")]],
         msgspec.Meta(max_length=32),
     ] = {}  # of peers; by agent.mesh.receipt.Reason
+    shed: Annotated[str, msgspec.Meta(max_length=40)] = ""  # left out, with all before it; agent.limits.Shed
+    shed_why: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    shed_times: Annotated[int, count("steps towards doing less since start")] = 0
+    dropped: Annotated[
+        dict[Annotated[str, msgspec.Meta(max_length=40)], Annotated[int, count("dropped since start")]],
+        msgspec.Meta(max_length=32),
+    ] = {}  # where a queue or table was full, by its name in docs/limits.md
 
 
 class Dependence(StrEnum):

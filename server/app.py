@@ -27,6 +27,8 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from analytics.memory import be_small, settle
+from analytics.systemd import Notifier, Signs
 from server import enrolment, ingest, keepers, renewal, signalling
 from server.accounts import office
 from server.accounts.office import Office
@@ -41,10 +43,11 @@ from server.core import Core
 from server.credentials import Gate
 from server.cycles import Cycles
 from server.database import DEFAULT_TENANT
+from server.door import Door, make_room
 from server.grants import Signer
 from server.ingest import Ingest
 from server.listeners import Listener, given_socket, http_listener, stun_responders, tcp_socket
-from server.metrics.own import Own
+from server.metrics.own import Dropped, Own
 from server.pages.app import report_app
 from server.parts import Shared, alerting_of, plan_of, pusher_of, realm_of, rules_of, store_of
 from server.realm import Realms
@@ -66,10 +69,15 @@ FIRST_RUN: Final = (
 SWITCH_S: Final = 0.001
 """How long a thread may hold Python's lock while others want it: a page waits for that at each of its turns
 beside a thread that checks a batch or builds a board. By itself Python takes 5 ms."""
+HEAPS: Final = 2
+"""Of glibc's. By itself it begins up to sixteen on two CPUs, and each keeps what is freed."""
 GARBAGE: Final = (2_000, 10, 100)
 """How many objects come before the collector looks through the young ones, and those of middle age; and how
 often that before all (``gc.set_threshold``). A board alone is 100,000, which die without it; it stops all
 threads for 100 ms to find that out, and by itself would do so every few seconds."""
+MAPPED_FROM_BYTES: Final = 128 * 1024
+"""asyncio has a buffer of 256 KiB for each TLS connection, of which hardly any is used: mapped, what is not
+used takes no memory."""
 Tasks = Iterable[asyncio.Task[None]]
 
 
@@ -90,6 +98,8 @@ class Running:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises ``ServerError`` or ``AnalyticsError`` if it cannot start."""
     _log_to_stderr()
+    be_small(HEAPS, MAPPED_FROM_BYTES)
+    make_room()
     sys.setswitchinterval(SWITCH_S)
     asyncio.run(_until_signalled(settings))
 
@@ -98,12 +108,15 @@ async def _until_signalled(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serving(settings) as running:
+    notifier = Notifier.from_environment()
+    async with serving(settings, Signs(notifier)) as running:
         _settle()
         log.info("ready agents=%s report=%s stun=%s", running.agents, running.report, _join(running.stun))
         if running.people.known.first_run():
             log.info(FIRST_RUN, running.people.public_url or f"http://{running.report}", running.people.code)
+        notifier.ready()
         await stop.wait()
+        notifier.stopping()
         log.info("stopping")
 
 
@@ -112,14 +125,15 @@ def _settle() -> None:
 
     Half a million pairs that are remembered took it a second, each time, in which nobody was answered.
     """
-    gc.collect()
-    gc.freeze()
+    settle()
     gc.set_threshold(*GARBAGE)
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Running]:
+async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterator[Running]:
     """Run a server for as long as the context lasts: nothing acknowledged is lost when it ends.
+
+    ``signs`` are of its life, where somebody waits for them.
 
     What was opened first is closed last: state and store outlive everything that uses them.
     """
@@ -130,7 +144,8 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         people = opened.enter_context(office.opened(settings))
         store = opened.enter_context(contextlib.closing(store_of(settings)))
         sockets = _listening(settings, opened)
-        stun = await _stun(settings, opened)
+        asked = Counters()
+        stun = await _stun(settings, asked, opened)
         own = Own(data=settings.data, store=store)
         signer = Signer.open(settings.data)
         opened.callback(keepers.sign_once, state, signer, own.failures)
@@ -156,6 +171,12 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         pusher = pusher_of(settings, realms, release=shared.release, failures=own.failures)
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
         events, sealed = Events(), asyncio.Event()
+        doors = Door(own.turned_away), Door(own.turned_away)
+        own.doors, own.stun = doors, asked
+        own.dropped = lambda: Dropped(
+            audit_rows=sum(realm.audit.dropped for realm in realms.all()),
+            too_slow=sum(realm.hub.too_slow for realm in realms.all()),
+        )
         apps = (
             _agents_app(settings, shared, realms, authority),
             _report_app(settings, shared, realms, people, events),
@@ -164,22 +185,30 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         async with asyncio.TaskGroup() as tasks:
             steps = keepers.upkeep_of(store, state, settings, signer)
             running = [
-                tasks.create_task(keepers.file_days(realms)),
-                tasks.create_task(keepers.seal(store, realms, settings.seal_s, own.failures, sealed)),
-                tasks.create_task(keepers.keep_up(steps, aside[0], own.failures, sealed)),
-                tasks.create_task(keepers.keep_ready(realms, aside[1])),
-                tasks.create_task(keepers.sign_audit(state, signer, own.failures)),
-                tasks.create_task(people.run()),
-                tasks.create_task(keep_presenting(authority, tls)),
-                tasks.create_task(keepers.keep_out(state, realms)),
+                tasks.create_task(keepers.file_days(realms), name="file days"),
+                tasks.create_task(
+                    keepers.seal(store, realms, settings.seal_s, own.failures, sealed), name="seal"
+                ),
+                tasks.create_task(keepers.keep_up(steps, aside[0], own.failures, sealed), name="keep up"),
+                tasks.create_task(keepers.keep_ready(realms, aside[1]), name="keep ready"),
+                tasks.create_task(keepers.sign_audit(state, signer, own.failures), name="sign audit"),
+                tasks.create_task(people.run(), name="accounts"),
+                tasks.create_task(keep_presenting(authority, tls), name="certificate"),
+                tasks.create_task(keepers.keep_out(state, realms), name="keep out"),
             ]
             if pusher is not None:
-                running.append(tasks.create_task(pusher.run()))
+                running.append(tasks.create_task(pusher.run(), name="OTLP"))
             served = {
-                (listener := http_listener(app, context)): tasks.create_task(listener.serve([sock]))
-                for app, sock, context in zip(apps, sockets, (tls, None), strict=True)
+                listener: tasks.create_task(listener.serve([sock]))
+                for listener, sock in zip(map(http_listener, apps, (tls, None), doors), sockets, strict=True)
             }
             realms.start(tasks)
+            if signs is not None:
+                signs.tasks = {
+                    **dict(zip(("agents' listener", "report's listener"), served.values(), strict=True)),
+                    **{task.get_name(): task for task in [*running, *realms.keepers, *realms.meshes]},
+                }
+                running.append(tasks.create_task(signs.run()))
             first = realms.of(DEFAULT_TENANT)
             try:
                 yield Running(
@@ -190,8 +219,8 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
                 await _stop(realms.meshes, served, [*realms.keepers, *running])
 
 
-async def _stun(settings: Settings, opened: AsyncExitStack) -> tuple[Address, ...]:
-    responders = await stun_responders(settings.stun, Counters())
+async def _stun(settings: Settings, asked: Counters, opened: AsyncExitStack) -> tuple[Address, ...]:
+    responders = await stun_responders(settings.stun, asked)
     opened.callback(_close_all, responders)
     return tuple(_address_of(responder.get_extra_info("sockname")) for responder in responders)
 

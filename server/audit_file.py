@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from analytics.audit_chain import Chain, ChainResult, ChainRow
-from analytics.errors import ExportError, SealError
+from analytics.errors import UNREADABLE, ExportError, SealError
 from analytics.trust import AuditMark, key_text
 from server.audit_seal import CHAINS, Sealer, marks_of, read_mark
 from server.ledger import rows_of
@@ -139,5 +139,5 @@ def _line(path: Path, line: bytes) -> Line:
         if len(line) > MOST_LINE:
             raise SealError(f"{path} has a line of more than {MOST_LINE} bytes")
         return _DECODER.decode(line)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise SealError(f"{path} is no {FORMAT} file: {error}") from error

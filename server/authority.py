@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from analytics.channel import agent_uri, pin_of, present
 from server import private_file
+
+log: Final = logging.getLogger("pathgrade.server")
 
 FILE_NAME: Final = "authority.pem"
 REMEDY: Final = "restore it from a backup; without it, remove it and let every agent enrol again"
@@ -113,7 +116,10 @@ async def keep_presenting(authority: Authority, context: ssl.SSLContext) -> None
     """Present a new certificate each day; until cancelled. The first is ``present_own``'s."""
     while True:
         await asyncio.sleep(RENEWED_EACH_S)
-        present_own(authority, context)
+        try:
+            present_own(authority, context)
+        except OSError as error:  # no descriptor is left; the one before is good for three months
+            log.error("the listener's certificate is not renewed why=%r", str(error))
 
 
 def present_own(authority: Authority, context: ssl.SSLContext) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from analytics.errors import UNREADABLE
 from server.errors import BackupError
 
 FORMAT: Final = "pathgrade-backup 1"
@@ -84,7 +85,7 @@ def read_manifest(body: bytes) -> Manifest:
     """Read a manifest; raises ``BackupError``."""
     try:
         found = msgspec.json.decode(body, type=Manifest)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise BackupError(
             f"the backup's manifest does not read: {error}",
             remedy="take another backup, or a newer pathgrade",

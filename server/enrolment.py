@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from typing import Final
 
@@ -18,8 +19,9 @@ from analytics.clock import now_us
 from analytics.errors import UNREADABLE, MessageError, SealError
 from analytics.trust import verifying_key
 from analytics.wire import EnrolReply, EnrolRequest, enrolment_claim
+from server.accounts.throttle import Throttle, block_of
 from server.api.access import public
-from server.errors import NameTakenError, TokenError
+from server.errors import NameTakenError, TokenError, TooManyTriesError
 from server.ingest import read_body
 from server.renewal import Issuer
 from server.state import Agent, State
@@ -30,20 +32,31 @@ MAX_BODY: Final = 16 * 1024
 REFUSED: Final = "enrolment"
 """What refused enrolments are counted under: the token was used, is over, or is none; or the name is
 another's."""
+PUT_OFF: Final = "enrolment throttled"
+"""And those that were not even looked at."""
 _REMEDY: Final = "enrol with a pathgrade agent of the server's version; see analytics/wire.py, EnrolRequest"
 
 
 def router(state: State, issuer: Issuer, server_key: bytes, refused: Counter[str] | None = None) -> APIRouter:
     """Build the route; ``server_key`` is the public half of what grants are signed with."""
     counted = Counter[str]() if refused is None else refused
+    throttle = Throttle()
     routes = APIRouter(prefix="/v1")
 
     @routes.post("/enrol", dependencies=[public("the enrolment token is in the body")])
     async def enrol(request: Request) -> Response:
+        keys = [("address", block_of(_origin(request)))]
+        if (wait_s := throttle.wait_s(keys, time.monotonic())) > 0:
+            counted[PUT_OFF] += 1
+            raise TooManyTriesError(
+                f"too many enrolments from this address failed; the next is looked at in {wait_s:.0f} s",
+                remedy="see that every agent there has a token that holds: pathgrade server token",
+            )
         try:
             agent = await _enrol(state, request)
-        except (TokenError, NameTakenError):
+        except (TokenError, NameTakenError, MessageError):
             counted[REFUSED] += 1
+            throttle.failed(keys, time.monotonic())
             raise
         reply = EnrolReply(
             agent=agent.name,
@@ -88,7 +101,7 @@ def check_identity(request: EnrolRequest) -> None:
 
 async def _enrol(state: State, request: Request) -> Agent:
     wanted = _decode(await read_body(request, MAX_BODY))
-    origin = request.client.host if request.client else "unknown"
+    origin = _origin(request)
     fingerprint = proven_fingerprint(wanted)
     check_identity(wanted)
     agent = await asyncio.to_thread(
@@ -96,6 +109,10 @@ async def _enrol(state: State, request: Request) -> Agent:
     )
     log.info("agent enrolled name=%s site=%s from=%s", agent.name, wanted.site, origin)
     return agent
+
+
+def _origin(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
 
 
 def _decode(body: bytes) -> EnrolRequest:

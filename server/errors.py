@@ -124,6 +124,10 @@ class BodySlowError(BodyError):
     """A body that did not arrive in time."""
 
 
+class TooManyTriesError(ServerError):
+    """Too many tries from one address failed."""
+
+
 class BusyError(ServerError):
     """No room for another request right now."""
 

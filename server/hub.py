@@ -68,6 +68,8 @@ class Hub:
         self.changed = asyncio.Event()
         self.on_leaving: Leaving = lambda name, why: None
         self.switches: Switches = ALL_ON
+        self.too_slow = 0
+        """Connections that were closed as the agent did not read what it was sent."""
 
     def attach(self, connection: Connection) -> None:
         """Take a connection in, in place of an older one of the same agent."""
@@ -80,6 +82,7 @@ class Hub:
 
     def detach(self, connection: Connection) -> None:
         """Forget a connection, unless another has replaced it already."""
+        self.too_slow += connection.closing.done() and connection.closing.result()[0] == TOO_SLOW
         if self._connections.get(connection.agent.name) is connection:
             self._remove(connection, "its control connection broke")
 

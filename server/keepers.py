@@ -184,6 +184,8 @@ async def keep_out(state: State, realms: Realms) -> None:
             await asyncio.to_thread(state.see_revoked)
         except ServerError as error:
             log.error("revocations not read why=%r try=%r", str(error), error.remedy)
+        except Exception:  # as above; what was revoked here is known all the same
+            log.exception("revocations not read")
         _disconnect(state, realms, now_us())
         await asyncio.sleep(KEPT_OUT_S)
 

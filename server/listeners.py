@@ -16,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from analytics.wire import MAX_MESSAGE
 from server.agent_tls import PRESENTED, presented
+from server.door import Door, Doorway
 from server.errors import ListenError
 from server.settings import Address
 from server.stun import Counters, Responder
@@ -45,24 +46,34 @@ _REMEDIES: Final = {
 class Prompt(H11Protocol):
     """HTTP that does not wait for ever for a request; uvicorn limits only the time between two."""
 
+    door: Door | None = None
     _awaits: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Wait for the first request; over TLS, keep what the other end presented."""
         super().connection_made(transport)
         if (tls := transport.get_extra_info("ssl_object")) is not None:
-            self.app_state = {**self.app_state, PRESENTED: presented(tls)}
+            self.app_state = {**self.app_state, PRESENTED: (shown := presented(tls))}
+            if shown is not None:
+                self._is_known()
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
         """Take a piece in; what begins to be answered is awaited no more."""
         super().data_received(data)
+        if self.cycle is not None and not self.transport.get_extra_info("ssl_object"):
+            self._is_known()
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing."""
         super().connection_lost(exc)
         self._stop_awaiting()
+
+    def _is_known(self) -> None:
+        """Tell the door that this is no stranger any more."""
+        if self.door is not None and (sock := self.transport.get_extra_info("socket")) is not None:
+            self.door.known(sock.fileno())
 
     def _await_head(self) -> None:
         if not self._is_idle():
@@ -89,9 +100,10 @@ class Prompt(H11Protocol):
 class Listener(uvicorn.Server):
     """uvicorn, but stopping is up to ``server.app``, and a TLS handshake has an end."""
 
-    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None, door: Door) -> None:
         super().__init__(config)
         self._tls = tls
+        self.door = door
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -99,33 +111,37 @@ class Listener(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to take connections. Over TLS as uvicorn does it, which leaves a minute to each handshake."""
-        if self._tls is None:
-            return await super().startup(sockets)
+        """Begin to take connections, behind a door. uvicorn has none, and leaves a minute to a handshake."""
         await self.lifespan.startup()
+        self.servers = []
         loop = asyncio.get_running_loop()
-        self.servers = [
-            await loop.create_server(
-                self._connected,
-                sock=sock,
-                ssl=self._tls,
-                ssl_handshake_timeout=HANDSHAKE_S,
-                ssl_shutdown_timeout=FAREWELL_S,
-                backlog=self.config.backlog,
+        waits = (HANDSHAKE_S, FAREWELL_S) if self._tls is not None else (None, None)
+        for sock in sockets or []:
+            if isinstance(sock, Doorway):
+                sock.door = self.door
+            self.servers.append(
+                await loop.create_server(
+                    self._connected,
+                    sock=sock,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=waits[0],
+                    ssl_shutdown_timeout=waits[1],
+                    backlog=self.config.backlog,
+                )
             )
-            for sock in sockets or []
-        ]
         self.started = True
 
     def _connected(self) -> asyncio.Protocol:
-        return Prompt(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        made = Prompt(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        made.door = self.door
+        return made
 
     def stop(self) -> None:
         """End soon: no new connection, running requests end."""
         self.should_exit = True
 
 
-def http_listener(app: FastAPI, tls: ssl.SSLContext | None = None) -> Listener:
+def http_listener(app: FastAPI, tls: ssl.SSLContext | None = None, door: Door | None = None) -> Listener:
     """Prepare to serve an application, over TLS if a context is given."""
     return Listener(
         uvicorn.Config(
@@ -145,6 +161,7 @@ def http_listener(app: FastAPI, tls: ssl.SSLContext | None = None) -> Listener:
             timeout_graceful_shutdown=CLOSE_S,
         ),
         tls,
+        door or Door(),
     )
 
 
@@ -156,7 +173,7 @@ def tcp_socket(at: Address, what: str) -> socket.socket:
 def given_socket(fd: int) -> socket.socket:
     """Take over a listening socket; raises ``ListenError``."""
     try:
-        taken = socket.socket(fileno=fd)
+        taken = Doorway(fileno=fd)
         listening = taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
         raise ListenError(
@@ -198,7 +215,7 @@ def _bound(at: Address, kind: socket.SocketKind, what: str) -> socket.socket:
     sock: socket.socket | None = None
     try:
         family, _, _, _, where = socket.getaddrinfo(at.host, at.port, type=kind, flags=socket.AI_PASSIVE)[0]
-        sock = socket.socket(family, kind)
+        sock = Doorway(family, kind) if kind == socket.SOCK_STREAM else socket.socket(family, kind)
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setblocking(False)

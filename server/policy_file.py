@@ -24,7 +24,7 @@ def load(path: Path) -> PolicyRules:
         asked = msgspec.convert(tomllib.loads(text.decode()), PolicyRules)
     except OSError as error:
         raise PolicyError(f"read {path}: {error.strerror}", remedy="name a readable file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PolicyError(f"read {path}: {error}", remedy="correct the TOML") from error
     except msgspec.ValidationError as error:
         raise PolicyError(f"read {path}: {error}", remedy="docs/control.md lists what a rule has") from error

@@ -32,6 +32,7 @@ from server.errors import (
     ServerError,
     StateError,
     TokenError,
+    TooManyTriesError,
 )
 
 PROBLEMS: Final[dict[type[Exception], tuple[int, str]]] = {
@@ -39,6 +40,7 @@ PROBLEMS: Final[dict[type[Exception], tuple[int, str]]] = {
     CredentialError: (401, "Unknown credential"),
     TokenError: (401, "The token is refused"),
     NotYoursError: (403, "Not yours to send"),
+    TooManyTriesError: (429, "Too many tries failed"),
     BodySlowError: (408, "The body did not arrive in time"),
     NameTakenError: (409, "The name is taken"),
     BodySizeError: (413, "The body is too large"),
@@ -59,7 +61,7 @@ PROBLEMS: Final[dict[type[Exception], tuple[int, str]]] = {
     StateError: (503, "The server cannot write its state"),
 }
 
-RETRY_AFTER_S: Final = {503: 2, 507: 30}
+RETRY_AFTER_S: Final = {429: 10, 503: 2, 507: 30}
 """When to come again, where coming again helps."""
 
 

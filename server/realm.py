@@ -85,6 +85,8 @@ class Realms:
     def _begin(self, realm: Realm) -> None:
         realm.cycles.ended = self.ended
         if self._tasks is not None:
-            for keeper in (realm.audit.run(), realm.alerts.run(), realm.trends.run()):
-                self.keepers.append(self._tasks.create_task(keeper))
-            self.meshes.append(self._tasks.create_task(realm.cycles.run()))
+            keepers = {"audit": realm.audit.run(), "alerts": realm.alerts.run(), "trends": realm.trends.run()}
+            for name, keeper in keepers.items():
+                self.keepers.append(self._tasks.create_task(keeper, name=f"{name} of {realm.tenant}"))
+            cycles = self._tasks.create_task(realm.cycles.run(), name=f"cycles of {realm.tenant}")
+            self.meshes.append(cycles)

@@ -96,8 +96,10 @@ def _members(tar: tarfile.TarFile, staging: Path, say: Say) -> Manifest:
     found: dict[str, FileTold] = {}
     size, said_s = 0, time.monotonic()
     for member in tar:
-        path, content = safe_name(member.name), tar.extractfile(member)
-        if content is None or not member.isreg() or member.name in found:
+        path = safe_name(member.name)
+        # A link's would be another's. A sparse one of a kilobyte could say that it is a disk full of zeroes.
+        content = tar.extractfile(member) if member.isreg() and not member.issparse() else None
+        if content is None or member.name in found:
             raise BackupError(f"the backup has {member.name!r}, which is no file of its own", remedy=DAMAGED)
         if member.name == MANIFEST:
             return _checked(content.read(MOST_MANIFEST), found)

@@ -13,6 +13,8 @@ class Budget:
 
     def __init__(self, bytes_an_hour: int) -> None:
         self._limit = bytes_an_hour
+        self.held = False
+        """Nothing is given out meanwhile: the agent takes more of its host than it may."""
         self._spent: deque[tuple[int, int]] = deque()  # when, bytes
 
     def left(self, now_ns: int) -> int:
@@ -23,10 +25,15 @@ class Budget:
 
     def take(self, now_ns: int, wanted: int) -> bool:
         """Take bytes out; False, and nothing taken, if there are not so many."""
-        if wanted > self.left(now_ns):
+        if self.held or wanted > self.left(now_ns):
             return False
         self._spent.append((now_ns, wanted))
         return True
+
+    @property
+    def why_not(self) -> str:
+        """Why nothing was taken out."""
+        return "held by the agent's own limits" if self.held else "this hour's bytes for trains are spent"
 
     def give_back(self, unused: int) -> None:
         """Put back what the last taking turned out not to need."""

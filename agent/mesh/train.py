@@ -292,7 +292,7 @@ class TrainSender:
         """Send them all. Raises ``PeerSilentError`` or ``TimeoutError``."""
         reserved = most_bytes(self._plan, self._packet_bytes)
         if not budget.take(self._clock.monotonic_ns(), reserved):
-            return Trains(unknown("no budget: this hour's bytes for trains are spent"))
+            return Trains(unknown(f"no budget: {budget.why_not}"))
         done: list[Outcome] = []
         try:
             while (size := next_size(self._plan, self._packet_bytes, done)) is not None:

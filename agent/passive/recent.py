@@ -55,6 +55,11 @@ class Recent:
             self._add(_Kept(now_ns, run[-most:] if len(run) > most else run))
         self._drop_old(now_ns - self._keep_ns)
 
+    def clear(self) -> None:
+        """Forget them all."""
+        self._runs.clear()
+        self._bytes = 0
+
     def newest(self, now_ns: int) -> Iterator[SessionEvent]:
         """Decode the sessions, the last one taken first, as far as they are asked for."""
         self._drop_old(now_ns - self._keep_ns)

@@ -27,6 +27,9 @@ LEAST_S: Final = 0.005
 AIM: Final = 1_000
 """Sessions to find at a look: an eighth of the ring, so that a look may come eight times too late."""
 
+SPARING_WINDOWS: Final = 6
+"""Of so many windows, one asks for the open sessions while the agent is sparing."""
+
 _SECOND_US: Final = 1_000_000
 _STEP_US: Final = _SECOND_US
 """A window that ends this far from its end: the clock was set, or the machine slept."""
@@ -75,6 +78,19 @@ class Watch:
         self._missing = _Missing(source.counters(), source.source)
         self._pause_s = idle_s
         self._drained_ns = monotonic_ns()
+        self._sparing = False
+        self._window_number = 0
+
+    def spare(self, on: bool) -> None:
+        """Tell less: no closed sessions to look at, and open ones told once a minute; flows stay whole."""
+        self._sparing = on
+        if on:
+            self._recent.clear()
+
+    @property
+    def dropped(self) -> int:
+        """Sessions left out as there were too many different flows."""
+        return self._table.dropped
 
     async def run(self) -> None:
         """Watch until cancelled; then hand over the last, shorter window.
@@ -115,12 +131,15 @@ class Watch:
         self._pause_s = pause_s(len(run) // RUN.size, waited_s, idle_s=self._idle_s)
         self._drained_ns = now_ns
         self._table.take_closed(run)
-        self._recent.take(run, now_ns)
+        if not self._sparing:
+            self._recent.take(run, now_ns)
         return run
 
     def _hand_over(self, window: Window) -> None:
         """End a window. The snapshot comes first: what closed before it is told by the drain after it."""
-        self._table.take_open(self._source.snapshot())
+        self._window_number += 1
+        if not self._sparing or self._window_number % SPARING_WINDOWS == 0:
+            self._table.take_open(self._source.snapshot())
         self._drain()
         lasted_us = window.lasted_us(self._now_us())
         flows = self._table.flows(window_us=window.start_us, window_length_us=lasted_us)

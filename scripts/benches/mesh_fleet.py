@@ -68,6 +68,7 @@ class Fleet:
         self.server: Part | None = None
         self._token = ""
         self.agents: dict[str, Part] = {}
+        self._where: dict[str, str] = {}  # agent -> its namespace
 
     def start_server(self, settings: Mapping[str, str]) -> None:
         """Start the server and wait until it answers. ``settings`` are ``PATHGRADE_*``."""
@@ -76,6 +77,8 @@ class Fleet:
         command += ["--agents", f"0.0.0.0:{AGENTS_PORT}", "--report-fd", str(fd)]
         self.server = self._start("server", self._namespaces[0], command, fds=[fd], settings=settings)
         self._until(lambda: self.ask("status") is not None, READY_S, "the server answers")
+        if self._token:
+            return  # it is started again
         made = [pathgrade(), "server", "access-token", "bench", "--scope", "operate"]
         self._token = net.run([*made, "--data", str(self._folder / "server")]).strip()
 
@@ -92,11 +95,16 @@ class Fleet:
             name = f"a{number + 1:03d}"
             config = self._folder / f"{name}.toml"
             config.write_text(_config(self._folder, name, token, passive=number < passive))
-            command = [pathgrade(), "agent", "run", "--config", str(config)]
-            self.agents[name] = self._start(name, namespace, command)
+            self._where[name] = namespace
+            self.start_again(name)
             if number == 0 and passive:
                 self._until(lambda: self._online() == 1, READY_S * 2, "the first agent has compiled eBPF")
         self._until(lambda: self._online() == len(self.agents), within_s, "all agents are online")
+
+    def start_again(self, name: str) -> None:
+        """Start an agent that has its configuration already."""
+        command = [pathgrade(), "agent", "run", "--config", str(self._folder / f"{name}.toml")]
+        self.agents[name] = self._start(name, self._where[name], command)
 
     def command(self, *words: str) -> str:
         """Run a command of the product against this server, as an operator; returns what it printed."""
@@ -176,7 +184,7 @@ def fleet(folder: Path, agents: int) -> Iterator[Fleet]:
     """Make the network for a server and so many agents; everything is ended and removed afterwards."""
     with ExitStack() as opened:
         namespaces = [opened.enter_context(net.namespace()) for _ in range(agents + 2)]
-        _join(namespaces[0], namespaces[1:])
+        join(namespaces[0], namespaces[1:])
         made = Fleet(folder, namespaces[1:])
         opened.callback(made.stop)
         yield made
@@ -199,7 +207,7 @@ def _end(parts: Sequence[Part]) -> None:
             part.process.wait()
 
 
-def _join(router: str, hosts: Sequence[str]) -> None:
+def join(router: str, hosts: Sequence[str]) -> None:
     """Give every host an address and a cable of its own to one router.
 
     Not a bridge: each host would have to know the others' hardware addresses, and the kernel's table of those
@@ -207,7 +215,7 @@ def _join(router: str, hosts: Sequence[str]) -> None:
     """
     net.run(net.inside(router, ["sysctl", "-qw", *NO_IPV6, "net.ipv4.ip_forward=1"]))
     for number, host in enumerate(hosts):
-        cable, address = f"p{number}", _address(number)
+        cable, address = f"p{number}", address_of(number)
         _batch(
             router,
             [
@@ -229,7 +237,7 @@ def _join(router: str, hosts: Sequence[str]) -> None:
         )
 
 
-def _address(number: int) -> str:
+def address_of(number: int) -> str:
     return f"{NETWORK}.{number // 250}.{number % 250 + 1}"
 
 

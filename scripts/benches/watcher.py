@@ -77,8 +77,9 @@ def watch_with_inet_diag(scratch: Path, most: int) -> None:
 
 def _pathgrade(open_source: Opener, scratch: Path, most: int) -> None:
     """Watch as the agent does, with its outbox behind; nothing is uploaded."""
-    from agent.footprint import be_prompt, be_small  # noqa: PLC0415  # not part of the other watchers' processes
+    from agent.footprint import be_prompt  # noqa: PLC0415  # not part of the other watchers' processes
     from agent.outbox import Outbox  # noqa: PLC0415  # as above
+    from analytics.memory import be_small  # noqa: PLC0415  # likewise
 
     be_small()
     began = time.monotonic()

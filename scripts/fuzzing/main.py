@@ -88,7 +88,7 @@ def _replay(chosen: Sequence[str], file: Path) -> int:
     try:
         taken = load(chosen[0]).run(file.read_bytes())
     except Exception:  # whatever it is: that is the question
-        traceback.print_exc()
+        traceback.print_exc(limit=-12)  # of one that nests too deep there are a thousand
         return EXIT_CRASHED
     print("taken" if taken else "refused with a declared error")
     return 0

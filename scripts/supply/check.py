@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from supply import locks, sbom
 
+PACKAGES: Final = ("lab", "benches", "faults", "fuzzing", "supply")
 TOOLS: Final = Path(sys.executable).parent
 STATIC: Final[tuple[tuple[str, ...], ...]] = (
     ("ruff", "check"),
     ("ruff", "format", "--check"),
     ("mypy",),
-    ("mypy", *(word for name in ("lab", "benches", "fuzzing", "supply") for word in ("--package", name))),
+    ("mypy", *(word for name in PACKAGES for word in ("--package", name))),
     ("lint-imports", "--no-logo"),
 )
 AUDIT_S: Final = 120

@@ -9,7 +9,7 @@ import os
 import resource
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
@@ -18,7 +18,9 @@ from analytics.clock import now_us
 from analytics.errors import AnalyticsError
 from analytics.store.shelf import StoreHealth
 from server.alerts.receivers.courier import Tally
+from server.door import ADDRESS, FULL, LONGEST
 from server.errors import ServerError
+from server.stun import Counters
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 BUSY: Final = 503
@@ -48,6 +50,13 @@ class Failures:
     audit_failures: int = 0  # the audit chains were not signed: on disk, or broken
 
 
+class Dropped(NamedTuple):
+    """What found no room, of all tenants."""
+
+    audit_rows: int
+    too_slow: int  # connections of agents that did not read what they were sent
+
+
 @dataclass(slots=True, kw_only=True)
 class Own:
     """Where the readings come from."""
@@ -55,6 +64,9 @@ class Own:
     data: Path
     store: Stored
     refused: Counter[int] = field(default_factory=Counter)  # HTTP status -> batches
+    doors: Sequence[Sized] = ()  # of all listeners
+    stun: Counters = field(default_factory=Counters)
+    dropped: Callable[[], Dropped] = lambda: Dropped(0, 0)
     turned_away: Counter[str] = field(default_factory=Counter)  # at the agents' listener, by why
     failures: Failures = field(default_factory=Failures)
     tallies: Callable[[], list[Tally]] = list  # of all receivers
@@ -158,6 +170,34 @@ READINGS: Final[Mapping[str, Reading]] = {
     ),
     "enrolments_refused": Reading(
         "counter", "Enrolments refused: the token, or the name", _turned_away("enrolment")
+    ),
+    "enrolments_put_off": Reading(
+        "counter", "Enrolments of an address that had failed too often", _turned_away("enrolment throttled")
+    ),
+    "audit_rows_dropped": Reading(
+        "counter",
+        "Audit rows that found no room while the disk took none",
+        lambda own: float(own.dropped().audit_rows),
+    ),
+    "agents_too_slow": Reading(
+        "counter",
+        "Connections of agents that left too many messages unread",
+        lambda own: float(own.dropped().too_slow),
+    ),
+    "stun_answered": Reading("counter", "STUN requests answered", lambda own: float(own.stun.answered)),
+    "stun_refused": Reading(
+        "counter", "STUN requests for what is not known here", lambda own: float(own.stun.refused)
+    ),
+    "stun_dropped": Reading(
+        "counter", "Datagrams to STUN that are none", lambda own: float(own.stun.dropped)
+    ),
+    "connections": Reading(
+        "gauge", "Open connections of all listeners", lambda own: float(sum(map(len, own.doors)))
+    ),
+    "connections_refused": Reading(
+        "counter",
+        "Connections turned away: too many in all, of one address, or of strangers",
+        _turned_away(FULL, ADDRESS, LONGEST),
     ),
     "renewals_refused": Reading("counter", "Certificates that were not renewed", _turned_away("renewal")),
     "upkeep_failures": Reading(

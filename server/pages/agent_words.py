@@ -95,6 +95,10 @@ def _vitals(vitals: Vitals | None) -> Iterator[tuple[str, str]]:
     yield "takes", f"{cpu}, {text.size(latest.rss_kb * 1024)} of memory, {sent} sent an hour"
     yield "sessions", f"{latest.events_seen:,} closed, {latest.events_lost + latest.events_missed:,} lost"
     yield "waiting", text.plural(latest.batches_waiting, "batch", "batches")
+    if latest.shed:
+        yield "leaves out", f"{latest.shed}: {latest.shed_why}"
+    if latest.dropped:
+        yield "dropped", ", ".join(f"{count:,} {what}" for what, count in sorted(latest.dropped.items()))
     if latest.packets_refused or latest.grants_refused:
         orders = sum(latest.grants_refused.values())
         yield "refused", f"{latest.packets_refused:,} packets of tests, {text.plural(orders, 'order')}"

@@ -124,5 +124,6 @@ def lost(vitals: Vitals) -> str:
         (own_refusals(now), "order", "refused by its own policy"),
         (sum(now.receipts_refused.values()), "reading", "of peers not signed"),
         (now.servers_refused, "connection", "that another than the server answered"),
+        *((count, "item", f"dropped of its {where}") for where, count in sorted(now.dropped.items())),
     )
     return ", ".join(f"{text.plural(count, what)} {how}" for count, what, how in kinds if count)

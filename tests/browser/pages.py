@@ -29,6 +29,11 @@ PAGES = {
     "settings": "/settings",
 }
 
+FIRST_RUN = {"no account yet": "/login", "first account": "/setup"}
+"""Before there is an account."""
+BEFORE_LOGIN = {"log in": "/login"}
+LOGGED_IN = {"own account": "/account", "accounts and tokens": "/settings/access"}
+
 EVERY_LETTER = {
     ("home", "office-1"): Letter.UNREACHABLE,
     ("home", "office-2"): Letter.F,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tarfile
 import zlib
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from agent.passive.inetdiag import sockets
 from agent.passive.procfs import read_process, sessions_opened
 from analytics.errors import ExportError, RulesError, SealError, WireError
 from analytics.measurement import Rung
+from analytics.receipt_file import read_anchors
 from analytics.rules.load import load_rules
 from analytics.store.spool import decode_segment
 from analytics.trust import SMALL_ORDER, check_statement, unseal
@@ -33,7 +35,8 @@ from server.api.connection import good
 from server.api.csrf import comes_from_elsewhere
 from server.api.packed import unpacked
 from server.api.sla_shapes import SlaKey
-from server.errors import RefusedError, SettingsError
+from server.backup_plan import read_manifest
+from server.errors import BackupError, RefusedError, SettingsError
 from server.metrics.push import _check
 
 NOT_UTF8 = b'{"title":"\xff"}'
@@ -80,6 +83,8 @@ def test_toml_nested_deep_is_a_fault_of_the_file(tmp_path: Path) -> None:
             read(file)
     with pytest.raises(RulesError):
         load_rules(own=file)
+    with pytest.raises(SealError):
+        read_anchors(file.read_bytes())
 
 
 @pytest.mark.parametrize(
@@ -194,3 +199,39 @@ def test_where_a_router_stands_is_not_known_from_a_short_address() -> None:
     from targets.error_queue import target
 
     target(b"\0" + struct.pack("<IBBBBII", 113, 2, 11, 0, 0, 0, 0) + b"\1\x04\2\0\0\0")
+
+
+def test_an_audit_file_with_numbers_that_no_row_has_or_no_utf8_is_said() -> None:
+    from targets.audit_file import PUBLIC, _lines, file_of, verified
+
+    lines = _lines()
+    late = lines[1].replace(b'"at_us":1764000000000001', b'"at_us":9223372036854775808')
+    for line in (late, b'{"type":"row","actor":"\xff"}'):
+        with pytest.raises(SealError, match="no pathgrade-audit 1 file"):
+            verified(file_of(b"\n".join((lines[0], line, *lines[2:])), "audit"), PUBLIC)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.GNUTYPE_SPARSE])
+def test_a_backup_holds_files_of_its_own_and_nothing_else(kind: bytes) -> None:
+    """A link to nothing was a ``KeyError``; a sparse file would have filled the disk with zeroes."""
+    from targets.backup import _tar, packed
+
+    with pytest.raises(BackupError, match="backup"):
+        _tar(packed([("state.sqlite", kind, b"")]))
+
+
+@UNREAD
+def test_a_manifest_that_does_not_read_is_said(body: bytes) -> None:
+    with pytest.raises(BackupError, match="manifest"):
+        read_manifest(body.replace(b"title", b"format"))
+
+
+@UNREAD
+def test_a_switch_on_the_host_that_does_not_read_is_off(body: bytes, tmp_path: Path) -> None:
+    """Not being UTF-8, it ended the look at the switch, and tests went on."""
+    from agent import local_switch
+
+    (tmp_path / local_switch.FILE_NAME).write_bytes(body.replace(b"title", b"by"))
+    off = local_switch.read(tmp_path)
+    assert off is not None
+    assert "damaged" in off.note

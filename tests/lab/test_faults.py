@@ -16,6 +16,7 @@ import pytest
 from lab.check import plausible_loss
 from lab.product import pathgrade
 
+from agent.mesh.trust import Reason
 from tests.lab.capture import UDP, Capture, Packet, capturing, is_probe
 from tests.lab.fleet import PATIENCE_S, STREAMS, Fleet, Reading, fleet, until
 
@@ -238,6 +239,10 @@ LIES = {
 }
 
 
+COUNTED = (Reason.CHANGED, Reason.OTHERS, Reason.FORGED, Reason.EXCEEDED)
+"""What an agent's health, every half a minute, counts those under."""
+
+
 def assert_refused(ends: Fleet, said: str, after: int) -> None:
     for src, dst in BOTH:
         expected = said.format(peer=dst)
@@ -255,6 +260,10 @@ def test_a_lying_server_gets_no_probe_and_each_pair_the_reason(ends: Fleet) -> N
                 ends.lies.write_text(kind)
                 assert_refused(ends, said, ends.cycle_now() - 1)
         assert udp_of_agents(ends, capture) == []
+    for name in PAIR:
+        ends.wait(
+            lambda name=name: all(f"{why}:" in ends.log(name) for why in COUNTED), f"{name} counts each kind"
+        )
     ends.assert_healthy_again(*BOTH)
 
 

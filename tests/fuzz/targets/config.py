@@ -30,7 +30,8 @@ def seeds() -> Iterator[bytes]:
         b'[[services]]\nname = "PACS"\nprofile = "pacs"\nport = 4242\n',
     )
     yield chosen(
-        0, b'server = "http://[::1]:8440"\nname = "a"\nsite = "b"\ndata = "/x"\npassive = "off"\nuser = "x"\n'
+        0,
+        b'server = "https://[::1]:8440"\nname = "a"\nsite = "b"\ndata = "/x"\npassive = "off"\n',
     )
     yield chosen(0, b"a = " + b"[" * 40 + b"]" * 40)
     yield chosen(1, f'pacs = "{key_text(bytes(32))}"\n'.encode())

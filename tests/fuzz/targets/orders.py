@@ -46,6 +46,7 @@ def _grant_body() -> bytes:
     return Grant(
         tenant="default", test="t1", cycle=7, src="ws-1", dst="pacs", src_fingerprint=fingerprint_bytes(MINE),
         dst_fingerprint=fingerprint_bytes(THEIRS), issued_us=NOW_US, expires_us=NOW_US + 1, nonce=bytes(16),
+ most_probes=10_000, most_bytes=10_000_000, most_s=300, src_site="hospital", dst_site="clinic", rule="",
     ).encode()  # fmt: skip
 
 

@@ -49,5 +49,9 @@ def seeds() -> Iterator[bytes]:
         packet.TrainResult(True, 80, 1_000_000, why="x"),
         packet.YourTurn(),
         packet.Done(),
+        packet.Over(),
+        packet.ReceiptPart(0, 2, b"x" * 40),
+        packet.Witnessed(settled=True, signature=bytes(64)),
+        packet.Witnessed(settled=True, why="counts"),
     ):
         yield chosen(1, packet.encode_control(Control(1, body))[4:])

@@ -48,6 +48,12 @@ def examples() -> list[bytes]:
         issued_us=1_764_000_000_000_000,
         expires_us=1_764_000_060_000_000,
         nonce=bytes(16),
+        most_probes=10_000,
+        most_bytes=10_000_000,
+        most_s=300,
+        src_site="hospital",
+        dst_site="clinic",
+        rule="",
     )
     return [binding.encode(), grant.encode(), ServerTime(challenge=bytes(16), now_us=1).encode()]
 

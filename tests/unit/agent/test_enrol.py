@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,27 @@ def test_after_a_long_time_off_it_comes_back_without_a_token(
         await asyncio.sleep(LIFE_S + 1)
         async with place.serving() as server, agent_of(place.config()) as life:
             await until(lambda: online(server, "pacs"), life)
+
+    asyncio.run(scenario())
+
+
+def test_without_its_server_it_is_at_work_all_the_same_however_old_its_certificate(
+    place: Any, agent_of: Any, until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it sees meanwhile waits in the outbox: it is not the server's fault where a laptop is."""
+    own, identity = Authority.open(place.folder), load_or_create(place.folder / "pacs", "pacs")
+    certificate = own.agent_certificate(
+        "default", "pacs", identity.public_key, life=timedelta(seconds=1), now=datetime.now(UTC)
+    )
+    kept(place, authority=own.der, certificate=certificate)
+    fill(place.folder, 1)
+    outbox = place.folder / "pacs" / "outbox"
+
+    async def scenario() -> None:
+        async with agent_of(place.config()) as life:
+            await until(lambda: "certificate not renewed" in caplog.text, life)
+            assert len([*outbox.iterdir()]) == 1
+        assert "not connected" not in caplog.text
 
     asyncio.run(scenario())
 
@@ -259,8 +281,6 @@ def test_files_that_others_may_use_are_refused(place: Any, name: str) -> None:
 
 
 def test_a_certificate_over_another_key_is_one_clear_error(place: Any, tmp_path: Path) -> None:
-    from datetime import UTC, datetime, timedelta
-
     own = Authority.open(tmp_path)
     certificate = own.agent_certificate(
         "default", "pacs", create("pacs").public_key, life=timedelta(days=1), now=datetime.now(UTC)

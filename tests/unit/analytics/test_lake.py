@@ -353,7 +353,12 @@ def test_no_file_has_the_rows_of_two_tenants_and_a_lake_of_before_goes_on(
         for tenant in ("default", "other"):
             told = [one.process for one in store.flows(tenant)]
             assert sorted(told) == [f"{tenant}.{number}" for number in (1, 2, 3)]
-            assert store.counts(tenant) == {"readings": 0, "hops": 0, "flows": 2}  # one is of before
+            assert store.counts(tenant) == {
+                "readings": 0,
+                "hops": 0,
+                "flows": 2,
+                "receipts": 0,
+            }  # one is of before
         assert store.counts()["flows"] == 6
     assert of_tenants(tmp_path / "shared") == [
         ("flows", ["default", "other"]),  # of before: they are merged as then

@@ -16,7 +16,7 @@ import pytest
 from analytics.baseline import Sample, baseline
 from analytics.measurement import Reading, Rung
 from analytics.screen import Screened, affordable, suspects
-from analytics.store import state
+from analytics.store import seal, shelf, state
 from analytics.store.query import Engine
 from analytics.store.state import FILE_NAME, State
 from analytics.store.store import Store
@@ -108,6 +108,39 @@ def test_a_state_of_no_use_is_made_anew(tmp_path: Path, fault: str, caplog: pyte
     assert caplog.text.count("made anew") == (fault != "missing")
     with opened(tmp_path, clock) as store:
         assert store.health().state_rebuilt == 0
+
+
+@pytest.mark.parametrize("kept_bytes", [2**28, 0])
+def test_a_pair_is_right_at_every_step_and_sealed_rows_are_told_from_memory_until_they_are_taken(
+    tmp_path: Path, kept_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "WARM_BYTES_MOST", kept_bytes)
+    chance, clock = random.Random(5), Clock()
+    both, rows = [("a", "b"), ("b", "a")], []
+    files: list[int] = []
+    with opened(tmp_path, clock) as store:
+        of_pair = store._state.of_pair
+        monkeypatch.setattr(store._state, "of_pair", lambda *asked: noted(of_pair(*asked), files))
+        for n in range(seal.MANY_FILES + 2):
+            for src, dst in (both[n % 2], ("a", "c")):
+                own = [at(clock.now_us - chance.randrange(HOUR_US), n, src, dst)]
+                rows += own
+                put(store, body(src, 2 * n + (dst == "c"), readings=own))
+            store.seal()
+            latest = {(row.src, row.dst): row for row in latest_by_hand(rows)}
+            wanted = sorted((latest[pair] for pair in both if pair in latest), key=lambda row: row.src)
+            assert sorted(store.readings_of("default", both), key=lambda row: row.src) == wanted
+            assert (files[-1] == 0) is bool(kept_bytes)
+        store.upkeep()
+        assert store._shelf._warm == {}
+        assert sorted(store.readings_of("default", both), key=lambda row: row.src) == wanted
+        assert files[-1] == 0
+
+
+def noted(told: Any, files: list[int]) -> Any:
+    """Count the files that are to be read."""
+    files.append(len(told[1]))
+    return told
 
 
 def spoil(path: Path, fault: str) -> None:

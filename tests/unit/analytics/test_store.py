@@ -63,12 +63,12 @@ def test_rows_are_the_same_unsealed_sealed_and_reopened(tmp_path: Path) -> None:
             assert store.readings_latest("default") == sorted(rows, key=lambda r: r.dst)
             assert store.hops_of("default", ["pacs-radiologist"]) == hops
             assert store.flows("default") == [flow()]
-            assert store.counts() == {"readings": 2, "hops": 2, "flows": 1}
+            assert store.counts() == {"readings": 2, "hops": 2, "flows": 1, "receipts": 0}
             store.seal()
     assert segments(tmp_path) == []
     with opened(tmp_path) as store:
         assert store.readings_latest("default") == sorted(rows, key=lambda r: r.dst)
-        assert store.counts() == {"readings": 2, "hops": 2, "flows": 1}
+        assert store.counts() == {"readings": 2, "hops": 2, "flows": 1, "receipts": 0}
 
 
 def test_an_empty_store_answers_with_nothing(tmp_path: Path) -> None:
@@ -355,10 +355,10 @@ def test_a_crash_while_sealing_is_repeated_without_loss_or_duplicate(tmp_path: P
             target.parent.mkdir(parents=True)
             shutil.copy(done, target)
     with opened(crashed) as store:
-        assert store.counts() == {"readings": 1, "hops": 1, "flows": 1}
+        assert store.counts() == {"readings": 1, "hops": 1, "flows": 1, "receipts": 0}
         assert put(store, body("pacs", 1, **tables)) == [False]
         store.seal()
-        assert store.counts() == {"readings": 1, "hops": 1, "flows": 1}
+        assert store.counts() == {"readings": 1, "hops": 1, "flows": 1, "receipts": 0}
         assert store.hops_of("default", ["pacs-radiologist"]) == tables["hops"]
     assert len(parquet(crashed)) == 3
     assert not list(crashed.rglob("*.tmp"))

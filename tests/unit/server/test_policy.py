@@ -187,10 +187,10 @@ async def test_what_a_host_switched_off_nobody_here_orders_or_switches_on(world:
 
 def test_a_server_tells_who_switched_off_on_the_host_also_after_it_connects_again(with_server: Run) -> None:
     async def scenario(site: Any) -> None:
-        secret = (await site.enrol("a", "s1", identity=A)).secret
+        member = await site.enrol("a", "s1", identity=A)
         await site.enrol("b", "s2", identity=B)
         for hello in (wire.Hello(version="1", boot="b"), wire.Hello(version="1", boot="b", local_off=OFF)):
-            async with raw(site, secret) as socket:
+            async with raw(site, member) as socket:
                 await say(socket, hello)
                 await say(socket, wire.Health(cpu_us=1, rss_kb=1, mesh=False, local_off=OFF))
                 await say(socket, wire.Signal(test="none", body=wire.Abandon(why="")))

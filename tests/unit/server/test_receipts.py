@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,19 +13,20 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
 
 from analytics.batch import pack_batch
+from analytics.errors import SealError
 from analytics.measurement import Reading
 from analytics.receipt_file import Header, check
-from server.commands.receipt import exit_code
-from server.pages.terminal_receipts import headline
+from server.commands.receipt import commands
 from server.receipts import SMALL_FLEET, Fleet, Receipts, wants_receipt
 from server.schedule import Pair
 from tests.unit.analytics.facts import reading
 from tests.unit.analytics.signed import ANCHORS, ANCHORS_FILE, signed
-from tests.unit.cli.test_cli import pathgrade
 from tests.unit.server.test_cycles import World, order_in
 
+RUNNER = CliRunner()
 Run = Callable[[Callable[[Any], Any]], None]
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 PAIRS = st.tuples(NAMES, NAMES).filter(lambda ends: ends[0] < ends[1]).map(lambda ends: Pair(*ends))
@@ -118,40 +118,38 @@ def test_what_was_signed_leaves_as_a_file_that_holds(with_server: Run, tmp_path:
 
 
 def command(site: Any, folder: Path) -> None:
-    """The command as people run it: export once, then verify with no server, honest and forged."""
+    """The command: export once, then verify with no server, honest and forged."""
     file, anchors = folder / "month.jsonl", folder / "anchors.toml"
     anchors.write_text(ANCHORS_FILE)
-    url = f"http://{site.running.report}"
-    done = pathgrade("receipt", "export", "--src", "pacs", str(file), url=url, PATHGRADE_TOKEN=site.token)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"{file.stat().st_size:,} bytes" in done.stdout
+    whom = ("--url", f"http://{site.running.report}", "--token", site.token)
+    done = RUNNER.invoke(commands, ["export", "--src", "pacs", str(file), *whom])
+    assert f"{file.stat().st_size:,} bytes" in done.stdout, done.output
 
     done = verify(file, "--anchors", str(anchors))
-    assert done.returncode == 3
+    assert done.exit_code == 3
     assert "8 of 10 readings are signed by both ends, with anchored keys." in done.stdout
     assert "one end only: 1 peer-silent" in done.stdout
     lines = file.read_bytes().splitlines(keepends=True)
-    assert (
-        exit_code(check((line for line in lines if b'"why_not":""' in line or b"format" in line), ANCHORS))
-        == 0
-    )
-    unknown = check(lines, {})
-    assert (exit_code(unknown), unknown.from_file) == (3, ["home", "pacs"])
-    assert "not all keys are anchored" in headline(unknown)
+    file.write_bytes(b"".join(line for line in lines if b'"why_not":""' in line or b"format" in line))
+    assert verify(file, "--anchors", str(anchors)).exit_code == 0
+    done = verify(file)
+    assert done.exit_code == 3
+    assert "not all keys are anchored" in done.stdout
 
     forged = lines[1].replace(b'"src_signature":"', b'"src_signature":"A', 1)
     file.write_bytes(lines[0] + forged + b"".join(lines[2:]))
     done = verify(file, "--anchors", str(anchors), "--json")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     told = json.loads(done.stdout)
     assert (told["false"], told["proven"]) == ({"signature of src": 1}, False)
-    assert headline(check(file.read_bytes().splitlines(), ANCHORS)) == "FALSE: 1 of 10 readings do not hold."
+    assert "FALSE: 1 of 10 readings do not hold." in verify(file).stdout
 
     file.write_bytes(b"something else\n")
-    done = verify(file)
-    assert (done.returncode, done.stdout) == (65, "")
-    assert "not a file of receipts" in done.stderr
+    for wrong in (file, folder / "nowhere"):
+        error = verify(wrong).exception
+        assert isinstance(error, SealError)
+        assert (error.exit_code, bool(error.remedy)) == (65, True)
 
 
-def verify(file: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return pathgrade("receipt", "verify", str(file), *more, columns=140)
+def verify(file: Path, *more: str) -> Result:
+    return RUNNER.invoke(commands, ["verify", str(file), *more], env={"COLUMNS": "140"})

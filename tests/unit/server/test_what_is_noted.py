@@ -132,11 +132,13 @@ async def _by_form(site: Any) -> None:
         await other.log_in("ada")
         await ada.log_in("ada")
         assert await noted(site, "login", "ada", before)
+        csrf = await ada.csrf()
         for path, fields, action in BY_FORM:
-            if path == "/account/sessions":
+            if path == "/account/sessions":  # the password is another, and the session
                 await other.log_in("ada", PASSWORD + "!")
+                csrf = await ada.csrf()
             before = await rows(site, action)
-            answer = await ada.send(path, **fields)
+            answer = await ada.client.post(path, data={"csrf": csrf, **fields})
             assert answer.status_code < 400, (path, answer.text)
             assert await noted(site, action, "ada", before), path
         before = await rows(site, "login-refused")
@@ -149,11 +151,10 @@ def test_whatever_hands_out_a_file_leaves_a_row_of_who_took_it_and_how_much(with
         await site.enrol("a")
         service = {"agent": "a", "port": 104, "name": "PACS"}
         assert (await site.report.post("/v1/services", json=service)).status_code == 200
-        files = set()
+        files, before = set(), await rows(site, "export")
         for route in routes_of(site.running.apps[1]):
             if route.method != "GET" or not route.path.startswith("/v1/") or route.path in NO_FILES:
                 continue
-            before = await rows(site, "export")
             answer = await site.report.get(route.url())
             if "content-disposition" in answer.headers or route.path in FILES:
                 assert answer.status_code == 200, (route.path, answer.text)
@@ -161,6 +162,7 @@ def test_whatever_hands_out_a_file_leaves_a_row_of_who_took_it_and_how_much(with
                 row = await noted(site, "export", site.actor, before)
                 assert row is not None, route.path
                 assert re.search(rf"bytes={len(answer.content)}\b", row.detail), row
+                before = await rows(site, "export")
         assert files >= FILES
         pages = (path.read_text() for path in (SERVER / "pages").rglob("*.py"))
         assert not any("Content-Disposition" in text for text in pages), "a page hands out a file"

@@ -60,6 +60,7 @@ from analytics.trust import signed_statement
 from analytics.usage import KEYS, By, Usage
 from analytics.usual import NOTHING_KNOWN, Past
 from analytics.wire import Dependence, Health, NatReport
+from server.accounts.office import Office
 from server.agents import listeners_of
 from server.api.access import ALL_TENANTS, EVERYTHING, Visitor
 from server.api.agent_info import AgentInfo, Listener, Vitals
@@ -821,14 +822,24 @@ class Anyone:
 
 @contextmanager
 def serve(
-    core: FixtureCore, desk: Any = None, *, alerts: Any = None, meter: Any = None, trends: Any = None
+    core: FixtureCore,
+    desk: Any = None,
+    *,
+    alerts: Any = None,
+    meter: Any = None,
+    trends: Any = None,
+    office: Office | None = None,
 ) -> Iterator[str]:
-    """Serve the report application on a free port of the loopback; gives its URL."""
+    """Serve the report application on a free port of the loopback; gives its URL.
+
+    With an ``office``, people log in; without one, everybody may do everything.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     trends = trends or Trends(core, clock=lambda: AT_US)
     parts = OneTenant(core, desk or FixtureDesk(), alerts=alerts, meter=meter, trends=trends)
     told = settings_told(Settings.load(data="/var/lib/pathgrade", cycle_s=60), {})
-    app = report_app(parts, Anyone(), version="0.1.0", settings=told)
+    visitors = Anyone() if office is None else office.known
+    app = report_app(parts, visitors, version="0.1.0", office=office, settings=told)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

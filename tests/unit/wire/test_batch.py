@@ -17,7 +17,7 @@ from analytics.batch import (
     unpack_rows,
 )
 from analytics.errors import BatchError, SchemaVersionError
-from analytics.measurement import FACTS, Flow, Hop, Reading, Rung
+from analytics.measurement import FACTS, Flow, Hop, Reading, Receipt, Rung
 from analytics.store.glance import right_columns
 
 
@@ -59,17 +59,20 @@ def test_rows_come_back_as_they_went() -> None:
 def test_all_tables_fit_in_one_batch() -> None:
     hop = Hop(tenant="default", cycle=1, test="t1", src="pacs", dst="home", ttl=3, address="198.51.100.1")
     flow = Flow(tenant="default", agent="pacs", window_us=5, window_length_us=10_000_000, process="Orthanc")
+    key: dict[str, Any] = {"tenant": "default", "cycle": 1, "test": "t1", "src": "pacs", "dst": "home"}
+    receipt = Receipt(**key, layout=3, signed_us=5, src_key="ed25519:", src_signature="x", why_not="y")
     body = pack_batch(
         agent="pacs",
         boot="00c0ffee",
         batch=1,
-        tables={"readings": [reading()], "hops": [hop], "flows": [flow]},
+        tables={"readings": [reading()], "hops": [hop], "flows": [flow], "receipts": [receipt]},
     )
     tables = check_batch(body).tables
     assert {name: unpack_rows(name, block) for name, block in tables.items()} == {
         "readings": [reading()],
         "hops": [hop],
         "flows": [flow],
+        "receipts": [receipt],
     }
     assert set(tables) == set(FACTS)
 
