@@ -195,6 +195,7 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
                 tasks.create_task(people.run(), name="accounts"),
                 tasks.create_task(keep_presenting(authority, tls), name="certificate"),
                 tasks.create_task(keepers.keep_out(state, realms), name="keep out"),
+                tasks.create_task(keepers.keep_tidy(), name="keep tidy"),
             ]
             if pusher is not None:
                 running.append(tasks.create_task(pusher.run(), name="OTLP"))

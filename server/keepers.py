@@ -16,6 +16,7 @@ from typing import Final
 
 from analytics.clock import now_us
 from analytics.errors import AnalyticsError
+from analytics.memory import tidy
 from analytics.store.store import UNSEALED_BYTES_MOST, Store
 from server.audit_age import Ages
 from server.audit_seal import Sealer
@@ -37,6 +38,9 @@ LOOK_S: Final = 1.0
 """How often it is looked whether pages' answers are to be made anew, and how much waits to be sealed."""
 KEPT_OUT_S: Final = 2.0
 """How often it is looked who was revoked."""
+TIDY_S: Final = 60.0
+"""How often it is looked for garbage that refers to itself. By itself Python would wait for two millions of
+objects of it (``server.app.GARBAGE``), which is hundreds of megabytes; the look takes a tenth of a second."""
 SEAL_FROM_BYTES: Final = UNSEALED_BYTES_MOST // 4
 """Waiting in memory: where much comes, it is sealed before it comes to where batches are refused."""
 
@@ -186,6 +190,13 @@ def _keep_ready_once(core: Core) -> None:
         log.error("the board is not up to date why=%r try=%r", str(error), error.remedy)
     except Exception:  # as above: pages show the board before
         log.exception("the board is not up to date")
+
+
+async def keep_tidy() -> None:
+    """Look for garbage now and then."""
+    while True:
+        await asyncio.sleep(TIDY_S)
+        tidy()
 
 
 async def keep_out(state: State, realms: Realms) -> None:
