@@ -71,7 +71,8 @@ def test_a_grant_names_both_ends_and_lasts_as_long_as_the_test() -> None:
     )
     now["wall"] = 9_999_999_999_999  # a clock that is stepped moves no grant
     now["monotonic"] += 2_000_000_000
-    sealed = signer.grant(test="t", cycle=7, src=agent_of(A), dst=agent_of(B), lasts_us=65_000_000)
+    allowed = {"lasts_us": 65_000_000, "plan": wire.ProbePlan(), "most_s": 60}
+    sealed = signer.grant(test="t", cycle=7, src=agent_of(A), dst=agent_of(B), **allowed)
     grant = Grant.decode(unseal(sealed, signer.public_key))
     assert (grant.tenant, grant.test, grant.cycle, grant.src, grant.dst) == ("default", "t", 7, "a", "b")
     assert grant.src_fingerprint == fingerprint_bytes(A.fingerprint)
