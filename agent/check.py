@@ -76,11 +76,16 @@ def _summary(made: Survey) -> str:
 @contextmanager
 def _cache(config: Config | None) -> Iterator[Path]:
     """The agent's own where there is one already; a look must not leave a data folder behind."""
-    if config is not None and config.cache_folder.is_dir():
+    # One of an agent that systemd starts as its own user is not root's to use: others may write there.
+    if config is not None and _usable(config.cache_folder):
         yield config.cache_folder
         return
     with tempfile.TemporaryDirectory(prefix="pathgrade-check-") as made:
         yield Path(made)
+
+
+def _usable(cache: Path) -> bool:
+    return cache.is_dir() and cache.stat().st_uid in (0, os.geteuid())
 
 
 def _around(config: Config) -> list[Finding]:

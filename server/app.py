@@ -190,11 +190,12 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
                     keepers.seal(store, realms, settings.seal_s, own.failures, sealed), name="seal"
                 ),
                 tasks.create_task(keepers.keep_up(steps, aside[0], own.failures, sealed), name="keep up"),
-                tasks.create_task(keepers.keep_ready(realms, aside[1]), name="keep ready"),
+                tasks.create_task(keepers.keep_ready(realms, aside[1], sealed), name="keep ready"),
                 tasks.create_task(keepers.sign_audit(state, signer, own.failures), name="sign audit"),
                 tasks.create_task(people.run(), name="accounts"),
                 tasks.create_task(keep_presenting(authority, tls), name="certificate"),
                 tasks.create_task(keepers.keep_out(state, realms), name="keep out"),
+                tasks.create_task(keepers.keep_tidy(), name="keep tidy"),
             ]
             if pusher is not None:
                 running.append(tasks.create_task(pusher.run(), name="OTLP"))

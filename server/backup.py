@@ -117,7 +117,7 @@ def _linked(data: Path, say: Say) -> Iterator[Path]:
     try:
         for _ in range(TRIES):
             shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(mode=0o700)
+            _make(staging, data)
             if _link_all(data, staging):
                 break
             say("the server was sealing: looking once more")
@@ -134,24 +134,29 @@ def _linked(data: Path, say: Say) -> Iterator[Path]:
 
 
 def _spill(data: Path) -> Path:
-    """Find or make ``tmp``; if root does, it is the folder's owner's, who spills there."""
+    """Find or make ``tmp``: the server spills there, and clears it when it starts."""
     made = data / "tmp"
     if not made.exists():
-        made.mkdir(mode=0o700)
-        owner = data.stat()
-        if os.geteuid() == 0 and owner.st_uid != 0:
-            os.chown(made, owner.st_uid, owner.st_gid)
+        _make(made, data)
     return made
+
+
+def _make(folder: Path, data: Path) -> None:
+    """Make a folder that the data folder's owner may clear, whoever makes it."""
+    folder.mkdir(mode=0o700)
+    owner = data.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.chown(folder, owner.st_uid, owner.st_gid)
 
 
 def _link_all(data: Path, staging: Path) -> bool:
     """Link what is there; False if it was not the same from the first to the last."""
     names = _listed(data)
+    for folder in sorted({folder for name in names for folder in name.parents if folder.name}):
+        _make(staging / folder, data)
     for name in names:
-        made = staging / name
-        made.parent.mkdir(parents=True, exist_ok=True)
         try:
-            made.hardlink_to(data / name)
+            (staging / name).hardlink_to(data / name)
         except FileNotFoundError:
             return False
     return _listed(data) == names

@@ -16,6 +16,7 @@ from typing import Final
 
 from analytics.clock import now_us
 from analytics.errors import AnalyticsError
+from analytics.memory import tidy
 from analytics.store.store import UNSEALED_BYTES_MOST, Store
 from server.audit_age import Ages
 from server.audit_seal import Sealer
@@ -37,6 +38,9 @@ LOOK_S: Final = 1.0
 """How often it is looked whether pages' answers are to be made anew, and how much waits to be sealed."""
 KEPT_OUT_S: Final = 2.0
 """How often it is looked who was revoked."""
+TIDY_S: Final = 60.0
+"""How often it is looked for garbage that refers to itself. By itself Python would wait for two millions of
+objects of it (``server.app.GARBAGE``), which is hundreds of megabytes; the look takes a tenth of a second."""
 SEAL_FROM_BYTES: Final = UNSEALED_BYTES_MOST // 4
 """Waiting in memory: where much comes, it is sealed before it comes to where batches are refused."""
 
@@ -116,7 +120,10 @@ def upkeep_of(
 async def keep_up(
     steps: Iterable[Callable[[], None]], aside: Background, failures: Failures, sealed: asyncio.Event
 ) -> None:
-    """Roll up, compact, let go of what is old after each sealing; beside it, as it may take minutes."""
+    """Roll up, compact, let go of what is old after each sealing; beside it, as it may take minutes.
+
+    And once at the start, when boards are ready: what is sealed and not taken up is slow to ask for.
+    """
     while True:
         await sealed.wait()
         sealed.clear()
@@ -158,14 +165,22 @@ def _file_days_once(realm: Realm) -> None:
         log.exception("days not filed tenant=%s", realm.tenant)
 
 
-async def keep_ready(realms: Realms, aside: Background) -> None:
-    """Have ready what pages of a large fleet ask for; the first time at once, as people wait for it."""
-    for realm in realms.all():
-        await asyncio.to_thread(_keep_ready_once, realm.core)
+async def keep_ready(realms: Realms, aside: Background, first: asyncio.Event) -> None:
+    """Have ready what pages of a large fleet ask for; ``first``: once that is so, it is told.
+
+    All of it in a thread that stands back, the first time too: the board's database has its workers from the
+    thread that opens it, for hours.
+    """
+    await _make_ready(realms, aside)
+    first.set()
     while True:
-        for realm in realms.all():
-            await aside.run(_keep_ready_once, realm.core)
         await asyncio.sleep(LOOK_S)
+        await _make_ready(realms, aside)
+
+
+async def _make_ready(realms: Realms, aside: Background) -> None:
+    for realm in realms.all():
+        await aside.run(_keep_ready_once, realm.core)
 
 
 def _keep_ready_once(core: Core) -> None:
@@ -175,6 +190,13 @@ def _keep_ready_once(core: Core) -> None:
         log.error("the board is not up to date why=%r try=%r", str(error), error.remedy)
     except Exception:  # as above: pages show the board before
         log.exception("the board is not up to date")
+
+
+async def keep_tidy() -> None:
+    """Look for garbage now and then."""
+    while True:
+        await asyncio.sleep(TIDY_S)
+        tidy()
 
 
 async def keep_out(state: State, realms: Realms) -> None:

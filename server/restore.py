@@ -59,7 +59,7 @@ def restore(file: Path, data: Path, *, say: Say) -> Restored:
         raise BackupError(
             f"restore to {data}: it is not an empty folder", remedy="name another, or move that one away"
         )
-    place = data.absolute()
+    place = data.resolve()  # systemd's folder of a dynamic user stands behind a link
     staging = place.with_name(f"{place.name}.restoring.tmp")
     with _errors(f"restore {file} to {data}"):
         shutil.rmtree(staging, ignore_errors=True)  # of one that was killed

@@ -24,7 +24,7 @@ from analytics.store.unsealed import Unsealed
 
 log: Final = logging.getLogger(__name__)
 
-WARM_BYTES_MOST: Final = 256 * 1024 * 1024
+WARM_BYTES_MOST: Final = 512 * 1024 * 1024
 """Of sealed readings that are kept in memory: half a minute of ten times what a thousand agents need."""
 
 

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -98,7 +98,9 @@ class Store(Answers):
     ) -> None:
         shelf, engine = Shelf(left), Engine(query.connect(limits, folder / "tmp"))
         opening = Opening(folder=folder, shelf=shelf, engine=engine, keep=keep, clock_us=clock_us)
-        super().__init__(shelf, storage.facts(opening), engine, State(folder, shelf, limits), clock_us)
+        # One thread: the state is kept up by one that stands back, and asked for single paths.
+        state = State(folder, shelf, replace(limits, threads=1))
+        super().__init__(shelf, storage.facts(opening), engine, state, clock_us)
         self._spool = folder / "spool"
         self._parquet = folder / "parquet"
         self._folder_lock = lock

@@ -20,7 +20,7 @@ from benches import net
 from benches.mesh_fleet import AGENTS_PORT, SERVER, pathgrade
 
 from faults import world as worlds
-from faults.world import FEW, HERD, World
+from faults.world import HERD, World
 
 FAKETIME: Final = Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketimeMT.so.1")
 
@@ -130,7 +130,7 @@ def _fill(file: Any) -> None:
 
 def disk_readonly(made: World) -> Seen:
     net.run(["mount", "-o", "remount,abort", str(made.data)])
-    made.until(lambda: made.waiting() > 3 * FEW * made.size.replayed, "agents keep what is not taken")
+    made.until(lambda: made.waiting() > 3 * made.size.replayed, "agents keep what is not taken")
     answer = made.answer_s()
     try:
         code = str(made.stop_server(30))

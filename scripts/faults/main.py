@@ -76,8 +76,13 @@ def _run(given: argparse.Namespace) -> list[str]:
 
 def _soak(given: argparse.Namespace, folder: Path) -> list[str]:
     told = machine.describe()
-    soaked = soak.soak(folder, agents=max(LEAST_AGENTS, given.agents), minutes=given.minutes, say=_say)
-    _keep(given.json, {"machine": told, **soak.as_json(soaked)})
+
+    def keep(soaked: soak.Soaked) -> None:
+        _keep(given.json, {"machine": told, **soak.as_json(soaked)})
+
+    agents = max(LEAST_AGENTS, given.agents)
+    soaked = soak.soak(folder, agents=agents, minutes=given.minutes, say=_say, keep=keep)
+    keep(soaked)
     print("\n".join(soak.lines(soaked)))
     return soaked.missed()
 

@@ -32,6 +32,7 @@ from analytics.measurement import Flow, Hop, Reading, Rung
 
 ROWS: Final = 3
 """Of each table, as often as rows are kept."""
+LOOK_S: Final = 0.1
 
 
 def rows_of(agent: str, peers: list[str], number: int, at_us: int) -> dict[str, list[msgspec.Struct]]:
@@ -63,10 +64,13 @@ def rows_of(agent: str, peers: list[str], number: int, at_us: int) -> dict[str, 
     return {"readings": readings, "hops": hops, "flows": flows}
 
 
-async def feed(outbox: Outbox, agent: str, peers: list[str], every_s: float, until: Path) -> None:
-    """Give an outbox rows until a file is there; print each batch that is on disk."""
+async def feed(outbox: Outbox, agent: str, peers: list[str], every_s: float, pause: Path) -> None:
+    """Give an outbox rows, but while a file is there; print each batch that is on disk."""
     number = 0
-    while not await asyncio.to_thread(until.exists):
+    while True:
+        if await asyncio.to_thread(pause.exists):
+            await asyncio.sleep(LOOK_S)
+            continue
         for table, rows in rows_of(agent, peers, number, time.time_ns() // 1_000).items():
             outbox.add(table, rows)
         try:
@@ -109,7 +113,7 @@ async def _all(told: dict[str, Any], configs: list[Config]) -> None:
             tasks.create_task(be(config, outbox))
             if told["every_s"]:
                 peers = [one for one in told["peers"] if one != config.name]
-                tasks.create_task(feed(outbox, config.name, peers, told["every_s"], Path(told["until"])))
+                tasks.create_task(feed(outbox, config.name, peers, told["every_s"], Path(told["pause"])))
 
 
 def main() -> None:

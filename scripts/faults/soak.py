@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -78,8 +78,11 @@ class Soaked(NamedTuple):
         ]
 
 
-def soak(folder: Path, *, agents: int, minutes: float, say: Say) -> Soaked:
-    """Run it; everything is ended and removed afterwards. Raises ``BenchError``."""
+def soak(folder: Path, *, agents: int, minutes: float, say: Say, keep: Callable[[Soaked], None]) -> Soaked:
+    """Run it; everything is ended and removed afterwards. Raises ``BenchError``.
+
+    ``keep`` is given what came of it so far, each minute.
+    """
     folder.chmod(0o711)  # agents give up root, and their data are below it
     with fleet(folder, agents) as made:
         passive = max(1, round(agents * PASSIVE_SHARE))
@@ -87,19 +90,25 @@ def soak(folder: Path, *, agents: int, minutes: float, say: Say) -> Soaked:
         made.start_server({"PATHGRADE_TESTS_AT_ONCE": str(TESTS_AT_ONCE * (os.cpu_count() or 1))})
         made.start_agents(passive=passive, within_s=ONLINE_S)
         say(f"all are online; {minutes:.0f} minutes from now")
-        samples = _watched(made, minutes * 60, say)
-        return Soaked(
-            agents=agents,
-            minutes=minutes,
-            samples=samples,
-            tests=made.server_log.count(" test ended "),
-            cycles=made.server_log.count(" cycle ended "),
-            rows=_rows(made),
-            said=_said(made),
-        )
+        samples = _watched(made, minutes * 60, say, lambda so_far: keep(_soaked(made, so_far)))
+        return _soaked(made, samples)
 
 
-def _watched(made: Fleet, seconds: float, say: Say) -> dict[str, list[Sample]]:
+def _soaked(made: Fleet, samples: Mapping[str, Sequence[Sample]]) -> Soaked:
+    return Soaked(
+        agents=len(made.agents),
+        minutes=round(samples["server"][-1].at_s / 60, 1),
+        samples=samples,
+        tests=made.server_log.count(" test ended "),
+        cycles=made.server_log.count(" cycle ended "),
+        rows=_rows(made),
+        said=_said(made),
+    )
+
+
+def _watched(
+    made: Fleet, seconds: float, say: Say, keep: Callable[[Mapping[str, Sequence[Sample]]], None]
+) -> dict[str, list[Sample]]:
     samples: dict[str, list[Sample]] = {part.name: [] for part in made.parts}
     began_s = say_s = time.monotonic()
     while (at_s := time.monotonic() - began_s) < seconds:
@@ -109,6 +118,7 @@ def _watched(made: Fleet, seconds: float, say: Say) -> dict[str, list[Sample]]:
         if time.monotonic() >= say_s:
             say_s += SAY_EVERY_S
             say(_line(at_s, samples, made))
+            keep(samples)
         time.sleep(max(0.0, EVERY_S - (time.monotonic() - began_s - at_s)))
     return samples
 

@@ -30,12 +30,10 @@ AGENTS: Final = 4
 REPLAYED: Final = 6
 HERD: Final = 60
 EVERY_S: Final = 0.4
-FEW: Final = 4
-"""Batches of an agent that wait where all is well: it goes on keeping rows."""
 DISK_MB: Final = 320
 CYCLE_S: Final = 20
 HERE: Final = Path(__file__).resolve().parent
-PATIENCE_S: Final = 90.0
+PATIENCE_S: Final = 180.0
 """For a state to come about: patience is no claim."""
 
 
@@ -62,7 +60,7 @@ class World:
         self.most_rss_kb = 0
         self.replayed: list[Part] = []
         self._aside = aside
-        self._until = folder / "enough"
+        self._pause = folder / "pause"
         self._slow = folder / "slow-ms"
         self._settings: dict[str, str] = {}
 
@@ -109,7 +107,7 @@ class World:
             "names": list(names),
             "peers": [*names, *self.names],
             "every_s": every_s,
-            "until": str(self._until),
+            "pause": str(self._pause),
         }
         config.write_text(json.dumps(told))
         part = self.run_aside(what, self._aside, ["-m", "faults.replayed", str(config)])
@@ -188,8 +186,12 @@ class World:
         return time.monotonic() - began
 
     def drained(self) -> float:
-        """Wait until nearly all that was kept is acknowledged: agents go on sending."""
-        return self.until(lambda: self.waiting() <= FEW * self.size.replayed, "what agents kept is taken in")
+        """Have agents keep no more rows until all is acknowledged; returns how long it took."""
+        self._pause.touch()
+        try:
+            return self.until(lambda: self.waiting() == 0, "what agents kept is taken in")
+        finally:
+            self._pause.unlink()
 
     def all_online(self, more: int = 0) -> float:
         """Wait until every agent is back."""
@@ -225,7 +227,8 @@ class World:
 
     def enough(self) -> None:
         """Have agents keep no more rows."""
-        self._until.touch()
+        self._pause.touch()
+        time.sleep(1)
 
     def look(self) -> None:
         """Note what memory the server takes."""

@@ -202,7 +202,7 @@ def needs(scope: Scope) -> Any:
 
 
 def agents_only() -> Any:
-    """Mark a route of the agent listener that asks for an agent's secret itself (``server.credentials``)."""
+    """Mark a route that asks for an agent's certificate itself (``server.credentials``)."""
 
     async def check() -> None:
         """Say nothing: the route refuses by the rules of its own protocol."""

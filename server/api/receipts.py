@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 from analytics.receipt_file import written
 from server.api.access import Scope, TheCore, needs
 from server.api.core import ReceiptRange, ReportCore
+from server.api.exported import TheExport
 from server.api.moments import At, read_moment
 from server.api.routes import HEADERS, Filter, begun, check_agents
 from server.api.sla import service_of
@@ -26,6 +27,7 @@ def router() -> APIRouter:
     def receipts(
         *,
         core: TheCore,
+        export: TheExport,
         service: Named = None,
         src: Filter = None,
         dst: Filter = None,
@@ -44,7 +46,7 @@ def router() -> APIRouter:
             words=", ".join(f"{name} {value}" for name, value in asked.items() if value is not None),
         )
         named = {"Content-Disposition": 'attachment; filename="pathgrade-receipts.jsonl"'}
-        pieces = begun(written(*core.receipts(chosen)))
+        pieces = export.counted("receipts", begun(written(*core.receipts(chosen))))
         return StreamingResponse(pieces, media_type=MEDIA_TYPE, headers={**HEADERS, **named})
 
     return routes

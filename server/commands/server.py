@@ -153,7 +153,7 @@ def token(
 @commands.command(
     "backup",
     epilog=example(
-        "pathgrade server backup /backup --data /var/lib/pathgrade",
+        "pathgrade server backup backup.tar --data /var/lib/pathgrade",
         "pathgrade server backup today.tar --data /var/lib/pathgrade --json | jq .size",
     ),
 )
@@ -186,7 +186,9 @@ def backup(
     )
 
 
-@commands.command("restore", epilog=example("pathgrade server restore today.tar --data /var/lib/pathgrade"))
+@commands.command(
+    "restore", epilog=example("pathgrade server restore today.tar --data /var/lib/pathgrade-new")
+)
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="As pathgrade server backup wrote it.")],
     *,

@@ -80,7 +80,7 @@ def _environment(root: Path, package: Package, wheel: Path, fetched: Path, asked
     roots.inside(root, *pip, "uninstall", "--yes", *LEFT_OUT)
     roots.inside(root, f"{home}/bin/python3", "-B", "-c", f"import {IMPORTED[package.part]}")
     _slim(root / home.lstrip("/"))
-    # Byte code for just this Python: a host does not compile 5,000 files while packages are installed, and dpkg
+    # Byte code for just this Python: no host compiles 5,000 files while packages are installed, and dpkg
     # knows each of them. Valid whatever the times of the files are.
     compiled = ("-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", f"{home}/lib")
     roots.inside(root, f"{home}/bin/python3", *compiled)

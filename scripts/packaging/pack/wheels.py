@@ -6,6 +6,8 @@ import hashlib
 import shutil
 import sys
 import tempfile
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -17,16 +19,8 @@ from pack.roots import CACHE
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 LOCK: Final = ROOT / "scripts/locks/run.txt"
-SOURCES: Final = (
-    "agent",
-    "analytics",
-    "ebpf",
-    "server",
-    "pathgrade.py",
-    "pyproject.toml",
-    "README.md",
-    "LICENSE",
-)
+PARTS: Final = ("agent", "analytics", "ebpf", "server")
+SOURCES: Final = (*PARTS, "pathgrade.py", "pyproject.toml", "README.md", "LICENSE")
 GLIBC_MINORS: Final = (36, 34, 31, 28, 27, 26, 24, 17, 12, 5)
 PLATFORMS: Final = (
     *(f"manylinux_2_{minor}_x86_64" for minor in GLIBC_MINORS),
@@ -53,8 +47,19 @@ def own(out: Path, *, version: str | None = None) -> Path:
         wheels = list(built.glob("pathgrade-*.whl"))
         if len(wheels) != 1:
             raise PackError(f"build the wheel: pip left {len(wheels)} of them")
+        if gone := absent(zipfile.ZipFile(wheels[0]).namelist(), source):
+            raise PackError(f"build the wheel: it lacks {', '.join(gone[:3])} ({len(gone)} files)")
         out.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copy2(wheels[0], out))
+
+
+def absent(names: Iterable[str], source: Path) -> list[str]:
+    """List what of the sources is not in a wheel: templates, rules, programs in C, the licence."""
+    there = set(names)
+    packages = [path for part in PARTS for path in (source / part).rglob("*") if path.suffix != ".pyc"]
+    wanted = {str(path.relative_to(source)) for path in packages if path.is_file()}
+    licence = [] if any(name.endswith("licenses/LICENSE") for name in there) else ["LICENSE"]
+    return licence + sorted(wanted - there)
 
 
 def libraries(release: Release) -> Path:

@@ -59,6 +59,16 @@ ELSEWHERE = {
     r"pathgrade agent nat .*": ("needs NATs", "tests/lab/test_ladder.py", '"nat"'),
     r"pathgrade hops --deep .*": ("sends raw packets", "tests/lab/test_hops.py", '"--deep"'),
     r"pathgrade hops .* --report .*": (NEEDS_TESTS, "tests/unit/cli/test_hops_live.py", '"--report"'),
+    r"pathgrade audit verify .*": (
+        "needs the key of the server that wrote the file",
+        "tests/unit/server/test_ledger.py",
+        '"audit", "verify"',
+    ),
+    r"pathgrade server audit-check .*": (
+        "needs a folder that a server ran on",
+        "tests/unit/server/test_ledger.py",
+        '"audit-check"',
+    ),
     r"pathgrade mesh run .*": (NEEDS_TESTS, "tests/lab/test_mesh_demand.py", '"run", "east-1", "open-1"'),
 }
 """Example -> why it is not run here, the test that runs its command, and what stands there."""
@@ -121,6 +131,9 @@ class ExampleCore(FixtureCore):
 
     def close(self) -> None:
         self._real.close()
+
+    def audit_file(self) -> Iterator[bytes]:
+        return self._real.audit_file()
 
     def export(self, table: str, profile: str, chosen: ExportRange) -> Batches:
         whose = super() if table in ("paths", "findings") else self._real

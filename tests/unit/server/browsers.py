@@ -8,7 +8,10 @@ from typing import Any
 import httpx
 
 PASSWORD = "four words and nothing else"  # of accounts in tests
-CSRF = re.compile(r'hx-headers="{&#34;X-CSRF-Token&#34;:&#34;([^&]+)&#34;}"')
+CSRF = re.compile(
+    r'hx-headers="{&#34;X-CSRF-Token&#34;:&#34;([^&]+)&#34;}"'
+    r'|<input type="hidden" name="csrf" value="([^"]+)">'  # of the forms of who is nobody yet
+)
 
 
 class Browser:
@@ -23,7 +26,7 @@ class Browser:
     async def csrf(self, path: str = "/account") -> str:
         found = CSRF.search((await self.get(path)).text)
         assert found, f"no form on {path}"
-        return found[1]
+        return found[1] or found[2]
 
     async def send(self, path: str, *, page: str = "/account", **fields: Any) -> httpx.Response:
         """Send a form of a page."""

@@ -28,7 +28,8 @@ BY_API: Final[list[tuple[str, str, Any, str]]] = [
     ("POST", "/v1/agents/{name}/tags", {"add": ["x"]}, "tags"),
     ("POST", "/v1/budgets", {"reach": "fleet", "cpu_bp": 50}, "budget"),
     ("POST", "/v1/services", {"agent": "a", "port": 104, "name": "PACS"}, "tag"),
-    ("POST", "/v1/agents/{name}/revoke", None, "revoke"),
+    ("PUT", "/v1/policy", {"rules": []}, "policy"),
+    ("DELETE", "/v1/agents/{name}", None, "revoke"),
     ("POST", "/v1/silences", SILENCE, "silence"),
     ("DELETE", "/v1/silences/{id}", None, "unsilence"),
     ("POST", "/v1/tenants", {"name": "north"}, "tenant"),
@@ -39,6 +40,7 @@ BY_API: Final[list[tuple[str, str, Any, str]]] = [
     ("DELETE", "/v1/access-tokens/{name}", None, "access-token"),
 ]
 """Method, path, body, the row's action; in this order."""
+FIRST = {"If-Match": '"policy-0"'}
 NAMES = {"DELETE /v1/access-tokens/{name}": "noc", "PATCH /v1/accounts/{name}": "eve"}
 NAMES["DELETE /v1/accounts/{name}"] = "eve"
 
@@ -70,7 +72,7 @@ ELSEWHERE: Final = {
 }
 """What needs agents that are online, or an alert: the test that has those looks for the row."""
 
-FILES: Final = {"/v1/export/{table}", "/v1/audit.csv", "/v1/audit/export", "/v1/sla"}
+FILES: Final = {"/v1/export/{table}", "/v1/audit.csv", "/v1/audit/export", "/v1/sla", "/v1/receipts"}
 NO_FILES: Final = {"/v1/events"}
 """A stream that does not end."""
 
@@ -119,7 +121,7 @@ async def _by_api(site: Any) -> None:
         name = NAMES.get(f"{method} {path}", "a")
         before = await rows(site, action)
         url = path.replace("{name}", name).replace("{id}", made)
-        answer = await site.report.request(method, url, json=body)
+        answer = await site.report.request(method, url, json=body, headers=FIRST)
         assert answer.status_code < 300, (path, answer.text)
         made = answer.json().get("id", "") if path == "/v1/silences" else made
         assert await noted(site, action, site.actor, before), (method, path)
