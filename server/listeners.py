@@ -161,7 +161,7 @@ def http_listener(app: FastAPI, tls: ssl.SSLContext | None = None, door: Door | 
             timeout_graceful_shutdown=CLOSE_S,
         ),
         tls,
-        door or Door(),
+        Door() if door is None else door,  # an empty one is false
     )
 
 
