@@ -137,10 +137,7 @@ def disk_readonly(made: World) -> Seen:
     except Exception:  # it hangs: seen, and said
         code = "hangs"
         made.kill_server()
-    net.run(["umount", str(made.data)])
-    disk = made.folder / "disk"
-    net.run(["sh", "-c", f"e2fsck -fy {disk} >/dev/null 2>&1 || true"])
-    net.run(["mount", "-o", "loop", str(disk), str(made.data)])
+    made.repair_disk()
     made.start_server()
     made.all_online()
     made.drained()

@@ -216,9 +216,14 @@ class World:
         """Have each fsync of the server take so much longer."""
         self._slow.write_text(str(ms))
 
-    def disk(self, *words: str) -> None:
-        """Mount or unmount the server's disk."""
-        net.run([*words])
+    def repair_disk(self) -> None:
+        """Do what an operator does with a file system that failed. Raises ``BenchError``."""
+        disk = self.folder / "disk"
+        net.run(["umount", str(self.data)])
+        self.until(lambda: not net.run(["losetup", "-j", str(disk)]), "the disk is let go of")
+        net.run(["sh", "-c", f"e2fsck -fy {disk} >/dev/null 2>&1; [ $? -le 1 ]"])  # 1: mended
+        net.run(["mount", "-o", "loop", str(disk), str(self.data)])
+        (self.data / "repaired").touch()
 
     def kept(self) -> set[str]:
         """Names of all rows that are on the disks of replayed agents, or were."""
