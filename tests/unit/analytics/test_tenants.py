@@ -38,6 +38,7 @@ RULES = load_rules()
 TENANTS: Final = ("default", "other")
 AGENTS: Final = ("pacs", "home")
 EVER: Final = ("0000-00-00", "9999-99-99")
+REMOTES: Final = ["203.0.113.20"]
 TESTS: Final = [f"t{number}" for number in range(20)]
 PATH_COLUMNS: Final = ("src", "dst", "test", "rtt_p50_us")
 PATHS: Final = [(src, dst) for src in AGENTS for dst in ("pacs", "home", "clinic")]
@@ -110,6 +111,12 @@ ASKED: Final[dict[str, Asked]] = {
     "counts": lambda store, tenant: [*store.counts(tenant).values()],
     "hops_of": lambda store, tenant: store.hops_of(tenant, TESTS),
     "flows": lambda store, tenant: store.flows(tenant, limit=10_000),
+    "flows_of_pair": lambda store, tenant: [
+        store.flows_of_pair(tenant, path, REMOTES, since_us=0, until_us=2 * AT_US) for path in PATHS
+    ],
+    "signed_by_both": lambda store, tenant: [
+        store.signed_by_both(tenant, agent, since_us=0, until_us=2 * AT_US).to_pylist() for agent in AGENTS
+    ],
     "flows_of_services": lambda store, tenant: store.flows_of_services(
         tenant, [4242], since_us=0, until_us=2 * AT_US
     ),

@@ -176,11 +176,12 @@ def test_the_path_page_shows_both_directions_and_the_reason(site: httpx.Client) 
         "The samples support 35 s to 40 s. Rule pacs.open.v1, rules 2026-11-01.",
         "Not LANother network",
         "Not IPv6no address",
-        "getscu[4121]",
-        "Orthanc[877]",
         "no answer",
     ):
         assert shown in words, shown
+    sessions = Words(site.get("/paths/radiologist/pacs/sessions").text).text
+    assert "getscu[4121]" in sessions
+    assert "Orthanc[877]" in sessions
 
 
 def test_hostile_text_stays_text() -> None:
