@@ -37,7 +37,7 @@ BINDING_S: Final = 400 * 86_400
 """A binding is made anew for every control connection; one that was stolen is of use for so long."""
 
 SUBJECT: Final = "agent"
-_DAMAGED: Final = (ValueError, TypeError, UnsupportedAlgorithm)
+_DAMAGED: Final = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
 """What keys and certificates raise that do not read; ``TypeError`` where a password would be needed."""
 _NAMED: Final = re.compile(rb"\A# identity of agent (\S+)\n")
 _PRIVATE_KEY: Final = re.compile(rb"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----\n", re.DOTALL)

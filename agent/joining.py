@@ -87,7 +87,9 @@ def planned(before: str | None, wish: Wish, *, config: Path, token: str, host: s
 
 def edited(before: str, keys: dict[str, str], *, without: frozenset[str] = frozenset()) -> str:
     """Set keys of TOML's top level, where they stand or else in front of the tables; all else stays."""
-    lines = before.splitlines()
+    lines = (
+        before.removesuffix("\n").split("\n") if before else []
+    )  # TOML's lines: splitlines() knows more ends
     tables = next((place for place, line in enumerate(lines) if line.lstrip().startswith("[")), len(lines))
     top, rest = lines[:tables], lines[tables:]
     kept, missing = [], dict(keys)
@@ -171,7 +173,8 @@ def _parsed(text: str, config: Path) -> dict[str, object]:
 
 
 def _line(key: str, value: str) -> str:
-    return f"{key} = {json.dumps(value, ensure_ascii=False)}"  # JSON's strings are TOML's basic strings
+    quoted = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # all else is TOML's as well
+    return f"{key} = {quoted}"
 
 
 def _holds(path: Path, token: str) -> bool:

@@ -44,7 +44,7 @@ def check_pin(authority: bytes, pin: str) -> None:
     """Raise ``ServerUnprovenError`` unless the authority is the one that a token names."""
     try:
         found = pin_of(x509.load_der_x509_certificate(authority))
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise ServerUnprovenError(f"the server's authority does not read: {error}") from error
     if not hmac.compare_digest(found, pin):
         raise ServerUnprovenError(

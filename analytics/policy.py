@@ -216,8 +216,8 @@ def both_ways(rules: Sequence[Rule], one: Who, other: Who, at_us: int) -> Ruling
     return Ruling(allowed=True, rule="+".join(ids), limits=narrower(map(limits_of, deciding)))
 
 
-def _order(who: Who) -> tuple[str, str]:
-    return who.name, who.site
+def _order(who: Who) -> tuple[str, str, list[str]]:
+    return who.name, who.site, sorted(who.tags)
 
 
 def narrower(limits: Iterable[Limits]) -> Limits:

@@ -84,7 +84,14 @@ def read(der: bytes) -> Presented:
         certificate = x509.load_der_x509_certificate(der)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         key = certificate.public_key()
-    except (ValueError, x509.ExtensionNotFound, UnsupportedAlgorithm) as error:
+    except (
+        ValueError,
+        x509.InvalidVersion,
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+        UnsupportedAlgorithm,
+    ) as error:
         raise MessageError(f"the certificate does not read: {error}") from error
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1 or not isinstance(key, Ed25519PublicKey):

@@ -167,7 +167,7 @@ def _parse(path: Path, pem: bytes) -> Authority:
     try:
         key = serialization.load_pem_private_key(pem, password=None)
         certificate = x509.load_pem_x509_certificate(pem)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise private_file.unusable(path, f"damaged: {error}", remedy=REMEDY) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
         raise private_file.unusable(path, "damaged: key and certificate do not match", remedy=REMEDY)

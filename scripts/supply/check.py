@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from supply import locks, sbom
 
-PACKAGES: Final = ("lab", "benches", "faults", "fuzzing", "supply")
+PACKAGES: Final = ("lab", "benches", "faults", "fuzzing", "supply", "pack")
 TOOLS: Final = Path(sys.executable).parent
 STATIC: Final[tuple[tuple[str, ...], ...]] = (
     ("ruff", "check"),
@@ -38,7 +38,8 @@ class Verdict:
 
 def static() -> Verdict:
     """Style, types and import rules, as CI runs them."""
-    environment = os.environ | {"MYPYPATH": str(locks.ROOT / "scripts")}
+    folders = (locks.ROOT / "scripts", locks.ROOT / "scripts/packaging")
+    environment = os.environ | {"MYPYPATH": ":".join(map(str, folders))}
     for command in STATIC:
         program = str(TOOLS / command[0])
         if subprocess.run([program, *command[1:]], cwd=locks.ROOT, env=environment, check=False).returncode:

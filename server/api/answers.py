@@ -9,6 +9,7 @@ from analytics.explain import Explanation
 from analytics.measurement import Flow
 from analytics.overview import AgentPaths
 from analytics.passive import Applications
+from analytics.policy import Policy
 from analytics.report import Member, PathDetail, Service, Verdict
 from analytics.sla import SlaReport
 from analytics.timeline import Timeline
@@ -23,6 +24,7 @@ from server.api.controls import Budgets, MeshSwitches
 from server.api.core import Status
 from server.api.doors import Mark, MeshRun
 from server.api.listed import PathList
+from server.api.policy_door import PolicyCheck
 from server.api.sla_shapes import SlaKey
 from server.settings_told import SettingTold
 
@@ -58,6 +60,9 @@ ANSWERS: Final[dict[tuple[str, str], Any]] = {
     ("get", "/v1/paths/{src}/{dst}"): PathDetail,
     ("get", "/v1/paths/{src}/{dst}/explain"): Explanation,
     ("get", "/v1/paths/{src}/{dst}/timeline"): Timeline,
+    ("get", "/v1/policy"): Policy,
+    ("put", "/v1/policy"): Policy,
+    ("get", "/v1/policy/check"): PolicyCheck,
     ("get", "/v1/profiles"): list[str],
     ("get", "/v1/services"): list[Service],
     ("post", "/v1/services"): list[Service],
@@ -79,6 +84,7 @@ OF_NO_TYPE: Final = {
     ("get", "/v1/events"): "a stream of events",
     ("get", "/v1/export/{table}"): "a file",
     ("get", "/v1/matrix"): "packed cells",
+    ("get", "/v1/receipts"): "a file",
     ("delete", "/v1/access-tokens/{name}"): "nothing",
     ("delete", "/v1/accounts/{name}"): "nothing",
     ("delete", "/v1/agents/{name}"): "nothing",

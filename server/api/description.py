@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from fastapi import FastAPI, Request, Response
 
+from analytics.policy import PolicyRules
 from analytics.written import MEDIA_TYPES
 from server.accounts.people import AccountChange, NewAccount
 from server.accounts.tokens import NewToken
@@ -33,6 +34,7 @@ BODIES: Final[dict[tuple[str, str], type[msgspec.Struct]]] = {
     ("post", "/v1/mesh/switches"): SwitchAsk,
     ("post", "/v1/agents/{name}/tags"): TagsAsk,
     ("post", "/v1/budgets"): BudgetAsk,
+    ("put", "/v1/policy"): PolicyRules,
     ("post", "/v1/services"): ServiceTag,
     ("post", "/v1/alerts/{id}/ack"): AckAsk,
     ("post", "/v1/silences"): SilenceAsk,
@@ -54,6 +56,7 @@ MEDIA: Final = {
     ("get", "/v1/export/{table}"): tuple(MEDIA_TYPES.values()),
     ("get", "/v1/audit.csv"): ("text/csv; charset=utf-8",),
     ("get", "/v1/audit/export"): ("application/jsonl",),
+    ("get", "/v1/receipts"): ("application/x-ndjson",),
 }
 """Where the answer is not JSON."""
 
@@ -69,6 +72,10 @@ FASTAPIS: Final = ("HTTPValidationError", "ValidationError")
 """Answers that FastAPI would give; ours are problems."""
 READ: Final = {"304": "what is known already is still so"}
 CHANGED: Final = {"409": "it cannot be had now"}
+REPLACED: Final = {
+    ("put", "/v1/policy"): {"412": "it is another version by now", "428": "If-Match is missing"},
+}
+"""Where a version is replaced that was looked at (RFC 9110, 13.1.1)."""
 SENT: Final = {
     "400": "the body broke off",
     "408": "the body did not arrive in time",
@@ -137,4 +144,5 @@ def _others(method: str, key: tuple[str, str]) -> dict[str, str]:
         **ALWAYS,
         **(READ if method == "get" else CHANGED),
         **(SENT if key in BODIES else {}),
+        **REPLACED.get(key, {}),
     }

@@ -7,11 +7,14 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
+from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
+from agent import identity
 from agent.mesh import ice
 from agent.mesh.packet import MAX_CONTROL, PROBE_BYTES, RAW_BYTES, RawKind, decode_raw
+from analytics.receipt_file import check
 from tests.lab.capture import ICMP, TCP, UDP, Packet, capturing
 from tests.lab.fleet import Fleet, fleet
 
@@ -85,6 +88,20 @@ def test_all_else_is_with_the_server_and_carries_no_file(recorded: tuple[Fleet, 
     assert strangers == set()
     to_server = b"".join(packet.whole for packet in packets if packet.protocol == TCP)
     assert CANARY.encode() not in to_server
+
+
+def test_both_ends_signed_what_they_measured(recorded: tuple[Fleet, list[Packet]]) -> None:
+    """With the keys as they are on the two hosts; the server only carried it."""
+    made, _ = recorded
+    anchors = {name: frozenset({identity.read(made.data(name)).public_key}) for name in ("east", "north")}
+    with build_opener(ProxyHandler({})).open(f"{made.reader.url}/v1/receipts", timeout=30) as answer:
+        told = check(answer.read().splitlines(), anchors)
+    print(told)  # noqa: T201  # for pytest -s
+    assert (told.false, told.from_file) == ({}, [])
+    assert {(path.src, path.dst) for path in told.paths if path.readings} == {
+        ("east", "north"),
+        ("north", "east"),
+    }
 
 
 # --- the rules ---------------------------------------------------------------------------------------------

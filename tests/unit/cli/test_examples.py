@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import msgspec
 import pytest
 
 from agent.identity import load_or_create
@@ -29,13 +30,14 @@ from agent.mesh.peers import KnownPeers
 from analytics.clock import now_us
 from analytics.exports import Batches
 from analytics.store.store import Store
+from analytics.wire import EnrolRequest
 from server.accounts.tokens import create_access_token
 from server.alerts.book import Book
 from server.alerts.model import Alert, Matcher, Phase, Severity, Silence
 from server.api.core import ExportRange
 from server.app import serving
 from server.settings import Settings
-from server.state import create_token
+from server.state import State, create_token
 from tests.unit.alerts.receivers import web
 from tests.unit.analytics.facts import body, put, reading
 from tests.unit.analytics.tcp_sessions import session
@@ -219,6 +221,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     load_or_create(place / "agent", "pacs")
     with closing(Store.open(place / "lib" / "cli.md")) as store:
         put(store, body("pacs", 1, readings=[reading()]))
+    asked = enrolment(create_token(place / "lib" / "cli.md", 1, 600), "clinic")
+    with closing(State.open(place / "lib" / "cli.md")) as state:
+        state.enrol(msgspec.convert(asked, EnrolRequest), fingerprint="-", at_us=now_us(), origin="192.0.2.1")
     met = KnownPeers(place / "agent")
     met.check("clinic", load_or_create(place / "clinic", "clinic").public_key, now_us=0)
     (place / "etc/agent.toml").write_text(

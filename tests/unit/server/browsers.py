@@ -9,7 +9,7 @@ import httpx
 
 PASSWORD = "four words and nothing else"  # of accounts in tests
 CSRF = re.compile(
-    r'hx-headers="{&#34;X-CSRF-Token&#34;:&#34;([^&]+)&#34;}"'
+    r'hx-headers="{&#34;(?i:X-CSRF-Token)&#34;:&#34;([^&]+)&#34;}"'
     r'|<input type="hidden" name="csrf" value="([^"]+)">'  # of the forms of who is nobody yet
 )
 

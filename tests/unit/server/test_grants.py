@@ -71,12 +71,21 @@ def test_a_grant_names_both_ends_and_lasts_as_long_as_the_test() -> None:
     )
     now["wall"] = 9_999_999_999_999  # a clock that is stepped moves no grant
     now["monotonic"] += 2_000_000_000
-    sealed = signer.grant(test="t", cycle=7, src=agent_of(A), dst=agent_of(B), lasts_us=65_000_000)
+    given: dict[str, Any] = {
+        "test": "t",
+        "cycle": 7,
+        "lasts_us": 65_000_000,
+        "plan": wire.ProbePlan(),
+        "most_s": 60,
+    }
+    given: dict[str, Any] = {**told, "plan": wire.ProbePlan(), "most_s": 60}
+    sealed = signer.grant(src=agent_of(A), dst=agent_of(B), **given)
     grant = Grant.decode(unseal(sealed, signer.public_key))
     assert (grant.tenant, grant.test, grant.cycle, grant.src, grant.dst) == ("default", "t", 7, "a", "b")
     assert grant.src_fingerprint == fingerprint_bytes(A.fingerprint)
     assert grant.dst_fingerprint == fingerprint_bytes(B.fingerprint)
     assert (grant.issued_us, grant.expires_us) == (3_000_000, 68_000_000)
+    assert (grant.most_probes, grant.most_s, grant.src_site, grant.dst_site) == (300, 60, "here", "here")
 
 
 def test_time_is_signed_for_a_challenge_only() -> None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.datastructures import Headers
 
+from agent import tls
 from server import board, listeners
 from server.accounts import login
 from server.accounts.proxies import Proxies, network, said_groups, said_name
@@ -34,7 +35,8 @@ def lines(*told: tuple[str, str]) -> Headers:
 async def raw(site: Any, head: list[str], *pieces: bytes) -> bytes:
     """Send what no client library would; returns the beginning of the answer."""
     where = urlsplit(str(site.report.base_url))
-    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    context = tls.unproven() if where.scheme == "https" else None
+    reader, writer = await asyncio.open_connection(where.hostname, where.port, ssl=context)
     try:
         writer.write("\r\n".join([*head, "", ""]).encode())
         for piece in pieces:

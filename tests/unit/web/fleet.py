@@ -804,10 +804,10 @@ class OneTenant:
 
     core: FixtureCore
     desk: Any = None
-    audit: Any = field(default_factory=lambda: Audit(None, "default"))  # type: ignore[arg-type]  # none is written
     alerts: Any = None
     meter: Any = None
     trends: Any = None
+    audit: Any = field(default_factory=lambda: Audit(None, "default"))  # type: ignore[arg-type]  # none is written
 
     def of(self, tenant: str) -> OneTenant:
         return self
