@@ -11,15 +11,13 @@ from faults.world import Size, world
 pytestmark = pytest.mark.lab
 
 
-
 def test_a_server_that_is_stopped_under_load_loses_nothing(tmp_path: Path) -> None:
     (stop,) = (fault for fault in FAULTS if fault.name == "stop-server")
-    said: list[str] = []
-    with world(tmp_path, said.append, Size(agents=0, replayed=2)) as made:
+    with world(tmp_path, print, Size(agents=0, replayed=2)) as made:
         seen = stop.do(made)
         assert seen.good, seen.words
         (rows,) = close(made)
     assert rows.good, rows.seen
-        left = [made.router, made.stranger]
+    left = [made.router, made.stranger]
     assert not [name for name in left if (net.NETNS / name).exists()]
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
