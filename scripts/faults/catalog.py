@@ -73,8 +73,8 @@ def herd(made: World) -> Seen:
     try:
         made.all_online(HERD)
         made.kill_server()
-        made.start_server()
         began = time.monotonic()
+        made.start_server()
         slowest = 0.0
         while made.online() < made.everyone + HERD and time.monotonic() - began < worlds.PATIENCE_S:
             slowest = max(slowest, made.answer_s() or 99.0)
@@ -87,7 +87,7 @@ def herd(made: World) -> Seen:
     made.all_online()
     made.drained()
     return Seen(
-        f"{HERD} more on line within {took:.0f} s; a page took {slowest:.1f} s at most",
+        f"{HERD} more on line {took:.0f} s after a kill; a page took {slowest:.1f} s at most",
         took < 60 and slowest < 10,
     )
 
