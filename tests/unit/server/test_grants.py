@@ -78,7 +78,6 @@ def test_a_grant_names_both_ends_and_lasts_as_long_as_the_test() -> None:
         "plan": wire.ProbePlan(),
         "most_s": 60,
     }
-    given: dict[str, Any] = {**told, "plan": wire.ProbePlan(), "most_s": 60}
     sealed = signer.grant(src=agent_of(A), dst=agent_of(B), **given)
     grant = Grant.decode(unseal(sealed, signer.public_key))
     assert (grant.tenant, grant.test, grant.cycle, grant.src, grant.dst) == ("default", "t", 7, "a", "b")

@@ -255,7 +255,7 @@ def test_a_failure_that_is_taken_back_is_one_less() -> None:
 def test_who_connects_and_says_nothing_is_let_go_and_who_listens_is_not(
     with_server: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listeners, "HEAD_S", 0.3)
+    monkeypatch.setattr(listeners, "HEAD_S", 1.0)
 
     async def scenario(site: Any) -> None:
         for client in (site.report, site.agents):
