@@ -70,8 +70,8 @@ def set_policy(
 @policy.command(
     "check",
     epilog=example(
-        "pathgrade policy check nurse pacs",
-        "pathgrade policy check nurse pacs --at 2026-11-29T03:00:00Z",
+        "pathgrade policy check radiologist pacs",
+        "pathgrade policy check radiologist pacs --at 2026-11-29T03:00:00Z",
     ),
 )
 def check(

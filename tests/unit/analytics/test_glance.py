@@ -8,10 +8,22 @@ import msgspec
 import pytest
 
 from analytics.batch import COLUMNS, TableBlock, check_batch
+from analytics.measurement import Receipt
 from analytics.store.glance import right_columns
 from tests.unit.analytics.facts import body, flow, hop, reading
 
 LISTS = {"srtt_histogram", "srtt_lasting_histogram"}
+RECEIPT = Receipt(
+    tenant="default",
+    cycle=300,
+    test="t1",
+    src="pacs",
+    dst="clinic",
+    layout=3,
+    signed_us=300_000_000,
+    src_key="ed25519:" + "A" * 43,
+    src_signature="A" * 86 + "==",
+)
 
 
 def table(name: str) -> TableBlock:
@@ -19,6 +31,7 @@ def table(name: str) -> TableBlock:
         "readings": [reading(), reading(dst="home", rtt_p50_us=None)],
         "hops": [hop(1, "10.0.0.1", 300), hop(2, "", None)],
         "flows": [flow(), flow(window_us=7)],
+        "receipts": [RECEIPT, msgspec.structs.replace(RECEIPT, dst="home", why_not="peer-silent")],
     }
     return check_batch(body("pacs", 1, **{name: rows[name]})).tables[name]
 

@@ -71,6 +71,16 @@ ELSEWHERE = {
         "tests/unit/server/test_ledger.py",
         '"audit-check"',
     ),
+    r"pathgrade agent enrol .*": (
+        "writes below /etc, and starts a unit",
+        "tests/unit/agent/test_joining.py",
+        "``pathgrade agent enrol``",
+    ),
+    r"pathgrade receipt verify .*": (
+        "needs readings that two agents signed",
+        "tests/unit/server/test_receipts.py",
+        '["verify", str(file), *more]',
+    ),
     r"pathgrade mesh run .*": (NEEDS_TESTS, "tests/lab/test_mesh_demand.py", '"run", "east-1", "open-1"'),
 }
 """Example -> why it is not run here, the test that runs its command, and what stands there."""
@@ -81,8 +91,12 @@ IN_TURN = ("pathgrade server ", "pathgrade sla ")
 PASSWORD = re.compile(r"account add |--password")
 """Examples that ask for one on the terminal."""
 
-CODES = {"doctor": {0, 1}}
-"""Command -> exit codes that say that it did its work, if others than 0 do: what it finds is this host."""
+CODES = {"doctor": {0, 1}, "policy": {0, 1}}
+"""Command -> exit codes that say that it did its work, if others than 0 do: what it finds is this host, or
+what a policy does not allow at this hour."""
+
+ADMINS = "pathgrade policy set"
+"""Examples that need more than an operator's token."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +238,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     asked = enrolment(create_token(place / "lib" / "cli.md", 1, 600), "clinic")
     with closing(State.open(place / "lib" / "cli.md")) as state:
         state.enrol(msgspec.convert(asked, EnrolRequest), fingerprint="-", at_us=now_us(), origin="192.0.2.1")
+    (policy,) = re.findall(
+        r"^```toml\n(\[\[rules?\]\].*?)^```", (ROOT / "docs/control.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    (place / "policy.toml").write_text(policy)
     met = KnownPeers(place / "agent")
     met.check("clinic", load_or_create(place / "clinic", "clinic").public_key, now_us=0)
     (place / "etc/agent.toml").write_text(
@@ -245,8 +263,11 @@ def ran(place: Path) -> Iterator[dict[Example, subprocess.CompletedProcess[str]]
             local.agent_at(place / "agent"),
             ThreadPoolExecutor(max_workers=3) as pool,
         ):
-            token = create_access_token(place / "running", "examples", scope="operate")
-            asked = Asked(place, url, token)
+            tokens = {
+                scope: create_access_token(place / "running", scope, scope=scope)
+                for scope in ("operate", "admin")
+            }
+            asked = Asked(place, url, tokens)
             for document in {example.where for example in HERE if example.text.startswith(KEPT_BY)}:
                 assert run(replace(KEEPER, where=document), asked).returncode == 0
             done = pool.map(lambda some: [run(one, asked) for one in some], in_turn())
@@ -271,12 +292,12 @@ class Asked(NamedTuple):
 
     place: Path
     url: str
-    token: str
+    tokens: dict[str, str]
 
 
 def run(example: Example, asked: Asked) -> subprocess.CompletedProcess[str]:
     """Run a line in bash, with the folders and the server that it names replaced by those that there are."""
-    line, (place, url, token) = example.text, asked
+    line, (place, url, tokens) = example.text, asked
     for named, meant in {
         "/var/lib/pathgrade": f"{place}/lib/{example.where}",  # each document begins anew
         "/etc/pathgrade": f"{place}/etc",
@@ -290,7 +311,7 @@ def run(example: Example, asked: Asked) -> subprocess.CompletedProcess[str]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(place),
         "PATHGRADE_URL": "" if line.startswith("pathgrade flows") else url,
-        "PATHGRADE_TOKEN": token,
+        "PATHGRADE_TOKEN": tokens["admin" if line.startswith(ADMINS) else "operate"],
         "PATHGRADE_AGENT_DATA": f"{place}/agent",
     }
     if not variables["PATHGRADE_URL"]:
