@@ -66,7 +66,10 @@ def enrol(
 
 def _token(given: str) -> str:
     """Read it from standard input where it is ``-``: a command line is seen in ps."""
-    return sys.stdin.readline().strip() if given == STANDARD_INPUT else given
+    token = sys.stdin.readline().strip() if given == STANDARD_INPUT else given
+    if not token:
+        raise typer.BadParameter("it is empty", param_hint="--token")
+    return token
 
 
 def _say_plan(plan: Plan, *, unit: bool) -> None:

@@ -134,11 +134,13 @@ class Answers:
 
     def _of_pair(self, tenant: str, ends: Sequence[str], at_us: int) -> pa.Table | None:
         """Latest readings of both directions, put together here: planning one question takes longer."""
+        fresh = self._shelf.held(
+            "readings", tenant, ends
+        ).fresh  # first: what is sealed meanwhile comes twice
         told = self._state.of_pair(tenant, ends[0], ends[1], at_us)
         if told is None:
             return None
         known, files, warm = told
-        fresh = self._shelf.held("readings", tenant, ends).fresh
         parts = [known, *(_among(rows, ends) for rows in (fresh, *warm))]
         if files:
             given = {"tenant": tenant, "at_us": at_us, **dict(zip(_PAIR, ends, strict=True))}

@@ -126,16 +126,16 @@ class Shelf:
             self.sealed[file.path] = file
             self._of.setdefault((file.tenant, file.table), {})[file.path] = file
 
-    def keep_warm(self, segment: int, unsealed: Unsealed) -> None:
+    def keep_warm(self, segment: int, warm: Mapping[str, Warm]) -> None:
         """Keep the readings of a segment that is sealed until they are in the state; ``lock`` is held.
 
         Whoever asks for a path reads them here, not in a file. What is too much is let go of.
         """
         for (tenant, table), files in self._of.items():
-            if table == "readings" and tenant in unsealed.hours:
+            if table == "readings" and tenant in warm:
                 made = [path for path, file in files.items() if file.segment == segment]
-                self._warm |= dict.fromkeys(made, Warm.of(unsealed, tenant))
-        while sum(warm.size for warm in self._warm.values()) > WARM_BYTES_MOST:
+                self._warm |= dict.fromkeys(made, warm[tenant])
+        while sum(kept.size for kept in self._warm.values()) > WARM_BYTES_MOST:
             del self._warm[next(iter(self._warm))]
 
     def not_taken(self, tenant: str, agents: Iterable[str]) -> tuple[list[Sealed], list[pa.Table]]:

@@ -48,7 +48,7 @@ from analytics.store.files import (
 from analytics.store.known import BatchKey
 from analytics.store.query import Engine, Limits, StoppedError, UnreadableFactsError
 from analytics.store.recover import Left, recover
-from analytics.store.shelf import Shelf, StoreHealth
+from analytics.store.shelf import Shelf, StoreHealth, Warm
 from analytics.store.state import State
 from analytics.store.tenants import check_name
 from analytics.store.tidy import Keep
@@ -306,9 +306,11 @@ class Store(Answers):
         """Write a segment's files; swap them for its rows in memory; only then remove the segment."""
         with self._upkeep.sealing(unsealed.hours):
             show = self._facts.seal(number, unsealed.tables(), unsealed.batches)
+            warm = {tenant: Warm.of(unsealed, tenant) for tenant in unsealed.hours}  # not under the lock
             with self._lock:
                 show()
-                self._shelf.keep_warm(number, self._shelf.unsealed.pop(number))
+                del self._shelf.unsealed[number]
+                self._shelf.keep_warm(number, warm)
         path = spool.segment_path(self._spool, number)
         if unsealed.damaged:
             log.warning("spool segment %s was damaged; kept as %s", path, set_aside(path).name)
