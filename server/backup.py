@@ -179,6 +179,10 @@ def _copy_state(path: Path, to: Path) -> None:
             contextlib.closing(sqlite3.connect(path)) as source,
             contextlib.closing(sqlite3.connect(to)) as copy,
         ):
+            # A commit of the server between two steps would start the copy again from its first page, and a
+            # server that is busy commits without end: a transaction that reads keeps to one moment.
+            source.execute("BEGIN")
+            source.execute("SELECT 1 FROM sqlite_master").fetchone()
             source.backup(copy, pages=PAGES, sleep=0.01)
     except sqlite3.Error as error:
         raise BackupError(f"copy {path}: {error}", remedy="check the disk") from error
