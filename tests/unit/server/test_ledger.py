@@ -285,6 +285,26 @@ def test_an_export_is_checked_without_a_server_and_every_change_in_it_is_found(
         audit_file.verified(out, public)
 
 
+@pytest.mark.parametrize("lets_go", [False, True])
+def test_an_export_that_crosses_a_signing_is_whole(
+    state: State, signer: Signer, tmp_path: Path, lets_go: bool
+) -> None:
+    for day in (90, 60, 2, 1):
+        write(state, 3, at_us=NOW_US - day * DAY_US)
+        state.sign_audit(signer, now_us=NOW_US - day * DAY_US)
+    state.prune_audit(Ages(80, 80), now_us=NOW_US, sealer=signer)
+    write(state, 3)
+    pieces = audit_file.written(state, "default", signer, now_us=NOW_US)
+    begun = next(pieces)
+    write(state, 1)
+    state.sign_audit(signer, now_us=NOW_US + 60_000_000)
+    if lets_go:
+        assert state.prune_audit(Ages(30, 30), now_us=NOW_US, sealer=signer) == 3
+    (tmp_path / "f").write_bytes(b"".join([begun, *pieces]))
+    acts, _ = audit_file.verified(tmp_path / "f", signer.public_key)[1]
+    assert (acts.broken, acts.first, acts.last, acts.signed) == (None, 7 if lets_go else 4, 15, 15)
+
+
 def verify(out: Path, key: Path | str, *more: str) -> Any:
     return pathgrade("audit", "verify", str(out), "--key", str(key), *more, url="http://127.0.0.1:9")
 
