@@ -26,7 +26,7 @@ from server.audit import Audit
 from server.audit_age import Ages
 from server.audit_check import checked
 from server.database import connect
-from server.errors import AuditBrokenError, StateLockedError
+from server.errors import AuditBrokenError, StateError, StateLockedError
 from server.grants import Signer
 from server.ledger import append
 from server.state import State, create_token
@@ -229,6 +229,26 @@ def test_what_the_disk_did_not_take_in_time_is_told_in_the_chain(
     rows = state.audits.look("default", AuditAsk(limit=9))
     assert [(row.action, row.subject, row.detail) for row in rows][3:] == [("lost", "audit", "rows=2")]
     assert audit.dropped == 2
+
+
+def test_how_much_was_lost_is_not_lost_itself_while_the_disk_takes_nothing(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tenant: str, rows: Any) -> None:
+        raise StateError("the disk is full")
+
+    monkeypatch.setattr("server.audit.MOST_WAITING", 3)
+    audit = Audit(state, "default")
+    for number in range(8):
+        audit.mark("ada", f"{number}", important=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(state, "add_audit", full)
+            audit._write(audit._take())
+    audit._write(audit._take())
+    rows = state.audits.look("default", AuditAsk(limit=9))
+    assert [(row.subject, row.detail) for row in rows][3:] == [("audit", "rows=5")]
+    assert [row.subject for row in rows][:3] == ["7", "6", "5"]
+    assert audit.dropped == 5
 
 
 def test_an_export_is_checked_without_a_server_and_every_change_in_it_is_found(
