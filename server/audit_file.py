@@ -66,7 +66,7 @@ def written(state: State, tenant: str, sealer: Sealer, *, now_us: int) -> Iterat
 
     Raises ``AuditBrokenError``, ``SealError`` and ``StateError``; the first before anything is given.
     """
-    state.sign_audit(sealer, now_us=now_us)
+    state.sign_audit(sealer, now_us=now_us, only=tenant)
     with state.transaction(write=False) as connection:
         first = marks_of(connection, tenant)
     heads = [read_mark(sealed, sealer.public_key) for sealed in first]

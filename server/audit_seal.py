@@ -41,16 +41,24 @@ class Reached(NamedTuple):
 
 
 def sign_chains(
-    engine: sa.Engine, sealer: Sealer, *, now_us: int, writing: AbstractContextManager[Any]
+    engine: sa.Engine,
+    sealer: Sealer,
+    *,
+    now_us: int,
+    writing: AbstractContextManager[Any],
+    only: str | None = None,
 ) -> list[AuditMark]:
-    """Sign each chain that has come further, and return what was signed.
+    """Sign each chain, or each of the tenant ``only``, that has come further; returns what was signed.
 
     Raises ``AuditBrokenError`` if what came since the last signature does not go on from it; the other chains
     are signed all the same. Raises ``StateError`` and ``SealError``.
     """
     signed, broken = [], []
+    wanted = sa.select(AUDIT_CHAINS.c.tenant, AUDIT_CHAINS.c.chain)
+    if only is not None:
+        wanted = wanted.where(AUDIT_CHAINS.c.tenant == only)
     with transaction(engine, write=False) as connection:
-        places = connection.execute(sa.select(AUDIT_CHAINS.c.tenant, AUDIT_CHAINS.c.chain)).all()
+        places = connection.execute(wanted).all()
     for tenant, chain in places:
         try:
             with transaction(engine, write=False) as connection:

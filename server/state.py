@@ -198,9 +198,9 @@ class State:
         """Let go of audit rows that are older than they are kept, a piece at a time; returns how many."""
         return prune(self._engine, keep, now_us=now_us, writing=self._writing, sealer=sealer)
 
-    def sign_audit(self, sealer: Sealer, *, now_us: int) -> list[AuditMark]:
-        """Sign how far the chains of audit rows have come; raises ``AuditBrokenError``."""
-        return sign_chains(self._engine, sealer, now_us=now_us, writing=self._writing)
+    def sign_audit(self, sealer: Sealer, *, now_us: int, only: str | None = None) -> list[AuditMark]:
+        """Sign how far the chains of audit rows, of all tenants or one, are; raises ``AuditBrokenError``."""
+        return sign_chains(self._engine, sealer, now_us=now_us, writing=self._writing, only=only)
 
     def marks(self, tenant: str) -> list[tuple[str, str]]:
         """List the agents, or pairs of them, that are marked as important; a lone one has an empty peer."""

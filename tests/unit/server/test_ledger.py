@@ -49,9 +49,11 @@ def state(tmp_path: Path) -> Iterator[State]:
         yield opened
 
 
-def write(state: State, count: int, *, action: str = "login", at_us: int = NOW_US) -> None:
+def write(
+    state: State, count: int, *, action: str = "login", at_us: int = NOW_US, tenant: str = "default"
+) -> None:
     rows = [AuditRow(at_us=at_us, actor="ada", action=action, subject=f"{n}") for n in range(count)]
-    state.add_audit("default", rows)
+    state.add_audit(tenant, rows)
 
 
 def sql(data: Path, *statements: str) -> None:
@@ -323,6 +325,19 @@ def test_an_export_that_crosses_a_signing_is_whole(
     (tmp_path / "f").write_bytes(b"".join([begun, *pieces]))
     acts, _ = audit_file.verified(tmp_path / "f", signer.public_key)[1]
     assert (acts.broken, acts.first, acts.last, acts.signed) == (None, 7 if lets_go else 4, 15, 15)
+
+
+def test_a_broken_chain_of_one_tenant_stops_nobody_elses_export(
+    state: State, signer: Signer, tmp_path: Path
+) -> None:
+    write(state, 3, tenant="clinic")
+    sql(tmp_path, "UPDATE audit SET subject = 'x' WHERE seq = 2")
+    write(state, 3)
+    (tmp_path / "f").write_bytes(b"".join(audit_file.written(state, "default", signer, now_us=NOW_US)))
+    acts, _ = audit_file.verified(tmp_path / "f", signer.public_key)[1]
+    assert (acts.broken, acts.signed) == (None, 3)
+    with pytest.raises(AuditBrokenError, match="'clinic'"):
+        next(audit_file.written(state, "clinic", signer, now_us=NOW_US))
 
 
 def verify(out: Path, key: Path | str, *more: str) -> Any:
