@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import os
 import signal
@@ -25,7 +26,7 @@ from analytics.audit_chain import ACTS
 from analytics.batch import pack_batch
 from analytics.clock import now_us
 from server.audit_check import checked
-from server.backup import _copy_state, back_up
+from server.backup import _alone, _copy_state, back_up
 from server.backup_plan import MANIFEST, read_manifest, safe_name
 from server.errors import BackupError
 from server.restore import restore
@@ -151,11 +152,29 @@ def test_one_that_is_killed_leaves_no_half_file_and_the_next_one_is_whole(data: 
     done = subprocess.run([sys.executable, "-c", killed, data, out], check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not out.exists()
-    assert list((data / "tmp").iterdir())  # a server that starts clears it
+    assert list((data / "tmp").iterdir())
     made = back_up(settings_of(data), out, say=quiet)
+    assert not list((data / "tmp").iterdir())
     assert made.files == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tar", "data"]
     restore(out, tmp_path / "new", say=quiet)
+
+
+def test_two_at_once_do_not_meet_and_what_killed_ones_left_is_removed(data: Path, tmp_path: Path) -> None:
+    left, others = (tmp_path / f"pathgrade-2020010{n}T000000Z.tar.tmp" for n in (1, 2))
+    left.write_bytes(b"half")
+    with others.open("wb") as file, _alone(data):
+        fcntl.flock(file, fcntl.LOCK_EX)  # of another data folder
+        with pytest.raises(BackupError, match="another backup of it is being made"):
+            back_up(settings_of(data), tmp_path, say=quiet)
+        assert left.exists()
+        (data / "tmp" / "backup-1").mkdir()
+        (data / "tmp" / "backup-1" / "x").write_bytes(b"linked")
+    with others.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        back_up(settings_of(data), tmp_path, say=quiet)
+        assert (left.exists(), others.exists()) == (False, True)
+    assert not list((data / "tmp").iterdir())
 
 
 class Busy(sqlite3.Connection):
