@@ -80,6 +80,11 @@ def back_up(settings: Settings, target: Path, *, say: Say) -> Made:
     out = target / named(begun_us) if target.is_dir() else target
     if out.exists():
         raise BackupError(f"write {out}: it is there already", remedy="name another file, or a folder")
+    if out.resolve().is_relative_to(data.resolve()):
+        raise BackupError(
+            f"write {out}: that is in the data folder, and each backup would have those before in it",
+            remedy="name a place outside of it, best on another disk",
+        )
     with _errors(f"back up {data}"), _alone(data) as spill:
         _note(data, out)
         with _linked(data, spill, say) as staging:

@@ -177,6 +177,14 @@ def test_two_at_once_do_not_meet_and_what_killed_ones_left_is_removed(data: Path
     assert not list((data / "tmp").iterdir())
 
 
+def test_it_is_not_put_into_what_it_is_of(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(data)
+    for target in (data, data / "b.tar", tmp_path / "link" / "parquet", tmp_path / "link" / "b.tar"):
+        with pytest.raises(BackupError, match="in the data folder") as caught:
+            back_up(settings_of(data), target, say=quiet)
+        assert caught.value.remedy
+
+
 class Busy(sqlite3.Connection):
     """Another connection commits after each step of a backup, as a server does that is never quiet."""
 
