@@ -28,7 +28,7 @@ from server.audit_check import checked
 from server.database import connect
 from server.errors import AuditBrokenError, StateError, StateLockedError
 from server.grants import Signer
-from server.ledger import append
+from server.ledger import append, rows_of
 from server.state import State, create_token
 from tests.unit.cli.test_cli import pathgrade
 from tests.unit.server.browsers import account, browser
@@ -338,6 +338,33 @@ def test_a_broken_chain_of_one_tenant_stops_nobody_elses_export(
     assert (acts.broken, acts.signed) == (None, 3)
     with pytest.raises(AuditBrokenError, match="'clinic'"):
         next(audit_file.written(state, "clinic", signer, now_us=NOW_US))
+
+
+def test_a_chain_that_is_broken_is_walked_once_for_each_signed_row_it_goes_on_from(
+    state: State, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked: list[int] = []
+
+    def walking(*args: Any, **more: Any) -> Iterator[Any]:
+        walked.append(1)
+        return rows_of(*args, **more)
+
+    monkeypatch.setattr("server.audit_seal.rows_of", walking)
+    write(state, 3)
+    state.sign_audit(signer, now_us=NOW_US)
+    write(state, 3)
+    sql(tmp_path, "UPDATE audit SET subject = 'x' WHERE seq = 5")
+    for _ in range(3):
+        with pytest.raises(AuditBrokenError, match="row 5 is changed"):
+            state.sign_audit(signer, now_us=NOW_US)
+        write(state, 1)
+    assert len(walked) == 2  # one was good
+    assert fault(found(tmp_path)) == (5, Fault.CHANGED)
+    assert len(walked) == 4  # who asks for a check gets one, of both chains
+    sql(tmp_path, "DELETE FROM audit_marks")
+    with pytest.raises(AuditBrokenError, match="row 5 is changed"):
+        state.sign_audit(signer, now_us=NOW_US)
+    assert len(walked) == 5  # it goes on from another row now
 
 
 def verify(out: Path, key: Path | str, *more: str) -> Any:
