@@ -126,14 +126,15 @@ async def live(
 
 
 async def _ask_again(config: Config, identity: Identity) -> None:
-    """Keep the credential if it can be renewed, as where the server's clock was set; else forget it."""
+    """Renew the credential, as where the server's clock was set; forget it only if the server says so."""
     known = kept.read(config)
     try:
         if isinstance(known, Credential):
             return kept.keep(config, await renewed(known, identity))
-    except ServerSilentError:
-        return None  # it is refused again once the server is back
-    except (CredentialRefusedError, EnrolmentError) as error:
+    except (ServerSilentError, EnrolmentError) as error:
+        log.warning("not renewed, and kept why=%r", str(error))
+        return None  # it is refused again once a server is there that knows what this is about
+    except CredentialRefusedError as error:
         log.warning("enrolling again why=%r", str(error))
     return kept.forget(config)
 

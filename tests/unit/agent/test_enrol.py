@@ -11,9 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent import credential, enrol
+from agent import credential, enrol, run
 from agent.credential import FILE_NAME, Credential
-from agent.errors import EnrolmentError, FolderError, IdentityError, ServerUnprovenError
+from agent.errors import (
+    AgentError,
+    CredentialRefusedError,
+    EnrolmentError,
+    FolderError,
+    IdentityError,
+    ServerSilentError,
+    ServerUnprovenError,
+)
 from agent.identity import FILE_NAME as IDENTITY
 from agent.identity import create, load_or_create
 from analytics.channel import EnrolToken
@@ -174,6 +182,28 @@ def test_a_revoked_agent_ends_and_says_why(
         assert "agent 'pacs' was revoked" in caplog.text
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        (ServerSilentError("away"), True),
+        (EnrolmentError("HTTP 403"), True),
+        (CredentialRefusedError("no"), False),
+    ],
+)
+def test_a_credential_is_forgotten_only_where_the_server_says_that_it_is_none(
+    place: Any, monkeypatch: pytest.MonkeyPatch, error: AgentError, stays: bool
+) -> None:
+    """What a proxy or a server of another time says is no such word."""
+
+    async def renewed(known: Credential, identity: Any) -> Credential:
+        raise error
+
+    kept(place)
+    monkeypatch.setattr(run, "renewed", renewed)
+    asyncio.run(run._ask_again(place.config(), create("pacs")))
+    assert (credential.read(place.config()) is not None) is stays
 
 
 # --- of before ------------------------------------------------------------------------------------------
