@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from agent import credential, tls
 from agent.config import Config, load
-from agent.errors import AgentError, ConfigError, JoinError, ServerUnprovenError
+from agent.errors import AgentError, ConfigError, JoinError, ServerSilentError
 from analytics.channel import EnrolToken
 
 UNIT: Final = "pathgrade-agent.service"
@@ -141,7 +141,7 @@ def forget_another(config: Config, token: str) -> list[str]:
         return []
     try:
         tls.check_pin(known.authority, pin)
-    except ServerUnprovenError:
+    except ServerSilentError:  # also where it does not read
         credential.forget(config)
         return [f"removed {credential.path_of(config)}: another authority made it than the token's"]
     return []
