@@ -384,6 +384,19 @@ def test_who_was_replaced_is_disconnected(with_server: Run, monkeypatch: pytest.
     with_server(scenario)
 
 
+def test_who_was_replaced_before_it_said_hello_does_not_take_the_place_of_who_did(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        async with raw(site, await site.enrol("a", identity=A)) as socket:
+            await comes_back(site, site.settings.data)
+            await socket.send(wire.encode(wire.Hello(version="1", boot="b", mesh=False)))
+            with pytest.raises(ConnectionClosed) as closed:
+                await hear(socket)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == hub.REVOKED
+
+    with_server(scenario)
+
+
 def test_a_connection_ends_with_its_certificate_unless_that_is_renewed(
     with_server: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
