@@ -134,7 +134,8 @@ class State:
                 used = known is not None and known.token_hash == token.hash
                 is_replaced = _is_replaced(connection, token, request.name)
                 if not is_replaced or used:
-                    _check_name(request, fingerprint, known, revoked=self._is_revoked(known))
+                    revoked = _has_revoked(connection, token.tenant, request.name)
+                    _check_name(request, fingerprint, known, revoked=revoked)
                 if not used:
                     _take_seat(connection, token)
                 agent = _agent_of(request, token, fingerprint, at_us)
@@ -177,9 +178,6 @@ class State:
     def certified_until_us(self, agent: Agent) -> int:
         """Tell until when the latest certificate made here for an agent is good; 0: none was."""
         return self._certified.get((agent.tenant, agent.name), 0)
-
-    def _is_revoked(self, agent: Agent | None) -> bool:
-        return agent is not None and self.is_revoked(agent.tenant, agent.name)
 
     def agents(self, tenant: str) -> list[Agent]:
         """List a tenant's enrolled agents, by name."""
@@ -346,6 +344,12 @@ def _check_name(request: EnrolRequest, fingerprint: str, known: Agent | None, *,
             remedy="choose another name, or restore that agent's identity.pem to its data folder\n"
             f"if that agent was reinstalled: pathgrade server token --data DIR --replaces {request.name}",
         )
+
+
+def _has_revoked(connection: sa.Connection, tenant: str, name: str) -> bool:
+    """Look in the database: a command beside this server may have revoked it just now."""
+    wanted = sa.select(REVOKED.c.name).where(*_is(tenant, name, REVOKED))
+    return connection.execute(wanted).one_or_none() is not None
 
 
 def _is_replaced(connection: sa.Connection, token: sa.Row[Any], name: str) -> bool:
