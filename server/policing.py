@@ -74,9 +74,12 @@ class Policing:
             self._known = (key, made)
         return made
 
-    def refusal(self, pair: Pair) -> str:
-        """Say why a pair may not be tested now, naming the rule; empty where it may."""
-        ruling = self.judged().of(*pair)
+    def refusal(self, pair: Pair, judged: Judged) -> str:
+        """Say why a pair may not be tested now, naming the rule; empty where it may.
+
+        ``judged`` is what ``judged()`` gives, asked for once for many pairs: it looks at the whole fleet.
+        """
+        ruling = judged.of(*pair)
         if not ruling.allowed:
             return barred(ruling.rule)
         most = ruling.limits.tests_per_hour
@@ -86,9 +89,9 @@ class Policing:
         minutes = max(1, -int(-(began[-most] + HOUR_S - self._clock()) // 60))
         return f"{barred(ruling.rule)}: {most} an hour, the next in {minutes} min"
 
-    def begin(self, pair: Pair, plan: ProbePlan) -> Allowed:
+    def begin(self, pair: Pair, plan: ProbePlan, judged: Judged) -> Allowed:
         """Cut the plan of a test that begins now down to what is allowed, and count it."""
-        ruling = self.judged().of(*pair)
+        ruling = judged.of(*pair)
         if ruling.limits.tests_per_hour is not None:
             self._began.setdefault(pair, deque()).append(self._clock())
         return Allowed(within(plan, ruling.limits), ruling.rule)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import httpx
@@ -121,6 +122,22 @@ async def test_so_many_tests_an_hour_and_no_more(world: World) -> None:
     assert pairs_ordered(world, {"a": a, "b": b}, 1_000) == set()  # nor in a cycle
     world.now_s += 2_700
     world.cycles.demand([AB])
+
+
+@in_loop
+async def test_a_step_and_a_demand_judge_the_fleet_once_and_too_many_pairs_not_at_all(world: World) -> None:
+    for name in "abcdefgh":
+        world.come(name, f"s-{name}")
+    ruled(world, NO_AB)
+    asked, judged = [], world.cycles.policing.judged
+    world.cycles.policing.judged = lambda: asked.append(1) or judged()  # type: ignore[method-assign,assignment,func-returns-value]  # counts
+    every = {Pair(*pair) for pair in combinations("abcdefgh", 2)}
+    assert world.cycles.demand(every, fleet=True).told().pairs == len(every) - 1
+    assert len(asked) <= 2  # once for what was asked for, once for the step that starts it
+    asked.clear()
+    with pytest.raises(DemandError, match="at most 5000"):
+        world.cycles.demand({Pair("x", f"y{number}") for number in range(5_001)}, fleet=True)
+    assert not asked
 
 
 @in_loop
