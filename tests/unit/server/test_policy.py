@@ -26,6 +26,7 @@ from server.cycles import Cycles
 from server.errors import DemandError
 from server.grants import Signer
 from server.pages import policy_words
+from server.policing import Policing
 from server.policy_file import load
 from server.schedule import Pair
 from tests.unit.server.test_cycles import PLAN, World, in_loop, order_in, said, switched_off
@@ -174,6 +175,24 @@ async def test_the_grant_says_how_much_and_by_which_rule_and_the_order_asks_for_
     assert most_sent(order.plan) == grant.most_bytes <= 100_000
     assert order.deadline_us == grant.most_s * 1_000_000
     assert (grant.src_site, grant.dst_site) == ("s1", "s2")
+
+
+def test_a_rule_whose_zone_the_host_lost_denies_always_or_never_allows_and_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gone = {"zone": "Mars/Olympus", "hours": "07:00-07:01"}
+    rules = [
+        rule("no-ab", action="deny", to="b", **gone),
+        rule("ab", **gone),
+        rule("always", to="d", zone="Mars/Olympus", probes=8),
+        rule("else", probes=9),
+    ]
+    policing = Policing(clock=lambda: 0.0, sites=lambda: dict.fromkeys("abcd", "s1"), wall_us=lambda: 0)
+    policing.policy = made = Policy(version=1, rules=rules)
+    judged = policing.judged()
+    assert [judged.of("a", other).rule for other in "bcd"] == ["no-ab", "else", "always+else"]
+    assert [one.args for one in caplog.records if one.levelname == "ERROR"] == [("no-ab",), ("ab",)]
+    assert policing.policy == made  # as it was set, for who reads it
 
 
 # --- the switch on an agent's own host --------------------------------------------------------------------
