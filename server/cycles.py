@@ -185,7 +185,9 @@ class Cycles:
         if not test.unfinished:
             self._drop(test)
             self._audit.tested(*test.pair, test=test.id, ends=test.ended)
-            self.planner.note(test.pair, test.probe, test.ended, self._wall_us(), between=test.between)
+            self.planner.note(
+                test.pair, test.probe, test.ended, self._wall_us(), full=test.full, between=test.between
+            )
             self.planner.watching.heard(test.pair, test.ended, self._clock())
             if test.on_demand:
                 self._demand.end(test.pair, test.ended, self._wall_us())
@@ -424,6 +426,7 @@ class Cycles:
         between: bool = False,
     ) -> None:
         running = self.cycle if self.running else None
+        full = probe == self.planner.depths.full
         probe, rule = self.policing.begin(pair, probe, judged)
         test = RunningTest(
             id=secrets.token_hex(8),
@@ -435,6 +438,7 @@ class Cycles:
             unfinished={*pair},
             overdue_s=self._clock() + self._deadline_s(on_demand=on_demand) + GRACE_S,
             on_demand=on_demand,
+            full=full,
             between=between,
             rule=rule,
             receipt=wants_receipt(self._plan.receipts, self._fleet(), pair),

@@ -16,7 +16,7 @@ from agent.identity import create
 from analytics import wire
 from analytics.errors import PolicyError
 from analytics.measurement import Letter, Rung
-from analytics.policy import Action, Limits, Policy, PolicyRules, Rule, check, most_sent
+from analytics.policy import Action, Judged, Limits, Policy, PolicyRules, Rule, check, most_sent
 from analytics.trust import Grant, unseal
 from analytics.wire import LocalOff, MeshSwitch
 from server.accounts.tokens import create_access_token
@@ -126,12 +126,29 @@ async def test_so_many_tests_an_hour_and_no_more(world: World) -> None:
 
 
 @in_loop
+async def test_a_test_in_full_that_the_policy_cut_down_counts_as_one(world: World) -> None:
+    a, _ = world.come("a", "s1"), world.come("b", "s2")
+    ruled(world, rule(probes=50))
+    world.later(3)
+    order = order_in(a)
+    assert (order.plan.probes, order.plan.trains > 0) == (50, True)  # of a new pair, all but the probes
+    world.end(order, *AB)
+    assert world.cycles.planner.history[AB].full_us == int(world.now_s * 1e6)
+
+
+@in_loop
 async def test_a_step_and_a_demand_judge_the_fleet_once_and_too_many_pairs_not_at_all(world: World) -> None:
     for name in "abcdefgh":
         world.come(name, f"s-{name}")
     ruled(world, NO_AB)
-    asked, judged = [], world.cycles.policing.judged
-    world.cycles.policing.judged = lambda: asked.append(1) or judged()  # type: ignore[method-assign,assignment,func-returns-value]  # counts
+    asked: list[int | None] = []
+    judged = world.cycles.policing.judged
+
+    def counted(at_us: int | None = None) -> Judged:
+        asked.append(at_us)
+        return judged(at_us)
+
+    world.cycles.policing.judged = counted  # type: ignore[method-assign]  # it counts, nothing else
     every = {Pair(*pair) for pair in combinations("abcdefgh", 2)}
     assert world.cycles.demand(every, fleet=True).told().pairs == len(every) - 1
     assert len(asked) <= 2  # once for what was asked for, once for the step that starts it
