@@ -12,6 +12,7 @@ from typing import Final
 
 from analytics import host_checks as host
 from analytics.checkup import Check, Found, asked, failed, look, ok, wrong
+from server.env_file import take_env
 from server.errors import SettingsError
 from server.settings import Address, Settings
 from server.stun import HEADER, MAGIC_COOKIE
@@ -24,12 +25,13 @@ EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # whom 
 BINDING_REQUEST: Final = 0x0001
 
 
-def checks(data: Path) -> list[Check]:
-    """Look at the server whose data folder this is, set as this environment says.
+def checks(data: Path, env: Path | None = None) -> list[Check]:
+    """Look at the server whose data folder this is, set as this environment and the file ``env`` say.
 
-    Raises nothing: what is wrong is in the checks.
+    None: the package's file, if it is there. Raises nothing: what is wrong is in the checks.
     """
     try:
+        take_env(env)
         settings = Settings.load(data=data)
     except SettingsError as error:
         return failed(PART, "settings", error)

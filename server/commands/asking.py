@@ -1,11 +1,22 @@
-"""How a command asks the server."""
+"""How a command asks the server, and how one that is run beside it is set as it is."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from server.api.client import Client
+
+Env = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The server's settings, NAME=VALUE a line. [default: /etc/pathgrade/server.env, if it is there]",
+    ),
+]
 
 
 def client(url: str, token: str | None) -> Client:

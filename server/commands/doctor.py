@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from analytics.command_line import DEFAULT_URL, Json, Token, Url, example, print_json, show, width
-from server.commands.asking import client
+from server.commands.asking import Env, client
 
 if TYPE_CHECKING:
     from analytics.checkup import Check
@@ -44,6 +44,7 @@ def commands(of_agent: OfAgent) -> typer.Typer:
                 envvar="PATHGRADE_DATA", metavar="DIR", help="This host's server, where there is one."
             ),
         ] = SERVER_DATA,
+        env: Env = None,
         url: Url = DEFAULT_URL,
         token: Token = None,
         json: Json = False,
@@ -68,7 +69,7 @@ def commands(of_agent: OfAgent) -> typer.Typer:
         if data.exists() or _is_given(context, "data"):
             from server import doctor as of_server  # not where the agent's package is alone: no engine there
 
-            checks += of_server.checks(data)
+            checks += of_server.checks(data, env)
         checkup = Checkup(checks=[*checks, *fleet_doctor.checks(client(url, token))])
         if json:
             print_json(checkup)

@@ -9,6 +9,7 @@ import typer
 
 from analytics.command_line import Json, example, print_json, progress, seconds
 from server.commands import accounts, enrolled
+from server.commands.asking import Env
 
 commands = typer.Typer(name="server", help="The server: collects, grades and shows.", no_args_is_help=True)
 
@@ -165,6 +166,7 @@ def backup(
     data: Annotated[
         Path, typer.Option(metavar="DIR", envvar="PATHGRADE_DATA", help="The server's data folder.")
     ],
+    env: Env = None,
     json: Json = False,
 ) -> None:
     """Write everything that the server keeps into one file, beside the running server.
@@ -174,8 +176,10 @@ def backup(
     """
     from analytics import words
     from server.backup import back_up
+    from server.env_file import take_env
     from server.settings import Settings
 
+    take_env(env)
     made = back_up(Settings.load(data=data), target, say=progress)
     for lacking in made.not_in_it:
         progress(f"NOT in it: {lacking}")
