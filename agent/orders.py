@@ -153,9 +153,15 @@ class Orders:
         await asyncio.gather(*tasks, *self._telling, return_exceptions=True)
 
     def hold(self, why: str) -> None:
-        """Refuse every order from now on, and stop what runs, for this reason; empty: follow them again."""
+        """Refuse every order from now on, and stop what runs, for this reason; empty: follow them again.
+
+        The server is told of what is stopped: nobody else ended it, and it would wait for the deadline.
+        """
         self._held = why
         if why:
+            for test, ordered in self._ordered.items():
+                if not ordered.task.cancelling():
+                    self._refuse(test, why)
             self.cancel_all()
 
     # --- what the server may say -------------------------------------------------------------------------
@@ -163,7 +169,7 @@ class Orders:
     def _on_order(self, order: TestOrder) -> None:
         why = self._why_not(order)
         if why:
-            self._tell(TestEnded(test=order.test, rung=Rung.NONE, error=why))
+            self._refuse(order.test, why)
             return
         ordered = Ordered(Link(order.test, self._say))
         self._ordered[order.test] = ordered
@@ -254,8 +260,8 @@ class Orders:
         except ServerSilentError:
             log.info("test end not told test=%s: no control connection", message.test)
 
-    def _tell(self, message: TestEnded) -> None:
-        task = asyncio.create_task(self._end(message))
+    def _refuse(self, test: str, why: str) -> None:
+        task = asyncio.create_task(self._end(TestEnded(test=test, rung=Rung.NONE, error=why)))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 

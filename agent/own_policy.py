@@ -101,7 +101,7 @@ class OwnPolicy:
         self._tests: deque[_Test] = deque()  # of the last hour
 
     def judge(self, grant: Grant, peer: str) -> None:
-        """Raise ``TrustError`` unless a test with a peer may be; else it is under way from now on."""
+        """Raise ``TrustError`` unless a test with a peer may be."""
         now_ns = self._monotonic_ns()
         while self._tests and self._tests[0].began_ns <= now_ns - HOUR_NS:
             self._tests.popleft()
@@ -112,7 +112,10 @@ class OwnPolicy:
                 reason=reason,
                 remedy=f"[policy] in agent.toml on {self._name} says so",
             )
-        self._tests.append(_Test(now_ns, grant.most_bytes))
+
+    def begin(self, grant: Grant) -> None:
+        """Count a test that is under way from now on, with all that it may send until it has ``ended``."""
+        self._tests.append(_Test(self._monotonic_ns(), grant.most_bytes))
 
     def ended(self, *, sent_bytes: int, cpu_us: int) -> None:
         """Take in what the latest test really took."""

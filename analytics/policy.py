@@ -187,6 +187,30 @@ def check_hours(hours: str | None, zone: str, what: str) -> None:
         raise PolicyError(f"{what}: hours {hours} are none", remedy="leave hours out for the whole day")
 
 
+def without_lost_zones(rules: Iterable[Rule]) -> tuple[list[Rule], list[str]]:
+    """Do without hours that this host cannot tell, as it has lost their time zone; also names those rules.
+
+    Such a rule denies at all hours, or allows at none.
+    """
+    kept, lost = [], []
+    for rule in rules:
+        if not has_hours([rule]) or _has_zone(rule.zone):
+            kept.append(rule)
+            continue
+        lost.append(rule.id)
+        if rule.action is Action.DENY:
+            kept.append(msgspec.structs.replace(rule, hours=None, days=[], zone="UTC"))
+    return kept, lost
+
+
+def _has_zone(name: str) -> bool:
+    try:
+        zone_of(name)
+    except PolicyError:
+        return False
+    return True
+
+
 def limits_of(rule: Rule) -> Limits:
     """What a rule allows of a test."""
     return Limits(tests_per_hour=rule.tests_per_hour, probes=rule.probes, bytes=rule.bytes)

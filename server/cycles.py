@@ -14,11 +14,13 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence, Set
+from functools import cache
 from random import Random
 from typing import Final
 
 from analytics.clock import now_us
 from analytics.measurement import Rung
+from analytics.policy import Judged
 from analytics.wire import (
     IceServer,
     LocalOff,
@@ -33,7 +35,7 @@ from server.api.controls import BudgetNow
 from server.audit import Audit
 from server.budget import Choice, budget_of, depths
 from server.control import Switches
-from server.demand import Demand, Run
+from server.demand import Demand, Run, require_few
 from server.errors import DemandError
 from server.grants import Signer
 from server.hub import Connection, Hub
@@ -69,6 +71,9 @@ SWITCHED_OFF_THERE: Final = "active tests were switched off on an end's own host
 
 SECOND_TURN_S: Final = 5.0
 """An agent whose connection broke is back within a second or two; a pair is not given up for that."""
+
+Judge = Callable[[], Judged]
+"""Gives what the policy says in this step."""
 
 
 class Cycles:
@@ -146,15 +151,16 @@ class Cycles:
 
     def step(self) -> None:
         """Do all that is due now."""
+        judge = cache(self.policing.judged)  # once in a step, and only where a test may begin
         self._expire()
-        self._start_urgent()
-        self._start_watched()
+        self._start_urgent(judge)
+        self._start_watched(judge)
         if not self.running and self._due():
             self._begin()
         if self.running:
             self._join()
             self._give_second_turns()
-            self._start_ready()
+            self._start_ready(judge)
             self._finish_if_done()
 
     # --- what agents say ---------------------------------------------------------------------------------
@@ -179,7 +185,9 @@ class Cycles:
         if not test.unfinished:
             self._drop(test)
             self._audit.tested(*test.pair, test=test.id, ends=test.ended)
-            self.planner.note(test.pair, test.probe, test.ended, self._wall_us(), between=test.between)
+            self.planner.note(
+                test.pair, test.probe, test.ended, self._wall_us(), full=test.full, between=test.between
+            )
             self.planner.watching.heard(test.pair, test.ended, self._clock())
             if test.on_demand:
                 self._demand.end(test.pair, test.ended, self._wall_us())
@@ -241,7 +249,9 @@ class Cycles:
         Raises ``DemandError`` if active tests are off, the policy does not allow them, or a pair is asked for
         already. Of many pairs, those that the policy does not allow are left out.
         """
-        pairs = self._allowed(set(pairs), some=fleet)
+        pairs = set(pairs)
+        require_few(pairs)  # before they are judged one by one
+        pairs = self._allowed(pairs, some=fleet)
         for agent in sorted({agent for pair in pairs for agent in pair}):
             self.require_on(agent)
         plans = self.planner.depths
@@ -254,7 +264,8 @@ class Cycles:
 
     def _allowed(self, pairs: set[Pair], *, some: bool) -> set[Pair]:
         """Leave out what the policy does not allow now; raises ``DemandError`` where nothing is left."""
-        refusals = {pair: why for pair in pairs if (why := self.policing.refusal(pair))}
+        judged = self.policing.judged()
+        refusals = {pair: why for pair in pairs if (why := self.policing.refusal(pair, judged))}
         if refusals and (not some or len(refusals) == len(pairs)):
             pair, why = min(refusals.items())
             raise DemandError(
@@ -352,7 +363,7 @@ class Cycles:
 
     # --- tests -------------------------------------------------------------------------------------------
 
-    def _start_ready(self) -> None:
+    def _start_ready(self, judge: Judge) -> None:
         """Start what can start. A pair with an end away leaves its sites to the next ones in turn."""
         away = True
         while away:
@@ -363,34 +374,34 @@ class Cycles:
                 if ends is None:
                     away = True
                     self._try_later(pair)
-                elif self.policing.refusal(pair):
+                elif self.policing.refusal(pair, judge()):
                     away = True  # its sites are free for others
                 else:
-                    self._start(pair, ends, self.planner.plan_of(pair))
+                    self._start(pair, ends, self.planner.plan_of(pair), judge())
 
-    def _start_urgent(self) -> None:
+    def _start_urgent(self, judge: Judge) -> None:
         for pair in self._urgent.startable(self._busy(), self._room()):
             ends, run = self._both(pair), self._demand.of(pair)
-            why = self.policing.refusal(pair) if ends else "an end of it is not connected"
+            why = self.policing.refusal(pair, judge()) if ends else "an end of it is not connected"
             if ends is None or why:
                 self._demand.end(pair, {}, self._wall_us(), why=why)
             elif run is not None:
-                self._start(pair, ends, run.plan, on_demand=True)
+                self._start(pair, ends, run.plan, judge(), on_demand=True)
 
-    def _start_watched(self) -> None:
+    def _start_watched(self, judge: Judge) -> None:
         """Start the tests between cycles that are due; the cycle leaves them the sites that they wait for."""
         self._awaited = frozenset()
         watching = self.planner.watching
         self.planner.look_at_watched(self._hub.mesh_sites(), self._clock())
         for pair, plan in watching.due(self._clock()):
             sites, ends = watching.sites_of(pair), self._both(pair)
-            if self.policing.refusal(pair):
-                watching.passed_over(pair, self._clock())
-            elif not self._room() or sites & (self._busy() | self._urgent.sites | self._awaited):
+            if not self._room() or sites & (self._busy() | self._urgent.sites | self._awaited):
                 self._awaited |= sites
+            elif self.policing.refusal(pair, judge()):
+                watching.passed_over(pair, self._clock())
             elif ends is not None:
                 watching.started(pair, plan, self._clock())
-                self._start(pair, ends, plan, between=True)
+                self._start(pair, ends, plan, judge(), between=True)
 
     def _busy(self) -> frozenset[str]:
         return frozenset[str]().union(*(test.sites for test in self._tests.values()))
@@ -409,12 +420,14 @@ class Cycles:
         pair: Pair,
         ends: tuple[Connection, Connection],
         probe: ProbePlan,
+        judged: Judged,
         *,
         on_demand: bool = False,
         between: bool = False,
     ) -> None:
         running = self.cycle if self.running else None
-        probe, rule = self.policing.begin(pair, probe)
+        full = probe == self.planner.depths.full
+        probe, rule = self.policing.begin(pair, probe, judged)
         test = RunningTest(
             id=secrets.token_hex(8),
             pair=pair,
@@ -425,6 +438,7 @@ class Cycles:
             unfinished={*pair},
             overdue_s=self._clock() + self._deadline_s(on_demand=on_demand) + GRACE_S,
             on_demand=on_demand,
+            full=full,
             between=between,
             rule=rule,
             receipt=wants_receipt(self._plan.receipts, self._fleet(), pair),

@@ -53,11 +53,7 @@ class Demand:
     def open(self, pairs: Iterable[Pair], plan: ProbePlan, at_us: int) -> Run:
         """Take in what was asked for. Raises ``DemandError`` if it is asked for already, or too much."""
         wanted = set(pairs)
-        if len(wanted) > MOST_PAIRS:
-            raise DemandError(
-                f"{len(wanted)} pairs at once; at most {MOST_PAIRS}",
-                remedy="wait for the cycle, or name the pairs that are of interest",
-            )
+        require_few(wanted)
         if running := wanted & self._of_pair.keys():
             raise DemandError(
                 f"{' and '.join(min(running))} are being tested on demand already",
@@ -90,6 +86,15 @@ class Demand:
         """End every pair that has not been tested and has an end among these agents."""
         for pair in [pair for pair in self._of_pair if not agents.isdisjoint(pair)]:
             self.end(pair, {}, at_us, why=why)
+
+
+def require_few(pairs: Set[Pair]) -> None:
+    """Raise ``DemandError`` for more pairs than one run may have."""
+    if len(pairs) > MOST_PAIRS:
+        raise DemandError(
+            f"{len(pairs)} pairs at once; at most {MOST_PAIRS}",
+            remedy="wait for the cycle, or name the pairs that are of interest",
+        )
 
 
 def _result(src: str, dst: str, ends: Mapping[str, TestEnded], why: str) -> MeshResult:

@@ -151,10 +151,14 @@ class Planner:
         ends: Mapping[str, TestEnded],
         at_us: int,
         *,
+        full: bool,
         between: bool = False,
     ) -> None:
-        """Learn from a test that both ends have ended; ``between`` cycles: it is no turn of the pair."""
-        outcomes = [_outcome(ends[agent], at_us, full=plan == self.depths.full) for agent in pair]
+        """Learn from a test that both ends have ended; ``between`` cycles: it is no turn of the pair.
+
+        ``full``: it is the pair's test in full, although a policy may have left less of its ``plan``.
+        """
+        outcomes = [_outcome(ends[agent], at_us, full=full) for agent in pair]
         step = between_cycles if between else after
         self.history[pair] = step(self.history.get(pair), worse(*outcomes))
         if bool(self.history[pair].attention) is not (pair in self._changed):

@@ -6,6 +6,7 @@ and grants alike. What rules mean is in ``analytics.policy``; this adds the flee
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -21,10 +22,13 @@ from analytics.policy import (
     Who,
     has_hours,
     within,
+    without_lost_zones,
 )
 from analytics.wire import ProbePlan
 from server.budget import ALLOWED
 from server.schedule import Pair
+
+log: Final = logging.getLogger("pathgrade.server.policing")
 
 HOUR_S: Final = 3_600.0
 MINUTE_US: Final = 60_000_000
@@ -50,33 +54,51 @@ class Policing:
         wall_us: Callable[[], int] = now_us,
         tags: Callable[[], Tags] = dict,
     ) -> None:
-        self.policy: Policy = ALL_ALLOWED
         self._clock = clock
         self._wall_us = wall_us
         self._sites = sites  # agent -> site
         self._tags = tags
         self._began: dict[Pair, deque[float]] = {}  # tests of the last hour, of pairs whose rule counts them
         self._known: tuple[object, Judged] | None = None
+        self.policy = ALL_ALLOWED
+
+    @property
+    def policy(self) -> Policy:
+        """The policy as it was set."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        """Put a policy to work. A zone that the host has lost since it was set ends no server."""
+        rules, lost = without_lost_zones(policy.rules)
+        for rule in lost:
+            log.error(
+                "policy rule %s: its time zone is not known here: it denies always or never allows", rule
+            )
+        self._policy, self._rules = policy, rules
 
     def judged(self, at_us: int | None = None) -> Judged:
         """What the policy says of the fleet now, or at another moment; the same object while it holds."""
         now = self._wall_us() if at_us is None else at_us
-        if not self.policy.rules:
+        if not self._rules:
             return ALLOWED
-        minute = now // MINUTE_US if has_hours(self.policy.rules) else 0
+        minute = now // MINUTE_US if has_hours(self._rules) else 0
         sites, tags = self._sites(), self._tags()
         key = (self.policy, minute, dict(sites), {name: [*own] for name, own in tags.items()})
         if self._known is not None and self._known[0] == key:
             return self._known[1]
         agents = {name: Who(name, site, frozenset(tags.get(name, ()))) for name, site in sites.items()}
-        made = Judged(self.policy.rules, agents, now)
+        made = Judged(self._rules, agents, now)
         if at_us is None:
             self._known = (key, made)
         return made
 
-    def refusal(self, pair: Pair) -> str:
-        """Say why a pair may not be tested now, naming the rule; empty where it may."""
-        ruling = self.judged().of(*pair)
+    def refusal(self, pair: Pair, judged: Judged) -> str:
+        """Say why a pair may not be tested now, naming the rule; empty where it may.
+
+        ``judged`` is what ``judged()`` gives, asked for once for many pairs: it looks at the whole fleet.
+        """
+        ruling = judged.of(*pair)
         if not ruling.allowed:
             return barred(ruling.rule)
         most = ruling.limits.tests_per_hour
@@ -86,9 +108,9 @@ class Policing:
         minutes = max(1, -int(-(began[-most] + HOUR_S - self._clock()) // 60))
         return f"{barred(ruling.rule)}: {most} an hour, the next in {minutes} min"
 
-    def begin(self, pair: Pair, plan: ProbePlan) -> Allowed:
+    def begin(self, pair: Pair, plan: ProbePlan, judged: Judged) -> Allowed:
         """Cut the plan of a test that begins now down to what is allowed, and count it."""
-        ruling = self.judged().of(*pair)
+        ruling = judged.of(*pair)
         if ruling.limits.tests_per_hour is not None:
             self._began.setdefault(pair, deque()).append(self._clock())
         return Allowed(within(plan, ruling.limits), ruling.rule)

@@ -42,6 +42,7 @@ class RunningTest:
     unfinished: set[str]  # the ends that have not said that they are done
     overdue_s: float
     on_demand: bool
+    full: bool  # as deep as a cycle's, however much the policy cut it down
     between: bool = False  # of a watched pair, between its turns in cycles
     ended: dict[str, TestEnded] = field(default_factory=dict)
     grant: bytes = b""

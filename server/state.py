@@ -26,7 +26,7 @@ from analytics.wire import EnrolRequest, ServiceOffer
 from server.api.audits import AuditRow
 from server.audit_age import Ages, prune
 from server.audit_book import AuditBook
-from server.audit_seal import Sealer, sign_chains
+from server.audit_seal import Breaks, Sealer, sign_chains
 from server.authority import Authority
 from server.control_state import ControlState
 from server.database import (
@@ -77,6 +77,7 @@ class State:
         self._engine = engine
         self._lock = lock
         self._writing = threading.Lock()
+        self._breaks: Breaks = {}
         self._agents = {(agent.tenant, agent.name): agent for agent in _read_agents(engine)}
         self._revoked = _read_revoked(engine)
         self._certified: dict[tuple[str, str], int] = {}  # until when, in us, the latest certificate is good
@@ -196,9 +197,11 @@ class State:
         """Let go of audit rows that are older than they are kept, a piece at a time; returns how many."""
         return prune(self._engine, keep, now_us=now_us, writing=self._writing, sealer=sealer)
 
-    def sign_audit(self, sealer: Sealer, *, now_us: int) -> list[AuditMark]:
-        """Sign how far the chains of audit rows have come; raises ``AuditBrokenError``."""
-        return sign_chains(self._engine, sealer, now_us=now_us, writing=self._writing)
+    def sign_audit(self, sealer: Sealer, *, now_us: int, only: str | None = None) -> list[AuditMark]:
+        """Sign how far the chains of all tenants, or of one, have come; raises ``AuditBrokenError``."""
+        return sign_chains(
+            self._engine, sealer, now_us=now_us, writing=self._writing, breaks=self._breaks, only=only
+        )
 
     def marks(self, tenant: str) -> list[tuple[str, str]]:
         """List the agents, or pairs of them, that are marked as important; a lone one has an empty peer."""

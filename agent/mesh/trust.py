@@ -135,6 +135,8 @@ class Guard:
         except TrustError as error:
             self.refused[error.reason] += 1
             raise
+        if self._own is not None:
+            self._own.begin(grant)
         self._nonces[grant.nonce] = grant.expires_us
         return grant
 

@@ -195,6 +195,28 @@ def test_switched_off_it_refuses_and_stops_and_on_again_it_tests(
     with_bench(scenario)
 
 
+def test_what_is_held_back_is_told_to_the_server_once_and_why(with_bench: Callable[[Scenario], None]) -> None:
+    async def scenario(bench: Bench) -> None:
+        for test in ("t1", "t2", "t3"):
+            bench.orders.take(order(test))
+        await bench.started.get()
+        bench.orders.take(wire.TestCancel(test="t3", why="ended there already"))
+        bench.orders.hold("too much")
+        bench.orders.hold("too much")
+        bench.orders.take(order("t4"))
+        told = [await bench.said.get() for _ in range(3)]
+        assert told == [
+            wire.TestEnded(test=test, rung=Rung.NONE, error="too much") for test in ("t1", "t2", "t4")
+        ]
+        assert bench.cancelled == ["t1"]
+        assert bench.said.empty()
+        bench.orders.hold("")
+        bench.orders.take(order("t5"))
+        assert (await bench.started.get())[0] == "t5"
+
+    with_bench(scenario)
+
+
 def test_a_fault_in_a_test_is_told_and_does_not_stop_the_agent(
     with_bench: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

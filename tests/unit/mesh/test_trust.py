@@ -332,6 +332,14 @@ def test_what_it_allows_is_followed(tmp_path: Path, rules: dict[str, Any]) -> No
     assert bench.guard.admit(bench.order()).rule == "r1"
 
 
+def test_a_test_that_is_refused_for_its_peer_is_not_counted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, rules=OwnRules(tests_an_hour=1))
+    KnownPeers(tmp_path).check("b", EVE.public_key, now_us=NOW_US)
+    bench.refused(bench.order(), Reason.CHANGED)
+    KnownPeers(tmp_path).forget("b")
+    bench.guard.admit(bench.order())
+
+
 def test_tests_bytes_and_cpu_are_counted_over_an_hour(tmp_path: Path) -> None:
     bench = Bench(tmp_path, rules=OwnRules(tests_an_hour=2, mb_an_hour=1, cpu_bp=100))
 

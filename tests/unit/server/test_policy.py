@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ from agent.identity import create
 from analytics import wire
 from analytics.errors import PolicyError
 from analytics.measurement import Letter, Rung
-from analytics.policy import Action, Limits, Policy, PolicyRules, Rule, check, most_sent
+from analytics.policy import Action, Judged, Limits, Policy, PolicyRules, Rule, check, most_sent
 from analytics.trust import Grant, unseal
 from analytics.wire import LocalOff, MeshSwitch
 from server.accounts.tokens import create_access_token
@@ -25,6 +26,7 @@ from server.cycles import Cycles
 from server.errors import DemandError
 from server.grants import Signer
 from server.pages import policy_words
+from server.policing import Policing
 from server.policy_file import load
 from server.schedule import Pair
 from tests.unit.server.test_cycles import PLAN, World, in_loop, order_in, said, switched_off
@@ -124,6 +126,39 @@ async def test_so_many_tests_an_hour_and_no_more(world: World) -> None:
 
 
 @in_loop
+async def test_a_test_in_full_that_the_policy_cut_down_counts_as_one(world: World) -> None:
+    a, _ = world.come("a", "s1"), world.come("b", "s2")
+    ruled(world, rule(probes=50))
+    world.later(3)
+    order = order_in(a)
+    assert (order.plan.probes, order.plan.trains > 0) == (50, True)  # of a new pair, all but the probes
+    world.end(order, *AB)
+    assert world.cycles.planner.history[AB].full_us == int(world.now_s * 1e6)
+
+
+@in_loop
+async def test_a_step_and_a_demand_judge_the_fleet_once_and_too_many_pairs_not_at_all(world: World) -> None:
+    for name in "abcdefgh":
+        world.come(name, f"s-{name}")
+    ruled(world, NO_AB)
+    asked: list[int | None] = []
+    judged = world.cycles.policing.judged
+
+    def counted(at_us: int | None = None) -> Judged:
+        asked.append(at_us)
+        return judged(at_us)
+
+    world.cycles.policing.judged = counted  # type: ignore[method-assign]  # it counts, nothing else
+    every = {Pair(*pair) for pair in combinations("abcdefgh", 2)}
+    assert world.cycles.demand(every, fleet=True).told().pairs == len(every) - 1
+    assert len(asked) <= 2  # once for what was asked for, once for the step that starts it
+    asked.clear()
+    with pytest.raises(DemandError, match="at most 5000"):
+        world.cycles.demand({Pair("x", f"y{number}") for number in range(5_001)}, fleet=True)
+    assert not asked
+
+
+@in_loop
 async def test_hours_begin_and_end(world: World) -> None:
     world.now_s = 1_800_000_000 + 3_540  # 2027-01-15, 08:59 UTC
     agents = {"a": world.come("a", "s1"), "b": world.come("b", "s2")}
@@ -157,6 +192,24 @@ async def test_the_grant_says_how_much_and_by_which_rule_and_the_order_asks_for_
     assert most_sent(order.plan) == grant.most_bytes <= 100_000
     assert order.deadline_us == grant.most_s * 1_000_000
     assert (grant.src_site, grant.dst_site) == ("s1", "s2")
+
+
+def test_a_rule_whose_zone_the_host_lost_denies_always_or_never_allows_and_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gone = {"zone": "Mars/Olympus", "hours": "07:00-07:01"}
+    rules = [
+        rule("no-ab", action="deny", to="b", **gone),
+        rule("ab", **gone),
+        rule("always", to="d", zone="Mars/Olympus", probes=8),
+        rule("else", probes=9),
+    ]
+    policing = Policing(clock=lambda: 0.0, sites=lambda: dict.fromkeys("abcd", "s1"), wall_us=lambda: 0)
+    policing.policy = made = Policy(version=1, rules=rules)
+    judged = policing.judged()
+    assert [judged.of("a", other).rule for other in "bcd"] == ["no-ab", "else", "always+else"]
+    assert [one.args for one in caplog.records if one.levelname == "ERROR"] == [("no-ab",), ("ab",)]
+    assert policing.policy == made  # as it was set, for who reads it
 
 
 # --- the switch on an agent's own host --------------------------------------------------------------------

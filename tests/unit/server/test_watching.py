@@ -198,7 +198,7 @@ def test_of_many_pairs_that_changed_none_are_chosen_at_the_end_of_each_test() ->
 
     def moves(pair: Pair, rtt_us: int) -> None:
         ends = {name: wire.TestEnded(test="t", rung=Rung.SRFLX, rtt_p50_us=rtt_us) for name in pair}
-        made.note(pair, DEPTHS.light, ends, AT_US)
+        made.note(pair, DEPTHS.light, ends, AT_US, full=False)
 
     pairs = [Pair(a, b) for a in sites for b in sites if a < b][:10_000]
     for pair in pairs:
