@@ -171,14 +171,15 @@ async def serving(settings: Settings, signs: Signs | None = None) -> AsyncIterat
         pusher = pusher_of(settings, realms, release=shared.release, failures=own.failures)
         addresses = [_address_of(sock.getsockname()) for sock in sockets]
         events, sealed = Events(), asyncio.Event()
-        doors = Door(own.turned_away), Door(own.turned_away)
+        gate = Gate(state, refused=own.turned_away)
+        doors = Door(own.turned_away, knows=gate.knows), Door(own.turned_away)
         own.doors, own.stun = doors, asked
         own.dropped = lambda: Dropped(
             audit_rows=sum(realm.audit.dropped for realm in realms.all()),
             too_slow=sum(realm.hub.too_slow for realm in realms.all()),
         )
         apps = (
-            _agents_app(settings, shared, realms, authority),
+            _agents_app(settings, shared, realms, authority, gate),
             _report_app(settings, shared, realms, people, events),
         )
 
@@ -226,10 +227,11 @@ async def _stun(settings: Settings, asked: Counters, opened: AsyncExitStack) -> 
     return tuple(_address_of(responder.get_extra_info("sockname")) for responder in responders)
 
 
-def _agents_app(settings: Settings, shared: Shared, realms: Realms, authority: Authority) -> FastAPI:
+def _agents_app(
+    settings: Settings, shared: Shared, realms: Realms, authority: Authority, gate: Gate
+) -> FastAPI:
     """Whoever shows the certificate of an agent comes in here, and who is to get one."""
     state, signer, turned_away = shared.state, shared.signer, shared.own.turned_away
-    gate = Gate(state, refused=turned_away)
     issuer = Issuer(state, authority, life_s=settings.certificate_s, refused=turned_away)
     return agent_app(
         enrolment.router(state, issuer, signer.public_key, turned_away),

@@ -14,6 +14,8 @@ import asyncio
 import ipaddress
 import logging
 import ssl
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,6 +41,8 @@ SERVER_LIFE: Final = timedelta(days=90)
 SERVER_BEFORE: Final = timedelta(days=90)
 """The server's certificate counts from so long ago on: the clock of a host that is measured may be wrong."""
 RENEWED_EACH_S: Final = 86_400.0
+LOOK_S: Final = 60.0
+"""Between looks at the clock: one that NTP sets after the start must not keep agents out for a day."""
 AGENT_BEFORE: Final = timedelta(hours=1)
 """Judged by the server's clock alone, which may be set back a little."""
 
@@ -112,12 +116,22 @@ class Authority:
         return whole.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
-async def keep_presenting(authority: Authority, context: ssl.SSLContext) -> None:
-    """Present a new certificate each day; until cancelled. The first is ``present_own``'s."""
+async def keep_presenting(
+    authority: Authority, context: ssl.SSLContext, *, wall_s: Callable[[], float] = time.time
+) -> None:
+    """Present a new certificate each day of the clock, set back or forth; until cancelled.
+
+    The first is ``present_own``'s.
+    """
+    made_s = wall_s()
     while True:
-        await asyncio.sleep(RENEWED_EACH_S)
+        await asyncio.sleep(LOOK_S)
+        now_s = wall_s()
+        if abs(now_s - made_s) < RENEWED_EACH_S:
+            continue
         try:
             present_own(authority, context)
+            made_s = now_s
         except OSError as error:  # no descriptor is left; the one before is good for three months
             log.error("the listener's certificate is not renewed why=%r", str(error))
 

@@ -54,6 +54,13 @@ class Gate:
         self.require_not_revoked(agent)
         return agent
 
+    def knows(self, shown: Presented) -> bool:
+        """Say whether a certificate is of an agent that would be let in now; counts nothing."""
+        agent = self._state.agent(shown.tenant, shown.name)
+        is_its_own = agent is not None and agent.identity_key == shown.key
+        in_force = shown.since_us <= self._clock() < shown.until_us
+        return in_force and is_its_own and not self._state.is_revoked(shown.tenant, shown.name)
+
     def require_not_revoked(self, agent: Agent) -> None:
         """Raise ``CredentialError`` for an agent that was revoked."""
         if self._state.is_revoked(agent.tenant, agent.name):

@@ -1,9 +1,10 @@
 """How many connections a listener holds, and whose: a bound on memory and descriptors, whoever knocks.
 
-A connection is a *stranger's* until it has shown who it is: on the agents' listener by a certificate, on the
-report's by a whole request. Strangers are few and short-lived unless somebody means no good. Of one address
-only so many are let in at a time; where all together are too many, the one that has been here longest goes:
-who means well has shown itself by then. What is turned away is counted, and nothing is kept of it.
+A connection is a *stranger's* until it has shown who it is: on the agents' listener by the certificate of an
+agent that is let in, on the report's by a whole request. Strangers are few and short-lived unless somebody
+means no good. Of one address only so many are let in at a time; where all together are too many, the one that
+has been here longest goes: who means well has shown itself by then. An agent that is known has a bound of its
+own. What is turned away is counted, and nothing is kept of it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import resource
 import socket
 import weakref
 from collections import Counter, OrderedDict
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from analytics.memory import tidy
 from server.accounts.throttle import block_of
+
+if TYPE_CHECKING:
+    from server.agent_tls import Presented
 
 MOST_OPEN: Final = 8_192
 """Connections of one listener: of a thousand agents two each, and of those that are being replaced."""
@@ -24,6 +29,8 @@ MOST_STRANGERS: Final = 1_024
 """A handshake takes two round trips: a thousand agents that come back at once are strangers for a second."""
 MOST_OF_ADDRESS: Final = 512
 """Strangers: agents of a large site come from one address."""
+MOST_OF_AGENT: Final = 16
+"""It has two, and for some seconds those that it has left, as a laptop that was moved."""
 LOOKED_THROUGH_EACH: Final = 512
 """Connections: a handshake that fails leaves itself behind in a circle (the error, its frame, the connection
 and its buffers), and the server seldom looks for such. Ten thousand of them were 1.7 GB."""
@@ -34,6 +41,7 @@ TAKEN_AT_ONCE: Final = 128
 FULL: Final = "connections full"
 ADDRESS: Final = "connections of an address"
 LONGEST: Final = "connections of strangers"
+AGENT: Final = "connections of an agent"
 
 
 class Most(NamedTuple):
@@ -42,12 +50,19 @@ class Most(NamedTuple):
     open: int = MOST_OPEN
     strangers: int = MOST_STRANGERS
     of_address: int = MOST_OF_ADDRESS
+    of_agent: int = MOST_OF_AGENT
 
 
 class Door:
     """The connections of one listener. Descriptors name them: one is not used again before it is closed."""
 
-    def __init__(self, refused: Counter[str] | None = None, most: Most | None = None) -> None:
+    def __init__(
+        self,
+        refused: Counter[str] | None = None,
+        most: Most | None = None,
+        knows: Callable[[Presented], bool] = lambda shown: True,
+    ) -> None:
+        self.knows = knows
         self.refused = Counter[str]() if refused is None else refused
         self._most = most or Most()
         self._admitted = 0
@@ -55,6 +70,7 @@ class Door:
         self._strangers: OrderedDict[int, weakref.ref[socket.socket]] = OrderedDict()
         self._from: dict[int, str] = {}  # stranger -> its address
         self._of_address: Counter[str] = Counter()
+        self._of_agent: Counter[tuple[str, str]] = Counter()
 
     def __len__(self) -> int:
         """How many are open."""
@@ -91,6 +107,21 @@ class Door:
     def known(self, number: int) -> None:
         """Take it that a connection (its descriptor) is no stranger's any more."""
         self._forget(number)
+
+    def enter(self, number: int, agent: tuple[str, str]) -> bool:
+        """Let in one more of an agent (tenant, name), no stranger; False, and counted, if it has enough."""
+        if self._of_agent[agent] >= self._most.of_agent:
+            self.refused[AGENT] += 1
+            return False
+        self._of_agent[agent] += 1
+        self.known(number)
+        return True
+
+    def leave(self, agent: tuple[str, str]) -> None:
+        """Take it that a connection that was let in as an agent's is gone."""
+        self._of_agent[agent] -= 1
+        if not self._of_agent[agent]:
+            del self._of_agent[agent]
 
     def _sweep(self, block: str) -> None:
         """Forget strangers that have gone; only where there are many, as nobody tells when one goes."""

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from analytics.wire import MAX_MESSAGE
-from server.agent_tls import PRESENTED, presented
+from server.agent_tls import PRESENTED, Presented, presented
 from server.door import Door, Doorway
 from server.errors import ListenError
 from server.settings import Address
@@ -48,6 +48,7 @@ class Prompt(H11Protocol):
 
     door: Door | None = None
     _awaits: asyncio.TimerHandle | None = None
+    _agent: tuple[str, str] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Wait for the first request; over TLS, keep what the other end presented."""
@@ -55,7 +56,7 @@ class Prompt(H11Protocol):
         if (tls := transport.get_extra_info("ssl_object")) is not None:
             self.app_state = {**self.app_state, PRESENTED: (shown := presented(tls))}
             if shown is not None:
-                self._is_known()
+                self._enter(shown)
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
@@ -69,11 +70,27 @@ class Prompt(H11Protocol):
         """Wait for nothing."""
         super().connection_lost(exc)
         self._stop_awaiting()
+        if self.door is not None and self._agent is not None:
+            self.door.leave(self._agent)
+
+    def _enter(self, shown: Presented) -> None:
+        """Come in as an agent's, if it is known: else this stays a stranger, and is told why when it asks."""
+        if self.door is None or not self.door.knows(shown):
+            return
+        agent = (shown.tenant, shown.name)
+        if self.door.enter(self._number(), agent):
+            self._agent = agent
+        else:
+            self.transport.abort()
 
     def _is_known(self) -> None:
         """Tell the door that this is no stranger any more."""
-        if self.door is not None and (sock := self.transport.get_extra_info("socket")) is not None:
-            self.door.known(sock.fileno())
+        if self.door is not None:
+            self.door.known(self._number())
+
+    def _number(self) -> int:
+        sock = self.transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
 
     def _await_head(self) -> None:
         if not self._is_idle():

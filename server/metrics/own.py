@@ -18,7 +18,7 @@ from analytics.clock import now_us
 from analytics.errors import AnalyticsError
 from analytics.store.shelf import StoreHealth
 from server.alerts.receivers.courier import Tally
-from server.door import ADDRESS, FULL, LONGEST
+from server.door import ADDRESS, AGENT, FULL, LONGEST
 from server.errors import ServerError
 from server.stun import Counters
 
@@ -196,8 +196,8 @@ READINGS: Final[Mapping[str, Reading]] = {
     ),
     "connections_refused": Reading(
         "counter",
-        "Connections turned away: too many in all, of one address, or of strangers",
-        _turned_away(FULL, ADDRESS, LONGEST),
+        "Connections turned away: too many in all, of one address or agent, or of strangers",
+        _turned_away(FULL, ADDRESS, LONGEST, AGENT),
     ),
     "renewals_refused": Reading("counter", "Certificates that were not renewed", _turned_away("renewal")),
     "upkeep_failures": Reading(

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from server import door as doors
-from server.door import ADDRESS, FULL, LONGEST, Door, Most
+from server.door import ADDRESS, AGENT, FULL, LONGEST, Door, Most
 
 Run = Callable[[Callable[[Any], Any]], None]
 
@@ -75,6 +77,52 @@ def test_where_all_are_too_many_nobody_is_let_in_until_one_goes() -> None:
         assert len(door) == 2
 
 
+def test_an_agent_has_so_many_and_another_comes_in_once_one_is_gone() -> None:
+    door, a, b = Door(most=Most(of_agent=2)), ("default", "a"), ("default", "b")
+    with pairs(4) as made:
+        for one in made:
+            assert door.admit(one, ("192.0.2.1", 1))
+        numbers = [one.fileno() for one in made]
+        assert door.enter(numbers[0], a)
+        assert door.enter(numbers[1], a)
+        assert not door.enter(numbers[2], a)
+        assert door.enter(numbers[3], b)
+        assert (door.strangers, door.refused) == (1, Counter({AGENT: 1}))
+        door.leave(a)
+        assert door.enter(numbers[2], a)
+        for agent in (a, a, b):
+            door.leave(agent)
+        assert not door._of_agent
+
+
+def test_only_a_certificate_that_lets_one_in_makes_one_known_and_only_so_often(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        door = site.running.realms.of("default").meter._own.doors[0]
+        door._most = door._most._replace(of_agent=2)
+        a, b = await site.enrol("a"), await site.enrol("b")
+        assert (await site.report.delete("/v1/agents/b")).status_code == 204
+        before = door.strangers
+
+        async def asked(opened: contextlib.AsyncExitStack, context: ssl.SSLContext) -> int:
+            made = httpx.AsyncClient(base_url=site.agents.base_url, verify=context, trust_env=False)
+            client = await opened.enter_async_context(made)
+            return (await client.post("/v1/batches", content=b"", timeout=30)).status_code
+
+        async with contextlib.AsyncExitStack() as opened:
+            assert await asked(opened, b.context) == 401
+            assert (door.strangers, door._of_agent) == (before + 1, {})
+            assert [await asked(opened, a.context) for _ in range(2)] == [400, 400]
+            assert (door.strangers, door._of_agent) == (before + 1, {("default", "a"): 2})
+            with pytest.raises(httpx.TransportError):
+                await asked(opened, a.context)
+            assert door.refused[AGENT] == 1
+        async with asyncio.timeout(30):
+            while door._of_agent:  # noqa: ASYNC110  # nobody tells when one is gone
+                await asyncio.sleep(0.01)
+
+    with_server(scenario)
+
+
 def test_what_is_kept_of_who_knocked_is_bounded() -> None:
     door = Door(most=Most(open=10**6, strangers=8, of_address=4))
     for number in range(2_000):
@@ -110,4 +158,4 @@ def test_a_server_full_of_silent_strangers_answers_whoever_speaks(
 
 
 def _small(cls: Any, *_: int) -> Most:
-    return tuple.__new__(cls, (100, 8, 100))
+    return tuple.__new__(cls, (100, 8, 100, 100))

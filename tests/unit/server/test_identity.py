@@ -195,6 +195,30 @@ def test_certificates_that_do_not_hold_let_nobody_in(with_server: Run) -> None:
     with_server(scenario)
 
 
+def test_the_servers_certificate_is_made_anew_each_day_and_when_its_clock_was_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    day = 86_400.0
+    clock = iter([0.0, 60.0, day, day + 60, 20_000 * day, 20_000 * day + 60, 19_000 * day])
+    made: list[int] = []
+    monkeypatch.setattr(authorities, "LOOK_S", 0)
+    monkeypatch.setattr(authorities, "present_own", lambda *_: made.append(looks))
+    looks = -1
+
+    def wall_s() -> float:
+        nonlocal looks
+        looks += 1
+        found = next(clock, None)
+        if found is None:
+            raise TimeoutError
+        return found
+
+    context = tls_1_3(ssl.PROTOCOL_TLS_SERVER)
+    with pytest.raises(TimeoutError):
+        asyncio.run(authorities.keep_presenting(authorities.create(), context, wall_s=wall_s))
+    assert made == [2, 4, 6]
+
+
 def test_an_agent_cannot_pose_as_the_server(tmp_path: Path) -> None:
     """Its certificate is by the same authority, but for clients."""
     own = Authority.open(tmp_path)
