@@ -51,11 +51,10 @@ class Gate:
                     remedy="enrol again: give the agent a new token (pathgrade server token)",
                 ),
             )
-        self.require_not_revoked(agent)
+        self._require_not_revoked(agent)
         return agent
 
-    def require_not_revoked(self, agent: Agent) -> None:
-        """Raise ``CredentialError`` for an agent that was revoked."""
+    def _require_not_revoked(self, agent: Agent) -> None:
         if self._state.is_revoked(agent.tenant, agent.name):
             raise self._no(REVOKED, revoked(agent.name))
 
