@@ -44,6 +44,10 @@ from analytics.wire import (
 log: Final = logging.getLogger("pathgrade.agent.enrol")
 
 TIMEOUT_S: Final = 10.0
+UNPROVEN_S: Final = 30.0
+"""For the whole answer of somebody who may be anyone,"""
+MOST_UNPROVEN: Final = 32 * 1024
+"""and its bytes: a certificate and a signature are 1 KB."""
 TOO_MANY: Final = 429
 """RFC 6585: others at this address failed too often; it is this agent's turn later."""
 T = TypeVar("T")
@@ -161,9 +165,33 @@ async def _enrol(config: Config, identity: Identity) -> Credential:
 
 
 async def _authority(server: str) -> AuthorityReply:
-    """Ask whoever answers for its authority: to be checked before it is believed."""
-    async with _client(server, tls.unproven()) as client:
-        return _read(server, await _ask(client, "GET", "/v1/authority"), AuthorityReply)
+    """Ask whoever answers for its authority: to be checked before it is believed.
+
+    It may be anyone, as what a guests' network answers before one has logged in: whatever is no authority is
+    for later. Raises ``ServerSilentError``.
+    """
+    try:
+        async with asyncio.timeout(UNPROVEN_S), _client(server, tls.unproven()) as client:
+            status, body = await _told_unproven(client, "/v1/authority")
+    except (httpx.RequestError, TimeoutError) as error:
+        raise ServerSilentError(f"{type(error).__name__}: {error}") from error
+    if status != 200:
+        raise ServerSilentError(f"HTTP {status} where a pathgrade server tells its authority")
+    try:
+        return msgspec.json.decode(body, type=AuthorityReply)
+    except UNREADABLE as error:
+        raise ServerSilentError(f"it does not answer as a pathgrade server: {error}") from error
+
+
+async def _told_unproven(client: httpx.AsyncClient, path: str) -> tuple[int, bytes]:
+    """Take in a short answer as it comes, unpacking nothing; raises ``ServerSilentError`` for a long one."""
+    body = b""
+    async with client.stream("GET", path, headers={"Accept-Encoding": "identity"}) as response:
+        async for piece in response.aiter_raw():
+            body += piece
+            if len(body) > MOST_UNPROVEN:
+                raise ServerSilentError("it does not answer as a pathgrade server: it says too much")
+    return response.status_code, body
 
 
 def problem_in(response: httpx.Response) -> Problem:
@@ -190,7 +218,7 @@ async def _ask(
     content = None if body is None else msgspec.json.encode(body)
     try:
         response = await client.request(method, path, content=content)
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:  # also an answer whose encoding does not hold
         why = f"{type(error).__name__}: {error}"
         if tls.is_unproven(error):
             raise ServerUnprovenError(why, remedy=tls.OTHER_SERVER) from error

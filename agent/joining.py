@@ -17,9 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agent import credential
+from agent import credential, tls
 from agent.config import Config, load
-from agent.errors import AgentError, ConfigError, JoinError
+from agent.errors import AgentError, ConfigError, JoinError, ServerSilentError
+from analytics.channel import EnrolToken
 
 UNIT: Final = "pathgrade-agent.service"
 SYSTEMD: Final = Path("/run/systemd/system")
@@ -126,6 +127,24 @@ def written(plan: Plan, account: str) -> list[str]:
             f"write {error.filename or plan.config}: {error.strerror}", remedy="run it as root (sudo)"
         ) from error
     return done
+
+
+def forget_another(config: Config, token: str) -> list[str]:
+    """Forget the credential if another authority made it than the token's: the server was set up anew.
+
+    The agent would keep to it, and wait for a server that is no more. Returns what was done, in words. Raises
+    ``FolderError``, and ``MessageError`` for what is no token.
+    """
+    pin = EnrolToken.parse(token).pin
+    known = credential.read(config)
+    if not isinstance(known, credential.Credential):
+        return []
+    try:
+        tls.check_pin(known.authority, pin)
+    except ServerSilentError:  # also where it does not read
+        credential.forget(config)
+        return [f"removed {credential.path_of(config)}: another authority made it than the token's"]
+    return []
 
 
 def has_unit() -> bool:

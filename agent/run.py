@@ -48,9 +48,10 @@ from agent.mesh.refusals import Refusals
 from agent.mesh.stamps import StampingLoop
 from agent.orders import Orders
 from agent.outbox import Outbox
+from agent.own_policy import OwnPolicy
 from agent.passive.source import Passive, opened
 from agent.retry import StateLine, backoff_s
-from agent.tester import Shared, guard_of, own_policy_of, tester_of
+from agent.tester import Shared, guard_of, own_policy_of, tester_of, trains_of
 from agent.thrift import Thrift
 from agent.upload import Uploader
 from analytics.measurement import Flow
@@ -106,6 +107,7 @@ async def live(
     identity = load_or_create(config.data, config.name)
     outbox = Outbox(config.data / folder.OUTBOX_NAME, config.name)
     peers = KnownPeers(config.data, load_anchors(config.identity_anchors))
+    own, trains = own_policy_of(config), trains_of(config)  # a server that refuses this agent resets neither
     for attempt in itertools.count():
         try:
             agent = Agent(
@@ -117,6 +119,8 @@ async def live(
                 passive=passive,
                 headers=headers,
                 signs=signs,
+                own=own,
+                trains=trains,
             )
             await agent.work()
         except CredentialRefusedError as error:
@@ -126,14 +130,15 @@ async def live(
 
 
 async def _ask_again(config: Config, identity: Identity) -> None:
-    """Keep the credential if it can be renewed, as where the server's clock was set; else forget it."""
+    """Renew the credential, as where the server's clock was set; forget it only if the server says so."""
     known = kept.read(config)
     try:
         if isinstance(known, Credential):
             return kept.keep(config, await renewed(known, identity))
-    except ServerSilentError:
-        return None  # it is refused again once the server is back
-    except (CredentialRefusedError, EnrolmentError) as error:
+    except (ServerSilentError, EnrolmentError) as error:
+        log.warning("not renewed, and kept why=%r", str(error))
+        return None  # it is refused again once a server is there that knows what this is about
+    except CredentialRefusedError as error:
         log.warning("enrolling again why=%r", str(error))
     return kept.forget(config)
 
@@ -152,6 +157,8 @@ class Agent:
         passive: Passive,
         headers: QuotedHeaders | None = None,
         signs: Signs | None = None,
+        own: OwnPolicy | None = None,
+        trains: Budget | None = None,
     ) -> None:
         self._signs = signs or Signs(Notifier())
         self._config = config
@@ -159,14 +166,14 @@ class Agent:
         self._outbox = outbox
         self._source = passive.source
         self._identity = identity
-        own = own_policy_of(config)
+        own = own_policy_of(config) if own is None else own
+        trains = trains_of(config) if trains is None else trains
         self._context = credential.context(identity.identity_key)
         self._client = httpx.AsyncClient(base_url=config.server, trust_env=False, verify=self._context)
         self._guard = guard_of(credential, identity, peers, own)
         self._refusals = Refusals()
         self._unsigned = Counter[str]()
         self._surveying: asyncio.Task[None] | None = None
-        trains = Budget(config.train_mb_an_hour * 1_000_000)
         shared = Shared(
             config=config,
             credential=credential,

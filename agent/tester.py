@@ -49,6 +49,11 @@ def own_policy_of(config: Config) -> OwnPolicy:
     return OwnPolicy(config.policy, config.name, monotonic_ns=time.monotonic_ns, wall_us=now_us)
 
 
+def trains_of(config: Config) -> Budget:
+    """Make what counts the bytes of packet trains, over any hour."""
+    return Budget(config.train_mb_an_hour * 1_000_000)
+
+
 def guard_of(credential: Credential, identity: Identity, peers: KnownPeers, own: OwnPolicy) -> Guard:
     """Make the guard that judges orders."""
     return Guard(

@@ -46,6 +46,7 @@ class Thrift:
         self.governor = Governor(limits)
         self.watch: Watching | None = None
         self._trains = trains
+        trains.held = False  # by the governor of an earlier life; this one looks anew
         self._tests = tests
         self._used = used
         self._changed = changed

@@ -14,9 +14,11 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from agent.errors import ServerUnprovenError
+from agent.errors import ServerSilentError, ServerUnprovenError
 from analytics.channel import pin_of, tls_1_3, trust
 
+DATES: Final = frozenset({9, 10})
+"""X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED (openssl-verification-options(1))."""
 _ANEW: Final = "if the server was set up anew, give the agent a new token: pathgrade server token"
 OTHER_SERVER: Final = f"see that server names the right host, and that nothing stands between\n{_ANEW}"
 
@@ -41,11 +43,14 @@ def proven(authority: bytes) -> ssl.SSLContext:
 
 
 def check_pin(authority: bytes, pin: str) -> None:
-    """Raise ``ServerUnprovenError`` unless the authority is the one that a token names."""
+    """Raise ``ServerUnprovenError`` unless the authority is the one that a token names.
+
+    For what is no certificate, ``ServerSilentError``: nobody of ours said that.
+    """
     try:
         found = pin_of(x509.load_der_x509_certificate(authority))
     except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
-        raise ServerUnprovenError(f"the server's authority does not read: {error}") from error
+        raise ServerSilentError(f"the server's authority does not read: {error}") from error
     if not hmac.compare_digest(found, pin):
         raise ServerUnprovenError(
             "the server is not the one that made the token: its authority is another",
@@ -54,10 +59,13 @@ def check_pin(authority: bytes, pin: str) -> None:
 
 
 def is_unproven(error: BaseException) -> bool:
-    """Say whether an error of a connection is that the server's certificate is by another authority."""
+    """Say whether an error of a connection is that the server's certificate is by another authority.
+
+    One of its dates is not: this host's clock is off, and will be set.
+    """
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ssl.SSLCertVerificationError):
-            return True
+            return seen.verify_code not in DATES
         seen = seen.__cause__ or seen.__context__
     return False

@@ -115,21 +115,25 @@ class Audit:
     def _take(self) -> list[AuditRow]:
         with self._lock:
             rows, self._waiting = self._waiting, []
-            if self._lost:
-                rows.insert(0, self._row("lost", "server", "audit", f"rows={self._lost}"))
-                self._lost = 0
         return rows
 
     def _write(self, rows: list[AuditRow]) -> None:
-        """Write rows; put them back if the state cannot take them now."""
-        if not rows:
+        """Write rows, first how many were lost before them; put them back if the state cannot take them now.
+
+        The row that tells of the lost is never put back: as the oldest it would be the next to be lost.
+        """
+        with self._lock:
+            lost, self._lost = self._lost, 0
+        told = [self._row("lost", "server", "audit", f"rows={lost}")] if lost else []
+        if not (told or rows):
             return
         try:
-            self._state.add_audit(self._tenant, rows)
+            self._state.add_audit(self._tenant, [*told, *rows])
         except StateError as error:
             log.error("audit rows kept rows=%d why=%s", len(rows), error)
             with self._lock:
                 self._waiting[:0] = rows
+                self._lost += lost
 
     def _add(self, action: str, actor: str, subject: str, detail: str) -> None:
         row = self._row(action, actor, subject, detail)

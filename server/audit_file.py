@@ -66,9 +66,10 @@ def written(state: State, tenant: str, sealer: Sealer, *, now_us: int) -> Iterat
 
     Raises ``AuditBrokenError``, ``SealError`` and ``StateError``; the first before anything is given.
     """
-    state.sign_audit(sealer, now_us=now_us)
+    state.sign_audit(sealer, now_us=now_us, only=tenant)
     with state.transaction(write=False) as connection:
-        heads = [read_mark(sealed, sealer.public_key) for sealed in marks_of(connection, tenant)]
+        first = marks_of(connection, tenant)
+    heads = [read_mark(sealed, sealer.public_key) for sealed in first]
     last = {chain: max((m.seq for m in heads if m.chain == chain), default=0) for chain in CHAINS}
     key = key_text(sealer.public_key)
     yield _encode(Header(format=FORMAT, tenant=tenant, key=key, made_us=now_us)) + b"\n"
@@ -78,8 +79,10 @@ def written(state: State, tenant: str, sealer: Sealer, *, now_us: int) -> Iterat
             count += len(rows)
             yield b"".join(_encode(row) + b"\n" for row in rows)
     with state.transaction(write=False) as connection:
-        sealed = marks_of(connection, tenant)
-    marks = [one for one in sealed if _fits(read_mark(one, sealer.public_key), last)]
+        now = marks_of(connection, tenant)
+    # A signature of meanwhile takes the place of the day's earlier one, and is of rows that are not in the
+    # file. Of what is gone the later mark counts: it says the same of more rows.
+    marks = [one for one in dict.fromkeys([*first, *now]) if _fits(read_mark(one, sealer.public_key), last)]
     yield b"".join(_encode(Mark(sealed=one)) + b"\n" for one in marks) + _encode(End(rows=count)) + b"\n"
 
 

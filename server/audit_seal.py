@@ -40,21 +40,42 @@ class Reached(NamedTuple):
     row_id: int
 
 
+class Break(NamedTuple):
+    """That a chain does not hold, in words, and from which signed row on (0: from the first)."""
+
+    head_seq: int
+    why: str
+
+
+Breaks = dict[tuple[str, str], Break]
+"""By tenant and chain, what was found once: a chain that is broken is not walked again each minute, as ever
+more rows come behind its last signature. Somebody who mends it starts the server again."""
+
+
 def sign_chains(
-    engine: sa.Engine, sealer: Sealer, *, now_us: int, writing: AbstractContextManager[Any]
+    engine: sa.Engine,
+    sealer: Sealer,
+    *,
+    now_us: int,
+    writing: AbstractContextManager[Any],
+    breaks: Breaks,
+    only: str | None = None,
 ) -> list[AuditMark]:
-    """Sign each chain that has come further, and return what was signed.
+    """Sign each chain, or each of the tenant ``only``, that has come further; returns what was signed.
 
     Raises ``AuditBrokenError`` if what came since the last signature does not go on from it; the other chains
     are signed all the same. Raises ``StateError`` and ``SealError``.
     """
     signed, broken = [], []
+    wanted = sa.select(AUDIT_CHAINS.c.tenant, AUDIT_CHAINS.c.chain)
+    if only is not None:
+        wanted = wanted.where(AUDIT_CHAINS.c.tenant == only)
     with transaction(engine, write=False) as connection:
-        places = connection.execute(sa.select(AUDIT_CHAINS.c.tenant, AUDIT_CHAINS.c.chain)).all()
+        places = connection.execute(wanted).all()
     for tenant, chain in places:
         try:
             with transaction(engine, write=False) as connection:
-                reached = _walked(connection, tenant, chain, sealer.public_key, now_us)
+                reached = _walked(connection, tenant, chain, sealer.public_key, now_us=now_us, breaks=breaks)
         except AuditBrokenError as error:
             broken.append(error)
             continue
@@ -125,19 +146,26 @@ def _checked(connection: sa.Connection, chain: Chain) -> ChainResult:
     return found
 
 
-def _walked(connection: sa.Connection, tenant: str, chain: str, key: bytes, now_us: int) -> Reached | None:
+def _walked(
+    connection: sa.Connection, tenant: str, chain: str, key: bytes, *, now_us: int, breaks: Breaks
+) -> Reached | None:
     """Walk a chain from where it was signed last to its end; None: it has come no further."""
     row = connection.execute(sa.select(AUDIT_CHAINS).where(*_chain(tenant, chain))).one()
     last, row_id = _last_head(connection, tenant, chain, key)
     if last is not None and (last.seq, last.hash) == (row.seq, row.hash):
         return None
+    head_seq = last.seq if last is not None else 0
+    known = breaks.get((tenant, chain))
+    if known is not None and known.head_seq == head_seq:
+        raise _broken(known.why)
     walk = Chain(tenant, chain, gone_marks(connection, tenant, chain, key), before=last)
     for one_id, one in rows_of(connection, tenant, chain, after_id=row_id):
         walk.take(one)
         row_id = one_id
     walk.skip_gone()
     if walk.broken is not None or (walk.last, walk.hash) != (row.seq, row.hash):
-        raise _broken(tenant, chain, walk)
+        breaks[tenant, chain] = Break(head_seq, _why(tenant, chain, walk))
+        raise _broken(breaks[tenant, chain].why)
     mark = AuditMark(
         tenant=tenant, chain=chain, seq=row.seq, hash=row.hash, at_us=now_us, adopted=row.adopted
     )
@@ -160,11 +188,15 @@ def _last_head(
     return (read_mark(head.sealed, key), head.row_id) if head is not None else (None, -1)
 
 
-def _broken(tenant: str, chain: str, walk: Chain) -> AuditBrokenError:
+def _why(tenant: str, chain: str, walk: Chain) -> str:
     what = walk.broken
     told = f"row {what.seq} is {what.fault}: {what.why}" if what else f"it ends at row {walk.last}"
+    return f"the chain {chain!r} of audit rows of {tenant!r} does not hold, and is not signed: {told}"
+
+
+def _broken(why: str) -> AuditBrokenError:
     return AuditBrokenError(
-        f"the chain {chain!r} of audit rows of {tenant!r} does not hold, and is not signed: {told}",
+        why,
         remedy="pathgrade server audit-check --data DIR says more; somebody wrote into state.sqlite",
     )
 

@@ -8,12 +8,14 @@
 2. ``state.sqlite`` is copied by SQLite's own backup.
 3. All of it is written to ``FILE.tmp``, synced, and only then called ``FILE``.
 
-Whatever the server acknowledged before the start is in it. A server that starts clears ``tmp``.
+Whatever the server acknowledged before the start is in it. A server that starts clears ``tmp``,
+and the next backup what one that was killed left.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import os
@@ -48,6 +50,9 @@ SAY_EACH_S: Final = 2.0
 ROOM_LEFT: Final = 1.02
 """Of what is to be written: headers."""
 PIECE: Final = 1 << 20
+STAGING: Final = "backup-"
+UNFINISHED: Final = "pathgrade-*.tar.tmp"
+"""Of a backup that was given a folder (``named``), and killed."""
 PAGES: Final = 2_048
 """Of SQLite's backup, before others have their turn."""
 
@@ -75,13 +80,19 @@ def back_up(settings: Settings, target: Path, *, say: Say) -> Made:
     out = target / named(begun_us) if target.is_dir() else target
     if out.exists():
         raise BackupError(f"write {out}: it is there already", remedy="name another file, or a folder")
-    _note(data, out)
-    with _errors(f"back up {data}"), _linked(data, say) as staging:
-        paths = sorted(path for path in staging.rglob("*") if path.is_file())
-        _check_room(out, sum(path.stat().st_size for path in paths))
-        lacks = missing(settings.lake() is not None, _outside(settings))
-        with _whole(out) as file:
-            count = _Writing(file, staging, say).write(paths, begun_us, lacks)
+    if out.resolve().is_relative_to(data.resolve()):
+        raise BackupError(
+            f"write {out}: that is in the data folder, and each backup would have those before in it",
+            remedy="name a place outside of it, best on another disk",
+        )
+    with _errors(f"back up {data}"), _alone(data) as spill:
+        _note(data, out)
+        with _linked(data, spill, say) as staging:
+            paths = sorted(path for path in staging.rglob("*") if path.is_file())
+            _check_room(out, sum(path.stat().st_size for path in paths))
+            lacks = missing(settings.lake() is not None, _outside(settings))
+            with _whole(out) as file:
+                count = _Writing(file, staging, say).write(paths, begun_us, lacks)
     spent = round(time.monotonic() - began_s, 1)
     return Made(file=str(out), size=out.stat().st_size, files=count, seconds=spent, not_in_it=lacks)
 
@@ -112,8 +123,27 @@ def _outside(settings: Settings) -> list[str]:
 
 
 @contextlib.contextmanager
-def _linked(data: Path, say: Say) -> Iterator[Path]:
-    staging = _spill(data) / f"backup-{os.getpid()}"
+def _alone(data: Path) -> Iterator[Path]:
+    """Hold ``tmp`` against another backup, and clear it of those that were killed."""
+    spill = _spill(data)
+    held = os.open(spill, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BackupError(
+                f"back up {data}: another backup of it is being made", remedy="wait until that one is done"
+            ) from error
+        for left in spill.glob(f"{STAGING}*"):  # who made it is gone: it would hold the folder
+            shutil.rmtree(left, ignore_errors=True)
+        yield spill
+    finally:
+        os.close(held)
+
+
+@contextlib.contextmanager
+def _linked(data: Path, spill: Path, say: Say) -> Iterator[Path]:
+    staging = spill / f"{STAGING}{os.getpid()}"
     try:
         for _ in range(TRIES):
             shutil.rmtree(staging, ignore_errors=True)
@@ -179,6 +209,10 @@ def _copy_state(path: Path, to: Path) -> None:
             contextlib.closing(sqlite3.connect(path)) as source,
             contextlib.closing(sqlite3.connect(to)) as copy,
         ):
+            # A commit of the server between two steps would start the copy again from its first page, and a
+            # server that is busy commits without end: a transaction that reads keeps to one moment.
+            source.execute("BEGIN")
+            source.execute("SELECT 1 FROM sqlite_master").fetchone()
             source.backup(copy, pages=PAGES, sleep=0.01)
     except sqlite3.Error as error:
         raise BackupError(f"copy {path}: {error}", remedy="check the disk") from error
@@ -200,9 +234,13 @@ def _check_room(out: Path, size: int) -> None:
 def _whole(out: Path) -> Iterator[BinaryIO]:
     """Open a file, for the owner only, that gets its name when all of it is on the disk."""
     unfinished = out.with_name(out.name + ".tmp")
-    unfinished.unlink(missing_ok=True)  # of one that was killed
+    for left in (unfinished, *out.parent.glob(UNFINISHED)):
+        _remove_left(left)
+    made = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with os.fdopen(made, "wb") as file:
+            with contextlib.suppress(OSError):  # not every network file system can
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -211,6 +249,13 @@ def _whole(out: Path) -> Iterator[BinaryIO]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what a killed backup left; who still writes a file, perhaps of another data folder, holds it."""
+    with contextlib.suppress(OSError), os.fdopen(os.open(path, os.O_WRONLY | os.O_NONBLOCK), "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
 
 
 @dataclass(slots=True)

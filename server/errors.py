@@ -13,7 +13,8 @@
     ├── TokenError             an enrolment token that is unknown, expired or used up
     ├── NameTakenError         another agent has enrolled under that name
     ├── CredentialError        a connection that shows no certificate of an enrolled agent
-    │   └── CertificateOverError   the certificate is over, or not in force yet: renewing helps
+    │   ├── CertificateOverError   the certificate is over, or not in force yet: renewing helps
+    │   └── ChallengeOverError     what was signed is no challenge of now: asking for another helps
     ├── NotYoursError          a batch that speaks for someone else
     ├── BodyError              a request body that cannot be taken
     │   ├── BodySizeError      too large, as sent or expanded
@@ -102,6 +103,10 @@ class CredentialError(ServerError):
 
 class CertificateOverError(CredentialError):
     """The certificate is over, or not in force yet: renewing it helps."""
+
+
+class ChallengeOverError(CredentialError):
+    """What was signed is no challenge of now: the server was restarted, its clock set, or the way is slow."""
 
 
 class NotYoursError(ServerError):

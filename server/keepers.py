@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
+import pyarrow as pa
+
 from analytics.clock import now_us
 from analytics.errors import AnalyticsError
-from analytics.memory import tidy
+from analytics.memory import give_back
 from analytics.store.store import UNSEALED_BYTES_MOST, Store
 from server.audit_age import Ages
 from server.audit_seal import Sealer
@@ -193,10 +195,15 @@ def _keep_ready_once(core: Core) -> None:
 
 
 async def keep_tidy() -> None:
-    """Look for garbage now and then."""
+    """Look for garbage now and then, and give back what is free: Arrow keeps a pool beside the heap."""
     while True:
         await asyncio.sleep(TIDY_S)
-        tidy()
+        await asyncio.to_thread(_give_back)
+
+
+def _give_back() -> None:
+    give_back()
+    pa.default_memory_pool().release_unused()
 
 
 async def keep_out(state: State, realms: Realms) -> None:

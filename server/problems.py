@@ -23,6 +23,7 @@ from server.errors import (
     BodySlowError,
     BusyError,
     CertificateOverError,
+    ChallengeOverError,
     CredentialError,
     DemandError,
     IdentityAwayError,
@@ -37,6 +38,7 @@ from server.errors import (
 
 PROBLEMS: Final[dict[type[Exception], tuple[int, str]]] = {
     CertificateOverError: (401, "The certificate is over"),
+    ChallengeOverError: (503, "The challenge is over"),
     CredentialError: (401, "Unknown credential"),
     TokenError: (401, "The token is refused"),
     NotYoursError: (403, "Not yours to send"),

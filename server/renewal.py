@@ -37,7 +37,7 @@ from analytics.wire import (
 from server.api.access import public
 from server.authority import Authority
 from server.credentials import revoked
-from server.errors import CredentialError
+from server.errors import ChallengeOverError, CredentialError
 from server.grants import Signer
 from server.ingest import read_body
 from server.state import Agent, State
@@ -110,7 +110,9 @@ class Issuer:
         body, seal = challenge[: _DATED.size], challenge[_DATED.size :]
         good = len(body) == _DATED.size and hmac.compare_digest(seal, self._seal(body))
         if not good or not 0 <= self._clock() - _DATED.unpack(body)[0] < CHALLENGE_US:
-            raise CredentialError("the challenge is not of now", remedy="ask for another, and answer at once")
+            raise ChallengeOverError(
+                "the challenge is not of now", remedy="ask for another, and answer at once"
+            )
 
     def _seal(self, body: bytes) -> bytes:
         return hmac.new(self._key, body, hashlib.sha256).digest()

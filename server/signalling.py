@@ -93,8 +93,8 @@ class Signalling:
     async def _converse(self, socket: WebSocket, connection: Connection) -> None:
         agent, realm = connection.agent, self._realms.of(connection.agent.tenant)
         objection = self._bind(connection)
-        if self._state.is_revoked(agent.tenant, agent.name):
-            await _close(socket, REVOKED, "revoked")  # since it was let in
+        if self._state.is_revoked(agent.tenant, agent.name) or not self._state.is_enrolled(agent):
+            await _close(socket, REVOKED, "revoked, or replaced")  # since it was let in
             return
         realm.hub.attach(connection)
         log.info("agent online name=%s site=%s passive=%r", agent.name, agent.site, connection.hello.passive)

@@ -26,7 +26,7 @@ from analytics.wire import EnrolRequest, ServiceOffer
 from server.api.audits import AuditRow
 from server.audit_age import Ages, prune
 from server.audit_book import AuditBook
-from server.audit_seal import Sealer, sign_chains
+from server.audit_seal import Breaks, Sealer, sign_chains
 from server.authority import Authority
 from server.control_state import ControlState
 from server.database import (
@@ -77,6 +77,7 @@ class State:
         self._engine = engine
         self._lock = lock
         self._writing = threading.Lock()
+        self._breaks: Breaks = {}
         self._agents = {(agent.tenant, agent.name): agent for agent in _read_agents(engine)}
         self._revoked = _read_revoked(engine)
         self._certified: dict[tuple[str, str], int] = {}  # until when, in us, the latest certificate is good
@@ -133,7 +134,8 @@ class State:
                 used = known is not None and known.token_hash == token.hash
                 is_replaced = _is_replaced(connection, token, request.name)
                 if not is_replaced or used:
-                    _check_name(request, fingerprint, known, revoked=self._is_revoked(known))
+                    revoked = _has_revoked(connection, token.tenant, request.name)
+                    _check_name(request, fingerprint, known, revoked=revoked)
                 if not used:
                     _take_seat(connection, token)
                 agent = _agent_of(request, token, fingerprint, at_us)
@@ -177,9 +179,6 @@ class State:
         """Tell until when the latest certificate made here for an agent is good; 0: none was."""
         return self._certified.get((agent.tenant, agent.name), 0)
 
-    def _is_revoked(self, agent: Agent | None) -> bool:
-        return agent is not None and self.is_revoked(agent.tenant, agent.name)
-
     def agents(self, tenant: str) -> list[Agent]:
         """List a tenant's enrolled agents, by name."""
         known = self._agents.copy()
@@ -198,9 +197,11 @@ class State:
         """Let go of audit rows that are older than they are kept, a piece at a time; returns how many."""
         return prune(self._engine, keep, now_us=now_us, writing=self._writing, sealer=sealer)
 
-    def sign_audit(self, sealer: Sealer, *, now_us: int) -> list[AuditMark]:
-        """Sign how far the chains of audit rows have come; raises ``AuditBrokenError``."""
-        return sign_chains(self._engine, sealer, now_us=now_us, writing=self._writing)
+    def sign_audit(self, sealer: Sealer, *, now_us: int, only: str | None = None) -> list[AuditMark]:
+        """Sign how far the chains of all tenants, or of one, have come; raises ``AuditBrokenError``."""
+        return sign_chains(
+            self._engine, sealer, now_us=now_us, writing=self._writing, breaks=self._breaks, only=only
+        )
 
     def marks(self, tenant: str) -> list[tuple[str, str]]:
         """List the agents, or pairs of them, that are marked as important; a lone one has an empty peer."""
@@ -343,6 +344,12 @@ def _check_name(request: EnrolRequest, fingerprint: str, known: Agent | None, *,
             remedy="choose another name, or restore that agent's identity.pem to its data folder\n"
             f"if that agent was reinstalled: pathgrade server token --data DIR --replaces {request.name}",
         )
+
+
+def _has_revoked(connection: sa.Connection, tenant: str, name: str) -> bool:
+    """Look in the database: a command beside this server may have revoked it just now."""
+    wanted = sa.select(REVOKED.c.name).where(*_is(tenant, name, REVOKED))
+    return connection.execute(wanted).one_or_none() is not None
 
 
 def _is_replaced(connection: sa.Connection, token: sa.Row[Any], name: str) -> bool:

@@ -87,12 +87,14 @@ def _done(plan: Plan) -> int:
     from agent.config import load
     from analytics.checkup import State
 
-    for done in (written := joining.written(plan, "pathgrade")):
-        print(done)
+    changed = joining.written(plan, "pathgrade")
     configured = load(plan.config)
+    changed += joining.forget_another(configured, plan.token)
+    for done in changed:
+        print(done)
     started = joining.has_unit()
     if started:
-        print(*joining.start(again=bool(written)), sep="\n")
+        print(*joining.start(again=bool(changed)), sep="\n")
         if joining.wait_enrolled(configured):
             print(f"enrolled: {configured.name} at {configured.site}, by {configured.server}")
     else:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shaped import chosen, either
 
 from agent import tls
-from agent.errors import ServerUnprovenError
+from agent.errors import ServerSilentError
 from analytics.channel import EnrolToken, agent_uri, named_by, pin_of
 from analytics.errors import MessageError, SealError
 from analytics.trust import check_authority
@@ -19,7 +19,7 @@ from analytics.wire import RenewalRequest
 from server import authority, renewal
 from server.agent_tls import read
 
-ALLOWED = (ServerUnprovenError, MessageError, SealError)
+ALLOWED = (ServerSilentError, MessageError, SealError)
 SHORT_RUNS = 120
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32))).public_key().public_bytes_raw()
 WEAK = bytes(32)

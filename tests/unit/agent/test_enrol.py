@@ -3,7 +3,9 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent import credential, enrol
+from agent import credential, enrol, run, tls
 from agent.credential import FILE_NAME, Credential
-from agent.errors import EnrolmentError, FolderError, IdentityError, ServerUnprovenError
+from agent.errors import (
+    AgentError,
+    CredentialRefusedError,
+    EnrolmentError,
+    FolderError,
+    IdentityError,
+    ServerSilentError,
+    ServerUnprovenError,
+)
 from agent.identity import FILE_NAME as IDENTITY
 from agent.identity import create, load_or_create
-from analytics.channel import EnrolToken
+from analytics.channel import EnrolToken, present, tls_1_3
+from server import authority
 from server.app import serving
 from server.authority import Authority
 from server.grants import Signer
@@ -174,6 +185,98 @@ def test_a_revoked_agent_ends_and_says_why(
         assert "agent 'pacs' was revoked" in caplog.text
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        (ServerSilentError("away"), True),
+        (EnrolmentError("HTTP 403"), True),
+        (CredentialRefusedError("no"), False),
+    ],
+)
+def test_a_credential_is_forgotten_only_where_the_server_says_that_it_is_none(
+    place: Any, monkeypatch: pytest.MonkeyPatch, error: AgentError, stays: bool
+) -> None:
+    """What a proxy or a server of another time says is no such word."""
+
+    async def renewed(known: Credential, identity: Any) -> Credential:
+        raise error
+
+    kept(place)
+    monkeypatch.setattr(run, "renewed", renewed)
+    asyncio.run(run._ask_again(place.config(), create("pacs")))
+    assert (credential.read(place.config()) is not None) is stays
+
+
+@asynccontextmanager
+async def answering(port: int, answer: bytes) -> AsyncIterator[None]:
+    """Somebody over TLS who says the same whatever is asked."""
+    context = tls_1_3(ssl.PROTOCOL_TLS_SERVER)
+    present(context, authority.create().server_chain(now=datetime.now(UTC)))
+
+    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        with suppress(OSError):
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answered, "127.0.0.1", port, ssl=context):
+        yield
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 302 Found\r\nLocation: https://login.test/\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
+        OK + b"Content-Length: 7\r\n\r\n<html/>",
+        OK + b"Content-Encoding: gzip\r\nContent-Length: 7\r\n\r\n<html/>",
+        OK + b"\r\n" + b" " * 100_000,
+        b"SSH-2.0\r\n\r\n",
+    ],
+    ids=["redirect", "forbidden", "page", "no gzip", "much", "no HTTP"],
+)
+def test_what_a_guests_network_answers_is_for_later(place: Any, answer: bytes) -> None:
+    async def scenario() -> None:
+        async with answering(place.port, answer):
+            with pytest.raises(ServerSilentError) as caught:
+                await enrol._authority(f"https://127.0.0.1:{place.port}")
+            assert not isinstance(caught.value, ServerUnprovenError)
+
+    asyncio.run(scenario())
+
+
+def test_what_is_no_certificate_is_for_later_and_another_authority_is_not() -> None:
+    own, other = authority.create(), authority.create()
+    tls.check_pin(own.der, own.pin)
+    with pytest.raises(ServerSilentError, match="does not read") as caught:
+        tls.check_pin(b"x", own.pin)
+    assert not isinstance(caught.value, ServerUnprovenError)
+    with pytest.raises(ServerUnprovenError, match="its authority is another"):
+        tls.check_pin(other.der, own.pin)
+
+
+@pytest.mark.parametrize(
+    ("days", "is_own", "unproven"), [(400, True, False), (-400, True, False), (0, False, True)]
+)
+def test_a_clock_that_is_off_makes_no_other_server(days: int, is_own: bool, unproven: bool) -> None:
+    own = authority.create()
+    by = own if is_own else authority.create()
+    there = tls_1_3(ssl.PROTOCOL_TLS_SERVER)
+    present(there, by.server_chain(now=datetime.now(UTC) + timedelta(days=days)))
+    to, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client, server = tls.proven(own.der).wrap_bio(back, to), there.wrap_bio(to, back, server_side=True)
+    for side in (client, server):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    with pytest.raises(ssl.SSLCertVerificationError) as caught:
+        client.do_handshake()
+    assert tls.is_unproven(caught.value) is unproven
 
 
 # --- of before ------------------------------------------------------------------------------------------

@@ -9,9 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent import credential
 from agent.config import Config, load
+from agent.credential import Credential
 from agent.errors import ConfigError, JoinError
-from agent.joining import Wish, edited, host_name, planned, wait_enrolled, written
+from agent.joining import (
+    Wish,
+    edited,
+    forget_another,
+    host_name,
+    is_enrolled,
+    planned,
+    wait_enrolled,
+    written,
+)
+from analytics.channel import EnrolToken
+from server.authority import Authority, create
 
 SERVER = "https://192.0.2.10:8440"
 KEPT = """# by hand
@@ -100,6 +113,34 @@ def test_an_agent_that_does_not_enrol_is_not_waited_for_for_ever(tmp_path: Path)
     slept: list[float] = []
     assert not wait_enrolled(config, wait_s=3, clock=lambda: next(clock), sleep=slept.append)
     assert len(slept) == 2
+
+
+def test_a_credential_of_another_authority_than_the_tokens_is_forgotten_and_one_of_its_own_stays(
+    tmp_path: Path,
+) -> None:
+    config = Config(server=SERVER, name="pacs", site="here", data=tmp_path)
+    before, anew = create(), create()
+    known = Credential(
+        server=SERVER,
+        agent="pacs",
+        tenant="default",
+        server_key=bytes(32),
+        authority=before.der,
+        certificate=b"",
+        got_s=0,
+        life_s=1,
+    )
+    assert forget_another(config, token_of(anew)) == []
+    credential.keep(config, known)
+    assert forget_another(config, token_of(before)) == []
+    assert is_enrolled(config)
+    (said,) = forget_another(config, token_of(anew))
+    assert said.startswith(f"removed {tmp_path / 'credential.json'}")
+    assert not is_enrolled(config)
+
+
+def token_of(authority: Authority) -> str:
+    return str(EnrolToken("s" * 43, authority.pin))
 
 
 def test_the_token_is_the_accounts(tmp_path: Path) -> None:

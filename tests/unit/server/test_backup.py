@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from analytics.audit_chain import ACTS
 from analytics.batch import pack_batch
 from analytics.clock import now_us
 from server.audit_check import checked
-from server.backup import back_up
+from server.backup import _alone, _copy_state, back_up
 from server.backup_plan import MANIFEST, read_manifest, safe_name
 from server.errors import BackupError
 from server.restore import restore
@@ -150,11 +152,67 @@ def test_one_that_is_killed_leaves_no_half_file_and_the_next_one_is_whole(data: 
     done = subprocess.run([sys.executable, "-c", killed, data, out], check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not out.exists()
-    assert list((data / "tmp").iterdir())  # a server that starts clears it
+    assert list((data / "tmp").iterdir())
     made = back_up(settings_of(data), out, say=quiet)
+    assert not list((data / "tmp").iterdir())
     assert made.files == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tar", "data"]
     restore(out, tmp_path / "new", say=quiet)
+
+
+def test_two_at_once_do_not_meet_and_what_killed_ones_left_is_removed(data: Path, tmp_path: Path) -> None:
+    left, others = (tmp_path / f"pathgrade-2020010{n}T000000Z.tar.tmp" for n in (1, 2))
+    left.write_bytes(b"half")
+    with others.open("wb") as file, _alone(data):
+        fcntl.flock(file, fcntl.LOCK_EX)  # of another data folder
+        with pytest.raises(BackupError, match="another backup of it is being made"):
+            back_up(settings_of(data), tmp_path, say=quiet)
+        assert left.exists()
+        (data / "tmp" / "backup-1").mkdir()
+        (data / "tmp" / "backup-1" / "x").write_bytes(b"linked")
+    with others.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        back_up(settings_of(data), tmp_path, say=quiet)
+        assert (left.exists(), others.exists()) == (False, True)
+    assert not list((data / "tmp").iterdir())
+
+
+def test_it_is_not_put_into_what_it_is_of(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(data)
+    for target in (data, data / "b.tar", tmp_path / "link" / "parquet", tmp_path / "link" / "b.tar"):
+        with pytest.raises(BackupError, match="in the data folder") as caught:
+            back_up(settings_of(data), target, say=quiet)
+        assert caught.value.remedy
+
+
+class Busy(sqlite3.Connection):
+    """Another connection commits after each step of a backup, as a server does that is never quiet."""
+
+    def backup(self, target: sqlite3.Connection, **how: Any) -> None:
+        path, steps = self.execute("PRAGMA database_list").fetchone()[2], iter(range(200))
+        with closing(sqlite3.Connection(path, isolation_level=None)) as other:
+
+            def commit(*_: int) -> None:
+                assert next(steps, None) is not None, "the copy starts again after each commit"
+                other.execute("INSERT INTO t VALUES (1)")
+
+            super().backup(target, progress=commit, **how)
+
+
+def test_the_state_of_a_server_that_commits_without_end_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "state.sqlite")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE t AS SELECT zeroblob(400000) AS body")
+        connection.commit()
+    monkeypatch.setattr("server.backup.PAGES", 10)
+    with monkeypatch.context() as patch:
+        patch.setattr("server.backup.sqlite3.connect", Busy)
+        _copy_state(tmp_path / "state.sqlite", tmp_path / "copy")
+    with closing(sqlite3.connect(tmp_path / "copy")) as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert copy.execute("SELECT count(*) FROM t").fetchall() == [(1,)]
 
 
 def members(out: Path) -> list[tuple[tarfile.TarInfo, bytes]]:

@@ -22,6 +22,7 @@ from server.settings import Settings
 from server.turns import Turns
 from tests.unit.server.browsers import PASSWORD, account, browser
 from tests.unit.server.conftest import visited
+from tests.unit.server.enrolling import nobodys
 
 Run = Callable[[Callable[[Any], Any]], None]
 PROXIES = Proxies((network("192.0.2.0/24"),))
@@ -258,11 +259,11 @@ def test_who_connects_and_says_nothing_is_let_go_and_who_listens_is_not(
     monkeypatch.setattr(listeners, "HEAD_S", 1.0)
 
     async def scenario(site: Any) -> None:
-        for client in (site.report, site.agents):
+        for client, context in ((site.report, None), (site.agents, nobodys(site.settings.data))):
             for said in (b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "):
-                assert await _until_closed(client, said) == b""
+                assert await _until_closed(client, context, said) == b""
             first = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
-            assert b"HTTP/1.1 " not in await _until_closed(client, first, b"GET /slow HTTP/1.1\r\n")
+            assert b"HTTP/1.1 " not in await _until_closed(client, context, first, b"GET /slow HTTP/1.1\r\n")
         async with site.report.stream("GET", "/v1/events") as answer:
             lines = answer.aiter_lines()
             assert await anext(lines) == "retry: 3000"
@@ -279,10 +280,10 @@ async def _to_the_end(lines: AsyncIterator[str]) -> None:
         pass
 
 
-async def _until_closed(client: Any, said: bytes, then: bytes = b"") -> bytes:
+async def _until_closed(client: Any, context: Any, said: bytes, then: bytes = b"") -> bytes:
     """Say something, and after its answer something more; returns what comes after that."""
     where = urlsplit(str(client.base_url))
-    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port, ssl=context)
     writer.write(said)
     try:
         if then:

@@ -263,7 +263,7 @@ def test_a_certificate_is_renewed_for_who_holds_the_key_and_for_nobody_else(with
             "no signature": await renewal(site, A, signature=b""),
         }
         for what, refused in attacks.items():
-            assert refused.status_code == 401, what
+            assert refused.status_code == (503 if "challenge" in what else 401), what  # 503: later, anew
             assert refused.json()["remedy"], what
         assert counted(site)["renewals_refused"] == len(attacks)
         check_problem(await site.agents.post("/v1/renewal", content=b"{}"), 400, "not a renewal")
@@ -278,7 +278,7 @@ def test_a_challenge_is_answered_at_once_or_not_at_all(
 
     async def scenario(site: Any) -> None:
         await site.enrol("a", identity=A)
-        check_problem(await renewal(site, A), 401, "not of now")
+        check_problem(await renewal(site, A), 503, "not of now")  # it knows the agent well
 
     with_server(scenario)
 
@@ -380,6 +380,19 @@ def test_who_was_replaced_is_disconnected(with_server: Run, monkeypatch: pytest.
             with pytest.raises(ConnectionClosed):
                 await hear(socket)
         check_problem(await site.send(a, batch(agent="a")), 401, "no agent 'a' with this key")
+
+    with_server(scenario)
+
+
+def test_who_was_replaced_before_it_said_hello_does_not_take_the_place_of_who_did(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        async with raw(site, await site.enrol("a", identity=A)) as socket:
+            await comes_back(site, site.settings.data)
+            await socket.send(wire.encode(wire.Hello(version="1", boot="b", mesh=False)))
+            with pytest.raises(ConnectionClosed) as closed:
+                await hear(socket)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == hub.REVOKED
 
     with_server(scenario)
 

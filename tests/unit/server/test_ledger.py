@@ -26,9 +26,9 @@ from server.audit import Audit
 from server.audit_age import Ages
 from server.audit_check import checked
 from server.database import connect
-from server.errors import AuditBrokenError, StateLockedError
+from server.errors import AuditBrokenError, StateError, StateLockedError
 from server.grants import Signer
-from server.ledger import append
+from server.ledger import append, rows_of
 from server.state import State, create_token
 from tests.unit.cli.test_cli import pathgrade
 from tests.unit.server.browsers import account, browser
@@ -49,9 +49,11 @@ def state(tmp_path: Path) -> Iterator[State]:
         yield opened
 
 
-def write(state: State, count: int, *, action: str = "login", at_us: int = NOW_US) -> None:
+def write(
+    state: State, count: int, *, action: str = "login", at_us: int = NOW_US, tenant: str = "default"
+) -> None:
     rows = [AuditRow(at_us=at_us, actor="ada", action=action, subject=f"{n}") for n in range(count)]
-    state.add_audit("default", rows)
+    state.add_audit(tenant, rows)
 
 
 def sql(data: Path, *statements: str) -> None:
@@ -231,6 +233,26 @@ def test_what_the_disk_did_not_take_in_time_is_told_in_the_chain(
     assert audit.dropped == 2
 
 
+def test_how_much_was_lost_is_not_lost_itself_while_the_disk_takes_nothing(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tenant: str, rows: Any) -> None:
+        raise StateError("the disk is full")
+
+    monkeypatch.setattr("server.audit.MOST_WAITING", 3)
+    audit = Audit(state, "default")
+    for number in range(8):
+        audit.mark("ada", f"{number}", important=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(state, "add_audit", full)
+            audit._write(audit._take())
+    audit._write(audit._take())
+    rows = state.audits.look("default", AuditAsk(limit=9))
+    assert [(row.subject, row.detail) for row in rows][3:] == [("audit", "rows=5")]
+    assert [row.subject for row in rows][:3] == ["7", "6", "5"]
+    assert audit.dropped == 5
+
+
 def test_an_export_is_checked_without_a_server_and_every_change_in_it_is_found(
     with_server: Run, tmp_path: Path
 ) -> None:
@@ -283,6 +305,66 @@ def test_an_export_is_checked_without_a_server_and_every_change_in_it_is_found(
     out.write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(SealError, match="cut short"):
         audit_file.verified(out, public)
+
+
+@pytest.mark.parametrize("lets_go", [False, True])
+def test_an_export_that_crosses_a_signing_is_whole(
+    state: State, signer: Signer, tmp_path: Path, lets_go: bool
+) -> None:
+    for day in (90, 60, 2, 1):
+        write(state, 3, at_us=NOW_US - day * DAY_US)
+        state.sign_audit(signer, now_us=NOW_US - day * DAY_US)
+    state.prune_audit(Ages(80, 80), now_us=NOW_US, sealer=signer)
+    write(state, 3)
+    pieces = audit_file.written(state, "default", signer, now_us=NOW_US)
+    begun = next(pieces)
+    write(state, 1)
+    state.sign_audit(signer, now_us=NOW_US + 60_000_000)
+    if lets_go:
+        assert state.prune_audit(Ages(30, 30), now_us=NOW_US, sealer=signer) == 3
+    (tmp_path / "f").write_bytes(b"".join([begun, *pieces]))
+    acts, _ = audit_file.verified(tmp_path / "f", signer.public_key)[1]
+    assert (acts.broken, acts.first, acts.last, acts.signed) == (None, 7 if lets_go else 4, 15, 15)
+
+
+def test_a_broken_chain_of_one_tenant_stops_nobody_elses_export(
+    state: State, signer: Signer, tmp_path: Path
+) -> None:
+    write(state, 3, tenant="clinic")
+    sql(tmp_path, "UPDATE audit SET subject = 'x' WHERE seq = 2")
+    write(state, 3)
+    (tmp_path / "f").write_bytes(b"".join(audit_file.written(state, "default", signer, now_us=NOW_US)))
+    acts, _ = audit_file.verified(tmp_path / "f", signer.public_key)[1]
+    assert (acts.broken, acts.signed) == (None, 3)
+    with pytest.raises(AuditBrokenError, match="'clinic'"):
+        next(audit_file.written(state, "clinic", signer, now_us=NOW_US))
+
+
+def test_a_chain_that_is_broken_is_walked_once_for_each_signed_row_it_goes_on_from(
+    state: State, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked: list[int] = []
+
+    def walking(*args: Any, **more: Any) -> Iterator[Any]:
+        walked.append(1)
+        return rows_of(*args, **more)
+
+    monkeypatch.setattr("server.audit_seal.rows_of", walking)
+    write(state, 3)
+    state.sign_audit(signer, now_us=NOW_US)
+    write(state, 3)
+    sql(tmp_path, "UPDATE audit SET subject = 'x' WHERE seq = 5")
+    for _ in range(3):
+        with pytest.raises(AuditBrokenError, match="row 5 is changed"):
+            state.sign_audit(signer, now_us=NOW_US)
+        write(state, 1)
+    assert len(walked) == 2  # one was good
+    assert fault(found(tmp_path)) == (5, Fault.CHANGED)
+    assert len(walked) == 4  # who asks for a check gets one, of both chains
+    sql(tmp_path, "DELETE FROM audit_marks")
+    with pytest.raises(AuditBrokenError, match="row 5 is changed"):
+        state.sign_audit(signer, now_us=NOW_US)
+    assert len(walked) == 5  # it goes on from another row now
 
 
 def verify(out: Path, key: Path | str, *more: str) -> Any:

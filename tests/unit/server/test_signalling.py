@@ -105,7 +105,7 @@ def test_two_agents_are_ordered_to_test_each_other_and_talk_through_the_server(w
                 pass  # it is written within half a second
         assert (rows[0]["actor"], rows[0]["subject"]) == ("a", "b")
         assert f"cycle={first.cycle}" in rows[0]["detail"]
-        assert {row["action"] for row in rows[1:]} == {"enrol", "access-token"}
+        assert {row["action"] for row in rows[1:]} == {"enrol", "access-token", "token"}
 
     with_server(scenario)
 

@@ -22,7 +22,7 @@ from server.errors import (
     StateVersionError,
     TokenError,
 )
-from server.state import FILE_NAME, Agent, State, create_token
+from server.state import FILE_NAME, Agent, State, create_token, enrolled_agents, revoke_agent
 
 FINGERPRINT = ":".join(["AB"] * 32)
 OTHER = ":".join(["CD"] * 32)
@@ -78,6 +78,18 @@ def test_a_name_belongs_to_one_identity_key(state: State, tmp_path: Path) -> Non
     known = state.agent("default", "pacs")
     assert known is not None
     assert (known.fingerprint, known.identity_key) == (OTHER, IDENTITY_KEY)
+
+
+def test_who_was_just_revoked_by_a_command_does_not_come_back_with_its_old_token(
+    state: State, tmp_path: Path
+) -> None:
+    token = create_token(tmp_path, 1, 60)
+    enrol(state, request(token))
+    revoke_agent(tmp_path, "pacs", by="me")
+    with pytest.raises(NameTakenError, match="'pacs' was revoked"):  # before the server took it in
+        enrol(state, request(token))
+    assert [one.revoked_by for one in enrolled_agents(tmp_path)] == ["me"]
+    assert enrol(state, request(create_token(tmp_path, 1, 60, replaces="pacs")))
 
 
 def test_unknown_and_expired_tokens_are_refused(state: State, tmp_path: Path) -> None:
