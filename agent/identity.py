@@ -10,7 +10,6 @@ agent's name in front: two files could come from two backups.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import stat
@@ -25,6 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent import durable
 from agent.errors import IdentityError
 from agent.keyholder import FileKey, KeyHolder
 from analytics.trust import Binding, fingerprint_bytes, key_text, seal
@@ -200,19 +200,9 @@ def _enrol_again(path: Path) -> str:
 
 
 def _write(path: Path, identity: Identity) -> None:
-    """Write to a temporary name, fsync, rename: a crash leaves either no identity or a whole one."""
-    temporary = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(_pem(identity))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        durable.replace(path, _pem(identity))
     except OSError as error:
         raise IdentityError(
             f"write {path}: {error.strerror}", remedy="make the agent's data folder writable for its user"
@@ -227,11 +217,3 @@ def _pem(identity: Identity) -> bytes:
     head = f"# identity of agent {identity.name}\n".encode()
     certificate = identity.certificate.public_bytes(serialization.Encoding.PEM)
     return head + key + certificate + identity.identity_key.pem()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import secrets
 import struct
 import threading
@@ -30,6 +29,7 @@ from typing import Final
 
 import msgspec
 
+from agent import durable
 from agent.errors import FolderError, OutboxError
 from analytics.batch import pack_batch, row_fault
 
@@ -185,7 +185,7 @@ class Outbox:
         self._next += 1  # also if writing fails: a number that was used once may be on disk after all
         name = f"{self._clock():020d}-{self.boot}-{number:08d}.batch"
         data = seal(pack_batch(agent=self._agent, boot=self.boot, batch=number, tables=taken))
-        write_durably(self._folder / name, data)
+        _write_or_none(self._folder / name, data)
         self._sizes[name] = len(data)
 
     def _read(self, name: str) -> bytes | None:
@@ -253,30 +253,10 @@ def unseal(data: bytes) -> bytes:
     return packed
 
 
-def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Write a file so that after a crash there is all of it or none; the same after an ``OSError``."""
-    temporary = path.with_name(f"{path.name}.tmp")
+def _write_or_none(path: Path, data: bytes) -> None:
+    """Write; after an ``OSError`` there is no file, as the rows of one that stayed would be written again."""
     try:
-        _write_and_sync(temporary, data, mode)
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        durable.replace(path, data)
     except OSError:
-        for left in (temporary, path):
-            left.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
-
-
-def _write_and_sync(path: Path, data: bytes, mode: int) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -51,7 +51,7 @@ class Gate:
                     remedy="enrol again: give the agent a new token (pathgrade server token)",
                 ),
             )
-        self.require_not_revoked(agent)
+        self._require_not_revoked(agent)
         return agent
 
     def knows(self, shown: Presented) -> bool:
@@ -61,8 +61,7 @@ class Gate:
         in_force = shown.since_us <= self._clock() < shown.until_us
         return in_force and is_its_own and not self._state.is_revoked(shown.tenant, shown.name)
 
-    def require_not_revoked(self, agent: Agent) -> None:
-        """Raise ``CredentialError`` for an agent that was revoked."""
+    def _require_not_revoked(self, agent: Agent) -> None:
         if self._state.is_revoked(agent.tenant, agent.name):
             raise self._no(REVOKED, revoked(agent.name))
 

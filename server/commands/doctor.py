@@ -64,9 +64,9 @@ def commands(of_agent: OfAgent) -> typer.Typer:
 
         logging.getLogger().addHandler(logging.NullHandler())  # what parts would log is in the checks
         checks: list[Check] = []
-        if config.exists() or _is_given(context, "config"):
+        if _is_there(config) or _is_given(context, "config"):
             checks += of_agent(config)
-        if data.exists() or _is_given(context, "data"):
+        if _is_there(data) or _is_given(context, "data"):
             from server import doctor as of_server  # not where the agent's package is alone: no engine there
 
             checks += of_server.checks(data, env)
@@ -78,6 +78,14 @@ def commands(of_agent: OfAgent) -> typer.Typer:
         raise typer.Exit(checkup.exit_code)
 
     return made
+
+
+def _is_there(path: Path) -> bool:
+    """Look for it; what is in a folder that this user may not enter is said by its check."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

@@ -108,13 +108,19 @@ def test_a_folder_that_turns_read_only_is_one_error_and_loses_nothing(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
+    def unlink(path: Path, **how: Any) -> None:
+        if path.suffix == ".batch":
+            refuse()
+        really(path, **how)
+
+    really = Path.unlink
     outbox = Outbox(tmp_path, "pacs", max_bytes=1)
     outbox.add("flows", [flow(1)])
     outbox.flush()
     waiting = outbox.oldest()
     assert waiting is not None
     with monkeypatch.context() as read_only:  # root may write anywhere, so the calls fail instead
-        read_only.setattr(Path, "unlink", refuse)
+        read_only.setattr(Path, "unlink", unlink)
         read_only.setattr(Path, "rename", refuse)
         with pytest.raises(OutboxError, match=r"remove a batch from .*: Read-only file system"):
             outbox.acknowledged(waiting)

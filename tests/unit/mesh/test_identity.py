@@ -40,9 +40,9 @@ def test_a_signature_is_by_the_certificates_key() -> None:
 
 
 def test_a_leftover_of_a_crash_does_not_hinder(tmp_path: Path) -> None:
-    (tmp_path / "identity.tmp").write_bytes(b"half")
+    (tmp_path / "identity.pem.tmp").write_bytes(b"half")
     load_or_create(tmp_path, "a")
-    assert not (tmp_path / "identity.tmp").exists()
+    assert not (tmp_path / "identity.pem.tmp").exists()
 
 
 def test_the_certificate_is_small_enough_for_one_datagram() -> None:
