@@ -165,6 +165,9 @@ class Core(Showing):
         self._pairs: Kept[tuple[str, str, str, int | None], tuple[_Facts, list[Hop]]] = Kept(
             PAIRS_KEPT, PAIR_KEPT_S
         )
+        self._details: Kept[tuple[str, str, str, int | None, int], PathDetail | None] = Kept(
+            PAIRS_KEPT, PAIR_KEPT_S
+        )
         self._boards = Boards(
             tenant=tenant,
             store=store,
@@ -329,8 +332,17 @@ class Core(Showing):
     ) -> PathDetail | None:
         """As ``ReportCore``."""
         facts, hops = self._of_pair(src, dst, profile, at_us)
-        flows = self._flows_between((src, dst), facts, at_us) if sessions else []
-        return self._detail((src, dst), profile, facts, hops, flows)
+        if not sessions:
+            return self._told(src, dst, profile, at_us, facts, hops)
+        return self._detail((src, dst), profile, facts, hops, self._flows_between((src, dst), facts, at_us))
+
+    def _told(
+        self, src: str, dst: str, profile: str, at_us: int | None, facts: _Facts, hops: list[Hop]
+    ) -> PathDetail | None:
+        """All but the sessions, which a page and its explanation both begin with."""
+        return self._details.of(
+            (src, dst, profile, at_us, id(facts)), lambda: self._detail((src, dst), profile, facts, hops, [])
+        )
 
     def _flows_between(self, pair: tuple[str, str], facts: _Facts, at_us: int | None) -> list[Flow]:
         return self._store.flows_of_pair(
@@ -418,7 +430,7 @@ class Core(Showing):
             hops = [hop for hop in all_hops if hop.test in tests]
         else:
             facts, hops = self._of_pair(src, dst, profile, at_us)
-            detail = self._detail((src, dst), profile, facts, hops, [])
+            detail = self._told(src, dst, profile, at_us, facts, hops)
             rows = [] if detail is None else [detail.forward]
             report = msgspec.structs.replace(kept.board.report(profile), paths=rows)
         return explain(
