@@ -112,6 +112,14 @@ class _Facts(NamedTuple):
         return [reading for reading in self.readings if {reading.src, reading.dst} == {src, dst}]
 
 
+class _Pair(NamedTuple):
+    """What a page of a path and its explanation both begin with."""
+
+    facts: _Facts
+    hops: list[Hop]
+    told: PathDetail | None  # all but the sessions
+
+
 class Core(Showing):
     """Reads everything of one tenant, changes nothing."""
 
@@ -162,12 +170,7 @@ class Core(Showing):
         self._fresh: dict[str, tuple[object, Report]] = {}  # small fleet: what the last report was made from
         self._pace = Pace()
         self._statuses: Kept[str, Status] = Kept(1, STATUS_KEPT_S)
-        self._pairs: Kept[tuple[str, str, str, int | None], tuple[_Facts, list[Hop]]] = Kept(
-            PAIRS_KEPT, PAIR_KEPT_S
-        )
-        self._details: Kept[tuple[str, str, str, int | None, int], PathDetail | None] = Kept(
-            PAIRS_KEPT, PAIR_KEPT_S
-        )
+        self._pairs: Kept[tuple[str, str, str, int | None], _Pair] = Kept(PAIRS_KEPT, PAIR_KEPT_S)
         self._boards = Boards(
             tenant=tenant,
             store=store,
@@ -331,18 +334,10 @@ class Core(Showing):
         self, src: str, dst: str, profile: str, at_us: int | None = None, *, sessions: bool = True
     ) -> PathDetail | None:
         """As ``ReportCore``."""
-        facts, hops = self._of_pair(src, dst, profile, at_us)
+        facts, hops, told = self._of_pair(src, dst, profile, at_us)
         if not sessions:
-            return self._told(src, dst, profile, at_us, facts, hops)
+            return told
         return self._detail((src, dst), profile, facts, hops, self._flows_between((src, dst), facts, at_us))
-
-    def _told(
-        self, src: str, dst: str, profile: str, at_us: int | None, facts: _Facts, hops: list[Hop]
-    ) -> PathDetail | None:
-        """All but the sessions, which a page and its explanation both begin with."""
-        return self._details.of(
-            (src, dst, profile, at_us, id(facts)), lambda: self._detail((src, dst), profile, facts, hops, [])
-        )
 
     def _flows_between(self, pair: tuple[str, str], facts: _Facts, at_us: int | None) -> list[Flow]:
         return self._store.flows_of_pair(
@@ -355,20 +350,18 @@ class Core(Showing):
             limit=FLOWS_OF_PAIR,
         )
 
-    def _of_pair(self, src: str, dst: str, profile: str, at_us: int | None) -> tuple[_Facts, list[Hop]]:
+    def _of_pair(self, src: str, dst: str, profile: str, at_us: int | None) -> _Pair:
         """What is known of both directions between two agents; of a large fleet, nothing else is read."""
         kept = self._ready(at_us)
         if kept is None:
             facts = self._facts(at_us)
             facts = facts._replace(readings=facts.of_pair(src, dst))
-            return facts, self._hops_of(facts.readings, at_us)
+            return self._pair(src, dst, profile, facts, self._hops_of(facts.readings, at_us))
         return self._pairs.of(
             (src, dst, profile, at_us), lambda: self._read_pair(src, dst, profile, at_us, kept)
         )
 
-    def _read_pair(
-        self, src: str, dst: str, profile: str, at_us: int | None, kept: Ready
-    ) -> tuple[_Facts, list[Hop]]:
+    def _read_pair(self, src: str, dst: str, profile: str, at_us: int | None, kept: Ready) -> _Pair:
         now = at_us is None
         both = [(src, dst), (dst, src)]
         watched = self._watched() if now else {}
@@ -385,7 +378,10 @@ class Core(Showing):
             now,
             kept.passive[profile],
         )
-        return facts, self._store.hops_of_readings(self._tenant, readings)
+        return self._pair(src, dst, profile, facts, self._store.hops_of_readings(self._tenant, readings))
+
+    def _pair(self, src: str, dst: str, profile: str, facts: _Facts, hops: list[Hop]) -> _Pair:
+        return _Pair(facts, hops, self._detail((src, dst), profile, facts, hops, []))
 
     def _detail(
         self, pair: tuple[str, str], profile: str, facts: _Facts, hops: list[Hop], flows: list[Flow]
@@ -429,9 +425,8 @@ class Core(Showing):
             tests = {reading.test for reading in facts.readings}
             hops = [hop for hop in all_hops if hop.test in tests]
         else:
-            facts, hops = self._of_pair(src, dst, profile, at_us)
-            detail = self._told(src, dst, profile, at_us, facts, hops)
-            rows = [] if detail is None else [detail.forward]
+            facts, hops, told = self._of_pair(src, dst, profile, at_us)
+            rows = [] if told is None else [told.forward]
             report = msgspec.structs.replace(kept.board.report(profile), paths=rows)
         return explain(
             src,
