@@ -240,7 +240,7 @@ def test_a_switch_on_the_host_that_does_not_read_is_off(body: bytes, tmp_path: P
 def test_a_certificate_of_no_version_is_no_servers_and_no_agents() -> None:
     """cryptography has an error of its own for it, which is no ``ValueError``."""
     from agent import tls
-    from agent.errors import ServerUnprovenError
+    from agent.errors import ServerSilentError
     from analytics.errors import MessageError
     from server import authority
     from server.agent_tls import read
@@ -248,7 +248,7 @@ def test_a_certificate_of_no_version_is_no_servers_and_no_agents() -> None:
     der = bytearray(authority.create().der)
     at = der.index(b"\xa0\x03\x02\x01\x02")  # [0] INTEGER 2: version 3
     der[at + 4] = 6
-    with pytest.raises(ServerUnprovenError, match="does not read"):
+    with pytest.raises(ServerSilentError, match="does not read"):
         tls.check_pin(bytes(der), "pin")
     with pytest.raises(MessageError, match="does not read"):
         read(bytes(der))

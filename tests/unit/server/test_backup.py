@@ -230,7 +230,8 @@ def rewritten(out: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]],
 
 
 def changed(found: list[tuple[tarfile.TarInfo, bytes]]) -> None:
-    found[1] = (found[1][0], found[1][1][:-1] + b"x")
+    body = found[1][1]
+    found[1] = (found[1][0], body[:-1] + bytes([body[-1] ^ 1]))
 
 
 def left_out(found: list[tuple[tarfile.TarInfo, bytes]]) -> None:
