@@ -205,14 +205,15 @@ class State:
         if engine is self.engine:
             self._broken = str(error)
 
-    def tell_usual(self, rollups: AllRollups, at_us: int) -> None:
+    def tell_usual(self, rollups: AllRollups, at_us: int, *, anew: bool = False) -> None:
         """Tell what is usual, once for each hour that was rolled up. Raises ``UnreadableFactsError``.
 
-        Hours after ``at_us`` are those of a clock that was ahead.
+        ``anew``: also of an hour that was told of, as where rows of it came late. Hours after ``at_us`` are
+        those of a clock that was ahead.
         """
         now = at_us // HOUR_US
         hour = max((one for one in rollups.hours() if one < now), default=-1) + 1
-        if hour and hour != self.usual_hour:
+        if hour and (anew or hour != self.usual_hour):
             self._usual_days = tell_usual(self.engine, rollups, hour, self._usual_days)
             self.usual_hour = hour
 

@@ -70,6 +70,7 @@ class Upkeep:
         self._number = number
         self._hours = Hours()
         self._running = threading.Lock()
+        self._told_after = 0  # hours that were rolled up by when it was last told what is usual
         self._steps: tuple[Callable[[], None], ...] = (
             self._merge_small,
             self._refresh,
@@ -221,7 +222,9 @@ class Upkeep:
         self._state.refresh(self._clock_us())
 
     def _tell_usual(self) -> None:
-        self._state.tell_usual(self.rollups, self._clock_us())
+        rolled = self.done.hours_rolled
+        self._state.tell_usual(self.rollups, self._clock_us(), anew=rolled != self._told_after)
+        self._told_after = rolled
 
     def _expire(self) -> None:
         today, waiting = self._today(), {(tenant, day_of_hour(hour)) for hour, tenant in self._due()}

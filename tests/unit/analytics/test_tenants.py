@@ -15,7 +15,7 @@ from typing import Any, Final
 import duckdb
 import msgspec
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from analytics.clock import DAY_US, HOUR_US
@@ -204,6 +204,19 @@ BATCHES = st.tuples(st.sampled_from(TENANTS), st.sampled_from(AGENTS), st.intege
 DONE = st.sampled_from(["seal", "upkeep", "reopen", "an hour", "a day"]).map(lambda done: ("", done, 0))
 
 
+LATE: Final[list[Step]] = [
+    ("other", "pacs", 199),
+    ("", "an hour", 0),
+    ("other", "home", 4),
+    ("", "seal", 0),
+    ("", "upkeep", 0),
+    ("default", "pacs", 53),
+    ("", "a day", 0),
+    ("", "upkeep", 0),
+    ("default", "home", 172),
+    ("", "reopen", 0),
+]
+"""Of one hour, rows of a tenant come after another tenant's were rolled up."""
 LAST: Final[list[Step]] = [("", done, 0) for done in ("seal", "an hour", "upkeep")]
 
 
@@ -234,6 +247,7 @@ class Fleet2:
 # Without shrinking: each example opens three stores, and takes seconds.
 @settings(max_examples=4, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.lists(BATCHES | DONE, min_size=4, max_size=12))
+@example(LATE)
 def test_a_tenant_is_answered_as_if_there_were_no_other(steps: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         both, *alone = (
