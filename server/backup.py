@@ -38,7 +38,7 @@ from analytics.store.files import sync_folder
 from server.api.audits import AuditRow
 from server.backup_plan import FORMAT, MANIFEST, STATE, FileTold, Manifest, is_copied, missing
 from server.database import DEFAULT_TENANT, STATE_VERSION, connect, transaction
-from server.errors import BackupError
+from server.errors import BackupError, backup_errors
 from server.ledger import append
 from server.settings import Settings
 from server.state import COMMAND
@@ -57,6 +57,8 @@ PAGES: Final = 2_048
 """Of SQLite's backup, before others have their turn."""
 
 Say = Callable[[str], None]
+
+REMEDY: Final = "run it as root or as the server's user, and see that there is room"
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +87,7 @@ def back_up(settings: Settings, target: Path, *, say: Say) -> Made:
             f"write {out}: that is in the data folder, and each backup would have those before in it",
             remedy="name a place outside of it, best on another disk",
         )
-    with _errors(f"back up {data}"), _alone(data) as spill:
+    with backup_errors(f"back up {data}", REMEDY), _alone(data) as spill:
         _note(data, out)
         with _linked(data, spill, say) as staging:
             paths = sorted(path for path in staging.rglob("*") if path.is_file())
@@ -315,15 +317,3 @@ def _member(name: str, size: int, at_us: int) -> tarfile.TarInfo:
     made = tarfile.TarInfo(name)
     made.size, made.mode, made.mtime = size, 0o600, at_us // 1_000_000
     return made
-
-
-@contextlib.contextmanager
-def _errors(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        raise BackupError(
-            f"{doing}: {error.strerror or error}{where}",
-            remedy="run it as root or as the server's user, and see that there is room",
-        ) from error

@@ -36,6 +36,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ServerError(Exception):
     """Base. ``remedy`` says what to try; ``exit_code`` is what a command ends with (sysexits.h)."""
@@ -208,3 +211,13 @@ class TokenFileError(AskError):
     """The token that the command was given cannot be used: not one, or others can read it."""
 
     exit_code = 77
+
+
+@contextmanager
+def backup_errors(doing: str, remedy: str) -> Iterator[None]:
+    """Raise ``BackupError`` for what the disk does not do, with the file where it is named."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise BackupError(f"{doing}: {error.strerror or error}{where}", remedy=remedy) from error

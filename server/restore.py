@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
@@ -28,7 +27,7 @@ from server.backup_plan import (
     safe_name,
 )
 from server.database import DEFAULT_TENANT, STATE_VERSION, connect, transaction
-from server.errors import BackupError
+from server.errors import BackupError, backup_errors
 from server.ledger import append
 from server.state import COMMAND
 
@@ -37,6 +36,8 @@ SAY_EACH_S: Final = 2.0
 DAMAGED: Final = "take another backup: this one was cut short, or changed since it was made"
 
 Say = Callable[[str], None]
+
+REMEDY: Final = "see that there is room, and that it can be written"
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +62,7 @@ def restore(file: Path, data: Path, *, say: Say) -> Restored:
         )
     place = data.resolve()  # systemd's folder of a dynamic user stands behind a link
     staging = place.with_name(f"{place.name}.restoring.tmp")
-    with _errors(f"restore {file} to {data}"):
+    with backup_errors(f"restore {file} to {data}", REMEDY):
         shutil.rmtree(staging, ignore_errors=True)  # of one that was killed
         staging.mkdir(mode=0o700, parents=True)
         try:
@@ -164,15 +165,3 @@ def _own_as(place: Path, staging: Path) -> None:
 def _sync(folder: Path) -> None:
     for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
         sync_folder(path)
-
-
-@contextlib.contextmanager
-def _errors(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        raise BackupError(
-            f"{doing}: {error.strerror or error}{where}",
-            remedy="see that there is room, and that it can be written",
-        ) from error
