@@ -14,8 +14,8 @@ import msgspec
 from shaped import Taken, chosen, counted, either, file_of, folder_of
 
 from server.backup_plan import FORMAT, MANIFEST, FileTold, Manifest, read_manifest, safe_name
-from server.errors import BackupError
-from server.restore import _errors, _extracted
+from server.errors import BackupError, backup_errors
+from server.restore import _extracted
 
 ALLOWED = (BackupError,)
 SHORT_RUNS = 100
@@ -40,7 +40,7 @@ def _tar(data: bytes) -> None:
     staging = folder_of({}, "restored") / "staging"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
-    with _errors("restore"):
+    with backup_errors("restore", "-"):
         _extracted(file_of(data, "backup.tar"), staging, lambda _text: None)
     written = [path for path in staging.parent.rglob("*") if path.is_file()]
     assert all(path.is_relative_to(staging) and not path.is_symlink() for path in written)
