@@ -71,16 +71,17 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="scripts/packaging/try-deb", description="Tries the packages.")
     parser.add_argument("release", choices=[*RELEASES])
     parser.add_argument("--debs", type=Path, help="folder of packages made already [default: make them]")
+    parser.add_argument("--logs", type=Path, help="folder for what the units said [default: not kept]")
     given = parser.parse_args()
     try:
-        good = _tried(RELEASES[given.release], given.debs)
+        good = _tried(RELEASES[given.release], given.debs, given.logs)
     except PackError as error:
         say(error)
         sys.exit(error.exit_code)
     sys.exit(0 if good else 1)
 
 
-def _tried(release: Release, debs: Path | None) -> bool:
+def _tried(release: Release, debs: Path | None, logs: Path | None) -> bool:
     with tempfile.TemporaryDirectory(prefix="pathgrade-debs-") as made:
         folder = debs or Path(made)
         own = version_of((wheels.ROOT / "pyproject.toml").read_text())
@@ -89,10 +90,23 @@ def _tried(release: Release, debs: Path | None) -> bool:
             _build(folder, release, versions)
         with machines(("server", "clinic"), release) as (server, clinic):
             trial = Trial(server, clinic, folder)
-            _run(trial, release, versions)
+            try:
+                _run(trial, release, versions)
+            finally:
+                _keep_logs(trial, logs)
     rows = trial.findings.rows
     print(f"\npathgrade on {release.name} (Debian {release.number}), two machines\n\n{drawn(rows)}")
     return trial.findings.all_ok
+
+
+def _keep_logs(trial: Trial, logs: Path | None) -> None:
+    """Keep what the units said: the machines are gone in a moment."""
+    if logs is None:
+        return
+    logs.mkdir(parents=True, exist_ok=True)
+    for machine in (trial.server, trial.clinic):
+        said = machine.run("journalctl", "-o", "short-precise", "--no-pager")
+        (logs / f"{machine.name}.log").write_text(said)
 
 
 def _next(version: str) -> str:
