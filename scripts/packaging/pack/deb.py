@@ -92,13 +92,11 @@ def _slim(home: Path) -> None:
     for path in (home / "bin").iterdir():
         if path.name not in keep and not path.is_symlink():
             path.unlink()
-    for pattern in (
-        "**/__pycache__",
-        "**/pyarrow/include",
-        "**/pyarrow/tests",
-        "include",
-        "**/direct_url.json",
-    ):
+        elif path.is_symlink() and path.readlink().is_absolute():
+            to = path.readlink()
+            path.unlink()
+            path.symlink_to(f"../../..{str(to).removeprefix('/usr')}")  # Debian's policy, 10.5
+    for pattern in NOT_PACKED:
         for path in list(home.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 

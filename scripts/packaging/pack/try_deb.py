@@ -179,7 +179,7 @@ def _first_start(trial: Trial, group: Group) -> None:
     def enough() -> str:
         if group.killed:
             raise PackError(f"{group.killed} processes were killed")
-        return f"{group.peak_bytes / MB:.0f} MB at most, with install and files in memory"
+        return f"{group.peak_bytes / MB:.0f} MB at most, systemd and all"
 
     trial.step("agent's first start", f"in {hardships.FIRST_START_BYTES / MB:.0f} MB, none killed", enough)
 
