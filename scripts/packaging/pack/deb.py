@@ -37,6 +37,7 @@ NOT_PACKED: Final = (
     "**/pyarrow/tests",
     "include",
     "**/direct_url.json",
+    ".gitignore",  # of the environment, by Python 3.13
 )
 
 
@@ -118,7 +119,9 @@ def _gather(root: Path, package: Package, tree: Path) -> None:
 def _overrides(tree: Path, package: Package) -> None:
     place = tree / "usr/share/lintian/overrides" / package.name
     place.parent.mkdir(parents=True)
-    place.write_text(script((HERE / "debian/lintian-overrides").read_text(), package))
+    files = (HERE / "debian/lintian-overrides", HERE / f"debian/lintian-overrides.{package.part}")
+    texts = [file.read_text() for file in files if file.exists()]
+    place.write_text(script("".join(texts), package))
 
 
 def _packed(tree: Path, package: Package, release: Release, out: Path, *, version: str, quick: bool) -> Path:
