@@ -23,6 +23,7 @@ PAGES = {
     "sla": "/sla?service=PACS&month=2026-11",
     "agents": "/agents",
     "agent": "/agents/radiologist",
+    "revoke an agent": "/agents/radiologist/revoke",
     "agent of then": "/agents/clinic?at=2026-11-23T09:45",
     "services": "/services",
     "audit": "/audit",
