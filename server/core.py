@@ -63,7 +63,9 @@ from server.grants import Signer
 from server.hub import Hub
 from server.kept import Kept
 from server.lately import Lately
+from server.proofs import Proof, proofs_of
 from server.roster import Roster
+from server.schedule import Pair
 from server.sessions import Sessions
 from server.showing import Showing
 from server.sla import SlaBook
@@ -568,6 +570,11 @@ class Core(Showing):
         )
         of = Range(self._tenant, since_us, until_us, chosen.agents)
         return header, receipt_lines(self._store, of, src=chosen.src, dst=chosen.dst)
+
+    def proofs(self, src: str, dst: str, at_us: int | None = None) -> list[Proof]:
+        """As ``ReportCore``."""
+        unsigned = self._cycles.why_unsigned(Pair(*sorted((src, dst))))
+        return proofs_of(self._store, self._tenant, (src, dst), at_us, unsigned)
 
     def audit(self, ask: AuditAsk) -> list[AuditEntry]:
         """As ``ReportCore``."""

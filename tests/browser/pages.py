@@ -12,6 +12,7 @@ PAGES = {
     "path": "/paths/radiologist/pacs",
     "path of a week": "/paths/home/pacs/timeline?range=7d",
     "sessions": "/paths/radiologist/pacs/sessions",
+    "who signed": "/paths/radiologist/pacs/signed",
     "processes": "/agents/radiologist/processes",
     "relay": "/paths/clinic/pacs",
     "unreachable": "/paths/home/office-1",
