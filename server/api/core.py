@@ -71,6 +71,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 TROUBLES: Final = {
     "damaged_segments": "damaged spool segments",
+    "frames_set_aside": "batches in the spool that did not read",
     "files_set_aside": "files set aside",
     "upkeep_failures": "failed steps of the upkeep",
 }
