@@ -73,7 +73,14 @@ def test_two_ends_readings_become_a_report(with_server: Run) -> None:
         assert (why.test.test, why.grade, len(why.hops)) == ("t1", detail.forward.grade, 2)
         assert core.explain("a", "nobody", "generic") is None
         assert core.explain("a", "b", "generic", now_us - 60_000_000) is None
-        for table, count in (("paths", 2), ("hops", 0), ("flows", 0), ("grades", 2), ("findings", 1)):
+        for table, count in (
+            ("paths", 2),
+            ("hops", 0),
+            ("flows", 0),
+            ("grades", 2),
+            ("receipts", 0),
+            ("findings", 1),
+        ):
             chosen = ExportRange(since_us=now_us - 3_600_000_000, profile_named=True)
             made = core.export(table, "generic", chosen)
             assert sum(batch.num_rows for batch in made.batches) == count, table
