@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from analytics.command_line import Json, example, print_json, progress, seconds
-from server.commands import accounts, enrolled
+from server.commands import accounts, authority, enrolled
 from server.commands.asking import Data, Env, data_of, settings_of
 
 commands = typer.Typer(name="server", help="The server: collects, grades and shows.", no_args_is_help=True)
@@ -250,6 +250,7 @@ def audit_check(
 
 
 commands.add_typer(enrolled.commands)
+commands.add_typer(authority.commands)
 commands.add_typer(accounts.account)
 commands.add_typer(accounts.tenant)
 commands.command(
