@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from analytics.command_line import Json, example, print_json, progress, seconds
+from analytics.memory import one_pool
 from server.commands import accounts, authority, enrolled
 from server.commands.asking import Data, Env, data_of, settings_of
 
@@ -69,6 +70,7 @@ def run(
     Each option may stand in the environment instead, as in PATHGRADE_DATA, or in the file of --env. What is
     given here counts most, then the environment, then the file.
     """
+    one_pool()
     from server import app
     from server.env_file import take_env
     from server.settings import Settings
