@@ -34,13 +34,14 @@ from analytics.wire import (
     RenewalRequest,
     renewal_claim,
 )
+from server.agent_rows import Agent
 from server.api.access import public
 from server.authority import Authority
 from server.credentials import revoked
 from server.errors import ChallengeOverError, CredentialError
 from server.grants import Signer
 from server.ingest import read_body
-from server.state import Agent, State
+from server.state import State
 
 MAX_BODY: Final = 4 * 1024
 CHALLENGE_US: Final = 60_000_000

@@ -20,7 +20,7 @@ from analytics.clock import now_us
 from analytics.wire import MOST_FORMER
 from server import authority as authorities
 from server import former, private_file
-from server.api.audits import AuditRow
+from server.api.audits import COMMAND, AuditRow
 from server.authority import Authority, create, linked
 from server.database import DEFAULT_TENANT, LOCK_NAME, connect, take_lock, transaction
 from server.errors import DemandError, StateError
@@ -29,7 +29,6 @@ from server.ledger import append
 from server.state import FILE_NAME, Enrolled, enrolled_agents
 
 ACTION: Final = "authority"
-COMMAND: Final = "the command line"
 NONE_BEFORE: Final = "there is no authority of before"
 
 
