@@ -35,7 +35,13 @@ from agent.config import Config
 from agent.control import Control
 from agent.credential import Credential
 from agent.enrol import enrolled, renewed
-from agent.errors import CredentialRefusedError, EnrolmentError, FolderError, ServerSilentError
+from agent.errors import (
+    AuthorityMovedError,
+    CredentialRefusedError,
+    EnrolmentError,
+    FolderError,
+    ServerSilentError,
+)
 from agent.footprint import be_prompt
 from agent.http import httpx
 from agent.identity import Identity, load_or_create
@@ -123,6 +129,8 @@ async def live(
                 trains=trains,
             )
             await agent.work()
+        except AuthorityMovedError as error:
+            log.info("beginning anew why=%r", str(error))
         except CredentialRefusedError as error:
             log.warning("credential refused why=%r", str(error))
             await _ask_again(config, identity)
@@ -233,7 +241,7 @@ class Agent:
                     essential["watch"] = tasks.create_task(self._watch(self._source))
         except ExceptionGroup as group:
             for error in group.exceptions:
-                if isinstance(error, CredentialRefusedError):
+                if isinstance(error, CredentialRefusedError | AuthorityMovedError):
                     raise error from None
             raise
         finally:
@@ -302,7 +310,9 @@ class Agent:
         self._outbox.add("flows", flows)
 
     async def _keep_certified(self) -> None:
-        """Renew the certificate at half of its life; what runs goes on. Raises ``CredentialRefusedError``.
+        """Renew the certificate at half of its life; what runs goes on.
+
+        Raises ``CredentialRefusedError``; ``AuthorityMovedError`` once another authority is known and kept.
 
         Looked at now and then, as a sleep does not count the time that a laptop is shut.
         """
@@ -322,7 +332,13 @@ class Agent:
             await asyncio.sleep(backoff_s(attempt) if attempt else look_s)
 
     async def _renew(self) -> None:
-        self._credential = await renewed(self._credential, self._identity)
+        now = await renewed(self._credential, self._identity)
+        if now.authority != self._credential.authority:
+            kept.keep(self._config, now)
+            raise AuthorityMovedError(
+                "the server's authority is another now"
+            )  # no context forgets the old one
+        self._credential = now
         self._credential.shown_in(self._context, self._identity.identity_key)
         log.info("certificate renewed life_s=%d", self._credential.life_s)
         kept.keep(self._config, self._credential)

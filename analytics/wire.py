@@ -71,11 +71,19 @@ class EnrolReply(msgspec.Struct, frozen=True, kw_only=True):
     server_key: PublicKey  # what the server signs grants with; the agent takes no other from then on
 
 
+MOST_FORMER: Final = 4
+"""Authorities of before that are still taken: each is one certificate more in every handshake."""
+
+
 class AuthorityReply(msgspec.Struct, frozen=True, kw_only=True):
     """``GET /v1/authority``: whose certificates to take. To be checked by a token's pin, or the signature."""
 
     certificate: Annotated[bytes, msgspec.Meta(max_length=4096)]  # DER
     signature: Annotated[bytes, msgspec.Meta(max_length=64)]  # trust.signed_authority, by the grants' key
+    # Those that it is in the place of, the latest first: an earlier token names one of them.
+    former: Annotated[
+        list[Annotated[bytes, msgspec.Meta(max_length=4096)]], msgspec.Meta(max_length=MOST_FORMER)
+    ] = []
 
 
 class ChallengeReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +106,7 @@ class RenewalReply(msgspec.Struct, frozen=True, kw_only=True):
 
     certificate: bytes
     life_s: int
+    authority: AuthorityReply | None = None  # there was another before: take this one from now on
 
 
 class BatchReply(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from analytics.wire import FromServer, Hello, LocalOff, NatReport
+from server.agent_rows import Agent
 from server.control import ALL_ON, Switches
-from server.state import Agent
 from server.vitals import REMEMBERED, Told
 
 MOST_WAITING: Final = 256

@@ -153,11 +153,12 @@ def pusher_of(settings: Settings, realms: Realms, *, release: str, failures: Fai
 def store_of(settings: Settings) -> Store:
     """Open the store. Raises ``AnalyticsError`` or ``SettingsError``."""
     return Store.open(
-        settings.data, limits=settings.limits(), keep=settings.keep(), storage=_storage(settings)
+        settings.data, limits=settings.limits(), keep=settings.keep(), storage=storage_of(settings)
     )
 
 
-def _storage(settings: Settings) -> Storage:
+def storage_of(settings: Settings) -> Storage:
+    """Say where sealed rows go. Raises ``SettingsError``."""
     place = settings.lake()
     if place is None:
         return EMBEDDED

@@ -16,10 +16,11 @@ from analytics.shapes import Member
 from analytics.store.store import Store
 from analytics.then import members_then
 from analytics.wire import LocalOff, ServiceOffer
+from server.agent_rows import Agent
 from server.board import SMALL_AGENTS
 from server.hub import Connection, Hub
 from server.services import services_of
-from server.state import Agent, State
+from server.state import State
 
 SECOND_US: Final = 1_000_000
 

@@ -34,6 +34,7 @@ class StoreHealth:
 
     torn_tails: int  # segments whose end was cut: a crash in the middle of a write
     damaged_segments: int  # segments with a fault in the middle, kept aside when sealed
+    frames_set_aside: int  # in the spool, whole, and no batch: left in segments kept aside when sealed
     files_set_aside: int  # Parquet files renamed to .bad
     unsealed_rows: int
     unsealed_bytes: int

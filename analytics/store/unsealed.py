@@ -96,7 +96,7 @@ class Unsealed:
     rows: int = 0
     size: int = 0  # bytes
     hours: dict[str, set[int]] = field(default_factory=dict)  # of receipt, since 1970, by tenant
-    damaged: bool = False  # the segment's file has a fault in the middle: keep it when sealed
+    damaged: bool = False  # the segment's file has what is not taken up: keep it when sealed
 
     def add(self, arrived: Arrived, body_bytes: int, key: BatchKey) -> None:
         """Take up the rows of one batch."""
