@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from agent import credential, identity, local_switch
+from agent import credential, identity, local_switch, spent
 from agent.errors import FolderError
 from agent.local import SOCKET_NAME
 from agent.mesh import peers
@@ -31,6 +31,7 @@ HANDED_OVER: Final = (
     credential.FILE_NAME,
     peers.FILE_NAME,
     local_switch.FILE_NAME,
+    spent.FILE_NAME,
     OUTBOX_NAME,
 )
 """What the agent writes after it gave root up. Its socket is made anew at each start."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping
@@ -26,6 +27,15 @@ def cpu_us() -> int:
 def rss_kb() -> int:
     """Resident memory of this process."""
     return int(_STATM.read_text().split()[1]) * _PAGE_KB
+
+
+def sent_bytes() -> int | None:
+    """Count what was sent over UDP so far: tests, and the search for what is in front of this host.
+
+    None where the loop does not count (``agent.mesh.stamps`` has the one that does).
+    """
+    sent: int | None = getattr(asyncio.get_running_loop(), "sent_bytes", None)
+    return sent
 
 
 def health(

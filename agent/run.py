@@ -31,6 +31,7 @@ import msgspec
 from agent import credential as kept
 from agent import folder, health, local_switch, privileges
 from agent.addresses import own_addresses
+from agent.bounds import Bounds
 from agent.config import Config
 from agent.control import Control
 from agent.credential import Credential
@@ -39,20 +40,16 @@ from agent.errors import CredentialRefusedError, EnrolmentError, FolderError, Se
 from agent.footprint import be_prompt
 from agent.http import httpx
 from agent.identity import Identity, load_or_create
-from agent.limits import Use
 from agent.local import SOCKET_NAME, serve
-from agent.mesh.budget import Budget
 from agent.mesh.icmp import QuotedHeaders
 from agent.mesh.peers import KnownPeers, load_anchors
 from agent.mesh.refusals import Refusals
 from agent.mesh.stamps import StampingLoop
 from agent.orders import Orders
 from agent.outbox import Outbox
-from agent.own_policy import OwnPolicy
 from agent.passive.source import Passive, opened
 from agent.retry import StateLine, backoff_s
-from agent.tester import Shared, guard_of, own_policy_of, tester_of, trains_of
-from agent.thrift import Thrift
+from agent.tester import Shared, guard_of, tester_of
 from agent.upload import Uploader
 from analytics.measurement import Flow
 from analytics.memory import be_small, settle
@@ -107,26 +104,25 @@ async def live(
     identity = load_or_create(config.data, config.name)
     outbox = Outbox(config.data / folder.OUTBOX_NAME, config.name)
     peers = KnownPeers(config.data, load_anchors(config.identity_anchors))
-    own, trains = own_policy_of(config), trains_of(config)  # a server that refuses this agent resets neither
-    for attempt in itertools.count():
-        try:
-            agent = Agent(
-                config,
-                await enrolled(config, identity),
-                identity=identity,
-                peers=peers,
-                outbox=outbox,
-                passive=passive,
-                headers=headers,
-                signs=signs,
-                own=own,
-                trains=trains,
-            )
-            await agent.work()
-        except CredentialRefusedError as error:
-            log.warning("credential refused why=%r", str(error))
-            await _ask_again(config, identity)
-            await asyncio.sleep(backoff_s(attempt))
+    with Bounds.kept(config) as bounds:  # a server that refuses this agent resets none of them
+        for attempt in itertools.count():
+            try:
+                agent = Agent(
+                    config,
+                    await enrolled(config, identity),
+                    identity=identity,
+                    peers=peers,
+                    outbox=outbox,
+                    passive=passive,
+                    headers=headers,
+                    signs=signs,
+                    bounds=bounds,
+                )
+                await agent.work()
+            except CredentialRefusedError as error:
+                log.warning("credential refused why=%r", str(error))
+                await _ask_again(config, identity)
+                await asyncio.sleep(backoff_s(attempt))
 
 
 async def _ask_again(config: Config, identity: Identity) -> None:
@@ -157,8 +153,7 @@ class Agent:
         passive: Passive,
         headers: QuotedHeaders | None = None,
         signs: Signs | None = None,
-        own: OwnPolicy | None = None,
-        trains: Budget | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         self._signs = signs or Signs(Notifier())
         self._config = config
@@ -166,11 +161,10 @@ class Agent:
         self._outbox = outbox
         self._source = passive.source
         self._identity = identity
-        own = own_policy_of(config) if own is None else own
-        trains = trains_of(config) if trains is None else trains
+        self._bounds = bounds = Bounds(config) if bounds is None else bounds
         self._context = credential.context(identity.identity_key)
         self._client = httpx.AsyncClient(base_url=config.server, trust_env=False, verify=self._context)
-        self._guard = guard_of(credential, identity, peers, own)
+        self._guard = guard_of(credential, identity, peers, bounds.own)
         self._refusals = Refusals()
         self._unsigned = Counter[str]()
         self._surveying: asyncio.Task[None] | None = None
@@ -182,11 +176,11 @@ class Agent:
             refusals=self._refusals,
             unsigned=self._unsigned,
             headers=headers,
-            trains=trains,
-            own=own,
+            trains=bounds.trains,
+            own=bounds.own,
         )
         tester = tester_of(shared) if config.mesh else None
-        self._uploader = Uploader(outbox, self._client)
+        self._uploader = Uploader(outbox, self._client, sends=bounds.sends)
         self._certified = asyncio.Event()  # the certificate is in force, by this host's clock
         self._tell_health = asyncio.Event()
         self._welcome: Welcome | None = None
@@ -199,13 +193,7 @@ class Agent:
             local_off=local_switch.read(config.data),
         )
         self._watcher: Watch | None = None
-        self._thrift = Thrift(
-            config.limits,
-            trains=trains,
-            tests=self._orders,
-            used=self._used,
-            changed=self._tell_health.set,
-        )
+        bounds.thrift.serve(self._orders, self._tell_health.set)
         self._control = Control(
             credential,
             self._context,
@@ -227,7 +215,7 @@ class Agent:
                     "flush": tasks.create_task(self._keep_flushing()),
                     "health": tasks.create_task(self._keep_telling_health()),
                     "switch": tasks.create_task(local_switch.watch(self._config.data, self._on_local_switch)),
-                    "limits": tasks.create_task(self._thrift.run()),
+                    "limits": tasks.create_task(self._bounds.keep()),
                 }
                 if self._source is not None:
                     essential["watch"] = tasks.create_task(self._watch(self._source))
@@ -294,7 +282,8 @@ class Agent:
             sink=self._take_flows,
             recent_s=self._config.recent_minutes * 60,
         )
-        self._watcher = self._thrift.watch = watch
+        self._watcher = watch
+        self._bounds.thrift.watched(watch)
         async with serve(self._config.data / SOCKET_NAME, watch.sessions):
             await watch.run()
 
@@ -354,8 +343,8 @@ class Agent:
                 servers_refused=self._control.unproven + self._uploader.unproven,
                 mesh=self._orders.on,
                 local_off=self._orders.local_off,
-                bytes_sent=_sent_bytes(),
-                governor=self._thrift.governor,
+                bytes_sent=health.sent_bytes(),
+                governor=self._bounds.thrift.governor,
                 dropped=self._dropped(),
             )
             log.info("%s", health.line(now))
@@ -371,19 +360,8 @@ class Agent:
             "flow rows": self._watcher.dropped if self._watcher is not None else 0,
         }
 
-    def _used(self) -> Use:
-        """What the whole agent took so far."""
-        sent = (_sent_bytes() or 0) + self._uploader.sent_bytes
-        return Use(time.monotonic_ns(), health.cpu_us(), health.rss_kb(), sent)
-
     async def _say(self, message: FromAgent) -> None:
         await self._control.say(message)
-
-
-def _sent_bytes() -> int | None:
-    """Count what was sent over UDP so far: tests, and the search for what is in front of this host."""
-    loop = asyncio.get_running_loop()
-    return loop.sent_bytes if isinstance(loop, StampingLoop) else None
 
 
 def _quoted_headers(config: Config) -> QuotedHeaders | None:

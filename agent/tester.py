@@ -23,7 +23,6 @@ from agent.mesh.refusals import Refusals
 from agent.mesh.trust import Guard, Me
 from agent.orders import Link, Result, Tester
 from agent.own_policy import OwnPolicy
-from analytics.clock import now_us
 from analytics.wire import TestOrder
 
 log: Final = logging.getLogger("pathgrade.agent")
@@ -42,16 +41,6 @@ class Shared:
     headers: QuotedHeaders | None
     trains: Budget
     own: OwnPolicy
-
-
-def own_policy_of(config: Config) -> OwnPolicy:
-    """Make what judges by this host's own policy."""
-    return OwnPolicy(config.policy, config.name, monotonic_ns=time.monotonic_ns, wall_us=now_us)
-
-
-def trains_of(config: Config) -> Budget:
-    """Make what counts the bytes of packet trains, over any hour."""
-    return Budget(config.train_mb_an_hour * 1_000_000)
 
 
 def guard_of(credential: Credential, identity: Identity, peers: KnownPeers, own: OwnPolicy) -> Guard:
@@ -102,10 +91,9 @@ def tester_of(shared: Shared) -> Tester:
 @contextmanager
 def _counted(own: OwnPolicy) -> Iterator[None]:
     """Tell the host's own policy what a test took, however it ends."""
-    loop, cpu_us = asyncio.get_running_loop(), health.cpu_us()
-    before = getattr(loop, "sent_bytes", 0)
+    cpu_us, before = health.cpu_us(), health.sent_bytes() or 0
     try:
         yield
     finally:
-        sent = getattr(loop, "sent_bytes", 0) - before
+        sent = (health.sent_bytes() or 0) - before
         own.ended(sent_bytes=sent, cpu_us=health.cpu_us() - cpu_us)

@@ -148,10 +148,9 @@ def test_a_server_that_refuses_it_again_and_again_resets_nothing_that_the_host_c
     monkeypatch.setattr(run, "backoff_s", lambda attempt: 0)
     with pytest.raises(ConfigError, match="enough"):
         asyncio.run(life_of(place.config()))
-    for counts in ("own", "trains"):
-        first, *others = (life[counts] for life in lives)
-        assert first is not None
-        assert all(other is first for other in others)
+    first, *others = (life["bounds"] for life in lives)
+    assert first is not None  # own policy, trains, and the governor of limits
+    assert all(other is first for other in others)
 
 
 def test_a_batch_the_server_will_never_take_does_not_hold_up_the_rest(
