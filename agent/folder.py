@@ -30,7 +30,7 @@ HANDED_OVER: Final = (
     identity.FILE_NAME,
     credential.FILE_NAME,
     peers.FILE_NAME,
-    local_switch.FILE_NAME,
+    *(switch.file_name for switch in local_switch.SWITCHES),
     spent.FILE_NAME,
     OUTBOX_NAME,
 )

@@ -214,8 +214,6 @@ class Orders:
     def switch_here(self, off: LocalOff | None) -> None:
         """Take what was switched on this host; None = on."""
         self.local_off = off
-        why = "" if off is None else f" by={off.by!r} note={off.note!r}"
-        log.warning("active tests switched %s on this host%s", "on" if off is None else "off", why)
         self._obey()
 
     def _obey(self) -> None:

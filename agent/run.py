@@ -29,20 +29,21 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from agent import credential as kept
-from agent import folder, health, local_switch, privileges
+from agent import folder, health, privileges
 from agent.addresses import own_addresses
-from agent.bounds import Bounds
 from agent.config import Config
 from agent.control import Control
 from agent.credential import Credential
 from agent.enrol import enrolled, renewed
 from agent.errors import CredentialRefusedError, EnrolmentError, FolderError, ServerSilentError
 from agent.footprint import be_prompt
+from agent.host import Host
+from agent.host import opened as opened_host
 from agent.http import httpx
-from agent.identity import Identity, load_or_create
+from agent.identity import Identity
 from agent.local import SOCKET_NAME, serve
+from agent.local_switch import MESH, PASSIVE, Switch
 from agent.mesh.icmp import QuotedHeaders
-from agent.mesh.peers import KnownPeers, load_anchors
 from agent.mesh.refusals import Refusals
 from agent.mesh.stamps import StampingLoop
 from agent.orders import Orders
@@ -101,27 +102,13 @@ async def live(
 
     The data folder is this agent's own by now (``folder.exclusive``).
     """
-    identity = load_or_create(config.data, config.name)
-    outbox = Outbox(config.data / folder.OUTBOX_NAME, config.name)
-    peers = KnownPeers(config.data, load_anchors(config.identity_anchors))
-    with Bounds.kept(config) as bounds:  # a server that refuses this agent resets none of them
+    async with opened_host(config, passive, headers=headers, signs=signs) as host:
         for attempt in itertools.count():
             try:
-                agent = Agent(
-                    config,
-                    await enrolled(config, identity),
-                    identity=identity,
-                    peers=peers,
-                    outbox=outbox,
-                    passive=passive,
-                    headers=headers,
-                    signs=signs,
-                    bounds=bounds,
-                )
-                await agent.work()
+                await Agent(host, await enrolled(config, host.identity)).work()
             except CredentialRefusedError as error:
                 log.warning("credential refused why=%r", str(error))
-                await _ask_again(config, identity)
+                await _ask_again(config, host.identity)
                 await asyncio.sleep(backoff_s(attempt))
 
 
@@ -142,62 +129,46 @@ async def _ask_again(config: Config, identity: Identity) -> None:
 class Agent:
     """The parts of one enrolled life, wired."""
 
-    def __init__(
-        self,
-        config: Config,
-        credential: Credential,
-        *,
-        identity: Identity,
-        peers: KnownPeers,
-        outbox: Outbox,
-        passive: Passive,
-        headers: QuotedHeaders | None = None,
-        signs: Signs | None = None,
-        bounds: Bounds | None = None,
-    ) -> None:
-        self._signs = signs or Signs(Notifier())
-        self._config = config
+    def __init__(self, host: Host, credential: Credential) -> None:
+        self._host = host
+        self._config = config = host.config
         self._credential = credential
-        self._outbox = outbox
-        self._source = passive.source
-        self._identity = identity
-        self._bounds = bounds = Bounds(config) if bounds is None else bounds
-        self._context = credential.context(identity.identity_key)
+        self._context = credential.context(host.identity.identity_key)
         self._client = httpx.AsyncClient(base_url=config.server, trust_env=False, verify=self._context)
-        self._guard = guard_of(credential, identity, peers, bounds.own)
+        self._guard = guard_of(credential, host.identity, host.peers, host.bounds.own)
         self._refusals = Refusals()
         self._unsigned = Counter[str]()
         self._surveying: asyncio.Task[None] | None = None
         shared = Shared(
             config=config,
             credential=credential,
-            identity=identity,
+            identity=host.identity,
             guard=self._guard,
             refusals=self._refusals,
             unsigned=self._unsigned,
-            headers=headers,
-            trains=bounds.trains,
-            own=bounds.own,
+            headers=host.headers,
+            trains=host.bounds.trains,
+            own=host.bounds.own,
         )
         tester = tester_of(shared) if config.mesh else None
-        self._uploader = Uploader(outbox, self._client, sends=bounds.sends)
+        self._uploader = Uploader(host.outbox, self._client, sends=host.bounds.sends)
         self._certified = asyncio.Event()  # the certificate is in force, by this host's clock
         self._tell_health = asyncio.Event()
         self._welcome: Welcome | None = None
         self._orders = Orders(
             tester,
-            outbox,
+            host.outbox,
             self._say,
             saved=self._uploader.soon,
             switched=self._on_switched,
-            local_off=local_switch.read(config.data),
+            local_off=host.switches.off[MESH],
         )
         self._watcher: Watch | None = None
-        bounds.thrift.serve(self._orders, self._tell_health.set)
+        host.bounds.thrift.serve(self._orders, self._tell_health.set)
         self._control = Control(
             credential,
             self._context,
-            _hello(config, outbox, passive),
+            _hello(host),
             on_message=self._take,
             on_lost=self._orders.cancel_all,
             greet=self._greet,
@@ -206,40 +177,44 @@ class Agent:
     async def work(self) -> None:
         """Do everything at once until cancelled or refused; what was measured is on disk afterwards."""
         settle()
+        signs, switches = self._host.signs, self._host.switches
         try:
-            async with asyncio.TaskGroup() as tasks:
-                essential = self._signs.tasks = {
-                    "control": tasks.create_task(self._once_certified(self._control.run)),
-                    "upload": tasks.create_task(self._once_certified(self._uploader.run)),
-                    "certificate": tasks.create_task(self._keep_certified()),
-                    "flush": tasks.create_task(self._keep_flushing()),
-                    "health": tasks.create_task(self._keep_telling_health()),
-                    "switch": tasks.create_task(local_switch.watch(self._config.data, self._on_local_switch)),
-                    "limits": tasks.create_task(self._bounds.keep()),
-                }
-                if self._source is not None:
-                    essential["watch"] = tasks.create_task(self._watch(self._source))
+            with switches.heard(self._on_local_switch):
+                async with asyncio.TaskGroup() as tasks:
+                    essential = signs.tasks = {
+                        "control": tasks.create_task(self._once_certified(self._control.run)),
+                        "upload": tasks.create_task(self._once_certified(self._uploader.run)),
+                        "certificate": tasks.create_task(self._keep_certified()),
+                        "flush": tasks.create_task(self._keep_flushing()),
+                        "health": tasks.create_task(self._keep_telling_health()),
+                        "limits": tasks.create_task(self._host.bounds.keep()),
+                    }
+                    if switches.watching is not None:
+                        essential["switch"] = switches.watching
+                    if self._host.capture is not None:
+                        essential["watch"] = tasks.create_task(self._host.capture.run(self._watch))
         except ExceptionGroup as group:
             for error in group.exceptions:
                 if isinstance(error, CredentialRefusedError):
                     raise error from None
             raise
         finally:
-            self._signs.tasks = {}
+            signs.tasks = {}
             if self._surveying is not None:
                 self._surveying.cancel()
             await self._orders.close()
             await self._client.aclose()
-            _flush_all(self._outbox)
+            _flush_all(self._host.outbox)
 
     def _greet(self, hello: Hello) -> Hello:
         """Add what is of this connection only."""
         return msgspec.structs.replace(
             hello,
             addresses=own_addresses(),  # they may have changed since it was connected last
-            local_off=self._orders.local_off,
+            local_off=self._host.switches.off[MESH],
+            passive_off=self._host.switches.off[PASSIVE],
             challenge=self._guard.challenge(),
-            binding=self._identity.binding(self._credential.tenant, now_s=int(time.time())),
+            binding=self._host.identity.binding(self._credential.tenant, now_s=int(time.time())),
         )
 
     def _take(self, message: FromServer) -> None:
@@ -248,9 +223,10 @@ class Agent:
             self._welcome = message
         self._orders.take(message)
 
-    def _on_local_switch(self, off: LocalOff | None) -> None:
-        if off != self._orders.local_off:
+    def _on_local_switch(self, switch: Switch, off: LocalOff | None) -> None:
+        if switch is MESH:
             self._orders.switch_here(off)
+        self._tell_health.set()
 
     def _on_switched(self, on: bool) -> None:
         """Say so at once; what is in front of this host is asked only while active tests are on."""
@@ -272,23 +248,24 @@ class Agent:
         with contextlib.suppress(ServerSilentError):  # it is found out again on the next connection
             await self._say(report)
 
-    async def _watch(self, source: SessionSource) -> None:
+    async def _watch(self) -> None:
         from agent.passive.watch import Watch  # noqa: PLC0415  # not loaded where passive is off
 
+        assert self._host.passive.source is not None
         watch = Watch(
-            source,
+            self._host.passive.source,
             agent=self._credential.agent,
             tenant=self._credential.tenant,
             sink=self._take_flows,
             recent_s=self._config.recent_minutes * 60,
         )
         self._watcher = watch
-        self._bounds.thrift.watched(watch)
+        self._host.bounds.thrift.watched(watch)
         async with serve(self._config.data / SOCKET_NAME, watch.sessions):
             await watch.run()
 
     def _take_flows(self, flows: list[Flow]) -> None:
-        self._outbox.add("flows", flows)
+        self._host.outbox.add("flows", flows)
 
     async def _keep_certified(self) -> None:
         """Renew the certificate at half of its life; what runs goes on. Raises ``CredentialRefusedError``.
@@ -311,8 +288,8 @@ class Agent:
             await asyncio.sleep(backoff_s(attempt) if attempt else look_s)
 
     async def _renew(self) -> None:
-        self._credential = await renewed(self._credential, self._identity)
-        self._credential.shown_in(self._context, self._identity.identity_key)
+        self._credential = await renewed(self._credential, self._host.identity)
+        self._credential.shown_in(self._context, self._host.identity.identity_key)
         log.info("certificate renewed life_s=%d", self._credential.life_s)
         kept.keep(self._config, self._credential)
 
@@ -324,7 +301,7 @@ class Agent:
     async def _keep_flushing(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_S)
-            await asyncio.to_thread(_flush_all, self._outbox)
+            await asyncio.to_thread(_flush_all, self._host.outbox)
             self._uploader.soon()
 
     async def _keep_telling_health(self) -> None:
@@ -334,17 +311,18 @@ class Agent:
                     await self._tell_health.wait()
             self._tell_health.clear()
             now = health.health(
-                self._source.counters() if self._source else None,
-                batches_waiting=len(self._outbox),
+                self._host.passive.source.counters() if self._host.passive.source else None,
+                batches_waiting=len(self._host.outbox),
                 packets_refused=self._orders.packets_refused,
                 refusals=self._refusals,
                 grants_refused=self._guard.refused,
                 receipts_refused=self._unsigned,
                 servers_refused=self._control.unproven + self._uploader.unproven,
                 mesh=self._orders.on,
-                local_off=self._orders.local_off,
+                local_off=self._host.switches.off[MESH],
+                passive_off=self._host.switches.off[PASSIVE],
                 bytes_sent=health.sent_bytes(),
-                governor=self._bounds.thrift.governor,
+                governor=self._host.bounds.thrift.governor,
                 dropped=self._dropped(),
             )
             log.info("%s", health.line(now))
@@ -354,8 +332,8 @@ class Agent:
     def _dropped(self) -> dict[str, int]:
         """What found no room, by its name in docs/limits.md."""
         return {
-            "outbox rows": self._outbox.dropped_rows,
-            "outbox batches": self._outbox.dropped_batches,
+            "outbox rows": self._host.outbox.dropped_rows,
+            "outbox batches": self._host.outbox.dropped_batches,
             "signals": self._orders.signals_dropped,
             "flow rows": self._watcher.dropped if self._watcher is not None else 0,
         }
@@ -386,8 +364,10 @@ def _give_up_privileges(config: Config, source: SessionSource | None) -> None:
     privileges.require_program(uid)
 
 
-def _hello(config: Config, outbox: Outbox, passive: Passive) -> Hello:
-    return Hello(version=version("pathgrade"), boot=outbox.boot, mesh=config.mesh, passive=passive.told)
+def _hello(host: Host) -> Hello:
+    return Hello(
+        version=version("pathgrade"), boot=host.outbox.boot, mesh=host.config.mesh, passive=host.passive.told
+    )
 
 
 def _flush_all(outbox: Outbox) -> None:

@@ -154,7 +154,7 @@ MAX_CPUS: Final = 8192
 
 
 class LocalOff(msgspec.Struct, frozen=True, kw_only=True):
-    """Active tests are switched off on an agent's own host: by whom, since when, why."""
+    """Active tests, or passive capture, are switched off on an agent's own host: by whom, since when, why."""
 
     since_us: Annotated[int, whole("when, by the host's clock", "us since 1970")]
     by: Annotated[str, msgspec.Meta(max_length=64)]
@@ -167,7 +167,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     version: Annotated[str, msgspec.Meta(max_length=40)]
     boot: Annotated[str, msgspec.Meta(max_length=64)]
     mesh: bool = True
-    local_off: LocalOff | None = None  # no server can switch that on
+    local_off: LocalOff | None = None  # active tests; no server can switch that on
+    passive_off: LocalOff | None = None  # passive capture, likewise
     passive: Annotated[str, msgspec.Meta(max_length=200)] = "off"  # "ebpf (7 hooks)"; what is missed
     challenge: Annotated[bytes, msgspec.Meta(max_length=NONCE_BYTES)] = b""  # for the server's signed time
     binding: Sealed = b""  # trust.Binding of the agent's DTLS certificate, by its identity key
@@ -202,6 +203,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
     batches_waiting: Annotated[int, count("batches not yet acknowledged")] = 0
     mesh: bool | None = None  # whether active tests are on here; None: an agent of before
     local_off: LocalOff | None = None
+    passive_off: LocalOff | None = None
     bytes_sent: Annotated[int, count("bytes sent over UDP since start, headers included: tests")] | None = (
         None
     )

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import health, run, spent
+from agent import host as host_of
 from agent.bounds import Bounds
 from agent.config import Config
 from agent.limits import Governor, Limits, Shed, Use
@@ -239,7 +240,7 @@ def test_a_server_that_says_401_in_a_loop_resets_nothing_that_the_host_counts(
         outbox.flush()
 
     async def scenario() -> None:
-        monkeypatch.setattr(run, "Bounds", Noted)
+        monkeypatch.setattr(host_of, "Bounds", Noted)
         monkeypatch.setattr(run, "backoff_s", lambda attempt: 0.01)
         monkeypatch.setattr(Gate, "agent", refuse)
         async with place.serving():
