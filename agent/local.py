@@ -141,7 +141,6 @@ _FEW: Final = 10
 
 _REMEDIES: Final[dict[type[LocalError], str]] = {
     LocalError: "start it with: pathgrade agent run --config FILE; passive must not be off\n"
-    "see whether it is switched off on this host: pathgrade agent passive status\n"
     "name its data folder with --data or PATHGRADE_AGENT_DATA\n"
     "ask the server instead: pathgrade flows --agent NAME, or --url URL",
     LocalRefusedError: "ask as root, or as the user the agent runs as",

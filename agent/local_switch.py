@@ -118,7 +118,8 @@ class Switches:
         self._marks = {switch: switch.mark(data) for switch in SWITCHES}
         self.off = {switch: switch.read(data) for switch in SWITCHES}
         """Who switched it off, when and why; None where it is on."""
-        self.watching: asyncio.Task[None] | None = None
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        """What must run while they are watched."""
         self._listeners: list[Heard] = []
 
     @contextmanager
@@ -133,12 +134,12 @@ class Switches:
     @asynccontextmanager
     async def watched(self, *, every_s: float = LOOK_S) -> AsyncIterator[None]:
         """Look at them again and again, until left."""
-        self.watching = asyncio.create_task(self._watch(every_s))
+        watching = self.tasks["switch"] = asyncio.create_task(self._watch(every_s))
         try:
             yield
         finally:
-            self.watching.cancel()
-            await asyncio.wait([self.watching])
+            watching.cancel()
+            await asyncio.wait([watching])
 
     def look(self) -> None:
         """Look once, and tell of what changed."""

@@ -144,7 +144,7 @@ def test_a_server_that_refuses_it_again_and_again_resets_nothing_that_the_host_c
     async def at_once(*_: object) -> None:
         pass
 
-    for name, in_place in (("Agent", Refused), ("enrolled", at_once), ("_ask_again", at_once)):
+    for name, in_place in (("Agent", Refused), ("enrolled", at_once), ("ask_again", at_once)):
         monkeypatch.setattr(run, name, in_place)
     monkeypatch.setattr(run, "backoff_s", lambda attempt: 0)
     with pytest.raises(ConfigError, match="enough"):
