@@ -5,6 +5,7 @@
     own policy ([policy] of agent.toml) ─┐
     packet trains' bytes of an hour ─────┼─ spent.json: also a restart does not
     governor (limit_... of agent.toml) ──┘
+    STUN and TURN servers that are asked
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from agent import health
 from agent.config import Config
 from agent.limits import Governor, Use
+from agent.mesh.asked import AskedServers
 from agent.mesh.budget import Budget
 from agent.own_policy import OwnPolicy
 from agent.spent import Keeper
@@ -24,12 +26,15 @@ from analytics.clock import now_us
 
 
 class Bounds:
-    """The three, and what keeps them."""
+    """All of them, and what keeps the first three."""
 
     def __init__(self, config: Config) -> None:
         """Make them as the configuration has them, with nothing spent."""
         self.own = OwnPolicy(config.policy, config.name, monotonic_ns=time.monotonic_ns, wall_us=now_us)
         self.trains = Budget(config.train_mb_an_hour * 1_000_000)
+        self.servers = AskedServers(
+            config.policy.servers, own_server=config.server, monotonic_ns=time.monotonic_ns
+        )
         governor = Governor(config.limits)
         self.thrift = Thrift(governor, trains=self.trains, used=self._used)
         self.keeper = Keeper(config.data, governor=governor, trains=self.trains, own=self.own)

@@ -32,6 +32,7 @@ from analytics.policy import (
 if TYPE_CHECKING:
     from analytics.trust import Grant  # a configuration is read without cryptography
 
+ServerHost = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
 HOUR_NS: Final = 3_600 * 1_000_000_000
 MB: Final = 1_000_000
 
@@ -54,6 +55,9 @@ class OwnRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     An empty list: none."""
     not_peers: Annotated[list[PeerSelector], msgspec.Meta(max_length=200)] = []
     """Peers that it may not, whatever `peers` says."""
+    servers: Annotated[list[ServerHost], msgspec.Meta(max_length=20)] | None = None
+    """Hosts of the STUN and TURN servers that it may ask, as the server writes them. Not set: those that the
+    server names, at most eight different ones an hour. An empty list: none."""
     hours: HoursText | None = None
     """When: `07:00-19:00`; `22:00-06:00` goes over midnight, and belongs to the day on which it begins."""
     days: Days = []

@@ -124,6 +124,7 @@ class Agent:
             headers=host.headers,
             trains=host.bounds.trains,
             own=host.bounds.own,
+            servers=host.bounds.servers,
         )
         tester = tester_of(shared) if config.mesh else None
         self._uploader = Uploader(host.outbox, self._client, sends=host.bounds.sends)
@@ -214,7 +215,7 @@ class Agent:
         from agent.mesh.survey import survey  # noqa: PLC0415  # not loaded where the mesh is off
 
         await asyncio.sleep(random.uniform(0, SURVEY_WITHIN_S))  # noqa: S311  # spreads load
-        report = await survey(stun)
+        report = await survey(await self._host.bounds.servers.admit_stun(stun))
         log.info("nat udp=%s mapped=%s mapping=%r filtering=%r hairpin=%s cgnat=%s",
                  report.udp, report.mapped, report.mapping.value, report.filtering.value,
                  report.hairpin, report.cgnat)  # fmt: skip
@@ -270,6 +271,7 @@ class Agent:
             "outbox rows": self._host.outbox.dropped_rows,
             "outbox batches": self._host.outbox.dropped_batches,
             "signals": self._orders.signals_dropped,
+            "servers to ask": self._host.bounds.servers.refused,
             "flow rows": self._watcher.dropped if self._watcher is not None else 0,
         }
 

@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from agent import health
 from agent.config import Config
 from agent.credential import Credential
 from agent.errors import AgentError
 from agent.identity import Identity
+from agent.mesh.asked import AskedServers
 from agent.mesh.budget import Budget
 from agent.mesh.icmp import QuotedHeaders
 from agent.mesh.peers import KnownPeers
@@ -41,6 +44,7 @@ class Shared:
     headers: QuotedHeaders | None
     trains: Budget
     own: OwnPolicy
+    servers: AskedServers
 
 
 def guard_of(credential: Credential, identity: Identity, peers: KnownPeers, own: OwnPolicy) -> Guard:
@@ -69,6 +73,7 @@ def tester_of(shared: Shared) -> Tester:
         except AgentError as error:
             log.warning("test refused peer=%s why=%r try=%r", order.peer, str(error), error.remedy)
             return await refuse_pair(order, str(error), **who, signalling=link, clock=clock)
+        order = msgspec.structs.replace(order, ice_servers=await shared.servers.admit(order.ice_servers))
         with _counted(shared.own):
             result = await test_pair(
                 order,

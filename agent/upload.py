@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 
 from agent.enrol import explain, problem_in
 from agent.errors import CredentialRefusedError, ServerSilentError
-from agent.http import httpx
+from agent.http import answer_of, httpx
 from agent.outbox import Outbox, Waiting
 from agent.retry import StateLine, backoff_s
 from agent.tls import is_unproven
@@ -87,8 +87,13 @@ class Uploader:
     async def _send(self, batch: Waiting) -> None:
         self._sends(len(batch.body))
         try:
-            response = await self._client.post(
-                "/v1/batches", content=batch.body, headers=self._headers, timeout=TIMEOUT_S
+            response = await answer_of(
+                self._client,
+                "POST",
+                "/v1/batches",
+                content=batch.body,
+                headers=self._headers,
+                timeout_s=TIMEOUT_S,
             )
         except httpx.TransportError as error:
             self.unproven += is_unproven(error)
