@@ -26,6 +26,7 @@ log: Final = logging.getLogger("pathgrade.agent.servers")
 
 MOST: Final = 8
 """Different addresses and ports in any 60 minutes. A fleet has one STUN server and up to three relays."""
+MOST_STUN: Final = 3
 HOUR_NS: Final = 3_600 * 10**9
 
 Endpoint = tuple[str, int]
@@ -60,8 +61,10 @@ class AskedServers:
         return [judged for one in _first_of_each(servers) if (judged := await self._judged(one)) is not None]
 
     async def admit_stun(self, urls: Sequence[str]) -> list[str]:
-        """As ``admit``, of plain STUN servers."""
-        return [server.url for server in await self.admit([IceServer(url=url) for url in urls])]
+        """As ``admit``, of plain STUN servers, of which the next is asked where one is silent."""
+        named_ones = [IceServer(url=url) for url in urls if url.startswith("stun:")][:MOST_STUN]
+        judged = [await self._judged(one) for one in named_ones]
+        return [one.url for one in judged if one is not None]
 
     async def _judged(self, server: IceServer) -> IceServer | None:
         try:

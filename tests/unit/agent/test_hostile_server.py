@@ -85,6 +85,11 @@ def test_what_is_asked_is_what_was_judged_and_the_first_of_each_kind_only() -> N
     assert len(world.looked_up) == 3
 
 
+def test_of_plain_stun_servers_the_next_few_are_known_too() -> None:
+    urls = [f"stun:10.0.0.{n}:3478" for n in range(1, 9)]
+    assert asyncio.run(World().asked.admit_stun(["turn:inside:22", *urls])) == urls[:3]
+
+
 def test_a_few_different_ones_an_hour_and_no_more() -> None:
     world = World()
     ports = range(20, 60)
