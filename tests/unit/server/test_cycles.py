@@ -9,6 +9,7 @@ import pytest
 from analytics import wire
 from analytics.measurement import Rung
 from analytics.wire import Abandon, FromServer, Hello, MeshSwitch, ProbePlan, Signal
+from server.agent_rows import Agent
 from server.api.controls import Off, Reach
 from server.audit import Audit
 from server.budget import Budget, cost_of
@@ -17,7 +18,6 @@ from server.cycles import Cycles
 from server.early import WAITS_S
 from server.hub import MOST_WAITING, REPLACED, TOO_SLOW, Connection, Hub
 from server.running import Plan
-from server.state import Agent
 from server.turn import Relays
 
 PLAN = Plan(
