@@ -220,13 +220,17 @@ def take_lock(path: Path) -> int:
     except OSError as error:
         raise _unusable(path.parent, error.strerror or "") from error
     try:
+        _give_to_owner(lock, path.parent)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(lock)
         raise StateLockedError(
             f"open {path.parent}: another pathgrade server holds it",
             remedy="stop that server, or give this one another --data folder",
         ) from error
+    except OSError as error:
+        os.close(lock)
+        raise _unusable(path.parent, error.strerror or "") from error
     return lock
 
 

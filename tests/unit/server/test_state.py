@@ -1,5 +1,8 @@
 """Tokens, agents and audit rows on disk."""
 
+import errno
+import fcntl
+import os
 import sqlite3
 import stat
 import subprocess
@@ -15,7 +18,7 @@ from analytics.clock import now_us
 from analytics.wire import EnrolRequest, ServiceOffer
 from server.agent_rows import Agent
 from server.api.audits import AuditAsk, AuditRow
-from server.database import connect
+from server.database import LOCK_NAME, connect, take_lock
 from server.errors import (
     NameTakenError,
     StateError,
@@ -185,3 +188,28 @@ def test_a_command_beside_a_server_with_two_engines_leaves_its_wal_alone(
     subprocess.run([sys.executable, "-c", beside, tmp_path], check=True)
     assert (tmp_path / f"{FILE_NAME}-wal").exists()
     assert state.tenants() == ["default"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else's folder")
+def test_a_lock_that_root_made_is_the_servers_to_open(tmp_path: Path) -> None:
+    os.chown(tmp_path, 61_500, 61_500)
+    os.close(take_lock(tmp_path / LOCK_NAME))
+    status = (tmp_path / LOCK_NAME).stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (61_500, 61_500, 0o600)
+
+
+def test_a_lock_that_cannot_be_taken_is_called_anothers_only_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = take_lock(tmp_path / LOCK_NAME)
+    with pytest.raises(StateLockedError, match="another pathgrade server"):
+        take_lock(tmp_path / LOCK_NAME)
+    os.close(first)
+
+    def none_left(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none_left)
+    with pytest.raises(StateError, match="No locks available") as caught:
+        take_lock(tmp_path / LOCK_NAME)
+    assert not isinstance(caught.value, StateLockedError)
