@@ -29,6 +29,8 @@ LOOK_S: Final = 60.0
 """Between looks whether the certificate is to be renewed,"""
 LOOKS: Final = 40
 """or so many in its life, if that is more."""
+LEAST_S: Final = 10.0
+"""Between two renewals, however short a life the server gives: each is a write to this host's disk."""
 
 
 class Renewal:
@@ -53,8 +55,9 @@ class Renewal:
         line, share = StateLine(log), random.uniform(0.4, 0.5)  # noqa: S311  # spreads load
         attempt = 0
         while True:
+            is_due = self.credential.is_due(kept.now_s(), share=share)
             try:
-                if self.credential.is_due(kept.now_s(), share=share):
+                if is_due:
                     await self._renew()
                 attempt = 0
             except (ServerSilentError, EnrolmentError, FolderError, OSError) as error:
@@ -62,7 +65,7 @@ class Renewal:
                 attempt += 1
             if not self.credential.is_due(kept.now_s(), share=1.0):
                 self._certified.set()
-            look_s = min(LOOK_S, self.credential.life_s / LOOKS)
+            look_s = max(min(LOOK_S, self.credential.life_s / LOOKS), LEAST_S if is_due else 0)
             await asyncio.sleep(backoff_s(attempt) if attempt else look_s)
 
     async def once_certified(self, talk: Callable[[], Awaitable[None]]) -> None:

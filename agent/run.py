@@ -96,6 +96,7 @@ async def live(
                 await Agent(host, await enrolled(config, host.identity)).work()
             except AuthorityMovedError as error:
                 log.info("beginning anew why=%r", str(error))
+                await asyncio.sleep(backoff_s(attempt))
             except CredentialRefusedError as error:
                 log.warning("credential refused why=%r", str(error))
                 await ask_again(config, host.identity)

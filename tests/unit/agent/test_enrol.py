@@ -110,6 +110,11 @@ def test_a_certificate_is_renewed_while_it_works_and_the_connection_stays(
 LIFE_S = 4
 
 
+@pytest.fixture(autouse=True)
+def _renews_as_often_as_its_short_life_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renewal, "LEAST_S", 0.0)
+
+
 def short_lived(place: Any) -> Any:
     settings = Settings.load(
         data=place.data,

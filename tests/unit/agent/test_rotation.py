@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent import credential, enrol, tls
+from agent import credential, enrol, renewal, tls
 from agent.credential import Credential
 from agent.errors import ServerUnprovenError
 from agent.identity import create, load_or_create
@@ -32,6 +32,11 @@ from server.settings import Settings
 from server.state import Enrolled, State
 
 LIFE_S = 2
+
+
+@pytest.fixture(autouse=True)
+def _renews_as_often_as_its_short_life_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renewal, "LEAST_S", 0.0)
 
 
 def short_lived(place: Any) -> Any:
