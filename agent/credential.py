@@ -35,6 +35,8 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
     """The server's public key: orders signed by another are refused."""
     authority: bytes
     """Certificate (DER) of the server's authority: a server without one of it is not talked to."""
+    authority_number: int = 0
+    """As the server's key vouched for it: no authority of a number that is not higher comes in its place."""
     certificate: bytes
     """DER, by that authority, over the identity key."""
     got_s: float

@@ -103,48 +103,63 @@ async def _first(config: Config, identity: Identity, known: OldCredential | None
 async def renewed(known: Credential, identity: Identity) -> Credential:
     """Get the next certificate. Raises ``ServerSilentError``, ``CredentialRefusedError``."""
     async with _client(known.server, tls.proven(known.authority)) as client:
-        challenge = _read(known.server, await _ask(client, "GET", "/v1/renewal"), ChallengeReply).challenge
-        asked = RenewalRequest(
-            tenant=known.tenant,
-            name=known.agent,
-            challenge=challenge,
-            signature=identity.identity_key.sign(renewal_claim(known.tenant, known.agent, challenge)),
-        )
-        response = await _ask(client, "POST", "/v1/renewal", asked)
+        to_sign = _read(known.server, await _ask(client, "GET", "/v1/renewal"), ChallengeReply)
+        response = await _ask(client, "POST", "/v1/renewal", _proof(known, identity, to_sign))
     if response.status_code == 401:
         problem = problem_in(response)
         raise CredentialRefusedError(
             f"renew at {known.server}: {explain(problem)}", remedy=problem.remedy or "give it a new token"
         )
     reply = _read(known.server, response, RenewalReply)
-    authority = known.authority if reply.authority is None else await _moved(known, reply.authority)
+    moved = known if reply.authority is None else await _moved(known, reply.authority)
     return msgspec.structs.replace(
-        known, authority=authority, certificate=reply.certificate, life_s=reply.life_s, got_s=kept.now_s()
+        moved, certificate=reply.certificate, life_s=reply.life_s, got_s=kept.now_s()
     )
 
 
-async def _moved(known: Credential, told: AuthorityReply) -> bytes:
-    """Say which authority to take from now on: the one that is told, once it has been seen to hold.
+def _proof(known: Credential, identity: Identity, to_sign: ChallengeReply) -> RenewalRequest:
+    """Answer a challenge, and say which authority is known: the server drops none that somebody needs."""
+    knows = tls.pin_in(known.authority) if to_sign.hears_known else ""
+    claim = renewal_claim(known.tenant, known.agent, to_sign.challenge, knows)
+    return RenewalRequest(
+        tenant=known.tenant,
+        name=known.agent,
+        challenge=to_sign.challenge,
+        knows=knows,
+        signature=identity.identity_key.sign(claim),
+    )
 
-    Who has stolen the authority's key can say what comes next, and not sign it with the key of the grants.
+
+async def _moved(known: Credential, told: AuthorityReply) -> Credential:
+    """Take the authority that is told from now on, once it has been seen to hold; else the one before.
+
+    Who has stolen the authority's key can say what comes next, and not sign it with the key of the grants;
+    nor does what that key signed once lead back.
     """
-    if told.certificate == known.authority:
-        return known.authority
     try:
-        check_authority(told.certificate, told.signature, known.server_key)
-        async with _client(known.server, tls.proven(told.certificate)) as client:
-            _read(known.server, await _ask(client, "GET", "/v1/renewal"), ChallengeReply)
+        check_authority(told.certificate, told.number, told.signature, known.server_key)
+        if told.certificate != known.authority:
+            await _seen(known, told)
     except (SealError, ServerSilentError, EnrolmentError) as error:
         log.warning("the server's new authority is not taken, and the one before kept why=%r", str(error))
-        return known.authority
-    return told.certificate
+        return known
+    number = max(told.number, known.authority_number)
+    return msgspec.structs.replace(known, authority=told.certificate, authority_number=number)
+
+
+async def _seen(known: Credential, told: AuthorityReply) -> None:
+    """See that the server holds an authority that came later. Raises ``SealError`` and what asking does."""
+    if told.number <= known.authority_number:
+        raise SealError(f"its number is {told.number}, and that of the one before {known.authority_number}")
+    async with _client(known.server, tls.proven(told.certificate)) as client:
+        _read(known.server, await _ask(client, "GET", "/v1/renewal"), ChallengeReply)
 
 
 async def _exchanged(config: Config, identity: Identity, old: OldCredential) -> Credential:
     """Come from a bearer secret to a certificate: the server's key, known since then, vouches for it."""
     authority = await _authority(config.server)
     try:
-        check_authority(authority.certificate, authority.signature, old.server_key)
+        check_authority(authority.certificate, authority.number, authority.signature, old.server_key)
     except SealError as error:
         raise ServerUnprovenError(
             f"enrol at {config.server}: {error}",
@@ -156,6 +171,7 @@ async def _exchanged(config: Config, identity: Identity, old: OldCredential) -> 
         tenant=old.tenant,
         server_key=old.server_key,
         authority=authority.certificate,
+        authority_number=authority.number,
         certificate=b"",
         got_s=0,
         life_s=0,
@@ -164,15 +180,19 @@ async def _exchanged(config: Config, identity: Identity, old: OldCredential) -> 
 
 
 async def _enrol(config: Config, identity: Identity) -> Credential:
+    """Show the token to the authority that it names; what came in its place since is moved to at once.
+
+    What came is asked of the proven server again: anyone could repeat what the server's key signed before.
+    """
     token = _token(config)
     authority = _named(await _authority(config.server), token.pin)
     async with _client(config.server, tls.proven(authority)) as client:
         asked = _request(config, identity, token.secret)
-        response = await _ask(client, "POST", "/v1/enrol", asked)
-    reply = _read(config.server, response, EnrolReply)
+        reply = _read(config.server, await _ask(client, "POST", "/v1/enrol", asked), EnrolReply)
+        told = _read(config.server, await _ask(client, "GET", "/v1/authority"), AuthorityReply)
     if reply.agent != config.name:
         raise EnrolmentError(f"enrol at {config.server}: it calls this agent {reply.agent[:63]!r}")
-    return Credential(
+    let_in = Credential(
         server=config.server,
         agent=reply.agent,
         tenant=reply.tenant,
@@ -182,6 +202,7 @@ async def _enrol(config: Config, identity: Identity) -> Credential:
         got_s=kept.now_s(),
         life_s=reply.life_s,
     )
+    return await _moved(let_in, told)
 
 
 def _named(told: AuthorityReply, pin: str) -> bytes:

@@ -47,15 +47,19 @@ def check_pin(authority: bytes, pin: str) -> None:
 
     For what is no certificate, ``ServerSilentError``: nobody of ours said that.
     """
-    try:
-        found = pin_of(x509.load_der_x509_certificate(authority))
-    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
-        raise ServerSilentError(f"the server's authority does not read: {error}") from error
-    if not hmac.compare_digest(found, pin):
+    if not hmac.compare_digest(pin_in(authority), pin):
         raise ServerUnprovenError(
             "the server is not the one that made the token: its authority is another",
             remedy=OTHER_SERVER,
         )
+
+
+def pin_in(authority: bytes) -> str:
+    """Name an authority (DER). For what is no certificate, ``ServerSilentError``."""
+    try:
+        return pin_of(x509.load_der_x509_certificate(authority))
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+        raise ServerSilentError(f"the server's authority does not read: {error}") from error
 
 
 def is_unproven(error: BaseException) -> bool:

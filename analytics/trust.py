@@ -34,7 +34,8 @@
     statement 8  "PGsla" 0 0 1                   the server's key says: so it was; the signature stands apart
               .  the bytes of the document
 
-    authority 8  "PGauth" 0 1                    the server's key says: this authority is mine
+    authority 8  "PGauth" 0 2                    the server's key says: this authority is mine
+              8  its number: how many there were before
               .  its certificate, DER; the signature stands apart
 
     t: each text as one byte of length and UTF-8. Numbers are big-endian, unsigned. Then 64 bytes signature.
@@ -67,6 +68,7 @@ _BINDING: Final = struct.Struct(f"!8sQ{FINGERPRINT_BYTES}s")
 _GRANT: Final = struct.Struct(f"!8sQQQQQQ{NONCE_BYTES}s{FINGERPRINT_BYTES}s{FINGERPRINT_BYTES}s")
 _TIME: Final = struct.Struct(f"!8sQ{NONCE_BYTES}s")
 _AUDIT: Final = struct.Struct(f"!8sQQQQ{HASH_BYTES}s")
+_AUTHORITY: Final = struct.Struct("!8sQ")
 
 SMALL_ORDER: Final = frozenset(
     bytes.fromhex(y)
@@ -87,7 +89,7 @@ GRANT_MAGIC: Final = b"PGgrnt\0\2"
 TIME_MAGIC: Final = b"PGtime\0\1"
 AUDIT_MAGIC: Final = b"PGaudit\1"
 STATEMENT_MAGIC: Final = b"PGsla\0\0\1"
-AUTHORITY_MAGIC: Final = b"PGauth\0\1"
+AUTHORITY_MAGIC: Final = b"PGauth\0\2"
 
 
 class Signs(Protocol):
@@ -277,15 +279,18 @@ def check_statement(body: bytes, signature: bytes, key: bytes) -> None:
         ) from error
 
 
-def signed_authority(certificate: bytes, key: Signs) -> bytes:
-    """Vouch for an authority's certificate; for agents that know this key, and not yet that authority."""
-    return key.sign(AUTHORITY_MAGIC + certificate)
+def signed_authority(certificate: bytes, number: int, key: Signs) -> bytes:
+    """Vouch for an authority's certificate; for agents that know this key, and not yet that authority.
+
+    By the ``number``, from 0, an agent tells what was signed before from what comes next.
+    """
+    return key.sign(_pack(_AUTHORITY, AUTHORITY_MAGIC, number) + certificate)
 
 
-def check_authority(certificate: bytes, signature: bytes, key: bytes) -> None:
-    """Raise ``SealError`` unless ``key`` vouches for this certificate."""
+def check_authority(certificate: bytes, number: int, signature: bytes, key: bytes) -> None:
+    """Raise ``SealError`` unless ``key`` vouches for this certificate, and this as its number."""
     try:
-        verifying_key(key).verify(signature, AUTHORITY_MAGIC + certificate)
+        verifying_key(key).verify(signature, _pack(_AUTHORITY, AUTHORITY_MAGIC, number) + certificate)
     except (SealError, InvalidSignature) as error:
         raise SealError("the authority is not vouched for by the key of the server enrolled at") from error
 

@@ -23,6 +23,9 @@ PublicKey = Annotated[bytes, msgspec.Meta(max_length=KEY_BYTES)]
 Sealed = Annotated[bytes, msgspec.Meta(max_length=MAX_SEALED)]
 """Something signed, see ``analytics.trust``; empty where there is none."""
 
+PIN_PATTERN: Final = "[A-Za-z0-9_-]{43}"
+"""SHA-256 in base64 (``channel.pin_of``)."""
+
 LifeS = Annotated[int, whole("how long a certificate is good for", "s", ge=1, le=400 * 86_400)]
 
 # --- enrolment -------------------------------------------------------------------------------------------
@@ -58,9 +61,10 @@ class ServiceOffer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     port: Annotated[int, whole("TCP port", "", ge=1, le=65535)]
 
 
-def renewal_claim(tenant: str, name: str, challenge: bytes) -> bytes:
+def renewal_claim(tenant: str, name: str, challenge: bytes, knows: str = "") -> bytes:
     """What a renewal signs by the identity key, over a challenge that the server just gave."""
-    return b"\0".join([b"pathgrade renewal", tenant.encode(), name.encode(), challenge])
+    said = [b"pathgrade renewal that knows", knows.encode()] if knows else [b"pathgrade renewal"]
+    return b"\0".join([*said, tenant.encode(), name.encode(), challenge])
 
 
 class EnrolReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +85,7 @@ class AuthorityReply(msgspec.Struct, frozen=True, kw_only=True):
     """``GET /v1/authority``: whose certificates to take. To be checked by a token's pin, or the signature."""
 
     certificate: Annotated[bytes, msgspec.Meta(max_length=4096)]  # DER
+    number: Annotated[int, whole("how many the server had before it", "")] = 0
     signature: Annotated[bytes, msgspec.Meta(max_length=64)]  # trust.signed_authority, by the grants' key
     # Those that it is in the place of, the latest first: an earlier token names one of them.
     former: Annotated[
@@ -92,14 +97,19 @@ class ChallengeReply(msgspec.Struct, frozen=True, kw_only=True):
     """``GET /v1/renewal``: what to sign."""
 
     challenge: Annotated[bytes, msgspec.Meta(max_length=64)]
+    hears_known: bool = False  # RenewalRequest.knows is understood: a server of before refuses it
 
 
-class RenewalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RenewalRequest(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """``POST /v1/renewal``: a new certificate for an agent that holds its identity key."""
 
     tenant: Annotated[str, named("tenant")]
     name: Annotated[str, named("agent")]
     challenge: Annotated[bytes, msgspec.Meta(max_length=64)]
+    # Pin of the authority that the agent takes, and has on disk; empty: it does not say.
+    knows: Annotated[str, msgspec.Meta(pattern=rf"^({PIN_PATTERN})?\Z")] = ""
     signature: Annotated[bytes, msgspec.Meta(max_length=64)]  # of renewal_claim, by the identity key
 
 

@@ -232,8 +232,8 @@ def _agents_app(
 ) -> FastAPI:
     """Whoever shows the certificate of an agent comes in here, and who is to get one."""
     state, signer, turned_away = shared.state, shared.signer, shared.own.turned_away
-    known = renewal.vouched(authority, signer)
-    moved_to = known if authority.former else None
+    known = renewal.vouched(authority, signer, number=state.authority_number(authority))
+    moved_to = known if known.number else None
     issuer = Issuer(state, authority, life_s=settings.certificate_s, moved_to=moved_to, refused=turned_away)
     return agent_app(
         enrolment.router(state, issuer, signer.public_key, turned_away),

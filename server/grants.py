@@ -115,9 +115,9 @@ class Signer:
         """Sign how far a chain of audit rows has come, or which of its rows are gone."""
         return seal(mark.encode(), self._key)
 
-    def authority(self, certificate: bytes) -> bytes:
+    def authority(self, certificate: bytes, number: int) -> bytes:
         """Vouch for the certificate of our authority; the signature alone."""
-        return signed_authority(certificate, self._key)
+        return signed_authority(certificate, number, self._key)
 
     def time(self, challenge: bytes) -> bytes:
         """Sign what time it is, in answer to a challenge; nothing if there is none."""

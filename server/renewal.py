@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 import secrets
 import struct
 from collections import Counter
@@ -38,10 +39,12 @@ from server.agent_rows import Agent
 from server.api.access import public
 from server.authority import Authority
 from server.credentials import revoked
-from server.errors import ChallengeOverError, CredentialError
+from server.errors import ChallengeOverError, CredentialError, StateError
 from server.grants import Signer
 from server.ingest import read_body
 from server.state import State
+
+log: Final = logging.getLogger("pathgrade.server.renewal")
 
 MAX_BODY: Final = 4 * 1024
 CHALLENGE_US: Final = 60_000_000
@@ -64,7 +67,9 @@ class Issuer:
         refused: Counter[str] | None = None,
         clock: Callable[[], int] = now_us,
     ) -> None:
-        self._moved_to = moved_to  # what is told with each renewal where there was another authority before
+        self._moved_to = (
+            moved_to  # what is told with each renewal where there ever was another authority before
+        )
         self._state = state
         self._authority = authority
         self._key = secrets.token_bytes(32)
@@ -94,12 +99,20 @@ class Issuer:
         except CredentialError:
             self._refused[REFUSED] += 1
             raise
+        self._note(agent, asked.knows)
         return RenewalReply(certificate=self.certificate(agent), life_s=self.life_s, authority=self._moved_to)
+
+    def _note(self, agent: Agent, knows: str) -> None:
+        """Write which authority the agent takes; where it cannot be, its certificate matters more."""
+        try:
+            self._state.takes(agent, knows)
+        except StateError as error:
+            log.warning("which authority an agent takes is not written agent=%s why=%s", agent.name, error)
 
     def _proven(self, asked: RenewalRequest) -> Agent:
         self._check_challenge(asked.challenge)
         agent = self._state.agent(asked.tenant, asked.name)
-        claim = renewal_claim(asked.tenant, asked.name, asked.challenge)
+        claim = renewal_claim(asked.tenant, asked.name, asked.challenge, asked.knows)
         if agent is None or not is_by(agent.identity_key, asked.signature, claim):
             raise CredentialError(
                 f"no agent {asked.name!r} with this key is enrolled",
@@ -121,11 +134,12 @@ class Issuer:
         return hmac.new(self._key, body, hashlib.sha256).digest()
 
 
-def vouched(authority: Authority, signer: Signer) -> AuthorityReply:
-    """Say whose certificates to take, and whose they were before."""
+def vouched(authority: Authority, signer: Signer, *, number: int) -> AuthorityReply:
+    """Say whose certificates to take, and whose they were before; ``number``: how many there were."""
     return AuthorityReply(
         certificate=authority.der,
-        signature=signer.authority(authority.der),
+        number=number,
+        signature=signer.authority(authority.der, number),
         former=[one.certificate for one in authority.former],
     )
 
@@ -140,7 +154,7 @@ def router(issuer: Issuer, known: AuthorityReply) -> APIRouter:
 
     @routes.get("/renewal", dependencies=[public("who answers the challenge proves to be an agent")])
     async def challenge() -> Response:
-        return _json(ChallengeReply(challenge=issuer.challenge()))
+        return _json(ChallengeReply(challenge=issuer.challenge(), hears_known=True))
 
     @routes.post("/renewal", dependencies=[public("the proof is in the body")])
     async def renew(request: Request) -> Response:

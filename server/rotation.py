@@ -22,6 +22,7 @@ from server import authority as authorities
 from server import former, private_file
 from server.api.audits import COMMAND, AuditRow
 from server.authority import Authority, create, linked
+from server.authority_state import next_number, number_of, put_number
 from server.database import DEFAULT_TENANT, LOCK_NAME, connect, take_lock, transaction
 from server.errors import DemandError, StateError
 from server.former import Former
@@ -30,6 +31,7 @@ from server.state import FILE_NAME, Enrolled, enrolled_agents
 
 ACTION: Final = "authority"
 NONE_BEFORE: Final = "there is no authority of before"
+DONE: Final = {"rotate": "rotated", "drop": "dropped"}
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,14 +40,14 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     pin: str
     former: list[str] = []  # pins that are still taken, the latest first
     replaced_us: int | None = None  # when the latest of those was replaced
-    waiting: list[str] = []  # agents, as TENANT/NAME, that may know a former one only
+    waiting: list[str] = []  # agents, as TENANT/NAME, that did not say that they take the present one
 
 
-def told(data: Path, life_s: int) -> Told:
-    """Say what there is; ``life_s`` is that of agents' certificates. Raises ``StateError``."""
+def told(data: Path) -> Told:
+    """Say what there is. Raises ``StateError``."""
     _check_there(data)
     own = Authority.open(data)
-    waiting = waiting_of(enrolled_agents(data), own.former, life_s)
+    waiting = waiting_of(enrolled_agents(data), own.pin) if own.former else []
     return Told(
         pin=own.pin,
         former=[*map(_pin, own.former)],
@@ -54,19 +56,14 @@ def told(data: Path, life_s: int) -> Told:
     )
 
 
-def waiting_of(agents: Iterable[Enrolled], formers: tuple[Former, ...], life_s: int) -> list[str]:
-    """Name the agents that may know a former authority only. Pure.
+def waiting_of(agents: Iterable[Enrolled], pin: str) -> list[str]:
+    """Name the agents that did not say, by their key, that they take the authority of this pin. Pure.
 
-    Who has been connected a whole life of its certificate after the rotation has renewed it since, and was
-    told then.
+    That an agent was told of it proves nothing: one of an earlier release does not understand it, and one
+    whose disk is full cannot keep it.
     """
-    if not formers:
-        return []
-    sure_us = formers[0].replaced_us + life_s * 1_000_000
     return [
-        f"{agent.tenant}/{agent.name}"
-        for agent in agents
-        if agent.revoked_us is None and max(agent.seen_us, agent.enrolled_us) < sure_us
+        f"{agent.tenant}/{agent.name}" for agent in agents if agent.revoked_us is None and agent.takes != pin
     ]
 
 
@@ -83,29 +80,33 @@ def rotate(data: Path, *, by: str = COMMAND, clock: Callable[[], int] = now_us) 
                 remedy="drop them first, once every agent has moved: pathgrade server authority drop",
             )
         before = Former(certificate=old.der, link=linked(new, old), replaced_us=clock())
-        with _noted(engine, by, f"rotated pin={new.pin} was={old.pin}", clock()):
+        _number(engine, old, new)
+        with _noted(engine, by, "rotate", f"pin={new.pin} was={old.pin}", clock):
             # In this order: what leads to an authority that is not there yet is passed over (``row_of``).
             former.write(data, [before, *old.former])
             private_file.replace(data / authorities.FILE_NAME, new.pem, remedy=authorities.REMEDY)
     return Told(pin=new.pin, former=[old.pin, *map(_pin, old.former)], replaced_us=before.replaced_us)
 
 
-def drop(
-    data: Path, life_s: int, *, anyway: bool = False, by: str = COMMAND, clock: Callable[[], int] = now_us
-) -> Told:
-    """Take authorities of before no more. Raises ``StateError``, and ``DemandError`` where it cannot be."""
+def drop(data: Path, *, anyway: bool = False, by: str = COMMAND, clock: Callable[[], int] = now_us) -> Told:
+    """Take authorities of before no more. Raises ``StateError``, and ``DemandError`` where it cannot be.
+
+    ``anyway``: also where agents are locked out by it, as far as the server knows.
+    """
     with _stopped(data) as engine:
-        found = told(data, life_s)
+        found = told(data)
         if not found.former:
             raise DemandError(NONE_BEFORE)
         if found.waiting and not anyway:
             raise DemandError(
                 f"{len(found.waiting)} agents may know a former authority only: {some(found.waiting)}",
-                remedy="start the server, and wait until they have been there; or revoke them; or drop\n"
-                "--anyway, and give them new tokens (pathgrade agent enrol --token ...)",
+                remedy="upgrade those of earlier releases, start the server, and wait: each says within a\n"
+                "day of being there that it has moved; or revoke them; or drop --anyway, and give them new\n"
+                "tokens (pathgrade agent enrol --token ...)",
             )
-        detail = f"dropped pins={','.join(found.former)}" + (f" waiting={len(found.waiting)}" * anyway)
-        with _noted(engine, by, detail, clock()):
+        _number(engine, Authority.open(data))
+        detail = f"pins={','.join(found.former)}" + (f" waiting={len(found.waiting)}" * anyway)
+        with _noted(engine, by, "drop", detail, clock):
             private_file.remove(data / former.FILE_NAME, remedy=former.REMEDY)
     return Told(pin=found.pin, waiting=found.waiting)
 
@@ -120,21 +121,46 @@ def _stopped(data: Path) -> Iterator[sa.Engine]:
     """Keep servers out meanwhile."""
     _check_there(data)
     lock = take_lock(data / LOCK_NAME)
-    engine = connect(data / FILE_NAME)
     try:
-        yield engine
+        engine = connect(data / FILE_NAME, upgrades=True)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
     finally:
-        engine.dispose()
         os.close(lock)
 
 
+def _number(engine: sa.Engine, present: Authority, coming: Authority | None = None) -> None:
+    """Write the number of the present authority, and of the one to come, which does no harm if none comes."""
+    with transaction(engine) as connection:
+        number = number_of(connection, present.pin, before=len(present.former))
+        put_number(connection, present.pin, number)
+        if coming is not None:
+            put_number(connection, coming.pin, next_number(connection, number))
+
+
 @contextmanager
-def _noted(engine: sa.Engine, by: str, detail: str, at_us: int) -> Iterator[None]:
-    """Do something, and leave an audit row of it; where it fails there is none."""
+def _noted(engine: sa.Engine, by: str, what: str, detail: str, clock: Callable[[], int]) -> Iterator[None]:
+    """Do something between two audit rows: that it is to be done, and that it is.
+
+    Files and rows are not one transaction; with the first row nothing is done that nobody can read of.
+    """
+    _note(engine, by, f"intends to {what} {detail}", clock())
+    yield
+    try:
+        _note(engine, by, f"{DONE[what]} {detail}", clock())
+    except StateError as error:
+        raise StateError(
+            f"{DONE[what]} {detail}; but the audit row that says so is missing: {error}",
+            remedy=f"it is done: do not repeat it. {error.remedy}",
+        ) from error
+
+
+def _note(engine: sa.Engine, by: str, detail: str, at_us: int) -> None:
     row = AuditRow(at_us=at_us, actor=by, action=ACTION, subject="", detail=detail)
     with transaction(engine) as connection:
         append(connection, DEFAULT_TENANT, [row])
-        yield
 
 
 def _check_there(data: Path) -> None:

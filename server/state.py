@@ -23,13 +23,14 @@ from analytics.channel import EnrolToken
 from analytics.clock import now_us
 from analytics.trust import AuditMark
 from analytics.wire import EnrolRequest, ServiceOffer
-from server import admission, agent_rows
+from server import admission, agent_rows, authority_state
 from server.agent_rows import Agent
 from server.api.audits import AuditRow
 from server.audit_age import Ages, prune
 from server.audit_book import AuditBook
 from server.audit_seal import Breaks, Sealer, sign_chains
 from server.authority import Authority
+from server.authority_state import TAKEN
 from server.control_state import ControlState
 from server.database import (
     AGENTS,
@@ -64,6 +65,7 @@ class State:
         self._revoked = agent_rows.read_revoked(engine)
         self._certified: dict[tuple[str, str], int] = {}  # until when, in us, the latest certificate is good
         self._services = _read_services(engine)
+        self._taken = authority_state.read_taken(engine)
         self.controls = ControlState(engine, self._writing)
         self.policies = PolicyState(engine, self._writing)
         self.audits = AuditBook(engine)
@@ -122,8 +124,11 @@ class State:
                 agent = admission.agent_of(request, token, fingerprint, at_us)
                 agent_rows.put_agent(connection, agent)
                 connection.execute(REVOKED.delete().where(*agent_rows.is_(agent.tenant, agent.name, REVOKED)))
+                # Its token may have named an authority of before.
+                authority_state.put_taken(connection, agent.tenant, agent.name, "")
                 append(connection, agent.tenant, [admission.enrolment(agent, at_us, origin)])
             self._revoked.discard((agent.tenant, agent.name))
+            self._taken.pop((agent.tenant, agent.name), None)
             self._agents[agent.tenant, agent.name] = agent
         return agent
 
@@ -159,6 +164,22 @@ class State:
     def certified_until_us(self, agent: Agent) -> int:
         """Tell until when the latest certificate made here for an agent is good; 0: none was."""
         return self._certified.get((agent.tenant, agent.name), 0)
+
+    def takes(self, agent: Agent, pin: str) -> None:
+        """Write which authority an agent said that it takes; empty: it did not say. Raises ``StateError``."""
+        key = (agent.tenant, agent.name)
+        with self._writing:
+            if self._taken.get(key, "") == pin or not self.is_enrolled(agent):
+                return
+            with transaction(self._engine) as connection:
+                authority_state.put_taken(connection, *key, pin)
+            self._taken[key] = pin
+
+    def authority_number(self, authority: Authority) -> int:
+        """Tell how many authorities there were before this one."""
+        with transaction(self._engine, write=False) as connection:
+            before = len(authority.former)
+            return authority_state.number_of(connection, authority.pin, before=before)
 
     def agents(self, tenant: str) -> list[Agent]:
         """List a tenant's enrolled agents, by name."""
@@ -272,21 +293,27 @@ class Enrolled(msgspec.Struct, frozen=True, kw_only=True):
     seen_us: int  # as of the server's last stop
     revoked_us: int | None = None
     revoked_by: str = ""
+    takes: str = ""  # pin of the authority that it said it takes, with its last renewal; empty: it did not
 
 
 def enrolled_agents(data: Path) -> list[Enrolled]:
     """List all tenants' agents; works beside a running server. Raises ``StateError``."""
     engine = connect(data / FILE_NAME)
-    same = sa.and_(AGENTS.c.tenant == REVOKED.c.tenant, AGENTS.c.name == REVOKED.c.name)
+    rows_of = AGENTS.outerjoin(REVOKED, _same_agent(REVOKED)).outerjoin(TAKEN, _same_agent(TAKEN))
     own = (AGENTS.c.tenant, AGENTS.c.name, AGENTS.c.site, AGENTS.c.enrolled_us, AGENTS.c.seen_us)
     said = (REVOKED.c.at_us.label("revoked_us"), sa.func.coalesce(REVOKED.c.by, "").label("revoked_by"))
-    wanted = sa.select(*own, *said).select_from(AGENTS.outerjoin(REVOKED, same))
+    takes = sa.func.coalesce(TAKEN.c.pin, "").label("takes")
+    wanted = sa.select(*own, *said, takes).select_from(rows_of)
     try:
         with transaction(engine, write=False) as connection:
             rows = connection.execute(wanted.order_by(AGENTS.c.tenant, AGENTS.c.name))
             return [Enrolled(**row._mapping) for row in rows]
     finally:
         engine.dispose()
+
+
+def _same_agent(table: sa.Table) -> sa.ColumnElement[bool]:
+    return sa.and_(AGENTS.c.tenant == table.c.tenant, AGENTS.c.name == table.c.name)
 
 
 def _read_services(engine: sa.Engine) -> dict[str, dict[str, list[ServiceOffer]]]:

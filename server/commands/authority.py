@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analytics.command_line import Json, example, print_json
-from server.commands.asking import Data, Env, data_of, settings_of
+from server.commands.asking import Data, Env, data_of
 
 if TYPE_CHECKING:
     from server.rotation import Told
@@ -17,11 +17,14 @@ commands = typer.Typer(name="authority", help="The server's own certificate auth
 
 @commands.command("show", epilog=example("pathgrade server authority show --data /var/lib/pathgrade"))
 def show(*, data: Data = None, env: Env = None, json: Json = False) -> None:
-    """Show the pin that tokens name the server by, and which of before are still taken."""
+    """Show the pin that tokens name the server by, and which of before are still taken.
+
+    Of those, also which agents have not yet said that they take the present one: each says so when it renews
+    its certificate, within a day of the rotation. Agents of earlier releases never do: upgrade them.
+    """
     from server import rotation
 
-    settings = settings_of(data, env)
-    found = rotation.told(settings.data, settings.certificate_s)
+    found = rotation.told(data_of(data, env))
     return print_json(found) if json else _draw(found)
 
 
@@ -30,8 +33,9 @@ def rotate(*, data: Data = None, env: Env = None, json: Json = False) -> None:
     """Put another authority in its place, with the server stopped.
 
     Agents move over by themselves with their next renewal, also after a month off, and tokens made before go
-    on to work, until the one before is dropped. Back up afterwards: in an earlier backup is an authority that
-    agents which have moved do not take.
+    on to work, until the one before is dropped. Agents of earlier releases go on with the one before: upgrade
+    them, then they move, too. Back up afterwards: in an earlier backup is an authority that agents which have
+    moved do not take.
     """
     from server import rotation
 
@@ -54,7 +58,7 @@ def rotate(*, data: Data = None, env: Env = None, json: Json = False) -> None:
 def drop(
     *,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Also where agents know no other: they need new tokens.")
+        bool, typer.Option("--anyway", help="Also where agents may know no other: they need new tokens.")
     ] = False,
     data: Data = None,
     env: Env = None,
@@ -62,16 +66,16 @@ def drop(
 ) -> None:
     """Take authorities of before no more, with the server stopped.
 
-    Refuses while there are agents that may know no other, and names them; revoked ones do not count.
+    Refuses while there are agents that did not say that they take the present one, and names them; revoked
+    ones do not count. Tokens made before the rotation are of no use afterwards.
     """
     from server import rotation
 
-    settings = settings_of(data, env)
-    made = rotation.drop(settings.data, settings.certificate_s, anyway=anyway)
+    made = rotation.drop(data_of(data, env), anyway=anyway)
     if json:
         return print_json(made)
     print(f"dropped; taken is {made.pin} alone")
-    return print(f"need a new token: {rotation.some(made.waiting)}") if made.waiting else None
+    return print(f"may need a new token: {rotation.some(made.waiting)}") if made.waiting else None
 
 
 def _draw(found: Told) -> None:
@@ -83,5 +87,5 @@ def _draw(found: Told) -> None:
         return print(f"{rotation.NONE_BEFORE}.")
     print(f"still taken: {', '.join(found.former)}, replaced {text.iso(found.replaced_us)}")
     if found.waiting:
-        return print(f"may know no other: {rotation.some(found.waiting)}")
-    return print("Every agent has moved: pathgrade server authority drop")
+        return print(f"did not say that they take it: {rotation.some(found.waiting)}")
+    return print("Every agent takes it: pathgrade server authority drop")

@@ -58,7 +58,7 @@ def _renewal(data: bytes) -> None:
 
 def _weak(signature: bytes) -> None:
     """A key of small order vouches for nothing."""
-    check_authority(b"a certificate", signature, WEAK)
+    check_authority(b"a certificate", 0, signature, WEAK)
     raise AssertionError("vouched for by a key that proves nothing")
 
 
@@ -76,7 +76,9 @@ def seeds() -> Iterator[bytes]:
     yield chosen(
         4,
         msgspec.json.encode(
-            RenewalRequest(tenant="default", name="pacs", challenge=bytes(56), signature=bytes(64))
+            RenewalRequest(
+                tenant="default", name="pacs", challenge=bytes(56), knows="p" * 43, signature=bytes(64)
+            )
         ),
     )
     yield chosen(5, b"\1" + bytes(63))

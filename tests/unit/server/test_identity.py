@@ -154,7 +154,7 @@ def test_whose_certificates_to_take_is_told_to_anybody_and_vouched_for(with_serv
         told = msgspec.json.decode(answer.content, type=wire.AuthorityReply)
         token = EnrolToken.parse(await asyncio.to_thread(create_token, site.settings.data, 1, 60))
         tls.check_pin(told.certificate, token.pin)
-        check_authority(told.certificate, told.signature, member.reply.server_key)
+        check_authority(told.certificate, told.number, told.signature, member.reply.server_key)
 
     with_server(scenario)
 
@@ -286,12 +286,15 @@ def test_a_certificate_is_renewed_for_who_holds_the_key_and_for_nobody_else(with
             "a challenge of its own": await renewal(site, A, challenge=bytes(56)),
             "no challenge": await renewal(site, A, challenge=b""),
             "no signature": await renewal(site, A, signature=b""),
+            "an authority put in by another": await renewal(site, A, knows="p" * 43),
         }
         for what, refused in attacks.items():
             assert refused.status_code == (503 if "challenge" in what else 401), what  # 503: later, anew
             assert refused.json()["remedy"], what
         assert counted(site)["renewals_refused"] == len(attacks)
         check_problem(await site.agents.post("/v1/renewal", content=b"{}"), 400, "not a renewal")
+        check_problem(await renewal(site, A, knows="p" * 43 + "\n"), 400, "not a renewal")
+        assert [one.takes for one in enrolled_agents(site.settings.data)] == [""]
 
     with_server(scenario)
 
