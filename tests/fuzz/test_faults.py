@@ -28,7 +28,7 @@ from analytics.rules.load import load_rules
 from analytics.store.spool import decode_segment
 from analytics.trust import SMALL_ORDER, check_statement, unseal
 from ebpf.btf import Btf
-from ebpf.errors import BtfError
+from ebpf.errors import BtfError, LayoutError
 from server.alerts.receivers.config import load_receivers
 from server.api.client import _read
 from server.api.connection import good
@@ -164,6 +164,20 @@ def test_types_that_are_made_of_themselves_are_no_endless_loop() -> None:
     types = typedef + holder
     header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(names))
     with pytest.raises(BtfError, match="made of itself"):
+        Btf(header + types + names).field("sock", "x")
+
+
+def test_a_struct_of_two_of_the_next_and_so_on_is_searched_once() -> None:
+    """Forty deep there are 2**40 ways through them, none of which has the member."""
+    names = b"\0sock\0"
+    types = b"".join(
+        struct.pack("<III", 1 if number == 1 else 0, 4 << 24 | 2, 8)
+        + struct.pack("<III", 0, number + 1, 0) * 2
+        for number in range(1, 41)
+    )
+    types += struct.pack("<III", 0, 4 << 24, 0)
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(names))
+    with pytest.raises(LayoutError, match="no field"):
         Btf(header + types + names).field("sock", "x")
 
 
