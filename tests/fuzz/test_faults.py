@@ -182,11 +182,12 @@ def test_a_struct_of_two_of_the_next_and_so_on_is_searched_once() -> None:
 
 
 def test_a_signed_document_that_does_not_read_is_said(tmp_path: Path) -> None:
-    from targets.signed_report import _signed
+    from shaped import chosen
+    from targets.signed_report import target
 
     for body in (NOT_UTF8, DEEP):
         with pytest.raises((SealError, ExportError), match="no report"):
-            _signed(body)
+            target(chosen(0, body))
 
 
 @pytest.mark.parametrize("text", ["1764000000000000\x1f", "\x1c2026-11-25\x1d", "\x1f09:45"])

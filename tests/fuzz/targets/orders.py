@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shaped import Taken, chosen, either, folder_of
+from signers import Signer, known
 from targets.control import order
 
 from agent.errors import TrustError
@@ -23,9 +23,7 @@ from analytics.wire import TestOrder, Welcome
 
 ALLOWED = (TrustError,)
 SHORT_RUNS = 150
-SERVER = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-PEER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
-SERVER_KEY, PEER_KEY = (key.public_key().public_bytes_raw() for key in (SERVER, PEER))
+SERVER, PEER = Signer(bytes(range(32))), Signer(bytes(range(1, 33)))
 CHALLENGE = bytes(range(16))
 MINE, THEIRS = "CD:" * 31 + "CD", "AB:" * 31 + "AB"
 NOW_US = 1_764_000_000_000_000
@@ -33,7 +31,8 @@ ME = Me("ws-1", "default", MINE)
 
 
 def target(data: bytes) -> object:
-    return either(data, _order, _grant, _binding, _welcome)
+    with known(SERVER, PEER):
+        return either(data, _order, _grant, _binding, _welcome)
 
 
 def _guard() -> Guard:
@@ -49,8 +48,8 @@ def _well_welcomed() -> Guard:
 
 
 def _welcomed(time: bytes) -> Guard:
-    peers = KnownPeers(folder_of({}, "known"), {"pacs": PEER_KEY})
-    guard = Guard(ME, SERVER_KEY, peers, monotonic_ns=lambda: 0, draw=lambda _count: CHALLENGE)
+    peers = KnownPeers(folder_of({}, "known"), {"pacs": PEER.public})
+    guard = Guard(ME, SERVER.public, peers, monotonic_ns=lambda: 0, draw=lambda _count: CHALLENGE)
     guard.challenge()
     guard.on_welcome(Welcome(tenant="default", server_version="0", time=time))
     return guard
@@ -88,7 +87,7 @@ def _good(grant: bytes | None = None, binding: bytes | None = None) -> TestOrder
     return msgspec.structs.replace(
         order(),
         grant=_sealed_grant() if grant is None else seal(grant, SERVER),
-        peer_identity_key=PEER_KEY,
+        peer_identity_key=PEER.public,
         peer_binding=_sealed_binding() if binding is None else seal(binding, PEER),
     )
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shaped import Taken, chosen, either, file_of
+from signers import Signer, known
 
 from analytics.errors import ExportError, SealError
 from analytics.sla import FORMAT, SlaReport
@@ -18,13 +18,14 @@ from server.signed import verified
 
 ALLOWED = (SealError, ExportError)
 SHORT_RUNS = 150
-KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+KEY = Signer(bytes(range(32)))
 GOOD = b"{}"
-KEY_TEXT = key_text(KEY.public_key().public_bytes_raw())
+KEY_TEXT = key_text(KEY.public)
 
 
 def target(data: bytes) -> object:
-    return either(data, _signed, _forged, _key_file)
+    with known(KEY):
+        return either(data, _signed, _forged, _key_file)
 
 
 def _signed(body: bytes) -> None:
