@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analytics.kinds.table import kind_of
+from analytics.memory import GIVES_BACK
 from analytics.overview import RUNGS, Metric, SitePaths
 from analytics.ranking import questions, whole
 from analytics.ranking.dense import Dense
@@ -60,6 +61,7 @@ class Ranking:
         config: dict[str, Any] = {
             "threads": threads,
             "memory_limit": memory_limit,
+            **GIVES_BACK,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             **({} if scratch is None else {"temp_directory": str(scratch)}),

@@ -74,6 +74,7 @@ def attach(database: duckdb.DuckDBPyConnection, place: LakePlace) -> None:
     uri = quoted(f"ducklake:postgres:{connection_of(place)}")
     options = f"DATA_PATH {quoted(place.data)}, METADATA_SCHEMA {quoted(SCHEMA)}"
     database.execute(f"ATTACH IF NOT EXISTS {uri} AS {LAKE} ({options})")
+    database.execute("SET enable_external_file_cache = true")  # reading there may cost a request
 
 
 def quoted(text: str) -> str:

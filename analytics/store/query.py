@@ -18,6 +18,7 @@ from analytics.batch import OLDEST_SCHEMA, lacking
 from analytics.clock import HOUR_US
 from analytics.histogram import MOST_COUNT
 from analytics.measurement import FACTS, Column
+from analytics.memory import GIVES_BACK
 from analytics.rollup import LIGHT_RTTS, MOST_SUM
 from analytics.store.columns import STORED
 from analytics.usage import KEYS, SUMS, By
@@ -43,6 +44,9 @@ def connect(limits: Limits, temporary: Path, database: str = ":memory:") -> duck
             "memory_limit": f"{limits.memory_mb}MB",
             "temp_directory": str(temporary),
             "max_temp_directory_size": SPILL_MOST,
+            # What it has read of files would stay until its memory is full; the kernel keeps them as well.
+            "enable_external_file_cache": False,
+            **GIVES_BACK,
             # Without these DuckDB fetches what it lacks from the internet.
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from analytics.command_line import Json, example, print_json, progress, seconds
+from analytics.memory import one_pool
 from server.commands import accounts, enrolled
 from server.commands.asking import Env
 
@@ -64,6 +65,7 @@ def run(
 
     Each option may stand in the environment instead, as in PATHGRADE_DATA.
     """
+    one_pool()
     from server import app
     from server.settings import Settings
 
