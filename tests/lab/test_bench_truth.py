@@ -10,7 +10,7 @@ from benches.chain import LEFT, Cable, chain, shape
 from benches.net import NETNS, inside, run
 from benches.peers import PEERS, Pace, met
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 
 def test_what_the_network_took_is_what_the_cables_were_set_to(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from tests.lab.wayside import B2, R1, R3, B, X, Y, converse
 
 pytestmark = [
     pytest.mark.lab,
+    pytest.mark.alone,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
 ]
 

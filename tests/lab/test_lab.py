@@ -16,7 +16,7 @@ from lab.network import open_lab
 from lab.processes import listens, start_time
 from lab.tcp_info import Watch
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 HERE = Path(__file__).parent
 SCENARIO = HERE / "two_sites.toml"

@@ -28,6 +28,7 @@ from analytics.measurement import CapacityTrust, Hop, Reading, Rung, StampSource
 
 pytestmark = [
     pytest.mark.lab,
+    pytest.mark.alone,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
 ]
 
