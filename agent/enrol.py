@@ -25,7 +25,7 @@ from agent import tls
 from agent.config import Config
 from agent.credential import Credential, OldCredential
 from agent.errors import CredentialRefusedError, EnrolmentError, ServerSilentError, ServerUnprovenError
-from agent.http import httpx
+from agent.http import answer_of, httpx
 from agent.identity import Identity
 from agent.retry import StateLine, backoff_s
 from analytics.channel import EnrolToken
@@ -170,6 +170,8 @@ async def _enrol(config: Config, identity: Identity) -> Credential:
         asked = _request(config, identity, token.secret)
         response = await _ask(client, "POST", "/v1/enrol", asked)
     reply = _read(config.server, response, EnrolReply)
+    if reply.agent != config.name:
+        raise EnrolmentError(f"enrol at {config.server}: it calls this agent {reply.agent[:63]!r}")
     return Credential(
         server=config.server,
         agent=reply.agent,
@@ -248,7 +250,7 @@ async def _ask(
 ) -> httpx.Response:
     content = None if body is None else msgspec.json.encode(body)
     try:
-        response = await client.request(method, path, content=content)
+        response = await answer_of(client, method, path, content=content, timeout_s=TIMEOUT_S)
     except httpx.RequestError as error:  # also an answer whose encoding does not hold
         why = f"{type(error).__name__}: {error}"
         if tls.is_unproven(error):

@@ -68,6 +68,7 @@ def _said_by(connection: Connection | None) -> dict[str, Any]:
         "addresses": hello.addresses,
         "nat": connection.nat,
         "local_off": connection.local_off,
+        "passive_off": connection.passive_off,
         "vitals": vitals_of([*connection.told]),
     }
 

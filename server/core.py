@@ -223,6 +223,7 @@ class Core(Showing):
             agents_online=self._roster.online(),
             agents_off=len(self._roster.off()),
             off_there=dict(islice(sorted(self._roster.off_there().items()), OFF_TOLD)),
+            passive_off_there=dict(islice(sorted(self._roster.passive_off_there().items()), OFF_TOLD)),
             paths_expected=len(members) * (len(members) - 1) - barred,
             paths_barred=barred,
             paths_measured=self._measured(members),

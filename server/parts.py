@@ -30,6 +30,7 @@ from server.lately import Lately
 from server.metrics.meter import Meter
 from server.metrics.own import READINGS, Failures, Own, readings
 from server.metrics.push import OtlpPusher, read_headers
+from server.own_switches import OwnSwitches
 from server.policing import Policing
 from server.realm import Realm, Realms
 from server.receipts import Fleet
@@ -120,6 +121,7 @@ def realm_of(tenant: str, shared: Shared) -> Realm:
         tenant=tenant,
         hub=hub,
         audit=audit,
+        own_switches=OwnSwitches(audit),
         cycles=cycles,
         lately=lately,
         core=core,

@@ -110,6 +110,10 @@ class Roster:
         """Tell of the connected agents that are switched off on their own hosts."""
         return {c.agent.name: c.local_off for c in self._hub.connections() if c.local_off is not None}
 
+    def passive_off_there(self) -> dict[str, LocalOff]:
+        """Tell of the connected agents whose passive capture is switched off on their own hosts."""
+        return {c.agent.name: c.passive_off for c in self._hub.connections() if c.passive_off is not None}
+
     def online(self) -> int:
         """Count the agents that are connected."""
         return len({connection.agent.name for connection in self._hub.connections()})

@@ -53,6 +53,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     agents_online: int
     agents_off: int = 0  # active tests are switched off for them, their sites or the fleet
     off_there: dict[str, LocalOff] = {}  # some of them: agent -> by whom on its own host
+    passive_off_there: dict[str, LocalOff] = {}  # agents whose passive capture is, likewise: some of them
     paths_expected: int  # directed pairs of the agents that take part in the mesh
     paths_barred: int = 0  # directed pairs that the policy does not allow now: not expected
     paths_measured: int  # of them, those with a reading (an unreachable one counts: it was tried)
