@@ -13,6 +13,7 @@ from agent.config import Config, load
 from agent.credential import Credential
 from agent.errors import AgentError, ConfigError, LocalRefusedError
 from agent.http import httpx
+from agent.local_switch import PASSIVE
 from agent.mesh import peers
 from analytics import host_checks as host
 from analytics.checkup import Ask, Check, Found, State, asked, failed, look, ok, wrong
@@ -49,6 +50,9 @@ def checks(config_file: Path) -> list[Check]:
 def _running(config: Config) -> Found:
     if config.passive == "off":
         return ok('not asked: with passive = "off" it answers nobody on this host')
+    if (off := PASSIVE.read(config.data)) is not None:
+        why = f"passive capture is switched off on this host, by {off.by}: it answers nobody"
+        return look(why, "pathgrade agent passive status; pathgrade agent passive on ends it")
     try:
         local.ask(config.data / local.SOCKET_NAME, process=None, remote=None, but=None, limit=1)
     except LocalRefusedError as error:

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import msgspec
@@ -24,7 +25,7 @@ from agent import tls
 from agent.config import Config
 from agent.credential import Credential, OldCredential
 from agent.errors import CredentialRefusedError, EnrolmentError, ServerSilentError, ServerUnprovenError
-from agent.http import httpx
+from agent.http import answer_of, httpx
 from agent.identity import Identity
 from agent.retry import StateLine, backoff_s
 from analytics.channel import EnrolToken
@@ -116,9 +117,27 @@ async def renewed(known: Credential, identity: Identity) -> Credential:
             f"renew at {known.server}: {explain(problem)}", remedy=problem.remedy or "give it a new token"
         )
     reply = _read(known.server, response, RenewalReply)
+    authority = known.authority if reply.authority is None else await _moved(known, reply.authority)
     return msgspec.structs.replace(
-        known, certificate=reply.certificate, life_s=reply.life_s, got_s=kept.now_s()
+        known, authority=authority, certificate=reply.certificate, life_s=reply.life_s, got_s=kept.now_s()
     )
+
+
+async def _moved(known: Credential, told: AuthorityReply) -> bytes:
+    """Say which authority to take from now on: the one that is told, once it has been seen to hold.
+
+    Who has stolen the authority's key can say what comes next, and not sign it with the key of the grants.
+    """
+    if told.certificate == known.authority:
+        return known.authority
+    try:
+        check_authority(told.certificate, told.signature, known.server_key)
+        async with _client(known.server, tls.proven(told.certificate)) as client:
+            _read(known.server, await _ask(client, "GET", "/v1/renewal"), ChallengeReply)
+    except (SealError, ServerSilentError, EnrolmentError) as error:
+        log.warning("the server's new authority is not taken, and the one before kept why=%r", str(error))
+        return known.authority
+    return told.certificate
 
 
 async def _exchanged(config: Config, identity: Identity, old: OldCredential) -> Credential:
@@ -146,12 +165,13 @@ async def _exchanged(config: Config, identity: Identity, old: OldCredential) -> 
 
 async def _enrol(config: Config, identity: Identity) -> Credential:
     token = _token(config)
-    authority = (await _authority(config.server)).certificate
-    tls.check_pin(authority, token.pin)
+    authority = _named(await _authority(config.server), token.pin)
     async with _client(config.server, tls.proven(authority)) as client:
         asked = _request(config, identity, token.secret)
         response = await _ask(client, "POST", "/v1/enrol", asked)
     reply = _read(config.server, response, EnrolReply)
+    if reply.agent != config.name:
+        raise EnrolmentError(f"enrol at {config.server}: it calls this agent {reply.agent[:63]!r}")
     return Credential(
         server=config.server,
         agent=reply.agent,
@@ -162,6 +182,19 @@ async def _enrol(config: Config, identity: Identity) -> Credential:
         got_s=kept.now_s(),
         life_s=reply.life_s,
     )
+
+
+def _named(told: AuthorityReply, pin: str) -> bytes:
+    """Find the authority that a token names: the server's, or one that it had before.
+
+    Raises ``ServerUnprovenError`` if it is none of them. Who only tells of one has no certificate of it.
+    """
+    for former in told.former:
+        with suppress(ServerSilentError):
+            tls.check_pin(former, pin)
+            return former
+    tls.check_pin(told.certificate, pin)
+    return told.certificate
 
 
 async def _authority(server: str) -> AuthorityReply:
@@ -217,7 +250,7 @@ async def _ask(
 ) -> httpx.Response:
     content = None if body is None else msgspec.json.encode(body)
     try:
-        response = await client.request(method, path, content=content)
+        response = await answer_of(client, method, path, content=content, timeout_s=TIMEOUT_S)
     except httpx.RequestError as error:  # also an answer whose encoding does not hold
         why = f"{type(error).__name__}: {error}"
         if tls.is_unproven(error):

@@ -11,6 +11,7 @@
     ├── SockDiagError          the kernel does not list its TCP sockets
     ├── EnrolmentError         the server does not let this agent in
     ├── CredentialRefusedError the server no longer knows this agent: it must enrol again
+    ├── AuthorityMovedError    the server's authority is another now, and is kept: begin anew with it
     ├── ServerSilentError      the server cannot be reached, or cannot take this now; trying again helps
     │   ├── ServerUnprovenError    whoever answers is not the server of the token, or of the enrolment
     │   └── OutboxError        the outbox cannot be read or tidied now: as good as a silent server
@@ -89,6 +90,10 @@ class CredentialRefusedError(AgentError):
     """The server no longer knows this agent: it must enrol again."""
 
     exit_code = 77
+
+
+class AuthorityMovedError(AgentError):
+    """The server's authority is another now, and is kept. Never ends the agent: it begins anew with it."""
 
 
 class ServerSilentError(AgentError):

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from agent import credential, identity, local_switch
+from agent import credential, identity, local_switch, spent
 from agent.errors import FolderError
 from agent.local import SOCKET_NAME
 from agent.mesh import peers
@@ -30,7 +30,8 @@ HANDED_OVER: Final = (
     identity.FILE_NAME,
     credential.FILE_NAME,
     peers.FILE_NAME,
-    local_switch.FILE_NAME,
+    *(switch.file_name for switch in local_switch.SWITCHES),
+    spent.FILE_NAME,
     OUTBOX_NAME,
 )
 """What the agent writes after it gave root up. Its socket is made anew at each start."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping
@@ -28,6 +29,15 @@ def rss_kb() -> int:
     return int(_STATM.read_text().split()[1]) * _PAGE_KB
 
 
+def sent_bytes() -> int | None:
+    """Count what was sent over UDP so far: tests, and the search for what is in front of this host.
+
+    None where the loop does not count (``agent.mesh.stamps`` has the one that does).
+    """
+    sent: int | None = getattr(asyncio.get_running_loop(), "sent_bytes", None)
+    return sent
+
+
 def health(
     counters: Counters | None,
     *,
@@ -35,6 +45,7 @@ def health(
     packets_refused: int,
     mesh: bool | None = None,
     local_off: LocalOff | None = None,
+    passive_off: LocalOff | None = None,
     bytes_sent: int | None = None,
     refusals: Refusals | None = None,
     grants_refused: Mapping[str, int] | None = None,
@@ -57,6 +68,7 @@ def health(
         packets_refused=packets_refused,
         mesh=mesh,
         local_off=local_off,
+        passive_off=passive_off,
         bytes_sent=bytes_sent,
         grants_refused={str(reason): count for reason, count in (grants_refused or {}).items()},
         receipts_refused={str(reason): count for reason, count in (receipts_refused or {}).items()},
@@ -75,6 +87,7 @@ def line(now: Health) -> str:
         f" seen={now.events_seen} lost={now.events_lost} missed={now.events_missed}"
         + (f" lost_by_cpu={by_cpu}" if by_cpu else "")
         + (" mesh=off-here" if now.local_off else "")
+        + (" passive=off-here" if now.passive_off else "")
         + (f" packets_refused={_kinds(now)}" if _kinds(now) else "")
         + (f" grants_refused={_counts(now.grants_refused)}" if now.grants_refused else "")
         + (f" receipts_refused={_counts(now.receipts_refused)}" if now.receipts_refused else "")

@@ -8,7 +8,7 @@ taken back first. What is left runs on whatever it takes: a host without its age
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -103,7 +103,7 @@ class Governor:
         """What was over its limit when the last step was taken."""
         self.times = 0
         """Steps taken, towards less."""
-        self._limits = limits
+        self.limits = limits
         self._looks: deque[Use] = deque(maxlen=MOST_LOOKS)
         self._marks: deque[tuple[int, int]] = deque(maxlen=MOST_MARKS)  # when, bytes sent by then
         self._changed_ns: int | None = None
@@ -112,7 +112,7 @@ class Governor:
     def look(self, use: Use) -> bool:
         """Take a look in; True if ``shed`` is another now."""
         taken = self._taken(use)
-        share_bp, why = taken.worst(self._limits)
+        share_bp, why = taken.worst(self.limits)
         if share_bp > EASE_BP:
             self._well_since_ns = None
         elif self._well_since_ns is None:
@@ -126,6 +126,24 @@ class Governor:
         if self.shed is not before:
             self._changed_ns = use.at_ns
         return self.shed is not before
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes sent since this process began, as of the last look."""
+        return self._looks[-1].bytes_sent if self._looks else 0
+
+    def sent(self) -> list[tuple[int, int]]:
+        """Tell what counts of the last hour: a moment, and the bytes sent since then; oldest first."""
+        return [(at_ns, self.bytes_sent - by_then) for at_ns, by_then in self._marks]
+
+    def restore(self, sent: Iterable[tuple[int, int]], shed: Shed, why: str, *, now_ns: int) -> None:
+        """Take in what an earlier process sent and left out; before the first look.
+
+        What was left out stays so for as long as if that step had been taken now.
+        """
+        self._marks.extend((at_ns, -since) for at_ns, since in sent)
+        if shed:
+            self.shed, self.why, self._changed_ns = shed, why, now_ns
 
     def _taken(self, use: Use) -> Taken:
         self._looks.append(use)

@@ -31,6 +31,8 @@ log: Final = logging.getLogger("pathgrade.agent.orders")
 
 MOST_ORDERS: Final = 4
 """Accepted and not done: the server orders one at a time, but a cancelled one may still be clearing up."""
+LOGGED: Final = 200
+"""Of what a server says, in a line of this host's log."""
 MOST_SIGNALS: Final = 64
 """From the peer, not read yet: a test needs some ten. More are dropped, and the test fails by itself."""
 
@@ -134,7 +136,7 @@ class Orders:
             Signal: self._on_signal,
             MeshSwitch: self._on_switch,
             Welcome: self._on_welcome,
-            Notice: lambda message: log.warning("server objects code=%r text=%r", message.code, message.text),
+            Notice: _on_notice,
         }
 
     def take(self, message: FromServer) -> None:
@@ -190,7 +192,7 @@ class Orders:
     def _on_cancel(self, message: TestCancel) -> None:
         ordered = self._ordered.get(message.test)
         if ordered is not None:
-            log.info("test cancelled test=%s why=%r", message.test, message.why)
+            log.info("test cancelled test=%s why=%r", message.test, message.why[:LOGGED])
             ordered.task.cancel()
 
     def _on_signal(self, message: Signal) -> None:
@@ -200,7 +202,7 @@ class Orders:
             log.warning("signal dropped test=%s: %d not read", message.test, MOST_SIGNALS)
 
     def _on_welcome(self, message: Welcome) -> None:
-        log.info("welcome server_version=%s", message.server_version)
+        log.info("welcome server_version=%s", message.server_version[:40])
         self._switch(on=True)
 
     def _on_switch(self, message: MeshSwitch) -> None:
@@ -214,8 +216,6 @@ class Orders:
     def switch_here(self, off: LocalOff | None) -> None:
         """Take what was switched on this host; None = on."""
         self.local_off = off
-        why = "" if off is None else f" by={off.by!r} note={off.note!r}"
-        log.warning("active tests switched %s on this host%s", "on" if off is None else "off", why)
         self._obey()
 
     def _obey(self) -> None:
@@ -264,6 +264,10 @@ class Orders:
         task = asyncio.create_task(self._end(TestEnded(test=test, rung=Rung.NONE, error=why)))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
+
+
+def _on_notice(message: Notice) -> None:
+    log.warning("server objects code=%r text=%r", message.code[:40], message.text[:LOGGED])
 
 
 def _ended(reading: Reading, *, cpu_us: int) -> TestEnded:

@@ -2,13 +2,14 @@
 
 A server, even one with a stolen key, gets no more out of this agent. What each part rests on: a peer's *name*
 is as good as its pinned identity key; its *site* is the server's word, signed in the grant. Hours are by this
-host's own clock. What tests took is counted here, over any 60 minutes, and forgotten at a restart.
+host's own clock. What tests took is counted here, over any 60 minutes, and kept over restarts
+(``agent.spent``).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
@@ -31,6 +32,7 @@ from analytics.policy import (
 if TYPE_CHECKING:
     from analytics.trust import Grant  # a configuration is read without cryptography
 
+ServerHost = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
 HOUR_NS: Final = 3_600 * 1_000_000_000
 MB: Final = 1_000_000
 
@@ -53,6 +55,9 @@ class OwnRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     An empty list: none."""
     not_peers: Annotated[list[PeerSelector], msgspec.Meta(max_length=200)] = []
     """Peers that it may not, whatever `peers` says."""
+    servers: Annotated[list[ServerHost], msgspec.Meta(max_length=20)] | None = None
+    """Hosts of the STUN and TURN servers that it may ask, as the server writes them. Not set: those that the
+    server names, at most eight different ones an hour. An empty list: none."""
     hours: HoursText | None = None
     """When: `07:00-19:00`; `22:00-06:00` goes over midnight, and belongs to the day on which it begins."""
     days: Days = []
@@ -68,6 +73,11 @@ class OwnRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """CPU time of one core, in 1/100 of a percent, that tests may take of any 60 minutes. A test that might
     need more than is left, by the dearest of that time, is not begun."""
 
+    @property
+    def counts(self) -> bool:
+        """Whether any of it bounds what tests take together."""
+        return any(most is not None for most in (self.tests_an_hour, self.mb_an_hour, self.cpu_bp))
+
 
 def check(rules: OwnRules) -> None:
     """Raise ``PolicyError`` for hours that never are, and for a zone that is none."""
@@ -75,7 +85,7 @@ def check(rules: OwnRules) -> None:
 
 
 @dataclass(slots=True)
-class _Test:
+class Took:
     """What one test took, or may still take."""
 
     began_ns: int
@@ -98,7 +108,9 @@ class OwnPolicy:
         self._name = name
         self._monotonic_ns = monotonic_ns
         self._wall_us = wall_us
-        self._tests: deque[_Test] = deque()  # of the last hour
+        self._tests: deque[Took] = deque()  # of the last hour
+        self.changes = 0
+        """How often what counts became another; 0 where the rules count nothing."""
 
     def judge(self, grant: Grant, peer: str) -> None:
         """Raise ``TrustError`` unless a test with a peer may be."""
@@ -115,12 +127,28 @@ class OwnPolicy:
 
     def begin(self, grant: Grant) -> None:
         """Count a test that is under way from now on, with all that it may send until it has ``ended``."""
-        self._tests.append(_Test(self._monotonic_ns(), grant.most_bytes))
+        self._tests.append(Took(self._monotonic_ns(), grant.most_bytes))
+        self.changes += self._rules.counts
 
     def ended(self, *, sent_bytes: int, cpu_us: int) -> None:
         """Take in what the latest test really took."""
         if self._tests:
             self._tests[-1].bytes, self._tests[-1].cpu_us = sent_bytes, cpu_us
+            self.changes += self._rules.counts
+
+    def took(self) -> list[Took]:
+        """Tell what counts, oldest first; where the rules count nothing, nothing."""
+        return [*self._tests] if self._rules.counts else []
+
+    def restore(self, took: Iterable[Took]) -> None:
+        """Take in what tests of an earlier process took, oldest first; before anything is judged."""
+        self._tests.extend(took)
+
+    def exhaust(self) -> None:
+        """Take all that an hour allows as taken now: what was taken is not known."""
+        rules, now_ns = self._rules, self._monotonic_ns()
+        most = Took(now_ns, (rules.mb_an_hour or 0) * MB, (rules.cpu_bp or 0) * HOUR_NS // 10_000_000)
+        self.restore([most, *(Took(now_ns, 0) for _ in range(rules.tests_an_hour or 0))])
 
     def _objections(self, peer: Who, most_bytes: int) -> list[tuple[OwnReason, str]]:
         rules = self._rules

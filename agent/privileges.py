@@ -40,8 +40,8 @@ KEEP: Final = {
     "inet_diag": Keep(useful=frozenset({"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"})),
     "off": Keep(),
 }
-"""By ``SessionSource.source``. The maps and the iterator of a loaded program still ask for the two; the owner
-of another user's socket is in its /proc/PID/fd."""
+"""By ``SessionSource.source``. Maps, the iterator and programs switched on again ask for the two; the
+owner of another user's socket is in its /proc/PID/fd."""
 
 TO_BECOME: Final = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 """What root needs to become somebody else."""

@@ -17,6 +17,20 @@ def backoff_s(attempt: int, *, uniform: Callable[[float, float], float] = random
     return uniform(0, min(CAP_S, BASE_S * 2 ** min(attempt, 16)))
 
 
+class Pace:
+    """How fast messages are taken in: so many at once, then so many a second. Pure: no clock of its own."""
+
+    def __init__(self, per_s: float, burst: int) -> None:
+        self._every_s = 1 / per_s
+        self._ahead_s = burst / per_s
+        self._due_s = float("-inf")
+
+    def wait_s(self, now_s: float) -> float:
+        """Take one in; say how long to wait before."""
+        self._due_s = max(self._due_s, now_s - self._ahead_s) + self._every_s
+        return max(0.0, self._due_s - now_s)
+
+
 class StateLine:
     """One log line a change of state, however often it is said."""
 

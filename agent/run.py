@@ -8,6 +8,10 @@
       ▲ │
       │ └─ TestEnded, Signal ──┐
       └── control connection ──┴── WS /v1/control
+
+    run        what needs root (start), then live until a signal
+    live       what outlives servers (host), then one session with a server after the other
+    Agent      one session: its parts, wired; work() runs them all
 """
 
 from __future__ import annotations
@@ -16,62 +20,52 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
 import random
 import signal
-import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Coroutine, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from agent import credential as kept
-from agent import folder, health, local_switch, privileges
+from agent import health
 from agent.addresses import own_addresses
 from agent.config import Config
 from agent.control import Control
 from agent.credential import Credential
-from agent.enrol import enrolled, renewed
-from agent.errors import CredentialRefusedError, EnrolmentError, FolderError, ServerSilentError
-from agent.footprint import be_prompt
+from agent.enrol import enrolled
+from agent.errors import AuthorityMovedError, CredentialRefusedError, ServerSilentError
+from agent.host import Host
+from agent.host import opened as opened_host
 from agent.http import httpx
-from agent.identity import Identity, load_or_create
-from agent.limits import Use
 from agent.local import SOCKET_NAME, serve
-from agent.mesh.budget import Budget
+from agent.local_switch import MESH, PASSIVE, Switch
 from agent.mesh.icmp import QuotedHeaders
-from agent.mesh.peers import KnownPeers, load_anchors
 from agent.mesh.refusals import Refusals
 from agent.mesh.stamps import StampingLoop
 from agent.orders import Orders
 from agent.outbox import Outbox
-from agent.own_policy import OwnPolicy
-from agent.passive.source import Passive, opened
-from agent.retry import StateLine, backoff_s
-from agent.tester import Shared, guard_of, own_policy_of, tester_of, trains_of
-from agent.thrift import Thrift
+from agent.passive.source import Passive
+from agent.renewal import Renewal, ask_again
+from agent.reporting import Reporting
+from agent.retry import backoff_s
+from agent.start import started
+from agent.tester import Shared, guard_of, tester_of
 from agent.upload import Uploader
 from analytics.measurement import Flow
-from analytics.memory import be_small, settle
+from analytics.memory import settle
 from analytics.systemd import Notifier, Signs
-from analytics.wire import FromAgent, FromServer, Hello, LocalOff, Welcome
-from ebpf.events import SessionSource
+from analytics.wire import FromAgent, FromServer, Health, Hello, LocalOff, Welcome
 
 if TYPE_CHECKING:
     from agent.passive.watch import Watch
 
 log: Final = logging.getLogger("pathgrade.agent")
 
-LOG_FORMAT: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
 SURVEY_WITHIN_S: Final = 5.0
 """After a connection; agents that come back together do not all ask the STUN server at once."""
-LOOK_S: Final = 60.0
-"""Between looks whether the certificate is to be renewed,"""
-LOOKS: Final = 40
-"""or so many in its life, if that is more."""
 FLUSH_S: Final = 1.0
 """How much of what was seen a kill may cost."""
 
@@ -81,16 +75,8 @@ def run(config: Config) -> None:
 
     What needs root comes first, then root is given up, then the event loop and its threads start.
     """
-    _log_to_stderr()
-    be_small()
-    with folder.exclusive(config.data), opened(config) as passive:
-        if config.realtime:
-            be_prompt()  # not before: the compiler of the eBPF programs would inherit it
-        config = config.with_token()
-        headers = _quoted_headers(config)
-        _give_up_privileges(config, passive.source)
-        with asyncio.Runner(loop_factory=StampingLoop) as runner:
-            runner.run(_until_signalled(config, passive, headers))
+    with started(config) as ready, asyncio.Runner(loop_factory=StampingLoop) as runner:
+        runner.run(_until_signalled(*ready))
 
 
 async def live(
@@ -104,112 +90,62 @@ async def live(
 
     The data folder is this agent's own by now (``folder.exclusive``).
     """
-    identity = load_or_create(config.data, config.name)
-    outbox = Outbox(config.data / folder.OUTBOX_NAME, config.name)
-    peers = KnownPeers(config.data, load_anchors(config.identity_anchors))
-    own, trains = own_policy_of(config), trains_of(config)  # a server that refuses this agent resets neither
-    for attempt in itertools.count():
-        try:
-            agent = Agent(
-                config,
-                await enrolled(config, identity),
-                identity=identity,
-                peers=peers,
-                outbox=outbox,
-                passive=passive,
-                headers=headers,
-                signs=signs,
-                own=own,
-                trains=trains,
-            )
-            await agent.work()
-        except CredentialRefusedError as error:
-            log.warning("credential refused why=%r", str(error))
-            await _ask_again(config, identity)
-            await asyncio.sleep(backoff_s(attempt))
-
-
-async def _ask_again(config: Config, identity: Identity) -> None:
-    """Renew the credential, as where the server's clock was set; forget it only if the server says so."""
-    known = kept.read(config)
-    try:
-        if isinstance(known, Credential):
-            return kept.keep(config, await renewed(known, identity))
-    except (ServerSilentError, EnrolmentError) as error:
-        log.warning("not renewed, and kept why=%r", str(error))
-        return None  # it is refused again once a server is there that knows what this is about
-    except CredentialRefusedError as error:
-        log.warning("enrolling again why=%r", str(error))
-    return kept.forget(config)
+    async with opened_host(config, passive, headers=headers, signs=signs) as host:
+        for attempt in itertools.count():
+            try:
+                await Agent(host, await enrolled(config, host.identity)).work()
+            except AuthorityMovedError as error:
+                log.info("beginning anew why=%r", str(error))
+            except CredentialRefusedError as error:
+                log.warning("credential refused why=%r", str(error))
+                await ask_again(config, host.identity)
+                await asyncio.sleep(backoff_s(attempt))
 
 
 class Agent:
     """The parts of one enrolled life, wired."""
 
-    def __init__(
-        self,
-        config: Config,
-        credential: Credential,
-        *,
-        identity: Identity,
-        peers: KnownPeers,
-        outbox: Outbox,
-        passive: Passive,
-        headers: QuotedHeaders | None = None,
-        signs: Signs | None = None,
-        own: OwnPolicy | None = None,
-        trains: Budget | None = None,
-    ) -> None:
-        self._signs = signs or Signs(Notifier())
-        self._config = config
+    def __init__(self, host: Host, credential: Credential) -> None:
+        self._host = host
+        self._config = config = host.config
         self._credential = credential
-        self._outbox = outbox
-        self._source = passive.source
-        self._identity = identity
-        own = own_policy_of(config) if own is None else own
-        trains = trains_of(config) if trains is None else trains
-        self._context = credential.context(identity.identity_key)
-        self._client = httpx.AsyncClient(base_url=config.server, trust_env=False, verify=self._context)
-        self._guard = guard_of(credential, identity, peers, own)
+        context = credential.context(host.identity.identity_key)
+        self._client = httpx.AsyncClient(base_url=config.server, trust_env=False, verify=context)
+        self._renewal = Renewal(config, host.identity, credential, context)
+        self._guard = guard_of(credential, host.identity, host.peers, host.bounds.own)
         self._refusals = Refusals()
         self._unsigned = Counter[str]()
         self._surveying: asyncio.Task[None] | None = None
         shared = Shared(
             config=config,
             credential=credential,
-            identity=identity,
+            identity=host.identity,
             guard=self._guard,
             refusals=self._refusals,
             unsigned=self._unsigned,
-            headers=headers,
-            trains=trains,
-            own=own,
+            headers=host.headers,
+            trains=host.bounds.trains,
+            own=host.bounds.own,
+            servers=host.bounds.servers,
         )
         tester = tester_of(shared) if config.mesh else None
-        self._uploader = Uploader(outbox, self._client)
-        self._certified = asyncio.Event()  # the certificate is in force, by this host's clock
-        self._tell_health = asyncio.Event()
+        self._uploader = Uploader(host.outbox, self._client, sends=host.bounds.sends)
+        self._reporting = Reporting(self._health, self._say)
         self._welcome: Welcome | None = None
         self._orders = Orders(
             tester,
-            outbox,
+            host.outbox,
             self._say,
             saved=self._uploader.soon,
             switched=self._on_switched,
-            local_off=local_switch.read(config.data),
+            local_off=host.switches.off[MESH],
         )
         self._watcher: Watch | None = None
-        self._thrift = Thrift(
-            config.limits,
-            trains=trains,
-            tests=self._orders,
-            used=self._used,
-            changed=self._tell_health.set,
-        )
+        host.bounds.thrift.serve(self._orders, self._reporting.soon)
         self._control = Control(
             credential,
-            self._context,
-            _hello(config, outbox, passive),
+            context,
+            _hello(host),
             on_message=self._take,
             on_lost=self._orders.cancel_all,
             greet=self._greet,
@@ -218,40 +154,43 @@ class Agent:
     async def work(self) -> None:
         """Do everything at once until cancelled or refused; what was measured is on disk afterwards."""
         settle()
+        host, renewal = self._host, self._renewal
+        essential: dict[str, Coroutine[None, None, None]] = {
+            "control": renewal.once_certified(self._control.run),
+            "upload": renewal.once_certified(self._uploader.run),
+            "certificate": renewal.run(),
+            "flush": self._keep_flushing(),
+            "health": self._reporting.run(),
+            "limits": host.bounds.keep(),
+            **({"watch": host.capture.run(self._watch)} if host.capture else {}),
+        }
         try:
-            async with asyncio.TaskGroup() as tasks:
-                essential = self._signs.tasks = {
-                    "control": tasks.create_task(self._once_certified(self._control.run)),
-                    "upload": tasks.create_task(self._once_certified(self._uploader.run)),
-                    "certificate": tasks.create_task(self._keep_certified()),
-                    "flush": tasks.create_task(self._keep_flushing()),
-                    "health": tasks.create_task(self._keep_telling_health()),
-                    "switch": tasks.create_task(local_switch.watch(self._config.data, self._on_local_switch)),
-                    "limits": tasks.create_task(self._thrift.run()),
-                }
-                if self._source is not None:
-                    essential["watch"] = tasks.create_task(self._watch(self._source))
+            with host.switches.heard(self._on_local_switch):
+                async with asyncio.TaskGroup() as tasks:
+                    running = {name: tasks.create_task(part) for name, part in essential.items()}
+                    host.signs.tasks = running | host.switches.tasks
         except ExceptionGroup as group:
             for error in group.exceptions:
-                if isinstance(error, CredentialRefusedError):
+                if isinstance(error, CredentialRefusedError | AuthorityMovedError):
                     raise error from None
             raise
         finally:
-            self._signs.tasks = {}
+            host.signs.tasks = {}
             if self._surveying is not None:
                 self._surveying.cancel()
             await self._orders.close()
             await self._client.aclose()
-            _flush_all(self._outbox)
+            _flush_all(host.outbox)
 
     def _greet(self, hello: Hello) -> Hello:
         """Add what is of this connection only."""
         return msgspec.structs.replace(
             hello,
             addresses=own_addresses(),  # they may have changed since it was connected last
-            local_off=self._orders.local_off,
+            local_off=self._host.switches.off[MESH],
+            passive_off=self._host.switches.off[PASSIVE],
             challenge=self._guard.challenge(),
-            binding=self._identity.binding(self._credential.tenant, now_s=int(time.time())),
+            binding=self._host.identity.binding(self._credential.tenant, now_s=int(time.time())),
         )
 
     def _take(self, message: FromServer) -> None:
@@ -260,13 +199,14 @@ class Agent:
             self._welcome = message
         self._orders.take(message)
 
-    def _on_local_switch(self, off: LocalOff | None) -> None:
-        if off != self._orders.local_off:
+    def _on_local_switch(self, switch: Switch, off: LocalOff | None) -> None:
+        if switch is MESH:
             self._orders.switch_here(off)
+        self._reporting.soon()
 
     def _on_switched(self, on: bool) -> None:
         """Say so at once; what is in front of this host is asked only while active tests are on."""
-        self._tell_health.set()
+        self._reporting.soon()
         if self._surveying is not None:
             self._surveying.cancel()
         if on and self._welcome is not None and self._welcome.stun:
@@ -277,139 +217,74 @@ class Agent:
         from agent.mesh.survey import survey  # noqa: PLC0415  # not loaded where the mesh is off
 
         await asyncio.sleep(random.uniform(0, SURVEY_WITHIN_S))  # noqa: S311  # spreads load
-        report = await survey(stun)
+        report = await survey(await self._host.bounds.servers.admit_stun(stun))
         log.info("nat udp=%s mapped=%s mapping=%r filtering=%r hairpin=%s cgnat=%s",
                  report.udp, report.mapped, report.mapping.value, report.filtering.value,
                  report.hairpin, report.cgnat)  # fmt: skip
         with contextlib.suppress(ServerSilentError):  # it is found out again on the next connection
             await self._say(report)
 
-    async def _watch(self, source: SessionSource) -> None:
+    async def _watch(self) -> None:
         from agent.passive.watch import Watch  # noqa: PLC0415  # not loaded where passive is off
 
+        assert self._host.passive.source is not None
         watch = Watch(
-            source,
+            self._host.passive.source,
             agent=self._credential.agent,
             tenant=self._credential.tenant,
             sink=self._take_flows,
             recent_s=self._config.recent_minutes * 60,
         )
-        self._watcher = self._thrift.watch = watch
+        self._watcher = watch
+        self._host.bounds.thrift.watched(watch)
         async with serve(self._config.data / SOCKET_NAME, watch.sessions):
             await watch.run()
 
     def _take_flows(self, flows: list[Flow]) -> None:
-        self._outbox.add("flows", flows)
-
-    async def _keep_certified(self) -> None:
-        """Renew the certificate at half of its life; what runs goes on. Raises ``CredentialRefusedError``.
-
-        Looked at now and then, as a sleep does not count the time that a laptop is shut.
-        """
-        line, share = StateLine(log), random.uniform(0.4, 0.5)  # noqa: S311  # spreads load
-        attempt = 0
-        while True:
-            try:
-                if self._credential.is_due(kept.now_s(), share=share):
-                    await self._renew()
-                attempt = 0
-            except (ServerSilentError, EnrolmentError, FolderError, OSError) as error:
-                line.say(f"certificate not renewed, or not kept why={str(error)!r}", level=logging.WARNING)
-                attempt += 1
-            if not self._credential.is_due(kept.now_s(), share=1.0):
-                self._certified.set()
-            look_s = min(LOOK_S, self._credential.life_s / LOOKS)
-            await asyncio.sleep(backoff_s(attempt) if attempt else look_s)
-
-    async def _renew(self) -> None:
-        self._credential = await renewed(self._credential, self._identity)
-        self._credential.shown_in(self._context, self._identity.identity_key)
-        log.info("certificate renewed life_s=%d", self._credential.life_s)
-        kept.keep(self._config, self._credential)
-
-    async def _once_certified(self, talk: Callable[[], Awaitable[None]]) -> None:
-        """Talk to the server once there is a certificate that it will take."""
-        await self._certified.wait()
-        await talk()
+        self._host.outbox.add("flows", flows)
 
     async def _keep_flushing(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_S)
-            await asyncio.to_thread(_flush_all, self._outbox)
+            await asyncio.to_thread(_flush_all, self._host.outbox)
             self._uploader.soon()
 
-    async def _keep_telling_health(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(health.EVERY_S):
-                    await self._tell_health.wait()
-            self._tell_health.clear()
-            now = health.health(
-                self._source.counters() if self._source else None,
-                batches_waiting=len(self._outbox),
-                packets_refused=self._orders.packets_refused,
-                refusals=self._refusals,
-                grants_refused=self._guard.refused,
-                receipts_refused=self._unsigned,
-                servers_refused=self._control.unproven + self._uploader.unproven,
-                mesh=self._orders.on,
-                local_off=self._orders.local_off,
-                bytes_sent=_sent_bytes(),
-                governor=self._thrift.governor,
-                dropped=self._dropped(),
-            )
-            log.info("%s", health.line(now))
-            with contextlib.suppress(ServerSilentError):  # the next one says as much
-                await self._control.say(now)
+    def _health(self) -> Health:
+        host = self._host
+        return health.health(
+            host.passive.source.counters() if host.passive.source else None,
+            batches_waiting=len(host.outbox),
+            packets_refused=self._orders.packets_refused,
+            refusals=self._refusals,
+            grants_refused=self._guard.refused,
+            receipts_refused=self._unsigned,
+            servers_refused=self._control.unproven + self._uploader.unproven,
+            mesh=self._orders.on,
+            local_off=host.switches.off[MESH],
+            passive_off=host.switches.off[PASSIVE],
+            bytes_sent=health.sent_bytes(),
+            governor=host.bounds.thrift.governor,
+            dropped=self._dropped(),
+        )
 
     def _dropped(self) -> dict[str, int]:
         """What found no room, by its name in docs/limits.md."""
         return {
-            "outbox rows": self._outbox.dropped_rows,
-            "outbox batches": self._outbox.dropped_batches,
+            "outbox rows": self._host.outbox.dropped_rows,
+            "outbox batches": self._host.outbox.dropped_batches,
             "signals": self._orders.signals_dropped,
+            "servers to ask": self._host.bounds.servers.refused,
             "flow rows": self._watcher.dropped if self._watcher is not None else 0,
         }
-
-    def _used(self) -> Use:
-        """What the whole agent took so far."""
-        sent = (_sent_bytes() or 0) + self._uploader.sent_bytes
-        return Use(time.monotonic_ns(), health.cpu_us(), health.rss_kb(), sent)
 
     async def _say(self, message: FromAgent) -> None:
         await self._control.say(message)
 
 
-def _sent_bytes() -> int | None:
-    """Count what was sent over UDP so far: tests, and the search for what is in front of this host."""
-    loop = asyncio.get_running_loop()
-    return loop.sent_bytes if isinstance(loop, StampingLoop) else None
-
-
-def _quoted_headers(config: Config) -> QuotedHeaders | None:
-    """Open the raw ICMP sockets while this process may."""
-    if not (config.mesh and config.quoted_headers):
-        return None
-    headers = QuotedHeaders.open()
-    if headers is None:
-        log.warning("quoted_headers is set, but no raw ICMP socket can be opened: start it with CAP_NET_RAW")
-    return headers
-
-
-def _give_up_privileges(config: Config, source: SessionSource | None) -> None:
-    """Stop being root. Raises ``PrivilegesError`` or ``FolderError``, also where nothing works after it."""
-    to = privileges.account(config.user) if os.geteuid() == 0 else None
-    if to is not None:
-        folder.hand_over(config.data, uid=to.uid, gid=to.gid)
-    now = privileges.drop(source.source if source else "off", to)
-    log.info("privileges %s", now)
-    uid, gid = now.uids[1], now.gids[1]
-    folder.require_usable(config.data, uid=uid, gid=gid)
-    privileges.require_program(uid)
-
-
-def _hello(config: Config, outbox: Outbox, passive: Passive) -> Hello:
-    return Hello(version=version("pathgrade"), boot=outbox.boot, mesh=config.mesh, passive=passive.told)
+def _hello(host: Host) -> Hello:
+    return Hello(
+        version=version("pathgrade"), boot=host.outbox.boot, mesh=host.config.mesh, passive=host.passive.told
+    )
 
 
 def _flush_all(outbox: Outbox) -> None:
@@ -436,10 +311,3 @@ async def _until_signalled(config: Config, passive: Passive, headers: QuotedHead
         await life
     giving.cancel()
     log.info("stopped")
-
-
-def _log_to_stderr() -> None:
-    logging.Formatter.converter = time.gmtime
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
-    for chatty in ("httpx", "httpcore", "websockets", "aioice", "aiortc"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)

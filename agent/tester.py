@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from agent import health
 from agent.config import Config
 from agent.credential import Credential
 from agent.errors import AgentError
 from agent.identity import Identity
+from agent.mesh.asked import AskedServers
 from agent.mesh.budget import Budget
 from agent.mesh.icmp import QuotedHeaders
 from agent.mesh.peers import KnownPeers
@@ -23,7 +26,6 @@ from agent.mesh.refusals import Refusals
 from agent.mesh.trust import Guard, Me
 from agent.orders import Link, Result, Tester
 from agent.own_policy import OwnPolicy
-from analytics.clock import now_us
 from analytics.wire import TestOrder
 
 log: Final = logging.getLogger("pathgrade.agent")
@@ -42,16 +44,7 @@ class Shared:
     headers: QuotedHeaders | None
     trains: Budget
     own: OwnPolicy
-
-
-def own_policy_of(config: Config) -> OwnPolicy:
-    """Make what judges by this host's own policy."""
-    return OwnPolicy(config.policy, config.name, monotonic_ns=time.monotonic_ns, wall_us=now_us)
-
-
-def trains_of(config: Config) -> Budget:
-    """Make what counts the bytes of packet trains, over any hour."""
-    return Budget(config.train_mb_an_hour * 1_000_000)
+    servers: AskedServers
 
 
 def guard_of(credential: Credential, identity: Identity, peers: KnownPeers, own: OwnPolicy) -> Guard:
@@ -80,6 +73,7 @@ def tester_of(shared: Shared) -> Tester:
         except AgentError as error:
             log.warning("test refused peer=%s why=%r try=%r", order.peer, str(error), error.remedy)
             return await refuse_pair(order, str(error), **who, signalling=link, clock=clock)
+        order = msgspec.structs.replace(order, ice_servers=await shared.servers.admit(order.ice_servers))
         with _counted(shared.own):
             result = await test_pair(
                 order,
@@ -102,10 +96,9 @@ def tester_of(shared: Shared) -> Tester:
 @contextmanager
 def _counted(own: OwnPolicy) -> Iterator[None]:
     """Tell the host's own policy what a test took, however it ends."""
-    loop, cpu_us = asyncio.get_running_loop(), health.cpu_us()
-    before = getattr(loop, "sent_bytes", 0)
+    cpu_us, before = health.cpu_us(), health.sent_bytes() or 0
     try:
         yield
     finally:
-        sent = getattr(loop, "sent_bytes", 0) - before
+        sent = (health.sent_bytes() or 0) - before
         own.ended(sent_bytes=sent, cpu_us=health.cpu_us() - cpu_us)

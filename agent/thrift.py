@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-from agent.limits import LOOK_S, Governor, Limits, Shed, Use
+from agent.limits import LOOK_S, Governor, Shed, Use
 from agent.mesh.budget import Budget
 from analytics.memory import give_back
 
@@ -32,29 +32,31 @@ class Watching(Protocol):
 
 
 class Thrift:
-    """Looks every ``LOOK_S``. ``watch`` is set where passive capture runs."""
+    """Looks every ``LOOK_S``, over all sessions with the server: none of them begins anything anew."""
 
-    def __init__(
-        self,
-        limits: Limits,
-        *,
-        trains: Budget,
-        tests: Testing,
-        used: Callable[[], Use],
-        changed: Callable[[], None],
-    ) -> None:
-        self.governor = Governor(limits)
-        self.watch: Watching | None = None
+    def __init__(self, governor: Governor, *, trains: Budget, used: Callable[[], Use]) -> None:
+        self.governor = governor
         self._trains = trains
-        trains.held = False  # by the governor of an earlier life; this one looks anew
-        self._tests = tests
         self._used = used
-        self._changed = changed
+        self._tests: Testing | None = None
+        self._watch: Watching | None = None
+        self._changed: Callable[[], None] = lambda: None
 
-    async def run(self) -> None:
-        """Look until cancelled."""
+    def serve(self, tests: Testing, changed: Callable[[], None]) -> None:
+        """Hold the tests of another session from now on. ``changed`` is called after each step."""
+        self._tests, self._changed, self._watch = tests, changed, None
+        self._act()
+
+    def watched(self, watch: Watching) -> None:
+        """Let this session's passive capture tell less from now on, where it is to."""
+        self._watch = watch
+        self._act()
+
+    async def run(self, *, after: Callable[[], Awaitable[None]]) -> None:
+        """Look until cancelled, and call ``after`` after each look."""
         while True:
             self.look()
+            await after()
             await asyncio.sleep(LOOK_S)
 
     def look(self) -> None:
@@ -62,14 +64,19 @@ class Thrift:
         before = self.governor.shed
         if not self.governor.look(self._used()):
             return
-        now, why = self.governor.shed, self.governor.why
-        self._trains.held = now >= Shed.TRAINS
-        self._tests.hold(f"{HELD}: {why}" if now >= Shed.TESTS else "")
-        if self.watch is not None:
-            self.watch.spare(now >= Shed.DETAIL)
+        self._act()
+        now = self.governor.shed
         if now > before:
-            log.warning("over a limit of its own, leaves out %s why=%r", now.words, why)
+            log.warning("over a limit of its own, leaves out %s why=%r", now.words, self.governor.why)
             give_back()
         else:
             log.info("within its limits again, takes up %s", before.words)
         self._changed()
+
+    def _act(self) -> None:
+        now = self.governor.shed
+        self._trains.held = now >= Shed.TRAINS
+        if self._tests is not None:
+            self._tests.hold(f"{HELD}: {self.governor.why}" if now >= Shed.TESTS else "")
+        if self._watch is not None:
+            self._watch.spare(now >= Shed.DETAIL)

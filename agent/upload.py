@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 
 from agent.enrol import explain, problem_in
 from agent.errors import CredentialRefusedError, ServerSilentError
-from agent.http import httpx
+from agent.http import answer_of, httpx
 from agent.outbox import Outbox, Waiting
 from agent.retry import StateLine, backoff_s
 from agent.tls import is_unproven
@@ -40,6 +40,7 @@ class Uploader:
         client: httpx.AsyncClient,
         *,
         backoff: Callable[[int], float] = backoff_s,
+        sends: Callable[[int], None] = lambda sent_bytes: None,  # called with the size of each batch
     ) -> None:
         self.unproven = 0  # connections that somebody else than the server answered
         self._outbox = outbox
@@ -51,7 +52,7 @@ class Uploader:
         self._backoff = backoff
         self._line = StateLine(log)
         self._wanted = asyncio.Event()
-        self.sent_bytes = 0
+        self._sends = sends
 
     def soon(self) -> None:
         """Send what waits without waiting for the next look."""
@@ -84,10 +85,15 @@ class Uploader:
         self._wanted.clear()
 
     async def _send(self, batch: Waiting) -> None:
-        self.sent_bytes += len(batch.body)
+        self._sends(len(batch.body))
         try:
-            response = await self._client.post(
-                "/v1/batches", content=batch.body, headers=self._headers, timeout=TIMEOUT_S
+            response = await answer_of(
+                self._client,
+                "POST",
+                "/v1/batches",
+                content=batch.body,
+                headers=self._headers,
+                timeout_s=TIMEOUT_S,
             )
         except httpx.TransportError as error:
             self.unproven += is_unproven(error)

@@ -54,6 +54,7 @@ class SchemaVersionError(BatchError):
     """A batch of a schema version this build does not know."""
 
     def __init__(self, *, seen: int, known: int) -> None:
+        self.seen = seen
         newer = "server" if seen > known else "agent"
         super().__init__(
             f"batch schema {seen}; this server knows {known}",

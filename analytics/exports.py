@@ -1,7 +1,8 @@
 """What can be exported over a range of time: facts as they are, and judgements made anew from them.
 
-READ FIRST: ``EXPORTS``. Facts (hops, flows) are streamed by the store. Paths and grades are made test by
-test: both directions and their hops stand next to each other in the streams, so only one test is in memory.
+READ FIRST: ``EXPORTS``. Facts (hops, flows, receipts) are streamed by the store. Paths and grades are made
+test by test: both directions and their hops stand next to each other in the streams, so only one test is in
+memory.
 The columns are in ``docs/schema.md``.
 """
 
@@ -263,6 +264,7 @@ EXPORTS: Final[dict[str, Export]] = {
     "hops": _facts("hops"),
     "flows": _facts("flows"),
     "grades": Export(GRADE_SCHEMA, _grades),
+    "receipts": _facts("receipts"),
 }
 """Name -> what is written for a range of time. Findings are of a moment."""
 TABLES: Final = (*EXPORTS, "findings")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import permutations
 
+import msgspec
+
 from analytics.ends import with_ends
 from analytics.findings import findings
 from analytics.fusion import NOTHING_SEEN, Passive
@@ -94,15 +96,22 @@ def build_detail(
     back = latest.get((dst, src))
     rows = path_rows(profile, readings, hops, members, at_us=at_us, rules=rules, usual=usual, passive=passive)
     row_of = {(row.src, row.dst): row for row in rows}
-    return PathDetail(
+    made = PathDetail(
         forward=row_of[src, dst],
         back=row_of.get((dst, src)),
         forward_reading=forward,
         back_reading=back,
         forward_hops=hops_of(forward, hops),
         back_hops=hops_of(back, hops) if back is not None else [],
-        flows=[flow for flow in flows if _between(flow, forward, back)],
+        flows=[],
     )
+    return with_flows(made, flows)
+
+
+def with_flows(detail: PathDetail, flows: Iterable[Flow]) -> PathDetail:
+    """Add the flows between the two, of all that are given: the rest of a detail does not hang on them."""
+    ends = detail.forward_reading, detail.back_reading
+    return msgspec.structs.replace(detail, flows=[flow for flow in flows if _between(flow, *ends)])
 
 
 def addresses_met(readings: Iterable[Reading]) -> set[str]:

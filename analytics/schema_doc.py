@@ -84,12 +84,13 @@ of a row sum to its `rtt_min_us`.
 _FACTS: Final = """\
 ## Exports
 
-`pathgrade export paths`, `hops`, `flows`, `grades` or `findings` writes Parquet, CSV or Arrow (the IPC file
-format), in bounded memory on both sides; [analysts.md](analysts.md) shows how to ask them. `hops` and `flows`
-have the columns of the tables above, without those of the batch. Without `--since` they and `grades` go a
-day back. CSV has no lists: numbers are separated by blanks, texts by semicolons; and a text that a
-spreadsheet would run (`=`, `+`, `-`, `@` at its start) has an apostrophe before it. Every field of Parquet
-and Arrow carries its description and unit, and its texts are as they were measured.
+`pathgrade export paths`, `hops`, `flows`, `grades`, `receipts` or `findings` writes Parquet, CSV or Arrow
+(the IPC file format), in bounded memory on both sides; [analysts.md](analysts.md) shows how to ask them.
+`hops`, `flows` and `receipts` have the columns of the tables above, without those of the batch. Without
+`--since` they and `grades` go a day back. CSV has no lists: numbers are separated by blanks, texts by
+semicolons; and a text that a spreadsheet would run (`=`, `+`, `-`, `@` at its start) has an apostrophe before
+it. Every field of Parquet and Arrow carries its description and unit, and its texts are as they were
+measured.
 """
 _GRADES: Final = """\
 ## Exported grades

@@ -23,6 +23,8 @@ PublicKey = Annotated[bytes, msgspec.Meta(max_length=KEY_BYTES)]
 Sealed = Annotated[bytes, msgspec.Meta(max_length=MAX_SEALED)]
 """Something signed, see ``analytics.trust``; empty where there is none."""
 
+LifeS = Annotated[int, whole("how long a certificate is good for", "s", ge=1, le=400 * 86_400)]
+
 # --- enrolment -------------------------------------------------------------------------------------------
 
 
@@ -67,8 +69,12 @@ class EnrolReply(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     tenant: str
     certificate: bytes  # DER, over the identity key, by the server's authority: see server.authority
-    life_s: int  # of the certificate; renewed at half of it
+    life_s: LifeS  # of the certificate; renewed at half of it
     server_key: PublicKey  # what the server signs grants with; the agent takes no other from then on
+
+
+MOST_FORMER: Final = 4
+"""Authorities of before that are still taken: each is one certificate more in every handshake."""
 
 
 class AuthorityReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +82,10 @@ class AuthorityReply(msgspec.Struct, frozen=True, kw_only=True):
 
     certificate: Annotated[bytes, msgspec.Meta(max_length=4096)]  # DER
     signature: Annotated[bytes, msgspec.Meta(max_length=64)]  # trust.signed_authority, by the grants' key
+    # Those that it is in the place of, the latest first: an earlier token names one of them.
+    former: Annotated[
+        list[Annotated[bytes, msgspec.Meta(max_length=4096)]], msgspec.Meta(max_length=MOST_FORMER)
+    ] = []
 
 
 class ChallengeReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +107,8 @@ class RenewalReply(msgspec.Struct, frozen=True, kw_only=True):
     """A certificate as of an enrolment."""
 
     certificate: bytes
-    life_s: int
+    life_s: LifeS
+    authority: AuthorityReply | None = None  # there was another before: take this one from now on
 
 
 class BatchReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +165,7 @@ MAX_CPUS: Final = 8192
 
 
 class LocalOff(msgspec.Struct, frozen=True, kw_only=True):
-    """Active tests are switched off on an agent's own host: by whom, since when, why."""
+    """Active tests, or passive capture, are switched off on an agent's own host: by whom, since when, why."""
 
     since_us: Annotated[int, whole("when, by the host's clock", "us since 1970")]
     by: Annotated[str, msgspec.Meta(max_length=64)]
@@ -167,7 +178,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     version: Annotated[str, msgspec.Meta(max_length=40)]
     boot: Annotated[str, msgspec.Meta(max_length=64)]
     mesh: bool = True
-    local_off: LocalOff | None = None  # no server can switch that on
+    local_off: LocalOff | None = None  # active tests; no server can switch that on
+    passive_off: LocalOff | None = None  # passive capture, likewise
     passive: Annotated[str, msgspec.Meta(max_length=200)] = "off"  # "ebpf (7 hooks)"; what is missed
     challenge: Annotated[bytes, msgspec.Meta(max_length=NONCE_BYTES)] = b""  # for the server's signed time
     binding: Sealed = b""  # trust.Binding of the agent's DTLS certificate, by its identity key
@@ -202,6 +214,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, tag="health"):
     batches_waiting: Annotated[int, count("batches not yet acknowledged")] = 0
     mesh: bool | None = None  # whether active tests are on here; None: an agent of before
     local_off: LocalOff | None = None
+    passive_off: LocalOff | None = None
     bytes_sent: Annotated[int, count("bytes sent over UDP since start, headers included: tests")] | None = (
         None
     )
@@ -259,7 +272,8 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
 
     tenant: str
     server_version: str
-    stun: list[str] = []  # this server's STUN responder, "stun:host:port": what is in front of the agent?
+    # Of this server, "stun:host:port": what is in front of the agent?
+    stun: Annotated[list[str], msgspec.Meta(max_length=16)] = []
     time: Sealed = b""  # trust.ServerTime, in answer to the challenge
 
 
@@ -288,14 +302,15 @@ class ProbePlan(msgspec.Struct, frozen=True, kw_only=True):
 class TestOrder(msgspec.Struct, frozen=True, kw_only=True, tag="test_order"):
     """Test ``peer`` now; both ends get one, with ``controlling`` set on exactly one of them."""
 
-    test: str
+    test: Annotated[str, msgspec.Meta(max_length=64)]
     cycle: int
-    peer: str
-    peer_fingerprint: str  # SHA-256 of the peer's enrolled DTLS certificate
+    peer: Annotated[str, msgspec.Meta(max_length=64)]
+    # SHA-256 of the peer's enrolled DTLS certificate
+    peer_fingerprint: Annotated[str, msgspec.Meta(max_length=200)]
     controlling: bool
-    rungs: list[Rung]
+    rungs: Annotated[list[Rung], msgspec.Meta(max_length=16)]
     first_rung: Rung | None = None  # what worked last time: tried before the others, the same at both ends
-    ice_servers: list[IceServer]
+    ice_servers: Annotated[list[IceServer], msgspec.Meta(max_length=64)]
     plan: ProbePlan = ProbePlan()
     deadline_us: Annotated[int, msgspec.Meta(ge=1_000_000, le=300_000_000)] = 60_000_000  # from receipt
     grant: Sealed = b""  # trust.Grant, by the server's key

@@ -251,6 +251,16 @@ class SessionSource(Protocol):
         """Count since the source was opened."""
 
 
+class PausableSource(SessionSource, Protocol):
+    """A source that can be told to see nothing for a while. What it counted stays counted."""
+
+    def pause(self) -> None:
+        """See nothing from now on, and forget what was not drained: nothing of it stays in the kernel."""
+
+    def resume(self) -> None:
+        """See again, with nothing known of before. Does nothing where it was not paused."""
+
+
 def command_text(command: bytes) -> str:
     """Write a command name as text."""
     return command.split(b"\0", 1)[0].decode("utf-8", "replace")

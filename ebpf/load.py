@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, NamedTuple, Self
@@ -43,28 +44,28 @@ COMPILE_LIMIT_S: Final = 180
 _SEEN, _LOST, _CROWDED_OUT = 0, 1, 2  # entries of the map "counters"
 _NETNS, _TICK_US = 0, 1  # entries of the map "settings"
 
+_NOTHING: Final = Counters(seen=(), lost=(), missed=0)
+
 _COARSE_CLOCK: Final = 6  # CLOCK_MONOTONIC_COARSE, which Python does not name
 
 _log = logging.getLogger(__name__)
 
 
-def open_monitor(*, netns: int | None, cache: Path, ring_bytes: int = RING_BYTES) -> Monitor:
+def open_monitor(
+    *, netns: int | None, cache: Path, ring_bytes: int = RING_BYTES, paused: bool = False
+) -> Monitor:
     """Watch the TCP sessions of network namespace ``netns`` (its inode), or of all.
 
     ``cache`` is the folder of compiled programs; agents may share one. ``ring_bytes`` is a power of two of at
     least a page. Sessions that are open already are known from here on, with their owners. Everything in the
-    kernel belongs to descriptors of this process, and goes with it. Raises EbpfError.
+    kernel belongs to descriptors of this process, and goes with it. ``paused``: nothing is there until the
+    monitor is resumed. Raises EbpfError.
     """
     require_capabilities()
-    programs = fitting_programs(cache)
-    with ExitStack() as opened:
-        maps = make_maps(programs, opened, ring_bytes=ring_bytes)
-        objects.write_u64(maps["settings"], _NETNS, netns or 0)
-        objects.write_u64(maps["settings"], _TICK_US, tick_us())
-        ring = _map_ring(maps["events"], opened, ring_bytes=ring_bytes)
-        attached = _attach(programs, opened, list(maps.values()))
-        objects.run_iterator(attached[TASK_FILE].link)
-        return Monitor(ring, maps=maps, attached=attached, opened=opened.pop_all())
+    monitor = Monitor(fitting_programs(cache), netns=netns, ring_bytes=ring_bytes)
+    if not paused:
+        monitor.resume()
+    return monitor
 
 
 class Attached(NamedTuple):
@@ -74,56 +75,86 @@ class Attached(NamedTuple):
     link: int
 
 
+class InKernel(NamedTuple):
+    """What is in the kernel while sessions are watched; descriptors by name. ``opened`` ends all."""
+
+    ring: Ring
+    maps: dict[str, int]
+    attached: dict[str, Attached]
+    opened: ExitStack
+
+
 class Monitor:
     """The attached programs. For one reader: drain and snapshot are not to be called concurrently."""
 
     source: Literal["ebpf"] = "ebpf"
 
-    def __init__(
-        self, ring: Ring, *, maps: dict[str, int], attached: dict[str, Attached], opened: ExitStack
-    ) -> None:
-        """Take over from ``open_monitor``: descriptors by name; ``opened`` ends all."""
-        self._ring = ring
-        self._maps = maps
-        self._attached = attached
-        self._opened = opened
+    def __init__(self, programs: Programs, *, netns: int | None, ring_bytes: int) -> None:
+        """Keep the programs, with nothing in the kernel yet."""
+        self._programs = programs
+        self._netns = netns
+        self._ring_bytes = ring_bytes
+        self._there: InKernel | None = None
+        self._before = _NOTHING  # what was counted until it was paused
+
+    def resume(self) -> None:
+        """Put the programs into the kernel, with tables that know nothing yet. Raises EbpfError."""
+        if self._there is None:
+            self._there = _in_kernel(self._programs, netns=self._netns, ring_bytes=self._ring_bytes)
+
+    def pause(self) -> None:
+        """Take programs and tables out of the kernel, with what was not drained. Pausing twice is no error.
+
+        The tables go too: of a session that ends meanwhile nobody would tell them, and the next one at its
+        place would be taken for it.
+        """
+        if self._there is not None:
+            self._before = self.counters()
+            self._there.opened.close()
+            self._there = None
 
     def drain(self) -> bytes:
         """As ``SessionSource``."""
-        return self._ring.read()
+        return b"" if self._there is None else self._there.ring.read()
 
     @property
     def waiting(self) -> float:
         """How full the ring is, 0 to 1."""
-        return self._ring.waiting
+        return 0 if self._there is None else self._there.ring.waiting
 
     def snapshot(self) -> list[SessionEvent]:
         """As ``SessionSource``."""
-        return decode(objects.run_iterator(self._attached[TASK_FILE].link))
+        if self._there is None:
+            return []
+        return decode(objects.run_iterator(self._there.attached[TASK_FILE].link))
 
     def owner(self, pid: int, started_ns: int) -> OwnerFacts | None:
         """As ``SessionSource``."""
-        value = objects.read_entry(self._maps["owners"], pid, OWNER.size)
+        if self._there is None:
+            return None
+        value = objects.read_entry(self._there.maps["owners"], pid, OWNER.size)
         return decode_owner(value, started_ns=started_ns) if value else None
 
     def counters(self) -> Counters:
         """As ``SessionSource``."""
-        counts = self._maps["counters"]
+        if self._there is None:
+            return self._before
+        counts, before = self._there.maps["counters"], self._before
+        missed = sum(objects.missed(one.program) for one in self._there.attached.values())
         return Counters(
-            seen=objects.read_per_cpu_u64(counts, _SEEN),
-            lost=objects.read_per_cpu_u64(counts, _LOST),
-            missed=sum(objects.missed(one.program) for one in self._attached.values())
-            + sum(objects.read_per_cpu_u64(counts, _CROWDED_OUT)),
+            seen=_sums(before.seen, objects.read_per_cpu_u64(counts, _SEEN)),
+            lost=_sums(before.lost, objects.read_per_cpu_u64(counts, _LOST)),
+            missed=before.missed + missed + sum(objects.read_per_cpu_u64(counts, _CROWDED_OUT)),
         )
 
     @property
     def hooks(self) -> tuple[str, ...]:
-        """Hooks in use, as ``kind:name``."""
-        return tuple(shown(program) for program in self._attached)
+        """Hooks in use, as ``kind:name``; of a paused one, those that it would use."""
+        return tuple(shown(program.name) for program in _chosen(self._programs))
 
     def close(self) -> None:
         """Take the programs out of the kernel. Closing twice is no error."""
-        self._opened.close()
+        self.pause()
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +163,21 @@ class Monitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _in_kernel(programs: Programs, *, netns: int | None, ring_bytes: int) -> InKernel:
+    with ExitStack() as opened:
+        maps = make_maps(programs, opened, ring_bytes=ring_bytes)
+        objects.write_u64(maps["settings"], _NETNS, netns or 0)
+        objects.write_u64(maps["settings"], _TICK_US, tick_us())
+        ring = _map_ring(maps["events"], opened, ring_bytes=ring_bytes)
+        attached = _attach(programs, opened, list(maps.values()))
+        objects.run_iterator(attached[TASK_FILE].link)
+        return InKernel(ring, maps, attached, opened.pop_all())
+
+
+def _sums(before: tuple[int, ...], now: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(map(sum, zip_longest(before, now, fillvalue=0)))
 
 
 def fitting_programs(cache: Path) -> Programs:
@@ -212,16 +258,20 @@ def _map_ring(descriptor: int, opened: ExitStack, *, ring_bytes: int) -> Ring:
     return ring
 
 
+def _chosen(programs: Programs) -> list[ProgramSpec]:
+    """Leave out what this kernel has no hook for, and what only stands in for another."""
+    there = {program.name for program in programs.programs if program.hook_type}
+    wanted = [program for program in programs.programs if STAND_IN.get(program.name) not in there]
+    return [program for program in wanted if program.name in there or program.name not in OPTIONAL]
+
+
 def _attach(programs: Programs, opened: ExitStack, maps: list[int]) -> dict[str, Attached]:
     """Load every program and attach it to the hook that its name says."""
-    there = {program.name for program in programs.programs if program.hook_type}
-    attached = {}
+    chosen = _chosen(programs)
     for program in programs.programs:
-        if program.name in OPTIONAL and program.name not in there:
+        if program.name in OPTIONAL and program not in chosen:
             _log.warning("this kernel has no %s: %s", shown(program.name), OPTIONAL[program.name])
-        elif STAND_IN.get(program.name) not in there:
-            attached[program.name] = attach_one(program, opened, maps)
-    return attached
+    return {program.name: attach_one(program, opened, maps) for program in chosen}
 
 
 def attach_one(program: ProgramSpec, opened: ExitStack, maps: list[int]) -> Attached:

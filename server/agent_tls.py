@@ -62,6 +62,8 @@ def listener_context(authority: Authority, refused: Counter[str]) -> ssl.SSLCont
     context.verify_flags |= NO_CHECK_TIME
     context.num_tickets = 0  # each connection presents its certificate anew
     trust(context, authority.der)
+    for one in authority.former:
+        trust(context, one.certificate)  # an agent's lasts on under the new one until it is renewed
     present_own(authority, context)
     return context
 

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from analytics.measurement import Direction, Flow
+from server.agent_rows import Agent
 from server.api.agent_info import AgentInfo, Listener
 from server.api.controls import BudgetNow
 from server.control import Limits
 from server.hub import Connection, Hub
 from server.services import services_of
-from server.state import Agent, State
+from server.state import State
 from server.vitals import vitals_of
 
 LISTENERS_FROM: Final = 2_000
@@ -67,6 +68,7 @@ def _said_by(connection: Connection | None) -> dict[str, Any]:
         "addresses": hello.addresses,
         "nat": connection.nat,
         "local_off": connection.local_off,
+        "passive_off": connection.passive_off,
         "vitals": vitals_of([*connection.told]),
     }
 

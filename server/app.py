@@ -232,10 +232,12 @@ def _agents_app(
 ) -> FastAPI:
     """Whoever shows the certificate of an agent comes in here, and who is to get one."""
     state, signer, turned_away = shared.state, shared.signer, shared.own.turned_away
-    issuer = Issuer(state, authority, life_s=settings.certificate_s, refused=turned_away)
+    known = renewal.vouched(authority, signer)
+    moved_to = known if authority.former else None
+    issuer = Issuer(state, authority, life_s=settings.certificate_s, moved_to=moved_to, refused=turned_away)
     return agent_app(
         enrolment.router(state, issuer, signer.public_key, turned_away),
-        renewal.router(issuer, authority, signer),
+        renewal.router(issuer, known),
         ingest.router(Ingest(gate, shared.store, heard=realms.hear, refused=shared.own.refused)),
         signalling.router(Signalling(state, gate, realms, signer, version=shared.release)),
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
 
 from analytics.clock import now_us
-from analytics.wire import TestEnded
+from analytics.wire import LocalOff, TestEnded
 from server.api.audits import AuditRow
 from server.errors import StateError
 from server.state import State
@@ -62,6 +62,11 @@ class Audit:
     def switch(self, actor: str, subject: str, *, on: bool) -> None:
         """Note that somebody switched active tests on or off."""
         self._add("switch", actor, subject, f"mesh={'on' if on else 'off'}")
+
+    def own_switch(self, agent: str, switch: str, off: LocalOff | None) -> None:
+        """Note what an agent says was switched on its own host, by whoever it says did."""
+        by = "" if off is None else f" by={off.by!r} since_us={off.since_us} note={off.note!r}"
+        self._add("switch", agent, agent, f"{switch}={'on' if off is None else 'off'} on its own host{by}")
 
     def tags(self, actor: str, agent: str, *, put: Set[str], taken: Set[str]) -> None:
         """Note that somebody put tags on an agent or took some off."""

@@ -5,7 +5,8 @@ the first ``pathgrade server token``: a token carries the pin of it. It belongs 
 folder; whoever has it can pose as the server and as any agent, but cannot sign grants (``server.grants``).
 
 Two kinds are made from it, told apart by their extendedKeyUsage (RFC 5280, 4.2.1.12): the server's own, which
-is never on disk, and those of agents, over their Ed25519 identity keys.
+is never on disk, and those of agents, over their Ed25519 identity keys. Those that it is in the place of are
+in ``server.former``; putting another in its place is in ``server.rotation``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from analytics.channel import agent_uri, pin_of, present
+from server import former as formers
 from server import private_file
+from server.former import Former
 
 log: Final = logging.getLogger("pathgrade.server")
 
@@ -53,21 +56,31 @@ class Authority:
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
+    former: tuple[Former, ...] = ()
+    """Those before it that are still taken, the latest first."""
 
     @classmethod
     def open(cls, data: Path) -> Authority:
         """Read it, or make it on the first run; raises ``StateError``."""
         path = data / FILE_NAME
         try:
-            return _parse(path, private_file.read(path, remedy=REMEDY))
+            found = _parse(path, private_file.read(path, remedy=REMEDY))
         except FileNotFoundError:
-            private_file.make(path, _pem(create()), remedy=REMEDY)
-        return _parse(path, private_file.read(path, remedy=REMEDY))  # another process may have been faster
+            private_file.make(path, create().pem, remedy=REMEDY)
+            found = _parse(
+                path, private_file.read(path, remedy=REMEDY)
+            )  # another process may have been faster
+        return replace(found, former=formers.read(data, found.certificate))
 
     @property
     def der(self) -> bytes:
         """The certificate, which is no secret."""
         return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    @property
+    def pem(self) -> bytes:
+        """Key and certificate, as they are kept."""
+        return _key_pem(self.key) + self.certificate.public_bytes(serialization.Encoding.PEM)
 
     @property
     def pin(self) -> str:
@@ -85,15 +98,19 @@ class Authority:
         return self._signed(made, ExtendedKeyUsageOID.CLIENT_AUTH)
 
     def server_chain(self, *, now: datetime) -> bytes:
-        """Make a key and a certificate for the listener, as PEM with the authority's behind it."""
+        """Make a key and a certificate for the listener, as PEM.
+
+        Behind it is the way to what agents know: the links to former authorities, else the authority's own.
+        Not both: who knows a former one only would meet the authority's own first, and no further.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         made = self._begun(key.public_key(), "pathgrade server")
         made = made.not_valid_before(now - SERVER_BEFORE).not_valid_after(now + SERVER_LIFE)
         # Agents look for the authority, not for a name: the server is reached under any.
         names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         der = self._signed(made.add_extension(names, critical=False), ExtendedKeyUsageOID.SERVER_AUTH)
-        own = ssl.DER_cert_to_PEM_cert(der).encode()
-        return _key_pem(key) + own + self.certificate.public_bytes(serialization.Encoding.PEM)
+        way = [der, *(one.link for one in self.former)] if self.former else [der, self.der]
+        return _key_pem(key) + "".join(map(ssl.DER_cert_to_PEM_cert, way)).encode()
 
     def _begun(
         self, key: ec.EllipticCurvePublicKey | Ed25519PublicKey, called: str
@@ -144,20 +161,34 @@ def present_own(authority: Authority, context: ssl.SSLContext) -> None:
 def create() -> Authority:
     """Make a fresh one; nothing is written."""
     key = ec.generate_private_key(ec.SECP256R1())
+    return Authority(key, _authority_over(key.public_key()).sign(key, hashes.SHA256()))
+
+
+def linked(new: Authority, old: Authority) -> bytes:
+    """Say by the old authority that the new one is as good, in DER.
+
+    Both have one name, so this is self-issued, and no intermediate that the old one would forbid (RFC 5280,
+    6.1.4 l): ``path_length`` stays 0.
+    """
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(old.key.public_key())
+    made = _authority_over(new.key.public_key()).add_extension(issuer, critical=False)
+    return made.sign(old.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def _authority_over(key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     name = _name("pathgrade authority")
-    made = (
+    return (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(VALID_FROM)
         .not_valid_after(VALID_UNTIL)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_ONLY_SIGNS, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
-    return Authority(key, made.sign(key, hashes.SHA256()))
 
 
 _ONLY_SIGNS: Final = x509.KeyUsage(
@@ -186,10 +217,6 @@ def _parse(path: Path, pem: bytes) -> Authority:
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
         raise private_file.unusable(path, "damaged: key and certificate do not match", remedy=REMEDY)
     return Authority(key, certificate)
-
-
-def _pem(authority: Authority) -> bytes:
-    return _key_pem(authority.key) + authority.certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -35,13 +35,12 @@ import msgspec
 from analytics import words
 from analytics.clock import now_us
 from analytics.store.files import sync_folder
-from server.api.audits import AuditRow
+from server.api.audits import COMMAND, AuditRow
 from server.backup_plan import FORMAT, MANIFEST, STATE, FileTold, Manifest, is_copied, missing
 from server.database import DEFAULT_TENANT, STATE_VERSION, connect, transaction
 from server.errors import BackupError, backup_errors
 from server.ledger import append
 from server.settings import Settings
-from server.state import COMMAND
 
 TRIES: Final = 30
 PAUSE_S: Final = 0.3

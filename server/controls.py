@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from analytics.clock import now_us
+from server.agent_rows import Agent
 from server.api.controls import (
     MOST_TAGS,
     Allowance,
@@ -23,7 +24,7 @@ from server.audit import Audit
 from server.control import FLEET, Subject
 from server.cycles import Cycles
 from server.errors import DemandError
-from server.state import Agent, State
+from server.state import State
 
 WHO: dict[Reach, str] = {Reach.FLEET: "the fleet", Reach.SITE: "site", Reach.AGENT: "agent"}
 

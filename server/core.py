@@ -38,6 +38,7 @@ from analytics.report import (
     addresses_met,
     build_detail,
     build_report,
+    with_flows,
 )
 from analytics.ruled import allowed, with_policy
 from analytics.rules.load import Rules
@@ -63,7 +64,9 @@ from server.grants import Signer
 from server.hub import Hub
 from server.kept import Kept
 from server.lately import Lately
+from server.proofs import Proof, proofs_of
 from server.roster import Roster
+from server.schedule import Pair
 from server.sessions import Sessions
 from server.showing import Showing
 from server.sla import SlaBook
@@ -220,6 +223,7 @@ class Core(Showing):
             agents_online=self._roster.online(),
             agents_off=len(self._roster.off()),
             off_there=dict(islice(sorted(self._roster.off_there().items()), OFF_TOLD)),
+            passive_off_there=dict(islice(sorted(self._roster.passive_off_there().items()), OFF_TOLD)),
             paths_expected=len(members) * (len(members) - 1) - barred,
             paths_barred=barred,
             paths_measured=self._measured(members),
@@ -334,10 +338,10 @@ class Core(Showing):
         self, src: str, dst: str, profile: str, at_us: int | None = None, *, sessions: bool = True
     ) -> PathDetail | None:
         """As ``ReportCore``."""
-        facts, hops, told = self._of_pair(src, dst, profile, at_us)
-        if not sessions:
+        facts, _, told = self._of_pair(src, dst, profile, at_us)
+        if told is None or not sessions:
             return told
-        return self._detail((src, dst), profile, facts, hops, self._flows_between((src, dst), facts, at_us))
+        return with_flows(told, self._flows_between((src, dst), facts, at_us))
 
     def _flows_between(self, pair: tuple[str, str], facts: _Facts, at_us: int | None) -> list[Flow]:
         return self._store.flows_of_pair(
@@ -381,10 +385,10 @@ class Core(Showing):
         return self._pair(src, dst, profile, facts, self._store.hops_of_readings(self._tenant, readings))
 
     def _pair(self, src: str, dst: str, profile: str, facts: _Facts, hops: list[Hop]) -> _Pair:
-        return _Pair(facts, hops, self._detail((src, dst), profile, facts, hops, []))
+        return _Pair(facts, hops, self._detail((src, dst), profile, facts, hops))
 
     def _detail(
-        self, pair: tuple[str, str], profile: str, facts: _Facts, hops: list[Hop], flows: list[Flow]
+        self, pair: tuple[str, str], profile: str, facts: _Facts, hops: list[Hop]
     ) -> PathDetail | None:
         """``facts`` and ``hops`` are of the two."""
         members = self._members_of(facts)
@@ -393,7 +397,7 @@ class Core(Showing):
             profile=profile,
             readings=facts.readings,
             hops=hops,
-            flows=flows,
+            flows=[],
             members=members,
             at_us=facts.at_us,
             rules=self._rules_now(),
@@ -568,6 +572,11 @@ class Core(Showing):
         )
         of = Range(self._tenant, since_us, until_us, chosen.agents)
         return header, receipt_lines(self._store, of, src=chosen.src, dst=chosen.dst)
+
+    def proofs(self, src: str, dst: str, at_us: int | None = None) -> list[Proof]:
+        """As ``ReportCore``."""
+        unsigned = self._cycles.why_unsigned(Pair(*sorted((src, dst))))
+        return proofs_of(self._store, self._tenant, (src, dst), at_us, unsigned)
 
     def audit(self, ask: AuditAsk) -> list[AuditEntry]:
         """As ``ReportCore``."""

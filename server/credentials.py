@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from analytics.clock import now_us
+from server.agent_rows import Agent
 from server.agent_tls import PRESENTED, Presented
 from server.errors import CertificateOverError, CredentialError
-from server.state import Agent, State
+from server.state import State
 
 NONE: Final = "no certificate"
 OVER: Final = "certificate over"

@@ -41,7 +41,7 @@ from server.grants import Signer
 from server.hub import Connection, Hub
 from server.planner import Asked, Planner
 from server.policing import Policing, barred
-from server.receipts import Fleet, wants_receipt
+from server.receipts import Fleet, Unsigned, wants_receipt, why_unsigned
 from server.running import Plan, Resting, RunningTest
 from server.schedule import Backlog, Pair, cycle_due
 from server.ways import Ways
@@ -456,6 +456,10 @@ class Cycles:
             self.on_start(test.id, pair)
         for me, peer in (ends, ends[::-1]):
             me.say(self._order(test, me, peer, first))
+
+    def why_unsigned(self, pair: Pair) -> Unsigned:
+        """Say why a pair's test has no receipt, where it has none; any thread."""
+        return why_unsigned(self._plan.receipts, self._fleet(), pair)
 
     def _fleet(self) -> Fleet:
         """Ask who serves what, at most once in a while: hundreds of tests begin in a second."""

@@ -20,11 +20,12 @@ from analytics.errors import UNREADABLE, MessageError, SealError
 from analytics.trust import verifying_key
 from analytics.wire import EnrolReply, EnrolRequest, enrolment_claim
 from server.accounts.throttle import Throttle, block_of
+from server.agent_rows import Agent
 from server.api.access import public
 from server.errors import NameTakenError, TokenError, TooManyTriesError
 from server.ingest import read_body
 from server.renewal import Issuer
-from server.state import Agent, State
+from server.state import State
 
 log: Final = logging.getLogger("pathgrade.server.enrolment")
 

@@ -32,8 +32,8 @@ from analytics.trust import (
 )
 from analytics.wire import NONCE_BYTES, ProbePlan
 from server import private_file
+from server.agent_rows import Agent
 from server.errors import StateError
-from server.state import Agent
 
 FILE_NAME: Final = "grant-key.pem"
 REMEDY: Final = "restore it from a backup; without it, remove it and let every agent enrol again"

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from analytics.wire import FromServer, Hello, LocalOff, NatReport
+from server.agent_rows import Agent
 from server.control import ALL_ON, Switches
-from server.state import Agent
 from server.vitals import REMEMBERED, Told
 
 MOST_WAITING: Final = 256
@@ -41,6 +41,7 @@ class Connection:
         self.told: deque[Told] = deque(maxlen=REMEMBERED)  # of its health
         self.nat: NatReport | None = None
         self.local_off = hello.local_off
+        self.passive_off = hello.passive_off
         self.binding = b""  # of its certificate, by its identity key; checked by whoever sets it
         self.outgoing: asyncio.Queue[FromServer] = asyncio.Queue(MOST_WAITING)
         self.closing: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()

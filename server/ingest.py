@@ -25,6 +25,7 @@ from analytics.store.glance import right_columns
 from analytics.store.spool import Packed, pack_body
 from analytics.store.store import Store
 from analytics.wire import BatchReply
+from server.agent_rows import Agent
 from server.api.access import agents_only
 from server.credentials import Gate
 from server.errors import (
@@ -37,7 +38,6 @@ from server.errors import (
     ServerError,
 )
 from server.problems import problem_of
-from server.state import Agent
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """As sent. An agent sends every second or two; its outbox cuts batches far below this."""

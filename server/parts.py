@@ -30,6 +30,7 @@ from server.lately import Lately
 from server.metrics.meter import Meter
 from server.metrics.own import READINGS, Failures, Own, readings
 from server.metrics.push import OtlpPusher, read_headers
+from server.own_switches import OwnSwitches
 from server.policing import Policing
 from server.realm import Realm, Realms
 from server.receipts import Fleet
@@ -120,6 +121,7 @@ def realm_of(tenant: str, shared: Shared) -> Realm:
         tenant=tenant,
         hub=hub,
         audit=audit,
+        own_switches=OwnSwitches(audit),
         cycles=cycles,
         lately=lately,
         core=core,
@@ -153,11 +155,12 @@ def pusher_of(settings: Settings, realms: Realms, *, release: str, failures: Fai
 def store_of(settings: Settings) -> Store:
     """Open the store. Raises ``AnalyticsError`` or ``SettingsError``."""
     return Store.open(
-        settings.data, limits=settings.limits(), keep=settings.keep(), storage=_storage(settings)
+        settings.data, limits=settings.limits(), keep=settings.keep(), storage=storage_of(settings)
     )
 
 
-def _storage(settings: Settings) -> Storage:
+def storage_of(settings: Settings) -> Storage:
+    """Say where sealed rows go. Raises ``SettingsError``."""
     place = settings.lake()
     if place is None:
         return EMBEDDED

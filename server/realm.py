@@ -19,6 +19,7 @@ from server.desk import Desk
 from server.hub import Hub
 from server.lately import Lately
 from server.metrics.meter import Meter
+from server.own_switches import OwnSwitches
 from server.trend import Trends
 
 
@@ -29,6 +30,7 @@ class Realm:
     tenant: str
     hub: Hub
     audit: Audit
+    own_switches: OwnSwitches
     cycles: Cycles
     lately: Lately
     core: Core

@@ -19,11 +19,26 @@ class Receipts(StrEnum):
     OFF = "off"
 
 
+class Unsigned(StrEnum):
+    """Why there is no receipt of a test, as far as the server knows."""
+
+    OFF = "off"
+    LARGE = "large-fleet"
+    NOT_HERE = "not-here"  # it was asked for, by today's settings
+
+
 class Fleet(NamedTuple):
     """What decides: how many agents a tenant has, and which have a service on their host."""
 
     agents: int
     serving: frozenset[str]
+
+
+def why_unsigned(setting: Receipts, fleet: Fleet, pair: Pair) -> Unsigned:
+    """Say why a test has no receipt, where it has none; by what is set now."""
+    if wants_receipt(setting, fleet, pair):
+        return Unsigned.NOT_HERE
+    return Unsigned.OFF if setting is Receipts.OFF else Unsigned.LARGE
 
 
 def wants_receipt(setting: Receipts, fleet: Fleet, pair: Pair) -> bool:

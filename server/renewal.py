@@ -34,13 +34,14 @@ from analytics.wire import (
     RenewalRequest,
     renewal_claim,
 )
+from server.agent_rows import Agent
 from server.api.access import public
 from server.authority import Authority
 from server.credentials import revoked
 from server.errors import ChallengeOverError, CredentialError
 from server.grants import Signer
 from server.ingest import read_body
-from server.state import Agent, State
+from server.state import State
 
 MAX_BODY: Final = 4 * 1024
 CHALLENGE_US: Final = 60_000_000
@@ -59,9 +60,11 @@ class Issuer:
         authority: Authority,
         *,
         life_s: int,
+        moved_to: AuthorityReply | None = None,
         refused: Counter[str] | None = None,
         clock: Callable[[], int] = now_us,
     ) -> None:
+        self._moved_to = moved_to  # what is told with each renewal where there was another authority before
         self._state = state
         self._authority = authority
         self._key = secrets.token_bytes(32)
@@ -91,7 +94,7 @@ class Issuer:
         except CredentialError:
             self._refused[REFUSED] += 1
             raise
-        return RenewalReply(certificate=self.certificate(agent), life_s=self.life_s)
+        return RenewalReply(certificate=self.certificate(agent), life_s=self.life_s, authority=self._moved_to)
 
     def _proven(self, asked: RenewalRequest) -> Agent:
         self._check_challenge(asked.challenge)
@@ -118,10 +121,18 @@ class Issuer:
         return hmac.new(self._key, body, hashlib.sha256).digest()
 
 
-def router(issuer: Issuer, authority: Authority, signer: Signer) -> APIRouter:
-    """Build the routes."""
+def vouched(authority: Authority, signer: Signer) -> AuthorityReply:
+    """Say whose certificates to take, and whose they were before."""
+    return AuthorityReply(
+        certificate=authority.der,
+        signature=signer.authority(authority.der),
+        former=[one.certificate for one in authority.former],
+    )
+
+
+def router(issuer: Issuer, known: AuthorityReply) -> APIRouter:
+    """Build the routes; ``known`` is what is told of the authority."""
     routes = APIRouter(prefix="/v1")
-    known = AuthorityReply(certificate=authority.der, signature=signer.authority(authority.der))
 
     @routes.get("/authority", dependencies=[public("certificates are no secrets")])
     async def whose() -> Response:

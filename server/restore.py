@@ -16,7 +16,7 @@ import msgspec
 from analytics import words
 from analytics.clock import now_us
 from analytics.store.files import sync_folder
-from server.api.audits import AuditRow
+from server.api.audits import COMMAND, AuditRow
 from server.backup_plan import (
     MANIFEST,
     MOST_MANIFEST,
@@ -29,7 +29,6 @@ from server.backup_plan import (
 from server.database import DEFAULT_TENANT, STATE_VERSION, connect, transaction
 from server.errors import BackupError, backup_errors
 from server.ledger import append
-from server.state import COMMAND
 
 PIECE: Final = 1 << 20
 SAY_EACH_S: Final = 2.0

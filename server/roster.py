@@ -16,10 +16,11 @@ from analytics.shapes import Member
 from analytics.store.store import Store
 from analytics.then import members_then
 from analytics.wire import LocalOff, ServiceOffer
+from server.agent_rows import Agent
 from server.board import SMALL_AGENTS
 from server.hub import Connection, Hub
 from server.services import services_of
-from server.state import Agent, State
+from server.state import State
 
 SECOND_US: Final = 1_000_000
 
@@ -108,6 +109,10 @@ class Roster:
     def off_there(self) -> dict[str, LocalOff]:
         """Tell of the connected agents that are switched off on their own hosts."""
         return {c.agent.name: c.local_off for c in self._hub.connections() if c.local_off is not None}
+
+    def passive_off_there(self) -> dict[str, LocalOff]:
+        """Tell of the connected agents whose passive capture is switched off on their own hosts."""
+        return {c.agent.name: c.passive_off for c in self._hub.connections() if c.passive_off is not None}
 
     def online(self) -> int:
         """Count the agents that are connected."""

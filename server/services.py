@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from analytics.shapes import Service
 from analytics.wire import ServiceOffer
-from server.state import Agent
+from server.agent_rows import Agent
 
 
 def services_of(agent: Agent, tagged: Iterable[ServiceOffer]) -> list[Service]:

@@ -97,6 +97,7 @@ class Signalling:
             await _close(socket, REVOKED, "revoked, or replaced")  # since it was let in
             return
         realm.hub.attach(connection)
+        realm.own_switches.take(agent.name, connection.hello)
         log.info("agent online name=%s site=%s passive=%r", agent.name, agent.site, connection.hello.passive)
         connection.say(
             Welcome(
@@ -156,6 +157,8 @@ class Signalling:
 
     def _on_health(self, connection: Connection, message: Health) -> None:
         connection.told.append(Told(now_us(), message))
+        connection.passive_off = message.passive_off
+        self._realms.of(connection.agent.tenant).own_switches.take(connection.agent.name, message)
         self._cycles_of(connection).switched_there(connection, message.local_off)
 
     def _on_nat(self, connection: Connection, message: NatReport) -> None:

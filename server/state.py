@@ -1,20 +1,20 @@
 """Small mutable state: tenants, enrolment tokens, agents, audit rows. SQLite, beside the measurements.
 
-Tokens are kept as SHA-256 only: they are 256 random bits, so a fast hash is enough. One server at a time
+How an agent is let in is in ``server.admission``, how it is written in ``server.agent_rows``. Tokens are kept
+as SHA-256 only: they are 256 random bits, so a fast hash is enough. One server at a time
 holds the folder; ``create_token`` and ``revoke_agent`` work beside it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import sqlalchemy as sa
@@ -23,6 +23,8 @@ from analytics.channel import EnrolToken
 from analytics.clock import now_us
 from analytics.trust import AuditMark
 from analytics.wire import EnrolRequest, ServiceOffer
+from server import admission, agent_rows
+from server.agent_rows import Agent
 from server.api.audits import AuditRow
 from server.audit_age import Ages, prune
 from server.audit_book import AuditBook
@@ -32,7 +34,6 @@ from server.control_state import ControlState
 from server.database import (
     AGENTS,
     DEFAULT_TENANT,
-    IDENTITIES,
     LOCK_NAME,
     MARKS,
     REPLACES,
@@ -45,29 +46,10 @@ from server.database import (
     take_lock,
     transaction,
 )
-from server.errors import DemandError, NameTakenError, TokenError
 from server.ledger import append
 from server.policy_state import PolicyState
 
 FILE_NAME: Final = "state.sqlite"
-COMMAND: Final = "the command line"
-"""Who did it, where a command on the server did."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agent:
-    """One enrolled agent."""
-
-    tenant: str
-    name: str
-    site: str
-    label: str
-    services: tuple[ServiceOffer, ...]
-    fingerprint: str
-    token_hash: str
-    enrolled_us: int
-    seen_us: int
-    identity_key: bytes = b""  # Ed25519; empty for one that enrolled when agents had none
 
 
 class State:
@@ -78,8 +60,8 @@ class State:
         self._lock = lock
         self._writing = threading.Lock()
         self._breaks: Breaks = {}
-        self._agents = {(agent.tenant, agent.name): agent for agent in _read_agents(engine)}
-        self._revoked = _read_revoked(engine)
+        self._agents = {(agent.tenant, agent.name): agent for agent in agent_rows.read_agents(engine)}
+        self._revoked = agent_rows.read_revoked(engine)
         self._certified: dict[tuple[str, str], int] = {}  # until when, in us, the latest certificate is good
         self._services = _read_services(engine)
         self.controls = ControlState(engine, self._writing)
@@ -107,9 +89,8 @@ class State:
         try:
             with transaction(self._engine) as connection:
                 for agent in self._agents.values():
-                    connection.execute(
-                        AGENTS.update().where(*_is(agent.tenant, agent.name)).values(seen_us=agent.seen_us)
-                    )
+                    same = agent_rows.is_(agent.tenant, agent.name)
+                    connection.execute(AGENTS.update().where(*same).values(seen_us=agent.seen_us))
         finally:
             self._engine.dispose()
             os.close(self._lock)
@@ -129,19 +110,19 @@ class State:
         """
         with self._writing:
             with transaction(self._engine) as connection:
-                token = _find_token(connection, request.token, at_us)
+                token = admission.find_token(connection, request.token, at_us)
                 known = self._agents.get((token.tenant, request.name))
                 used = known is not None and known.token_hash == token.hash
-                is_replaced = _is_replaced(connection, token, request.name)
+                is_replaced = admission.is_replaced(connection, token, request.name)
                 if not is_replaced or used:
-                    revoked = _has_revoked(connection, token.tenant, request.name)
-                    _check_name(request, fingerprint, known, revoked=revoked)
+                    revoked = agent_rows.has_revoked(connection, token.tenant, request.name)
+                    admission.check_name(request, fingerprint, known, revoked=revoked)
                 if not used:
-                    _take_seat(connection, token)
-                agent = _agent_of(request, token, fingerprint, at_us)
-                _put_agent(connection, agent)
-                connection.execute(REVOKED.delete().where(*_is(agent.tenant, agent.name, REVOKED)))
-                append(connection, agent.tenant, [_enrolment(agent, at_us, origin)])
+                    admission.take_seat(connection, token)
+                agent = admission.agent_of(request, token, fingerprint, at_us)
+                agent_rows.put_agent(connection, agent)
+                connection.execute(REVOKED.delete().where(*agent_rows.is_(agent.tenant, agent.name, REVOKED)))
+                append(connection, agent.tenant, [admission.enrolment(agent, at_us, origin)])
             self._revoked.discard((agent.tenant, agent.name))
             self._agents[agent.tenant, agent.name] = agent
         return agent
@@ -163,13 +144,13 @@ class State:
         """Let an agent in no more, from now on; raises ``DemandError``."""
         with self._writing:
             with transaction(self._engine) as connection:
-                _revoke(connection, tenant, name, by=by, at_us=at_us)
+                agent_rows.revoke(connection, tenant, name, by=by, at_us=at_us)
             self._revoked.add((tenant, name))
 
     def see_revoked(self) -> None:
         """Take in what a command beside this server revoked."""
         with self._writing:
-            self._revoked = _read_revoked(self._engine)
+            self._revoked = agent_rows.read_revoked(self._engine)
 
     def certified(self, agent: Agent, *, until_us: int) -> None:
         """Note until when the latest certificate of an agent is good."""
@@ -249,10 +230,10 @@ def create_token(
     token = EnrolToken(secrets.token_urlsafe(32), Authority.open(data).pin)
     try:
         with transaction(engine) as connection:
-            _check_tenant(connection, tenant)
+            admission.check_tenant(connection, tenant)
             connection.execute(
                 TOKENS.insert().values(
-                    hash=_hash(token.secret),
+                    hash=admission.hash_of(token.secret),
                     tenant=tenant,
                     seats=seats,
                     used=0,
@@ -260,8 +241,9 @@ def create_token(
                 )
             )
             if replaces:
-                connection.execute(REPLACES.insert().values(hash=_hash(token.secret), name=replaces))
-            append(connection, tenant, [_token_made(seats, expires_s, replaces)])
+                only = {"hash": admission.hash_of(token.secret), "name": replaces}
+                connection.execute(REPLACES.insert().values(only))
+            append(connection, tenant, [admission.token_made(seats, expires_s, replaces)])
     finally:
         engine.dispose()
     return str(token)
@@ -275,7 +257,7 @@ def revoke_agent(data: Path, name: str, *, tenant: str = DEFAULT_TENANT, by: str
     engine = connect(data / FILE_NAME)
     try:
         with transaction(engine) as connection:
-            _revoke(connection, tenant, name, by=by, at_us=now_us())
+            agent_rows.revoke(connection, tenant, name, by=by, at_us=now_us())
     finally:
         engine.dispose()
 
@@ -307,131 +289,6 @@ def enrolled_agents(data: Path) -> list[Enrolled]:
         engine.dispose()
 
 
-def _check_tenant(connection: sa.Connection, tenant: str) -> None:
-    if connection.execute(sa.select(TENANTS.c.name).where(TENANTS.c.name == tenant)).one_or_none() is None:
-        raise DemandError(
-            f"no tenant is called {tenant!r}", remedy="add it: pathgrade server tenant add NAME --data DIR"
-        )
-
-
-# --- enrolment, step by step ----------------------------------------------------------------------------
-
-
-def _find_token(connection: sa.Connection, token: str, at_us: int) -> sa.Row[Any]:
-    row = connection.execute(sa.select(TOKENS).where(TOKENS.c.hash == _hash(token))).one_or_none()
-    if row is None:
-        raise TokenError("unknown token", remedy="make one on the server: pathgrade server token --data DIR")
-    if row.expires_us <= at_us:
-        raise TokenError("the token has expired", remedy="make a new one: pathgrade server token --data DIR")
-    return row
-
-
-def _check_name(request: EnrolRequest, fingerprint: str, known: Agent | None, *, revoked: bool) -> None:
-    if known is None:
-        return
-    if revoked:
-        raise NameTakenError(
-            f"agent {request.name!r} was revoked",
-            remedy=f"if it is to come back: pathgrade server token --data DIR --replaces {request.name}",
-        )
-    if known.identity_key:
-        same = known.identity_key == request.identity_key
-    else:
-        same = known.fingerprint == fingerprint
-    if not same:
-        raise NameTakenError(
-            f"the name {request.name!r} belongs to another agent",
-            remedy="choose another name, or restore that agent's identity.pem to its data folder\n"
-            f"if that agent was reinstalled: pathgrade server token --data DIR --replaces {request.name}",
-        )
-
-
-def _has_revoked(connection: sa.Connection, tenant: str, name: str) -> bool:
-    """Look in the database: a command beside this server may have revoked it just now."""
-    wanted = sa.select(REVOKED.c.name).where(*_is(tenant, name, REVOKED))
-    return connection.execute(wanted).one_or_none() is not None
-
-
-def _is_replaced(connection: sa.Connection, token: sa.Row[Any], name: str) -> bool:
-    """Tell whether the token is for new keys of that agent; raises ``TokenError`` if for another's."""
-    wanted = sa.select(REPLACES.c.name).where(REPLACES.c.hash == token.hash)
-    replaced = connection.execute(wanted).scalar_one_or_none()
-    if replaced not in (None, name):
-        raise TokenError(
-            f"the token is for {replaced!r} only", remedy="make another: pathgrade server token --data DIR"
-        )
-    return replaced is not None
-
-
-def _take_seat(connection: sa.Connection, token: sa.Row[Any]) -> None:
-    if token.used >= token.seats:
-        raise TokenError(
-            f"all {token.seats} seats of the token are taken",
-            remedy="make a new one: pathgrade server token --data DIR --seats N",
-        )
-    connection.execute(TOKENS.update().where(TOKENS.c.hash == token.hash).values(used=token.used + 1))
-
-
-def _agent_of(request: EnrolRequest, token: sa.Row[Any], fingerprint: str, at_us: int) -> Agent:
-    return Agent(
-        tenant=token.tenant,
-        name=request.name,
-        site=request.site,
-        label=request.label,
-        services=tuple(request.services),
-        fingerprint=fingerprint,
-        token_hash=token.hash,
-        enrolled_us=at_us,
-        seen_us=at_us,
-        identity_key=request.identity_key,
-    )
-
-
-def _token_made(seats: int, expires_s: int, replaces: str) -> AuditRow:
-    detail = f"made seats={seats} expires_s={expires_s}" + (f" replaces={replaces}" if replaces else "")
-    return AuditRow(at_us=now_us(), actor=COMMAND, action="token", subject=replaces, detail=detail)
-
-
-def _enrolment(agent: Agent, at_us: int, origin: str) -> AuditRow:
-    return AuditRow(
-        at_us=at_us,
-        actor=agent.name,
-        action="enrol",
-        subject=agent.name,
-        detail=f"site={agent.site} from={origin}",
-    )
-
-
-def _revoke(connection: sa.Connection, tenant: str, name: str, *, by: str, at_us: int) -> None:
-    if connection.execute(sa.select(AGENTS.c.name).where(*_is(tenant, name))).one_or_none() is None:
-        raise DemandError(
-            f"no agent of {tenant} is called {name!r}", remedy="pathgrade server agent list --data DIR"
-        )
-    connection.execute(REVOKED.delete().where(*_is(tenant, name, REVOKED)))
-    connection.execute(REVOKED.insert().values(tenant=tenant, name=name, at_us=at_us, by=by))
-    append(
-        connection,
-        tenant,
-        [AuditRow(at_us=at_us, actor=by, action="revoke", subject=name, detail="agent")],
-    )
-
-
-# --- rows -----------------------------------------------------------------------------------------------
-
-
-def _read_agents(engine: sa.Engine) -> list[Agent]:
-    same = sa.and_(AGENTS.c.tenant == IDENTITIES.c.tenant, AGENTS.c.name == IDENTITIES.c.name)
-    key = sa.func.coalesce(IDENTITIES.c.key, b"").label("identity_key")
-    wanted = sa.select(AGENTS, key).select_from(AGENTS.outerjoin(IDENTITIES, same))
-    with transaction(engine, write=False) as connection:
-        return [_agent_from(row) for row in connection.execute(wanted)]
-
-
-def _read_revoked(engine: sa.Engine) -> set[tuple[str, str]]:
-    with transaction(engine, write=False) as connection:
-        return {(row.tenant, row.name) for row in connection.execute(sa.select(REVOKED))}
-
-
 def _read_services(engine: sa.Engine) -> dict[str, dict[str, list[ServiceOffer]]]:
     found: dict[str, dict[str, list[ServiceOffer]]] = {}
     ordered = sa.select(SERVICES).order_by(SERVICES.c.agent, SERVICES.c.port)
@@ -440,36 +297,3 @@ def _read_services(engine: sa.Engine) -> dict[str, dict[str, list[ServiceOffer]]
             offer = ServiceOffer(name=row.name, profile=row.profile, port=row.port)
             found.setdefault(row.tenant, {}).setdefault(row.agent, []).append(offer)
     return found
-
-
-def _agent_from(row: sa.Row[Any]) -> Agent:
-    values = dict(row._mapping)
-    values["services"] = tuple(msgspec.json.decode(values["services"], type=list[ServiceOffer]))
-    return Agent(**values)
-
-
-def _put_agent(connection: sa.Connection, agent: Agent) -> None:
-    values = {column.name: getattr(agent, column.name) for column in AGENTS.columns}
-    values["services"] = msgspec.json.encode(agent.services).decode()
-    connection.execute(AGENTS.delete().where(*_is(agent.tenant, agent.name)))
-    connection.execute(AGENTS.insert().values(values))
-    _put_identity(connection, agent)
-
-
-def _put_identity(connection: sa.Connection, agent: Agent) -> None:
-    same = (IDENTITIES.c.tenant == agent.tenant, IDENTITIES.c.name == agent.name)
-    connection.execute(IDENTITIES.delete().where(*same))
-    if agent.identity_key:
-        connection.execute(
-            IDENTITIES.insert().values(tenant=agent.tenant, name=agent.name, key=agent.identity_key)
-        )
-
-
-def _is(
-    tenant: str, name: str, table: sa.Table = AGENTS
-) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
-    return table.c.tenant == tenant, table.c.name == name
-
-
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from agent.commands import enrol, mesh, peers
+from agent.commands import enrol, peers, switches
 from agent.commands.folder import DEFAULT_DATA, DataFolder
 from analytics.command_line import Json, example, print_json, show
 
 commands = typer.Typer(name="agent", help="The agent: measures, on each host.", no_args_is_help=True)
 commands.add_typer(peers.commands)
-commands.add_typer(mesh.commands)
+for group in switches.GROUPS:
+    commands.add_typer(switches.commands(group))
 
 
 @commands.command("run", epilog=example("pathgrade agent run --config /etc/pathgrade/agent.toml"))

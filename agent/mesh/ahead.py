@@ -36,7 +36,9 @@ class Ahead(Generic[A]):
 
     def __init__(self, gather: Callable[[Rung], Coroutine[Any, Any, A]], rungs: Sequence[Rung]) -> None:
         self._gather = gather
-        self._rungs = [rung for rung in rungs if rung.relayed]
+        self._rungs = [
+            rung for rung in dict.fromkeys(rungs) if rung.relayed
+        ]  # each once, whatever is ordered
         self._gathering: dict[Rung, asyncio.Task[A]] = {}
         self._taken: set[Rung] = set()
         self._preparing = asyncio.create_task(self._prepare())

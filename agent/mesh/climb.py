@@ -16,7 +16,7 @@ from agent.errors import PeerCertificateError, RungError, SignallingError
 from agent.identity import Identity
 from agent.mesh.ahead import Ahead
 from agent.mesh.ice import Attempt, SecureLink
-from agent.mesh.ladder import MAX_REASON, Candidate, Ladder, parse_candidate, unfit
+from agent.mesh.ladder import MAX_REASON, Candidate, Ladder, parse_candidate, require_possible, unfit
 from agent.mesh.servers import Means
 from agent.mesh.times import Clock
 from analytics.measurement import Rung
@@ -129,7 +129,9 @@ class Climber:
         try:
             await self._signalling.send(attempt.offer(rung))
             offer = await self._expect(RungOffer, rung)
-            return _Round(attempt, offer, [parse_candidate(sdp) for sdp in offer.candidates])
+            theirs = [parse_candidate(sdp) for sdp in offer.candidates]
+            require_possible(theirs, local=self._means.addresses)
+            return _Round(attempt, offer, theirs)
         except BaseException:
             await attempt.close()
             raise

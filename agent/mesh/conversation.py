@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -26,8 +26,9 @@ from agent.mesh import probe, train
 from agent.mesh.budget import Budget
 from agent.mesh.channel import Channel
 from agent.mesh.climb import Climbed
-from agent.mesh.dispersion import Estimate, unknown
-from agent.mesh.oneway import Above, OneWay, above_least, one_way
+from agent.mesh.dispersion import unknown
+from agent.mesh.measured import Measured, spread
+from agent.mesh.oneway import above_least, one_way
 from agent.mesh.packet import (
     MOST_WHY,
     TOKEN_BYTES,
@@ -59,7 +60,7 @@ from agent.mesh.reflector import Reflector
 from agent.mesh.refusals import Refusal, Refusals
 from agent.mesh.stamps import Arrival
 from agent.mesh.times import Clock, wall_error_us
-from agent.mesh.trace import Known, Trace, Traced
+from agent.mesh.trace import Known, Trace
 from agent.mesh.train import TrainReceiver
 from analytics.measurement import Reading, Receipt
 from analytics.wire import ProbePlan, TestOrder
@@ -67,33 +68,6 @@ from analytics.wire import ProbePlan, TestOrder
 PEER_TURN_S: Final = 20.0  # the peer's probes, hops and trains after ours
 FAREWELL_S: Final = 3.0
 MOST_STAMP_ASKS: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Some times in order, in ns."""
-
-    ordered_ns: Sequence[int]
-
-    def us(self, percent: int) -> int:
-        """A percentile, in microseconds."""
-        return round(probe.percentile(self.ordered_ns, percent) / 1000)
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """The numbers of this end's direction."""
-
-    sent: int
-    counters: Counters
-    rtt: probe.RttSummary
-    one_way: OneWay | None
-    above: Above | None
-    timers_late: Spread | None
-    capacity: Estimate
-    loaded: Spread | None
-    sent_bytes: int
-    traced: Traced
 
 
 class Conversation:
@@ -211,9 +185,9 @@ class Conversation:
             rtt=rtt,
             one_way=one_way(trips, [self._clock_error_us(), counters.clock_error_us]),
             above=above_least(trips),
-            timers_late=_spread(timers_late),
+            timers_late=spread(timers_late),
             capacity=trains.found,
-            loaded=_spread([trip.rtt_ns for trip in trains.loaded]),
+            loaded=spread([trip.rtt_ns for trip in trains.loaded]),
             sent_bytes=self._wire.sent_bytes,
             traced=replace(self._trace.summary(), class_arrived=counters.hop_class),
         )
@@ -391,10 +365,6 @@ def _end_address(climbed: Climbed) -> str:
     behind = [c for c in climbed.theirs if c.type == "srflx" and c.address == remote.address]
     same_port = [c for c in behind if c.port == remote.port]
     return next((c.base for c in same_port or behind if c.base), remote.address)
-
-
-def _spread(times_ns: Sequence[int]) -> Spread | None:
-    return Spread(sorted(times_ns)) if times_ns else None
 
 
 async def _wait(event: asyncio.Event, within_s: float, what: str) -> None:

@@ -59,6 +59,7 @@ OPENER_TTL: Final = 2  # past our own NAT, short of the peer's
 OPENER_S: Final = 0.1  # for the peer's opener to pass its NAT too
 OPENER_BYTES: Final = 20
 MAX_CANDIDATES: Final = 32  # as RungOffer
+MOST_REMOTE: Final = 2 * MAX_CANDIDATES  # offered, and seen by themselves (RFC 8445 section 7.3.1.3)
 MAX_WAITING: Final = 1024  # datagrams between the socket and DTLS
 MAX_RECORDS: Final = 1024  # remembered to tell a duplicate from a forgery
 DTLS_APPLICATION_DATA: Final = 23
@@ -345,6 +346,15 @@ class _Connection(aioice.Connection):
                 if error.response.error_code != ALLOCATION_MISMATCH or not left:
                     raise
         raise AssertionError("the last try either gives or raises")
+
+    def request_received(self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol) -> None:
+        """Bounded: who has this test's password could ask from ever new addresses, each kept and checked."""
+        known = any((one.host, one.port) == addr for one in self._remote_candidates)
+        full = len(self._remote_candidates) >= MOST_REMOTE and not known
+        if full or "PRIORITY" not in message.attributes:
+            self.dropped += 1
+        else:
+            super().request_received(message, addr, protocol)
 
     def data_received(self, data: bytes, component: int) -> None:
         """Stamp what is not STUN; raw datagrams go past DTLS."""

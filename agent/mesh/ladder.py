@@ -9,7 +9,7 @@ other. The rung that worked last time may come first: the order of both ends nam
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +18,7 @@ from analytics.measurement import Rung
 
 MAX_FAILED_TEXT: Final = 1000  # as the reading's column
 MAX_REASON: Final = 180
+LEAST_PORT: Final = 1024
 
 PRIVATE: Final = [ipaddress.ip_network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
 """RFC 1918; not Python's ``is_private``, which counts the blocks for documentation too."""
@@ -58,6 +59,27 @@ def parse_candidate(sdp: str) -> Candidate:
     if transport.lower() != "udp" or kind not in ("host", "srflx", "relay") or not 0 < candidate.port < 65536:
         raise SignallingError(f"the peer offered a candidate of no known kind: {sdp[:80]!r}")
     return candidate
+
+
+def require_possible(theirs: Iterable[Candidate], *, local: Sequence[str] | None = None) -> None:
+    """Raise ``SignallingError`` for an address at which no agent can be: a word of the server's, or a trick.
+
+    Offers come through the server, and each address in them is sent to before anybody there has proved to be
+    the peer. Agents, NATs and relays use no port below 1024 (RFC 4787 REQ-3, RFC 8656 section 7.2), so that
+    DNS, NTP or SNMP hear nothing. Loopback is for who was told to use it (``local``).
+    """
+    loopback = any(ipaddress.ip_address(address).is_loopback for address in local or ())
+    for candidate in theirs:
+        if not is_possible(candidate.address, candidate.port, loopback=loopback):
+            raise SignallingError(f"the peer offered what no agent has: {candidate.sdp[:80]!r}")
+
+
+def is_possible(address: str, port: int, *, loopback: bool) -> bool:
+    """Whether an agent may be at an address that only somebody's word is known for."""
+    ip = ipaddress.ip_address(address)
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    nobody = ip.is_multicast or ip.is_unspecified or str(ip) == "255.255.255.255"
+    return port >= LEAST_PORT and not nobody and (loopback or not ip.is_loopback)
 
 
 def _check_numbers(*texts: str) -> None:

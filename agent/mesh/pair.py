@@ -22,8 +22,9 @@ from agent.errors import AgentError
 from agent.identity import Identity
 from agent.mesh.budget import Budget
 from agent.mesh.climb import Climbed, Climber, Signalling
-from agent.mesh.conversation import Conversation, Measured, Spread
+from agent.mesh.conversation import Conversation
 from agent.mesh.hops import HopSummary
+from agent.mesh.measured import Measured, Spread
 from agent.mesh.packet import Counters
 from agent.mesh.receipt import Reason, Signing
 from agent.mesh.refusals import Refusals

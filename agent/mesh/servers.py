@@ -49,7 +49,7 @@ async def _relay_options(rung: Rung, means: Means) -> dict[str, Any]:
         return {}
     return {
         # By name where a certificate has to match it.
-        "turn_server": _named(server.url) if rung is Rung.RELAY_TLS else await resolved(server.url),
+        "turn_server": named(server.url) if rung is Rung.RELAY_TLS else await resolved(server.url),
         "turn_username": server.username,
         "turn_password": server.credential,
         "turn_transport": "udp" if rung is Rung.RELAY_UDP else "tcp",
@@ -76,7 +76,8 @@ def tls_context(authority: Path | None) -> ssl.SSLContext:
         raise RungError(f"cannot read turn_ca {authority}: {error.strerror or error}") from error
 
 
-def _named(url: str) -> tuple[str, int]:
+def named(url: str) -> tuple[str, int]:
+    """Host and port of a STUN or TURN URL. Raises ``ValueError``."""
     scheme, _, rest = url.partition(":")
     parts = urlsplit(f"//{rest}")
     return parts.hostname or "", parts.port or DEFAULT_PORT[scheme]
@@ -84,7 +85,10 @@ def _named(url: str) -> tuple[str, int]:
 
 async def resolved(url: str) -> tuple[str, int]:
     """Numeric address of a STUN or TURN URL. Raises ``RungError``."""
-    host, port = _named(url)
+    try:
+        host, port = named(url)
+    except ValueError as error:
+        raise RungError(f"{url[:80]!r} names no server: {error}") from error
     try:
         async with asyncio.timeout(RESOLVE_S):
             found = await asyncio.get_running_loop().getaddrinfo(host, port, family=socket.AF_INET)

@@ -12,6 +12,7 @@ import contextlib
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from ipaddress import ip_address
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from msgspec.structs import replace
 from agent.errors import RungError
 from agent.mesh import nat
 from agent.mesh.binding import Binding, BindingError, Change, Endpoint, new_id, read, request
+from agent.mesh.ladder import is_possible
 from agent.mesh.nat import HERE, LifetimeSearch
 from agent.mesh.servers import resolved
 from agent.mesh.stamps import IcmpError, StampingLoop, StampingTransport
@@ -146,6 +148,11 @@ async def survey(urls: Sequence[str]) -> NatReport:
 
 
 async def _look(asker: Asker, server: Endpoint, mapped: Endpoint, other: Endpoint | None) -> NatReport:
+    loopback = ip_address(server[0]).is_loopback
+    if other is not None and not is_possible(*other, loopback=loopback):
+        other = None
+    if not is_possible(*mapped, loopback=loopback):
+        return BLOCKED  # a word that would have this host knock at another's door
     doors = nat.targets(server, other)
     mapping, filtering, hairpin, routers = await asyncio.gather(
         _mapping(asker, doors, mapped),

@@ -53,8 +53,8 @@ class SockDiag:
 
     source: Literal["inet_diag"] = "inet_diag"
 
-    def __init__(self, *, netns: int, every_s: float, host: Host) -> None:
-        """Poll for the first time. Raises OSError where the kernel does not answer."""
+    def __init__(self, *, netns: int, every_s: float, host: Host, paused: bool = False) -> None:
+        """Poll for the first time, unless paused. Raises OSError where the kernel does not answer."""
         self._netns = netns
         self._every_ns = int(every_s * 1e9)
         self._host = host
@@ -66,11 +66,25 @@ class SockDiag:
         self._told = 0
         self._failing = False
         self._due_ns = 0
-        self._poll()
+        self._paused = paused
+        if not paused:
+            self._poll()
+
+    def pause(self) -> None:
+        """As ``PausableSource``."""
+        self._paused = True
+        self._polled, self._closed = Polled(), []
+
+    def resume(self) -> None:
+        """As ``PausableSource``. What was opened meanwhile is no session that was missed."""
+        if self._paused:
+            self._paused = False
+            self._opened_before += sessions_opened(proc=self._host.proc) - self._opened
+            self._try_to_poll()
 
     def drain(self) -> bytes:
         """Poll when it is time; give the sessions found gone since the last call, as a run."""
-        if self._host.now_ns() >= self._due_ns:
+        if not self._paused and self._host.now_ns() >= self._due_ns:
             self._try_to_poll()
         closed, self._closed = self._closed, []
         self._told += len(closed)
@@ -78,7 +92,8 @@ class SockDiag:
 
     def snapshot(self) -> list[SessionEvent]:
         """Poll now; give the sessions open now, and the listening sockets, each once."""
-        self._try_to_poll()
+        if not self._paused:
+            self._try_to_poll()
         return [record(one, netns=self._netns) for one in self._polled]
 
     def owner(self, pid: int, started_ns: int) -> OwnerFacts | None:
@@ -174,7 +189,9 @@ def _is_due(one: Followed) -> bool:
 
 
 @contextmanager
-def open_sockdiag(*, netns: int | None, every_s: float = 1.0, host: Host | None = None) -> Iterator[SockDiag]:
+def open_sockdiag(
+    *, netns: int | None, every_s: float = 1.0, host: Host | None = None, paused: bool = False
+) -> Iterator[SockDiag]:
     """Watch the sessions of this process's network namespace, by a look every ``every_s``.
 
     Needs no privilege, but the two named above to tell other users' processes. ``netns`` is its inode, or
@@ -193,7 +210,7 @@ def open_sockdiag(*, netns: int | None, every_s: float = 1.0, host: Host | None 
             remedy="run the agent in that namespace, or use eBPF",
         )
     try:
-        source = SockDiag(netns=own, every_s=every_s, host=host)
+        source = SockDiag(netns=own, every_s=every_s, host=host, paused=paused)
     except (OSError, ValueError) as error:
         raise SockDiagError(f"the kernel does not list its TCP sockets: {error}", remedy=_REMEDY) from error
     yield source

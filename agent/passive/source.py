@@ -8,9 +8,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from agent import local_switch
 from agent.config import Config
 from ebpf.errors import EbpfError
-from ebpf.events import SessionSource
+from ebpf.events import PausableSource
 
 log: Final = logging.getLogger("pathgrade.agent.passive")
 
@@ -21,7 +22,7 @@ POLL_S: Final = 1.0
 class Passive(NamedTuple):
     """An open source, and how it is told to people."""
 
-    source: SessionSource | None
+    source: PausableSource | None
     told: str
 
 
@@ -29,7 +30,8 @@ class Passive(NamedTuple):
 def opened(config: Config) -> Iterator[Passive]:
     """Open what ``config.passive`` asks for. Raises ``EbpfError`` or ``AgentError`` where it cannot be had.
 
-    To be called before this process has threads: what is opened stays open when privileges are given up.
+    Paused, with nothing in the kernel, where it is switched off on this host (``agent.local_switch``). To be
+    called before this process has threads: what is opened stays open when privileges are given up.
     """
     with ExitStack() as stack:
         yield _OPENERS[config.passive](config, stack)
@@ -38,14 +40,18 @@ def opened(config: Config) -> Iterator[Passive]:
 def _ebpf(config: Config, stack: ExitStack) -> Passive:
     from ebpf.load import open_monitor  # noqa: PLC0415  # not loaded where eBPF is not used
 
-    monitor = stack.enter_context(open_monitor(netns=netns_of(config), cache=config.cache_folder))
+    monitor = stack.enter_context(
+        open_monitor(netns=netns_of(config), cache=config.cache_folder, paused=_is_off(config))
+    )
     return Passive(monitor, f"ebpf ({len(monitor.hooks)} hooks)")
 
 
 def _inet_diag(config: Config, stack: ExitStack) -> Passive:
     from agent.passive.sockdiag import open_sockdiag  # noqa: PLC0415  # not loaded where eBPF works
 
-    source = stack.enter_context(open_sockdiag(netns=netns_of(config), every_s=POLL_S))
+    source = stack.enter_context(
+        open_sockdiag(netns=netns_of(config), every_s=POLL_S, paused=_is_off(config))
+    )
     return Passive(source, f"inet_diag (polls every {POLL_S:g} s: misses short sessions)")
 
 
@@ -72,6 +78,10 @@ _OPENERS: Final[dict[str, Callable[[Config, ExitStack], Passive]]] = {
     "inet_diag": _inet_diag,
     "off": _off,
 }
+
+
+def _is_off(config: Config) -> bool:
+    return local_switch.PASSIVE.read(config.data) is not None
 
 
 def netns_of(config: Config) -> int | None:

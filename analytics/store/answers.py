@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from analytics.clock import DAY_US
 from analytics.errors import StoreError
 from analytics.grade import TEST_MOST_US
-from analytics.measurement import Flow, Hop, Reading
+from analytics.measurement import Flow, Hop, Reading, Receipt
 from analytics.screen import Screened
 from analytics.store import query, seal
 from analytics.store.facts import Days, Facts
@@ -177,6 +177,25 @@ class Answers:
             since_hour=hour,
             agents=ends,
             **named,
+        )
+
+    def receipts_of_pair(
+        self, tenant: str, pair: tuple[str, str], readings: Sequence[Reading]
+    ) -> list[Receipt]:
+        """What was signed of these readings between two agents; of what came twice, the first comes last."""
+        if not readings:
+            return []
+        cycles = {reading.cycle for reading in readings}
+        given = {"tenant": tenant, "first_cycle": min(cycles), "last_cycle": max(cycles)}
+        return self._ask(
+            Receipt,
+            query.RECEIPTS_OF_PAIR,
+            given | dict(zip(_PAIR, sorted(pair), strict=True)),
+            _EVER,
+            table="receipts",
+            since_hour=min(cycles) // 3600,
+            agents=pair,
+            **query.wanted_tests(reading.test for reading in readings),
         )
 
     def past(

@@ -195,6 +195,12 @@ HOPS_OF_PAIR: Final = f"""
     ORDER BY test, src, ttl
 """  # noqa: S608  # see above
 
+RECEIPTS_OF_PAIR: Final = f"""
+    SELECT {_OWN["receipts"]} FROM {_OF_PAIR} SEMI JOIN {WANTED} USING (test)
+    WHERE cycle BETWEEN $first_cycle AND $last_cycle
+    ORDER BY cycle, test, src, received_us DESC, batch DESC
+"""  # noqa: S608  # see above
+
 FLOWS: Final = f"""
     SELECT {_OWN["flows"]} FROM facts
     WHERE tenant = $tenant AND window_us >= $since_us AND ($until_us IS NULL OR window_us <= $until_us)

@@ -11,6 +11,7 @@ import msgspec
 
 from analytics.clock import now_us
 from analytics.errors import StoreError
+from analytics.store.facts import EMBEDDED, Storage
 from analytics.store.query import Limits
 from analytics.store.store import Store
 from analytics.store.tidy import Keep
@@ -34,10 +35,11 @@ def rebuild(
     *,
     limits: Limits,
     keep: Keep,
+    storage: Storage = EMBEDDED,
     say: Callable[[str], None] = lambda _: None,
     clock_us: Callable[[], int] = now_us,
 ) -> Rebuilt:
-    """Make rollups and state anew; ``say`` is told how far it is.
+    """Make rollups and state anew; ``say`` is told how far it is. What waits in the spool is sealed first.
 
     Raises ``StoreLockedError`` while a server has the folder, ``StoreError`` where something failed.
     """
@@ -46,7 +48,7 @@ def rebuild(
         raise StoreError(
             f"rebuilding {folder}: no data of a server", remedy="name the server's --data folder"
         )
-    with closing(Store.open(folder, clock_us=clock_us, limits=limits, keep=keep)) as store:
+    with closing(Store.open(folder, clock_us=clock_us, limits=limits, keep=keep, storage=storage)) as store:
         store.seal()
         hours, kept = store.rebuild(say)
         health = store.health()

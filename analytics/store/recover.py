@@ -8,16 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from analytics.batch import check_batch
+from analytics.batch import SCHEMA_VERSION, Batch, check_batch
+from analytics.errors import BatchError, SchemaVersionError, StoreError
 from analytics.store import seal, spool
 from analytics.store.files import BAD, remove_unfinished, set_aside, sync_folder
 from analytics.store.glance import right_columns
 from analytics.store.known import BatchKey, KnownBatches
 from analytics.store.seal import Footer, Sealed, UnreadableError
-from analytics.store.tenants import PREFIX, folder_of, tenants_below
+from analytics.store.tenants import PREFIX, folder_of, is_name, tenants_below
 from analytics.store.unsealed import Arrived, Unsealed
 
 log: Final = logging.getLogger(__name__)
+
+MOST_US: Final = 253_402_300_800_000_000
+"""Year 10000: later moments have no day."""
 
 
 @dataclass(slots=True)
@@ -30,13 +34,14 @@ class Left:
     next_segment: int = 1
     torn_tails: int = 0
     damaged_segments: int = 0
+    frames_set_aside: int = 0
     files_set_aside: int = 0
 
 
 def recover(spool_folder: Path, parquet_folder: Path, known: KnownBatches) -> Left:
     """Read a data folder, beside the batches ``known`` from elsewhere.
 
-    Raises ``OSError``, or ``StoreError`` for a spool of another version.
+    Raises ``OSError``, or ``StoreError`` for a spool of another version, or with batches of a newer one.
     """
     left = Left(known=known)
     for tenant in tenants_below(parquet_folder):
@@ -83,13 +88,43 @@ def _segment(path: Path, left: Left) -> Unsealed:
     if content.torn_bytes or unsealed.damaged:
         lost = (path, content.torn_bytes, content.damaged_bytes)
         log.warning("spool segment %s: cut a torn tail of %d bytes, stepped over %d damaged bytes", *lost)
+    wrong: list[BatchError] = []
     for frame in content.frames:
-        batch = check_batch(frame.body, right_columns)
+        try:
+            batch = _batch_of(frame, path)
+        except BatchError as error:
+            wrong.append(error)
+            continue
         key = BatchKey(frame.tenant, batch.agent, batch.boot, batch.batch)
         if key not in left.known:
             unsealed.add(Arrived(batch, frame.tenant, frame.received_us), len(frame.body), key)
             left.known.add(key)
+    if wrong:
+        _leave_out(path, unsealed, wrong)
+        left.frames_set_aside += len(wrong)
     return unsealed
+
+
+def _batch_of(frame: spool.Frame, path: Path) -> Batch:
+    """Read a frame that is whole. Raises ``BatchError``; ``StoreError`` where a later build would read it."""
+    if not is_name(frame.tenant) or frame.received_us >= MOST_US:
+        raise BatchError(f"no tenant or no moment: {frame.tenant[:63]!r}, {frame.received_us}")
+    try:
+        return check_batch(frame.body, right_columns)
+    except SchemaVersionError as error:
+        if error.seen <= SCHEMA_VERSION:
+            raise
+        raise StoreError(
+            f"{path} has batches of a newer version: {error}",
+            remedy="start the version of the server that wrote it once, so that it seals the spool",
+        ) from error
+
+
+def _leave_out(path: Path, unsealed: Unsealed, wrong: list[BatchError]) -> None:
+    """Keep the segment's file when the rest is sealed: who looks for what was left out finds it there."""
+    unsealed.damaged = True
+    what = f"{len(wrong)} frame{'s' * (len(wrong) > 1)} that {'are' if len(wrong) > 1 else 'is'} no batch"
+    log.error("spool segment %s: left out %s; its file will be kept: %s", path, what, wrong[0])
 
 
 def _numbers_used(spool_folder: Path, parquet_folder: Path) -> Iterator[int]:

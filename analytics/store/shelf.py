@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -20,7 +20,7 @@ from analytics.store.columns import SCHEMAS
 from analytics.store.files import disk_errors
 from analytics.store.recover import Left, put_aside
 from analytics.store.seal import Sealed, UnreadableError
-from analytics.store.unsealed import Unsealed
+from analytics.store.unsealed import Unsealed, share_of
 
 log: Final = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class StoreHealth:
 
     torn_tails: int  # segments whose end was cut: a crash in the middle of a write
     damaged_segments: int  # segments with a fault in the middle, kept aside when sealed
+    frames_set_aside: int  # in the spool, whole, and no batch: left in segments kept aside when sealed
     files_set_aside: int  # Parquet files renamed to .bad
     unsealed_rows: int
     unsealed_bytes: int
@@ -57,21 +58,23 @@ class Held:
 class Warm:
     """The readings of a file that is sealed and not in the state yet, as they were in memory before."""
 
-    by_agent: Mapping[str, Sequence[pa.Table]]
+    by_share: Mapping[int, Sequence[pa.Table]]
+    """By share of the agents (``unsealed.share_of``)."""
     size: int  # bytes
 
     @classmethod
     def of(cls, unsealed: Unsealed, tenant: str) -> Warm:
         """Take a tenant's readings of a segment."""
-        found: dict[str, list[pa.Table]] = {}
-        for arrived in unsealed.having("readings", tenant):
-            found.setdefault(arrived.agent, []).append(arrived.tables()["readings"])
+        found: dict[int, list[pa.Table]] = {}
+        for (of, share, _day), gathered in unsealed.gathered.items():
+            if of == tenant and (pieces := gathered.tables("readings")):
+                found.setdefault(share, []).append(pa.concat_tables(pieces).combine_chunks())
         return cls(found, sum(table.nbytes for tables in found.values() for table in tables))
 
     def __add__(self, other: Warm) -> Warm:
         """Join those of two files that became one."""
-        agents = [*self.by_agent, *other.by_agent]
-        joined = {agent: [*self.by_agent.get(agent, ()), *other.by_agent.get(agent, ())] for agent in agents}
+        shares = [*self.by_share, *other.by_share]
+        joined = {share: [*self.by_share.get(share, ()), *other.by_share.get(share, ())] for share in shares}
         return Warm(joined, self.size + other.size)
 
 
@@ -97,17 +100,17 @@ class Shelf:
         self._taken: set[Path] = set()
         self._warm: dict[Path, Warm] = {}
 
-    def held(self, table: str, tenant: str, agents: Container[str] | None = None) -> Held:
+    def held(self, table: str, tenant: str, agents: Collection[str] | None = None) -> Held:
         """Take a tenant's files and rows of a table, each row once; nothing of another's.
 
-        Rows that are not sealed yet are of some agents only, if those are named.
+        Of rows that are not sealed yet all that some agents sent, if those are named, and few others'.
         """
         with self.lock:
             files = tuple(self._of.get((tenant, table), {}).values())
             waiting = list(self.unsealed.values())
-            fresh = [arrived for unsealed in waiting for arrived in unsealed.having(table, tenant, agents)]
+            fresh = [gathered for unsealed in waiting for gathered in unsealed.having(table, tenant, agents)]
             version = self.lake_version
-        parts = [arrived.tables()[table] for arrived in fresh]  # not under the lock: senders need it
+        parts = [part for gathered in fresh for part in gathered.tables(table)]  # not under the lock
         return Held(files, pa.concat_tables(parts) if parts else SCHEMAS[table].empty_table(), version)
 
     def files(self, table: str | None = None) -> list[Sealed]:
@@ -139,16 +142,20 @@ class Shelf:
             del self._warm[next(iter(self._warm))]
 
     def not_taken(self, tenant: str, agents: Iterable[str]) -> tuple[list[Sealed], list[pa.Table]]:
-        """List files of readings that are not in the state; for those in memory, the rows of some agents."""
+        """List files of readings that are not in the state, of those in memory the rows.
+
+        All rows that some agents sent, and few others'.
+        """
         with self.lock:
             rest = [
                 file
                 for file in self._of.get((tenant, "readings"), {}).values()
                 if file.path not in self._taken
             ]
-            warm = [self._warm[file.path].by_agent for file in rest if file.path in self._warm]
+            warm = [self._warm[file.path].by_share for file in rest if file.path in self._warm]
             cold = [file for file in rest if file.path not in self._warm]
-        return cold, [table for known in warm for agent in agents for table in known.get(agent, ())]
+        shares = {share_of(agent) for agent in agents}
+        return cold, [table for known in warm for share in shares for table in known.get(share, ())]
 
     def _hide(self, path: Path) -> Sealed | None:
         self._warm.pop(path, None)
@@ -195,8 +202,8 @@ class Shelf:
         with self.lock:
             for (of, table), files in self._of.items():
                 found[table] += sum(file.rows for file in files.values()) if tenant in (None, of) else 0
-            for arrived in (one for unsealed in self.unsealed.values() for one in unsealed.arrived):
-                for table, rows in arrived.rows.items() if tenant in (None, arrived.tenant) else ():
+            for unsealed in self.unsealed.values():
+                for table, rows in unsealed.counts(tenant):
                     found[table] += rows
         return found
 

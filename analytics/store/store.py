@@ -313,7 +313,7 @@ class Store(Answers):
                 self._shelf.keep_warm(number, warm)
         path = spool.segment_path(self._spool, number)
         if unsealed.damaged:
-            log.warning("spool segment %s was damaged; kept as %s", path, set_aside(path).name)
+            log.warning("spool segment %s: not all of it was read; kept as %s", path, set_aside(path).name)
             return
         path.unlink(missing_ok=True)
         sync_folder(self._spool)
@@ -324,6 +324,7 @@ class Store(Answers):
             return StoreHealth(
                 torn_tails=self._left.torn_tails,
                 damaged_segments=self._left.damaged_segments,
+                frames_set_aside=self._left.frames_set_aside,
                 files_set_aside=self._shelf.set_aside,
                 unsealed_rows=sum(unsealed.rows for unsealed in self._shelf.unsealed.values()),
                 unsealed_bytes=sum(unsealed.size for unsealed in self._shelf.unsealed.values()),

@@ -7,6 +7,7 @@ product's own agent, whose outbox is given rows. Each batch of rows is printed o
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import sys
@@ -21,8 +22,7 @@ from agent import folder
 from agent.config import Config
 from agent.enrol import enrolled
 from agent.errors import CredentialRefusedError, OutboxError
-from agent.identity import load_or_create
-from agent.mesh.peers import KnownPeers
+from agent.host import opened as opened_host
 from agent.mesh.stamps import StampingLoop
 from agent.outbox import Outbox
 from agent.passive.source import opened
@@ -86,24 +86,14 @@ async def feed(outbox: Outbox, agent: str, peers: list[str], every_s: float, pau
 
 async def be(config: Config, outbox: Outbox) -> None:
     """Be an agent, as ``agent.run.live``, with an outbox that somebody else fills."""
-    identity, attempt = load_or_create(config.data, config.name), 0
     with opened(config) as passive:
-        while True:
-            try:
-                credential = await enrolled(config, identity)
-                agent = Agent(
-                    config,
-                    credential,
-                    identity=identity,
-                    peers=KnownPeers(config.data, {}),
-                    outbox=outbox,
-                    passive=passive,
-                )
-                await agent.work()
-            except CredentialRefusedError as error:
-                logging.warning("refused why=%r", str(error))
-                await asyncio.sleep(backoff_s(attempt))
-                attempt += 1
+        async with opened_host(config, passive, outbox=outbox) as host:
+            for attempt in itertools.count():
+                try:
+                    await Agent(host, await enrolled(config, host.identity)).work()
+                except CredentialRefusedError as error:
+                    logging.warning("refused why=%r", str(error))
+                    await asyncio.sleep(backoff_s(attempt))
 
 
 async def _all(told: dict[str, Any], configs: list[Config]) -> None:

@@ -13,9 +13,10 @@ from analytics.clock import now_us
 from server.accounts.roles import AccountName, Home, TokenScope, is_within
 from server.accounts.rows import audited, changing, check_home, hashed, new_secret, reading
 from server.api.access import ALL_TENANTS
+from server.api.audits import COMMAND
 from server.database import ACCESS_TOKENS, DEFAULT_TENANT, connect, make_folder
 from server.errors import DemandError
-from server.state import COMMAND, FILE_NAME
+from server.state import FILE_NAME
 
 PREFIX: Final = "pga-"
 DAY_US: Final = 86_400_000_000

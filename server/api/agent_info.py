@@ -33,6 +33,7 @@ class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     revoked: bool = False  # it is let in no more
     off: Off | None  # what switches active tests off for it; None = on
     local_off: LocalOff | None = None  # switched off on its own host: nobody here can switch it on
+    passive_off: LocalOff | None = None  # passive capture, likewise
     budget: BudgetNow
     version: str
     passive: str  # "ebpf (7 hooks)"

@@ -12,6 +12,8 @@ import msgspec
 
 from analytics.sheets import harmless
 
+COMMAND: Final = "the command line"
+"""Who did it, where a command on the server did."""
 TEST: Final = "test"
 """What nearly all rows are of: two agents that were told to test each other."""
 

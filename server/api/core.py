@@ -38,6 +38,7 @@ from server.api.audits import AuditAsk, AuditEntry
 
 if TYPE_CHECKING:
     from analytics.exports import Batches  # loads the engine, which a command does not need
+    from server.proofs import Proof  # as that
 
 DEFAULT_PROFILE: Final = "generic"
 """What paths are graded for where no agent offers a service."""
@@ -52,6 +53,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     agents_online: int
     agents_off: int = 0  # active tests are switched off for them, their sites or the fleet
     off_there: dict[str, LocalOff] = {}  # some of them: agent -> by whom on its own host
+    passive_off_there: dict[str, LocalOff] = {}  # agents whose passive capture is, likewise: some of them
     paths_expected: int  # directed pairs of the agents that take part in the mesh
     paths_barred: int = 0  # directed pairs that the policy does not allow now: not expected
     paths_measured: int  # of them, those with a reading (an unreachable one counts: it was tried)
@@ -70,6 +72,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 TROUBLES: Final = {
     "damaged_segments": "damaged spool segments",
+    "frames_set_aside": "batches in the spool that did not read",
     "files_set_aside": "files set aside",
     "upkeep_failures": "failed steps of the upkeep",
 }
@@ -211,6 +214,9 @@ class ReportCore(Protocol):
 
     def receipts(self, chosen: ReceiptRange) -> tuple[Header, Iterator[Line]]:
         """Give readings with what both ends signed of them, oldest first (``analytics/receipt_file.py``)."""
+
+    def proofs(self, src: str, dst: str, at_us: int | None = None) -> list[Proof]:
+        """Say who signed the latest test of each direction between two agents; empty where there is none."""
 
     def audit(self, ask: AuditAsk) -> list[AuditEntry]:
         """List the audit rows that fit, newest first."""

@@ -41,6 +41,7 @@ class Table(StrEnum):
     HOPS = "hops"
     FLOWS = "flows"
     GRADES = "grades"
+    RECEIPTS = "receipts"
     FINDINGS = "findings"
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from analytics.command_line import Json, example, print_json, seconds, show, width
+from server.commands.asking import Data, Env, data_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,6 @@ tenant = typer.Typer(
 COMMAND: Final = "the command line"
 """Who did it, in the audit log."""
 
-Data = Annotated[Path, typer.Option(metavar="DIR", envvar="PATHGRADE_DATA", help="The server's data folder.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name to log in with.")]
 TokenName = Annotated[str | None, typer.Argument(metavar="NAME", help="What the token is for.")]
 Tenant = Annotated[str, typer.Option(metavar="NAME", help="Of this tenant.")]
@@ -65,7 +65,8 @@ class Scope(StrEnum):
 def add(
     name: Name,
     *,
-    data: Data,
+    data: Data = None,
+    env: Env = None,
     role: Annotated[Role, typer.Option(help="Viewers read, operators also test and switch.")] = Role.VIEWER,
     tenant: Tenant = "default",
     all_tenants: Everywhere = False,
@@ -81,17 +82,17 @@ def add(
 
     home, password = _home(tenant, everywhere=all_tenants), _password(password_file)
     new = _read({"name": name, "role": role, "tenant": home, "password": password}, NewAccount)
-    with books(data) as opened:
+    with books(data_of(data, env)) as opened:
         made = opened.people.add(new, by=COMMAND)
     return print_json(made) if json else print(f"{made.name}: {made.role} of {_of(made.tenant)}")
 
 
 @account.command("list", epilog=example("pathgrade server account list --data /var/lib/pathgrade"))
-def accounts(*, data: Data, json: Json = False) -> None:
+def accounts(*, data: Data = None, env: Env = None, json: Json = False) -> None:
     """List the accounts."""
     from server.accounts.beside import books
 
-    with books(data) as opened:
+    with books(data_of(data, env)) as opened:
         found = opened.people.all()
     rows = [(one.name, _of(one.tenant), one.role, "disabled" if one.disabled else "") for one in found]
     return print_json(found) if json else _table(("name", "tenant", "role", ""), rows)
@@ -108,7 +109,8 @@ def accounts(*, data: Data, json: Json = False) -> None:
 def change(
     name: Name,
     *,
-    data: Data,
+    data: Data = None,
+    env: Env = None,
     role: Annotated[Role | None, typer.Option(help="Another role.")] = None,
     password: Annotated[bool, typer.Option("--password", help="Another password.")] = False,
     password_file: PasswordFile = None,
@@ -124,18 +126,18 @@ def change(
 
     chosen = _password(password_file) if password or password_file else None
     wanted = _read({"role": role, "password": chosen, "disabled": disable}, AccountChange)
-    with books(data) as opened:
+    with books(data_of(data, env)) as opened:
         made = opened.people.change(name, wanted, by=COMMAND)
     state = ", disabled" if made.disabled else ""
     return print_json(made) if json else print(f"{made.name}: {made.role} of {_of(made.tenant)}{state}")
 
 
 @account.command("remove", epilog=example("pathgrade server account remove ada --data /var/lib/pathgrade"))
-def remove(name: Name, *, data: Data, json: Json = False) -> None:
+def remove(name: Name, *, data: Data = None, env: Env = None, json: Json = False) -> None:
     """Remove an account, and end its sessions."""
     from server.accounts.beside import books
 
-    with books(data) as opened:
+    with books(data_of(data, env)) as opened:
         opened.people.remove(name, by=COMMAND)
     return print_json({"removed": name}) if json else print(f"removed: {name}")
 
@@ -144,23 +146,24 @@ def remove(name: Name, *, data: Data, json: Json = False) -> None:
 def add_tenant(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and -.")],
     *,
-    data: Data,
+    data: Data = None,
+    env: Env = None,
     json: Json = False,
 ) -> None:
     """Add a tenant. Its agents enrol with a token of its own: pathgrade server token --tenant NAME."""
     from server.accounts.beside import books
 
-    with books(data) as opened:
+    with books(data_of(data, env)) as opened:
         opened.tenants.add(name, by=COMMAND)
     return print_json({"tenant": name}) if json else print(f"tenant: {name}")
 
 
 @tenant.command("list", epilog=example("pathgrade server tenant list --data /var/lib/pathgrade"))
-def tenants(*, data: Data, json: Json = False) -> None:
+def tenants(*, data: Data = None, env: Env = None, json: Json = False) -> None:
     """List the tenants."""
     from server.accounts.beside import books
 
-    with books(data) as opened:
+    with books(data_of(data, env)) as opened:
         found = opened.tenants.names()
     return print_json(found) if json else print("\n".join(found))
 
@@ -168,7 +171,8 @@ def tenants(*, data: Data, json: Json = False) -> None:
 def access_token(
     name: TokenName = None,
     *,
-    data: Data,
+    data: Data = None,
+    env: Env = None,
     scope: Annotated[
         Scope, typer.Option(help="What it may do: operate includes read, admin all.")
     ] = Scope.READ,
@@ -191,16 +195,16 @@ def access_token(
 
     home = _home(tenant, everywhere=all_tenants)
     if listed:
-        with books(data) as opened:
+        with books(data_of(data, env)) as opened:
             return _show_tokens(opened.tokens.all(), json=json)
     if name is None:
         raise typer.BadParameter("say what the token is for, or --list", param_hint="NAME")
     if revoke:
-        with books(data) as opened:
+        with books(data_of(data, env)) as opened:
             opened.tokens.revoke(home, name, by=COMMAND)
         return print_json({"revoked": name}) if json else print(f"revoked: {name}")
     expires_s = seconds(expires) if expires is not None else None
-    made = create_access_token(data, name, scope=scope, tenant=home, expires_s=expires_s)
+    made = create_access_token(data_of(data, env), name, scope=scope, tenant=home, expires_s=expires_s)
     return print_json({"token": made, "scope": scope, "tenant": home}) if json else print(made)
 
 

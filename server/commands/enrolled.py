@@ -5,12 +5,12 @@ It reads and changes the server's state beside a running server, which sees it w
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analytics.command_line import Json, example, print_json, show, width
+from server.commands.asking import Data, Env, data_of
 
 if TYPE_CHECKING:
     from server.state import Enrolled
@@ -20,15 +20,13 @@ commands = typer.Typer(name="agent", help="The agents that enrolled.", no_args_i
 COMMAND = "the command line"
 """Who did it, in the audit log."""
 
-Data = Annotated[Path, typer.Option(metavar="DIR", envvar="PATHGRADE_DATA", help="The server's data folder.")]
-
 
 @commands.command("list", epilog=example("pathgrade server agent list --data /var/lib/pathgrade"))
-def listed(*, data: Data, json: Json = False) -> None:
+def listed(*, data: Data = None, env: Env = None, json: Json = False) -> None:
     """List the agents of all tenants, and which of them are revoked."""
     from server.state import enrolled_agents
 
-    found = enrolled_agents(data)
+    found = enrolled_agents(data_of(data, env))
     return print_json(found) if json else _table(found)
 
 
@@ -36,7 +34,8 @@ def listed(*, data: Data, json: Json = False) -> None:
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The agent.")],
     *,
-    data: Data,
+    data: Data = None,
+    env: Env = None,
     tenant: Annotated[str, typer.Option(metavar="NAME", help="Of this tenant.")] = "default",
     json: Json = False,
 ) -> None:
@@ -47,7 +46,7 @@ def revoke(
     """
     from server.state import revoke_agent
 
-    revoke_agent(data, name, tenant=tenant, by=COMMAND)
+    revoke_agent(data_of(data, env), name, tenant=tenant, by=COMMAND)
     return print_json({"revoked": name, "tenant": tenant}) if json else print(f"revoked: {name}")
 
 

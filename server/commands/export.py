@@ -44,6 +44,10 @@ EXPORTED: Final = {
         "Write the grade of every test for every profile, made anew from the facts.",
         "pathgrade export grades --since 2026-11-01 --until 2026-12-01 --profile pacs --out grades.parquet",
     ),
+    "receipts": (
+        "Write who signed which test. To check signatures, take pathgrade receipt export.",
+        "pathgrade export receipts --since 7d --agent pacs --out receipts.parquet",
+    ),
     "findings": (
         "Write the shared causes of bad paths, as they are or were at --until.",
         "pathgrade export findings --until 09:45 --out -",

@@ -9,8 +9,8 @@ import typer
 
 from analytics.command_line import Json, example, print_json, progress, seconds
 from analytics.memory import one_pool
-from server.commands import accounts, enrolled
-from server.commands.asking import Env
+from server.commands import accounts, authority, enrolled
+from server.commands.asking import Data, Env, data_of, settings_of
 
 commands = typer.Typer(name="server", help="The server: collects, grades and shows.", no_args_is_help=True)
 
@@ -60,15 +60,23 @@ def run(
     lake_data: Annotated[
         str | None, typer.Option(metavar="DIR", help="The lake's Parquet: a folder, or s3://BUCKET/PREFIX.")
     ] = None,
+    env: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="More settings, NAME=VALUE a line. systemd gives the package's."),
+    ] = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
-    Each option may stand in the environment instead, as in PATHGRADE_DATA.
+    Each option may stand in the environment instead, as in PATHGRADE_DATA, or in the file of --env. What is
+    given here counts most, then the environment, then the file.
     """
     one_pool()
     from server import app
+    from server.env_file import take_env
     from server.settings import Settings
 
+    if env is not None:
+        take_env(env)
     app.run(
         Settings.load(
             data=data,
@@ -93,9 +101,8 @@ def run(
 )
 def rebuild(
     *,
-    data: Annotated[
-        Path, typer.Option(metavar="DIR", envvar="PATHGRADE_DATA", help="The server's data folder.")
-    ],
+    data: Data = None,
+    env: Env = None,
     json: Json = False,
 ) -> None:
     """Make rollups and state.duckdb anew from the measurements, with the server stopped.
@@ -105,10 +112,11 @@ def rebuild(
     """
     from analytics import words
     from analytics.store import rebuild as rebuilding
-    from server.settings import Settings
+    from server.parts import storage_of
 
-    settings = Settings.load(data=data)
-    made = rebuilding.rebuild(data, limits=settings.limits(), keep=settings.keep(), say=progress)
+    settings = settings_of(data, env)
+    limits, keep, storage = settings.limits(), settings.keep(), storage_of(settings)
+    made = rebuilding.rebuild(settings.data, limits=limits, keep=keep, storage=storage, say=progress)
     if json:
         return print_json(made)
     left = f"; rollups of {made.kept_hours} hours kept, whose readings are gone" if made.kept_hours else ""
@@ -121,9 +129,8 @@ def rebuild(
 )
 def token(
     *,
-    data: Annotated[
-        Path, typer.Option(metavar="DIR", envvar="PATHGRADE_DATA", help="The server's data folder.")
-    ],
+    data: Data = None,
+    env: Env = None,
     seats: Annotated[int, typer.Option(min=1, max=100_000, help="How many agents it lets in.")] = 1,
     expires: Annotated[str, typer.Option(metavar="TIME", help="For how long: 30m, 24h, 7d.")] = "24h",
     replaces: Annotated[
@@ -147,7 +154,7 @@ def token(
     expires_s = seconds(expires)
     if replaces and seats != 1:
         raise typer.BadParameter("one agent has one seat", param_hint="--seats, --replaces")
-    made = create_token(data, seats, expires_s, replaces=replaces, tenant=tenant)
+    made = create_token(data_of(data, env), seats, expires_s, replaces=replaces, tenant=tenant)
     if json:
         return print(msgspec.json.encode({"token": made, "seats": seats, "expires_s": expires_s}).decode())
     return print(made)
@@ -165,9 +172,7 @@ def backup(
         Path, typer.Argument(metavar="FILE|DIR", help="A new file, or a folder to put one into.")
     ],
     *,
-    data: Annotated[
-        Path, typer.Option(metavar="DIR", envvar="PATHGRADE_DATA", help="The server's data folder.")
-    ],
+    data: Data = None,
     env: Env = None,
     json: Json = False,
 ) -> None:
@@ -178,11 +183,8 @@ def backup(
     """
     from analytics import words
     from server.backup import back_up
-    from server.env_file import take_env
-    from server.settings import Settings
 
-    take_env(env)
-    made = back_up(Settings.load(data=data), target, say=progress)
+    made = back_up(settings_of(data, env), target, say=progress)
     for lacking in made.not_in_it:
         progress(f"NOT in it: {lacking}")
     if json:
@@ -224,9 +226,8 @@ def restore(
 @commands.command("audit-check", epilog=example("pathgrade server audit-check --data /var/lib/pathgrade"))
 def audit_check(
     *,
-    data: Annotated[
-        Path, typer.Option(metavar="DIR", envvar="PATHGRADE_DATA", help="The server's data folder.")
-    ],
+    data: Data = None,
+    env: Env = None,
     key: Annotated[
         str | None,
         typer.Option(metavar="KEY", help="The server's key, kept elsewhere. [default: that of the folder]"),
@@ -247,10 +248,11 @@ def audit_check(
     from server.commands.audit import noted, tell
     from server.signed import key_of
 
-    tell(checked(data, key_bytes(key_of(key)) if key else None, noted(head or [])), json=json)
+    tell(checked(data_of(data, env), key_bytes(key_of(key)) if key else None, noted(head or [])), json=json)
 
 
 commands.add_typer(enrolled.commands)
+commands.add_typer(authority.commands)
 commands.add_typer(accounts.account)
 commands.add_typer(accounts.tenant)
 commands.command(

@@ -207,6 +207,9 @@ READINGS: Final[Mapping[str, Reading]] = {
     ),
     "seal_failures": Reading("counter", "Sealings that failed", _failed("seal_failures")),
     "torn_tails": Reading("counter", "Segments whose end was cut by a crash", _health("torn_tails")),
+    "frames_set_aside": Reading(
+        "counter", "Batches in the spool that did not read", _health("frames_set_aside")
+    ),
     "files_set_aside": Reading("counter", "Parquet files that could not be read", _health("files_set_aside")),
     "look_failures": Reading("counter", "Looks for alerts that broke off", _failed("look_failures")),
     "otlp_failures": Reading("counter", "OTLP exports that were not taken", _failed("otlp_failures")),

@@ -12,7 +12,7 @@ from rich.text import Text
 from analytics.report import Member
 from analytics.wire import Dependence, NatReport
 from server.api.agent_info import AgentInfo, Vitals
-from server.pages import text
+from server.pages import control_words, text
 from server.pages.tables import Column, draw, plain
 
 NAT: Final[dict[Dependence, str]] = {
@@ -59,7 +59,7 @@ def _facts(info: AgentInfo) -> Iterator[tuple[str, str | Text]]:
         "; ".join(f"{s.name} at port {s.port}, for {s.profile}" for s in info.services) or "none",
     )
     yield "tags", ", ".join(info.tags) or "none"
-    yield "passive", info.passive or text.NOTHING
+    yield "passive", _passive(info)
     yield "active tests", _tests(info)
     yield "may take", f"{_core(info.budget.cpu_bp)}, {text.size(info.budget.bytes_per_hour)} sent an hour"
     yield from _vitals(info.vitals)
@@ -71,6 +71,10 @@ def _state_since(info: AgentInfo) -> Text:
     if info.revoked:
         return Text("revoked: let in no more", "bold red")
     return _state(info) if info.online else _state(info).append(f" since {text.clock(info.seen_us)}", "")
+
+
+def _passive(info: AgentInfo) -> str:
+    return control_words.passive_off(info.passive_off) if info.passive_off else info.passive or text.NOTHING
 
 
 def _tests(info: AgentInfo) -> str:

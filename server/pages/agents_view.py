@@ -92,7 +92,9 @@ def state_of(agent: AgentInfo) -> str:
         return f"Away since {text.clock(agent.seen_us)}."
     there = "" if agent.local_off is None else f" {control_words.off_there(agent.local_off)}"
     doing = "" if agent.off is None else f" {control_words.off_because(agent.off)}"
-    return f"Online, version {agent.version}.{there}{doing}"
+    off = agent.passive_off
+    seeing = "" if off is None else f" Passive capture is {control_words.passive_off(off)}."
+    return f"Online, version {agent.version}.{there}{doing}{seeing}"
 
 
 def says(agent: AgentInfo) -> str:

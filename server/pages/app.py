@@ -46,6 +46,7 @@ from server.pages import flows as flow_pages
 from server.pages import history as history_pages
 from server.pages import map as site_map
 from server.pages import paths as path_pages
+from server.pages import revoke as revoke_pages
 from server.pages import routes as pages
 from server.pages import services as service_pages
 from server.pages import settings as setting_pages
@@ -108,6 +109,7 @@ def report_app(
         setting_pages.router(),
         agent_pages.router(),
         control_pages.router(),
+        revoke_pages.router(),
         history_pages.router(),
         sla_pages.router(),
         alerts_page.router(),

@@ -25,8 +25,17 @@ def off_because(off: Off) -> str:
 
 def off_there(off: LocalOff) -> str:
     """Say who switched an agent off on its own host: 'Switched off on its own host since ... by ada: ...'."""
+    return f"Switched off on its own host since {_by(off)}."
+
+
+def passive_off(off: LocalOff) -> str:
+    """Say who switched passive capture off: 'off by the host since 2026-11-25 09:41:00 UTC by ada: ...'."""
+    return f"off by the host since {_by(off)}"
+
+
+def _by(off: LocalOff) -> str:
     note = f": {off.note}" if off.note else ""
-    return f"Switched off on its own host since {text.clock(off.since_us)} by {off.by}{note}."
+    return f"{text.clock(off.since_us)} by {off.by}{note}"
 
 
 def cpu(cpu_bp: int | None) -> str:

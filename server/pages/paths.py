@@ -1,6 +1,7 @@
 """One path: both directions, where the time is, why it has its letter, and a test now; and how it was.
 
-How it was, and what the applications saw, takes longer to find out: the page is there first, and asks for it.
+How it was, what the applications saw and who signed takes longer to find out: the page is there first, and
+asks for it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from server.api.core import ReportCore
 from server.api.doors import MeshRun
 from server.api.problem import ProblemError
 from server.api.routes import check_agents, detail_of, explanation_of
-from server.pages import timeline_view
+from server.pages import proof_words, timeline_view
 from server.pages.explained import sections
 from server.pages.frame import Frame, TheFrame
 from server.pages.render import fragment, page
@@ -87,6 +88,13 @@ def router() -> APIRouter:
         detail = detail_of(core, src, dst, frame.profile, frame.at_us)
         named = "sessions_part.html" if part else "sessions.html"
         return page(named, frame, src=src, dst=dst, flows=detail.flows)
+
+    @routes.get("/paths/{src}/{dst}/signed")
+    def signed(core: TheCore, frame: TheFrame, src: str, dst: str, part: bool = False) -> HTMLResponse:
+        check_agents(core, src, dst)
+        named = "proofs_part.html" if part else "proofs.html"
+        proofs = core.proofs(src, dst, frame.at_us)
+        return page(named, frame, src=src, dst=dst, proofs=proofs, words=proof_words)
 
     @routes.get("/paths/{src}/{dst}/run")
     def progress(*, desk: TheDesk, src: str, dst: str, run: RunId) -> HTMLResponse:

@@ -42,6 +42,10 @@ def status(now: Status, verdict: Verdict) -> RenderableType:
         ("agents", f"{now.agents_online} of {now.agents_enrolled} online"),
         *([("off", f"active tests, on {text.plural(now.agents_off, 'agent')}")] if now.agents_off else []),
         *((name, control_words.off_there(off)) for name, off in now.off_there.items()),
+        *(
+            (name, f"passive: {control_words.passive_off(off)}")
+            for name, off in now.passive_off_there.items()
+        ),
         ("paths", _paths(now)),
         ("cycle", _cycle(now)),
         *([("budget", _put_off(now))] if now.paths_put_off else []),

@@ -8,6 +8,7 @@ from playwright.sync_api import Browser
 from server.pages.nav import NAV
 from tests.browser.harness import SIZES, Tab, faults, tab_of, wait_until
 from tests.browser.pages import PAGES
+from tests.unit.web.desk import FixtureDesk
 from tests.unit.web.fleet import HEADLINE, MEMBERS, FixtureCore, serve
 
 pytestmark = pytest.mark.browser
@@ -91,6 +92,20 @@ def test_profile_and_moment_are_chosen_with_the_keyboard(browser: Browser, url: 
         assert "This page shows 2026-11-23 09:45:00 UTC, not now." in page.get_by_role("status").inner_text()
         page.get_by_role("link", name="Show now").click()
         assert page.url == f"{url}/flows?agent=pacs&profile=generic"
+
+
+def test_an_agent_is_revoked_without_a_script_after_a_second_look(browser: Browser) -> None:
+    desk = FixtureDesk()
+    with serve(FixtureCore(), desk) as url, tab_of(browser, "phone", script=False) as tab:
+        page = tab.open(f"{url}/agents")
+        page.get_by_role("link", name="Revoke clinic").click()
+        page.get_by_role("link", name="Keep it").click()
+        assert (page.url, desk.control.revoked) == (f"{url}/agents/clinic", [])
+        page.get_by_role("link", name="Revoke this agent").click()
+        assert page.get_by_text("enrol again only with a new token").is_visible()
+        page.get_by_role("button", name="Revoke clinic").click()
+        page.wait_for_url(f"{url}/agents/clinic")
+        assert desk.control.revoked == [("clinic", "anyone")]
 
 
 def test_rows_stay_a_table_for_a_screen_reader_on_a_phone(browser: Browser, url: str) -> None:

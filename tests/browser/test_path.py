@@ -37,6 +37,7 @@ def test_what_the_applications_saw_comes_after_the_page(browser: Browser) -> Non
     with serve(FixtureCore()) as url, tab_of(browser) as tab:
         page = tab.open(url + PATH)
         page.get_by_role("table", name="Passive flows of the pair").wait_for(timeout=30_000)
+        page.get_by_text("Signed by both: radiologist, which measured").wait_for(timeout=30_000)
         assert tab.complaints == []
     with serve(FixtureCore()) as url, tab_of(browser, script=False) as tab:
         page = tab.open(url + PATH)

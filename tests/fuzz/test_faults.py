@@ -244,10 +244,10 @@ def test_a_manifest_that_does_not_read_is_said(body: bytes) -> None:
 @UNREAD
 def test_a_switch_on_the_host_that_does_not_read_is_off(body: bytes, tmp_path: Path) -> None:
     """Not being UTF-8, it ended the look at the switch, and tests went on."""
-    from agent import local_switch
+    from agent.local_switch import MESH
 
-    (tmp_path / local_switch.FILE_NAME).write_bytes(body.replace(b"title", b"by"))
-    off = local_switch.read(tmp_path)
+    (tmp_path / MESH.file_name).write_bytes(body.replace(b"title", b"by"))
+    off = MESH.read(tmp_path)
     assert off is not None
     assert "damaged" in off.note
 

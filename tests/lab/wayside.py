@@ -27,8 +27,9 @@ from typing import Any, TypeVar, cast
 
 from agent.mesh.budget import Budget
 from agent.mesh.climb import Climbed
-from agent.mesh.conversation import Conversation, Measured
+from agent.mesh.conversation import Conversation
 from agent.mesh.icmp import ones_complement
+from agent.mesh.measured import Measured
 from agent.mesh.pair import SystemClock
 from agent.mesh.stamps import StampingLoop, StampingTransport
 from agent.mesh.trace import Known

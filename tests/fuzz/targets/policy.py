@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 from shaped import Taken, chosen, either, file_of, folder_of
 
-from agent import local_switch
+from agent.local_switch import MESH
 from agent.own_policy import OwnRules, check
 from analytics.errors import PolicyError
 from analytics.policy import Who, fits, lasts
@@ -39,8 +39,8 @@ def _own(data: bytes) -> None:
 
 def _switch(data: bytes) -> None:
     """Whatever is in the file: it is there, so tests are off."""
-    folder = folder_of({local_switch.FILE_NAME: data}, "switch")
-    assert local_switch.read(folder) is not None
+    folder = folder_of({MESH.file_name: data}, "switch")
+    assert MESH.read(folder) is not None
 
 
 def seeds() -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent import credential, enrol, run, tls
+from agent import credential, enrol, renewal, tls
 from agent.credential import FILE_NAME, Credential
 from agent.errors import (
     AgentError,
@@ -204,8 +204,8 @@ def test_a_credential_is_forgotten_only_where_the_server_says_that_it_is_none(
         raise error
 
     kept(place)
-    monkeypatch.setattr(run, "renewed", renewed)
-    asyncio.run(run._ask_again(place.config(), create("pacs")))
+    monkeypatch.setattr(renewal, "renewed", renewed)
+    asyncio.run(renewal.ask_again(place.config(), create("pacs")))
     assert (credential.read(place.config()) is not None) is stays
 
 

@@ -110,8 +110,9 @@ class Held:
 def test_what_is_decided_is_done(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     host, trains, held, told = Host(), Budget(100), Held(), list[int]()
-    thrift = Thrift(LIMITS, trains=trains, tests=held, used=lambda: host.use, changed=lambda: told.append(1))
-    thrift.watch = held
+    thrift = Thrift(Governor(LIMITS), trains=trains, used=lambda: host.use)
+    thrift.serve(held, lambda: told.append(1))
+    thrift.watched(held)
     seen = []
     for rss_kb, looks in ((120_000, 40), (50_000, 200)):
         for _ in range(looks):
@@ -128,6 +129,22 @@ def test_what_is_decided_is_done(caplog: pytest.LogCaptureFixture) -> None:
     assert len(told) == 6
     assert "leaves out active tests why='memory 120 MB, limit 100 MB'" in caplog.text
     assert "within its limits again, takes up packet trains" in caplog.text
+
+
+def test_a_session_that_begins_is_held_as_the_one_before() -> None:
+    host, trains = Host(), Budget(100)
+    thrift = Thrift(Governor(LIMITS), trains=trains, used=lambda: host.use)
+    for _ in range(40):
+        host.live(LOOK_S, rss_kb=120_000)
+        thrift.look()
+    assert thrift.governor.shed is Shed.DETAIL
+    for _ in range(2):
+        held = Held()
+        thrift.serve(held, lambda: None)
+        assert held.why.startswith(HELD)
+        assert not held.sparing
+        thrift.watched(held)
+        assert (trains.held, held.sparing) == (True, True)
 
 
 def test_held_trains_say_why() -> None:

@@ -13,6 +13,7 @@ import pytest
 from agent import run
 from agent.credential import FILE_NAME
 from agent.errors import ConfigError, CredentialRefusedError, EnrolmentError, FolderError
+from agent.host import Host
 from agent.outbox import Outbox
 from analytics.channel import EnrolToken
 from analytics.measurement import Flow
@@ -131,11 +132,11 @@ def test_a_server_that_forgot_it_is_enrolled_at_again(
 def test_a_server_that_refuses_it_again_and_again_resets_nothing_that_the_host_counts(
     place: Any, life_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lives: list[dict[str, Any]] = []
+    lives: list[Host] = []
 
     class Refused:
-        def __init__(self, *_: object, **given: Any) -> None:
-            lives.append(given)
+        def __init__(self, host: Host, _credential: object) -> None:
+            lives.append(host)
 
         async def work(self) -> None:
             raise CredentialRefusedError("no") if len(lives) < 3 else ConfigError("enough")
@@ -143,15 +144,14 @@ def test_a_server_that_refuses_it_again_and_again_resets_nothing_that_the_host_c
     async def at_once(*_: object) -> None:
         pass
 
-    for name, in_place in (("Agent", Refused), ("enrolled", at_once), ("_ask_again", at_once)):
+    for name, in_place in (("Agent", Refused), ("enrolled", at_once), ("ask_again", at_once)):
         monkeypatch.setattr(run, name, in_place)
     monkeypatch.setattr(run, "backoff_s", lambda attempt: 0)
     with pytest.raises(ConfigError, match="enough"):
         asyncio.run(life_of(place.config()))
-    for counts in ("own", "trains"):
-        first, *others = (life[counts] for life in lives)
-        assert first is not None
-        assert all(other is first for other in others)
+    first, *others = (life.bounds for life in lives)
+    assert others  # own policy, trains, and the governor of limits
+    assert all(other is first for other in others)
 
 
 def test_a_batch_the_server_will_never_take_does_not_hold_up_the_rest(

@@ -23,10 +23,15 @@ def filled(folder: Path, batches: int = 2) -> Outbox:
     return outbox
 
 
+def unread(answer: httpx.Response) -> httpx.Response:
+    """As one comes from a network."""
+    return httpx.Response(answer.status_code, headers=answer.headers, stream=httpx.ByteStream(answer.content))
+
+
 def send(outbox: Outbox, answer: Answer) -> None:
     async def whole() -> None:
         async with httpx.AsyncClient(
-            transport=httpx.MockTransport(answer), base_url="https://server"
+            transport=httpx.MockTransport(lambda request: unread(answer(request))), base_url="https://server"
         ) as client:
             await Uploader(outbox, client).send_all()
 

@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytics.exports import EXPORTS, FINDINGS, TABLES, Ask
-from analytics.measurement import Flow, Hop, Reading
+from analytics.measurement import FACTS, Hop, Reading, Receipt
+from analytics.receipt_file import check, line_of
 from analytics.report import build_report
 from analytics.rules.load import load_rules
 from analytics.sheets import FORMULA, harmless
@@ -27,6 +28,8 @@ from analytics.store.stream import Range, stream
 from analytics.written import ENDINGS, FORMATS, MEDIA_TYPES, written
 from server.api.routes import Format, Table
 from tests.unit.analytics.facts import AT_US, CYCLE, MEMBERS, body, flow, put, reading
+from tests.unit.analytics.signed import ANCHORS, signed
+from tests.unit.analytics.signed import file as receipt_file
 from tests.unit.analytics.test_legs import HOSPITAL, HOTEL
 
 RULES = load_rules()
@@ -57,7 +60,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         seen = [flow("pacs", window_us=AT_US - n * STEP_S * 1_000_000, opened=3, srtt_histogram=(7, 3))]
         put(
             made,
-            body("pacs", n, readings=there, hops=near, flows=seen),
+            body("pacs", n, readings=there, hops=near, flows=seen, receipts=[*map(signed, there)]),
             body("radiologist", n, readings=back, hops=far),
         )
         if n == CYCLES // 2:
@@ -95,13 +98,21 @@ def test_grades_are_for_every_profile(store: Store) -> None:
     assert len(rows(store, "grades", ask(profiles=["pacs"]))) == 2 * CYCLES
 
 
-@pytest.mark.parametrize(("table", "per_cycle"), [("hops", 6 + len(HOTEL)), ("flows", 1)])
+@pytest.mark.parametrize(("table", "per_cycle"), [("hops", 6 + len(HOTEL)), ("flows", 1), ("receipts", 1)])
 def test_facts_come_as_they_were_sent(store: Store, table: str, per_cycle: int) -> None:
     made = rows(store, table, ask(until_s=-1))
     assert len(made) == CYCLES * per_cycle
-    kind = {"hops": Hop, "flows": Flow}[table]
+    kind = FACTS[table]
     assert set(made[0]) == set(kind.__struct_fields__)
     assert made == [msgspec.to_builtins(msgspec.convert(row, kind)) | row for row in made]
+
+
+def test_an_exported_receipt_still_holds_with_its_reading(store: Store) -> None:
+    receipts = {row["test"]: row for row in rows(store, "receipts", ask(until_s=-1))}
+    for n in range(CYCLES):
+        (there,), *_ = facts(n)
+        told = line_of(there, msgspec.convert(receipts[there.test], Receipt))
+        assert check(receipt_file([told]), ANCHORS).proven
 
 
 def test_a_range_is_cut_exactly_and_days_join_without_gaps(store: Store) -> None:

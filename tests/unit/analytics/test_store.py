@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 import msgspec
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analytics.batch import check_batch
+from analytics.batch import SCHEMA_VERSION, check_batch
 from analytics.clock import HOUR_US
 from analytics.errors import StoreBusyError, StoreError, StoreLockedError
 from analytics.histogram import MOST_COUNT
@@ -339,6 +339,66 @@ def test_damage_in_the_middle_costs_one_batch_and_the_segment_is_kept_aside(tmp_
         assert segments(tmp_path)[0].name == "0000000002.spool"
 
 
+PLAIN_BATCH: Final = {
+    "schema": SCHEMA_VERSION,
+    "agent": "pacs",
+    "boot": "6f1c0a2b9d3e4f50",
+    "batch": 7,
+    "tables": {},
+}
+NO_BATCHES: Final = {
+    "no batch": spool.Frame(AT_US, "default", b"right CRC, wrong bytes"),
+    "nothing": spool.Frame(AT_US, "default", b""),
+    "a table of nobody's": spool.Frame(
+        AT_US, "default", msgspec.msgpack.encode({**PLAIN_BATCH, "tables": {"x": {"rows": 0, "columns": {}}}})
+    ),
+    "a schema before the first": spool.Frame(
+        AT_US, "default", msgspec.msgpack.encode({**PLAIN_BATCH, "schema": 0})
+    ),
+    "no tenant's name": spool.Frame(AT_US, "../default", body("pacs", 7, readings=[reading()])),
+    "no moment": spool.Frame(2**63, "default", body("pacs", 7, readings=[reading()])),
+}
+
+
+@pytest.mark.parametrize("what", NO_BATCHES)
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_whole_frame_that_is_no_batch_is_set_aside_and_nothing_else_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, alone: bool
+) -> None:
+    with opened(tmp_path) as store:
+        put(store, body("pacs", 1, readings=[reading()]))
+    (segment,) = segments(tmp_path)
+    whole = segment.read_bytes()
+    before = whole[: whole.index(spool.FRAME_MAGIC)] if alone else whole
+    after = spool.encode_frame(spool.Frame(AT_US, "default", body("pacs", 2, readings=[reading(dst="home")])))
+    segment.write_bytes(before + spool.encode_frame(NO_BATCHES[what]) + (b"" if alone else after))
+    rest = [] if alone else [("pacs", "home"), ("pacs", "radiologist")]
+    with opened(tmp_path) as store:
+        assert pairs(store) == rest
+        assert (store.health().frames_set_aside, store.health().damaged_segments) == (1, 0)
+        assert caplog.text.count("1 frame that is no batch") == 1
+        assert put(store, body("pacs", 3, readings=[reading(dst="clinic")])) == [True]
+        store.seal()
+    kept = tmp_path / "spool" / "0000000001.spool.bad"
+    assert NO_BATCHES[what] in spool.decode_segment(kept.read_bytes()).frames
+    assert segments(tmp_path) == []
+    with opened(tmp_path) as store:
+        assert len(pairs(store)) == len(rest) + 1
+        assert store.health().frames_set_aside == 0
+
+
+def test_a_batch_of_a_newer_version_in_the_spool_is_not_set_aside(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        put(store, body("pacs", 1, readings=[reading()]))
+    (segment,) = segments(tmp_path)
+    newer = msgspec.msgpack.encode({**PLAIN_BATCH, "schema": SCHEMA_VERSION + 1})
+    segment.write_bytes(segment.read_bytes() + spool.encode_frame(spool.Frame(AT_US, "default", newer)))
+    with pytest.raises(StoreError, match="of a newer version") as refused, opened(tmp_path):
+        pass
+    assert "start the version" in refused.value.remedy
+    assert segments(tmp_path) == [segment]
+
+
 @pytest.mark.parametrize("left", ["a temporary file", "one table", "all tables"])
 def test_a_crash_while_sealing_is_repeated_without_loss_or_duplicate(tmp_path: Path, left: str) -> None:
     tables = {"readings": [reading()], "hops": [hop(1, "10.0.0.1", 300)], "flows": [flow()]}
@@ -367,7 +427,7 @@ def test_a_crash_while_sealing_is_repeated_without_loss_or_duplicate(tmp_path: P
 WRITER = """
 import asyncio, sys, threading
 from pathlib import Path
-from analytics.batch import check_batch
+from analytics.batch import SCHEMA_VERSION, check_batch
 from analytics.store.store import Store
 from analytics.usage import SUMS, By, Usage, merged
 from tests.unit.analytics.facts import body, reading
@@ -514,7 +574,7 @@ def test_small_files_of_a_day_are_merged_and_a_crash_in_between_duplicates_nothi
 FULL = """
 import asyncio, sys
 from pathlib import Path
-from analytics.batch import check_batch
+from analytics.batch import SCHEMA_VERSION, check_batch
 from analytics.errors import StoreFullError
 from analytics.store.store import Store
 from analytics.usage import SUMS, By, Usage, merged

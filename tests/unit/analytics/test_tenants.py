@@ -117,6 +117,9 @@ ASKED: Final[dict[str, Asked]] = {
     "signed_by_both": lambda store, tenant: [
         store.signed_by_both(tenant, agent, since_us=0, until_us=2 * AT_US).to_pylist() for agent in AGENTS
     ],
+    "receipts_of_pair": lambda store, tenant: [
+        store.receipts_of_pair(tenant, path, store.readings_of(tenant, [path, path[::-1]])) for path in PATHS
+    ],
     "flows_of_services": lambda store, tenant: store.flows_of_services(
         tenant, [4242], since_us=0, until_us=2 * AT_US
     ),

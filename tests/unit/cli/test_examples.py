@@ -71,6 +71,11 @@ ELSEWHERE = {
         "tests/unit/server/test_ledger.py",
         '"audit-check"',
     ),
+    r"pathgrade server authority drop .*": (
+        "needs a rotation, and time after it",
+        "tests/unit/agent/test_rotation.py",
+        "rotation.drop(",
+    ),
     r"pathgrade agent enrol .*": (
         "writes below /etc, and starts a unit",
         "tests/unit/agent/test_joining.py",

@@ -106,6 +106,18 @@ def test_where_a_relay_is_silent_or_has_nothing_the_next_is_asked() -> None:
     run(main())
 
 
+def test_a_rung_that_is_ordered_again_and_again_is_gathered_once() -> None:
+    async def main() -> None:
+        gather = Gatherer(RELAY_UDP=60, RELAY_TCP=60)
+        ready = Ahead(gather, [Rung.RELAY_UDP, Rung.RELAY_TCP] * 500)
+        await asyncio.sleep(AHEAD_S + 20 * NEXT_S)
+        assert gather.begun == [Rung.RELAY_UDP, Rung.RELAY_TCP]
+        await ready.close()
+        assert len(asyncio.all_tasks()) == 1
+
+    run(main())
+
+
 def test_a_fault_while_gathering_is_raised_to_whoever_takes_the_rung() -> None:
     async def broken(rung: Rung) -> Fake:
         raise OSError("no sockets left")

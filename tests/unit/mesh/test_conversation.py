@@ -15,8 +15,9 @@ import pytest
 from agent.errors import GrantSpentError, PeerSilentError
 from agent.mesh.budget import Budget
 from agent.mesh.climb import Climbed
-from agent.mesh.conversation import Conversation, Measured
+from agent.mesh.conversation import Conversation
 from agent.mesh.ladder import Candidate
+from agent.mesh.measured import Measured
 from agent.mesh.packet import RAW_FIRST_BYTE, Kind, Probe, decode_message
 from agent.mesh.pair import SystemClock
 from agent.mesh.stamps import Arrival, OnSent, StampingLoop, StampingTransport

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import SignallingError
-from agent.mesh.ladder import Candidate, Ladder, parse_candidate, unfit, usable
+from agent.mesh.ladder import Candidate, Ladder, parse_candidate, require_possible, unfit, usable
 from analytics.measurement import Rung
 
 HOST_A = Candidate("host", "192.168.1.10", 4000)
@@ -97,6 +97,29 @@ def test_every_rung_is_tried_once_whatever_comes_first(rungs: list[Rung], first:
 def test_a_candidate_line_reads() -> None:
     line = "abc 1 udp 1694498815 203.0.113.2 4000 typ srflx raddr 192.168.1.10 rport 4000"
     assert parse_candidate(line) == Candidate("srflx", "203.0.113.2", 4000, "192.168.1.10", line)
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "local"),
+    [
+        ("192.0.2.1", 53, None),
+        ("127.0.0.1", 4000, None),
+        ("127.0.0.1", 4000, ["192.0.2.9"]),
+        ("::ffff:127.0.0.1", 4000, None),
+        ("::1", 4000, None),
+        ("0.0.0.0", 4000, None),
+        ("::", 4000, None),
+        ("224.0.0.251", 5353, None),
+        ("ff02::fb", 5353, None),
+        ("255.255.255.255", 4000, None),
+    ],
+)
+def test_where_no_agent_can_be_nothing_is_sent(address: str, port: int, local: list[str] | None) -> None:
+    good = [Candidate("host", where, 1024) for where in ("192.0.2.1", "10.0.0.1", "fd00::1", "169.254.7.7")]
+    require_possible(good, local=local)
+    with pytest.raises(SignallingError, match="what no agent has"):
+        require_possible([*good, Candidate("srflx", address, port)], local=local)
+    require_possible([Candidate("host", "127.0.0.1", 4000)], local=["127.0.0.2"])  # as it was told to
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def test_an_unreachable_peer_is_a_result_with_reasons() -> None:
     def elsewhere(body: SignalBody) -> SignalBody:
         if not isinstance(body, RungOffer):
             return body
-        line = "abc 1 udp 2130706431 127.0.0.9 9 typ host"
+        line = "abc 1 udp 2130706431 127.0.0.9 1900 typ host"
         return RungOffer(rung=body.rung, ufrag=body.ufrag, password=body.password, candidates=[line])
 
     async def main() -> None:
@@ -241,6 +241,53 @@ def test_an_unreachable_peer_is_a_result_with_reasons() -> None:
         assert sockets() == before
 
     run(main())
+
+
+def test_checks_from_ever_new_addresses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a peer, or by the server, which has seen the passwords of both ends."""
+
+    class Protocol:
+        local_candidate = aioice.Candidate("f", 1, "udp", 1, "127.0.0.1", 4_000, "host")
+
+        def send_stun(self, *_: object) -> None:
+            """Nobody listens."""
+
+    async def main() -> None:
+        connection = ice._Connection(None, ice_controlling=True)
+        monkeypatch.setattr(connection, "check_start_task", lambda pair: None)
+        connection.remote_username = "peer"
+        message = ice.stun.Message(ice.stun.Method.BINDING, ice.stun.Class.REQUEST)
+        message.attributes["USERNAME"] = f"{connection.local_username}:peer"
+        message.add_message_integrity(connection.local_password.encode())
+        connection.request_received(message, ("192.0.2.1", 5_000), Protocol())
+        assert connection.dropped == 1  # without a priority
+        message = ice.stun.Message(ice.stun.Method.BINDING, ice.stun.Class.REQUEST)
+        message.attributes |= {"USERNAME": f"{connection.local_username}:peer", "PRIORITY": 7}
+        message.add_message_integrity(connection.local_password.encode())
+        for early in (True, False):
+            connection._early_checks_done = not early
+            for port in range(1_024, 3_024):
+                connection.request_received(message, ("192.0.2.1", port), Protocol())
+            assert len(connection._early_checks) <= 100  # aioice keeps the latest
+        assert len(connection._remote_candidates) == len(connection._check_list) == ice.MOST_REMOTE
+
+    run(main())
+
+
+def test_an_address_that_no_agent_has_is_not_sent_to() -> None:
+    """DNS of this very host, by the word of whoever relays the offers."""
+
+    def inside(body: SignalBody) -> SignalBody:
+        line = "abc 1 udp 2130706431 127.0.0.1 53 typ host"
+        return msgspec.structs.replace(body, candidates=[line]) if isinstance(body, RungOffer) else body
+
+    async def main() -> pair.PairResult:
+        to_a, to_b = queues()
+        to_a.tamper = inside
+        one, _ = await asyncio.gather(end(A, B, to_a), end(B, A, to_b))
+        return one
+
+    assert "the peer offered what no agent has" in run(main()).reading.error
 
 
 def test_a_peer_that_says_nothing_ends_at_the_deadline() -> None:

@@ -49,6 +49,28 @@ def test_it_polls_when_it_is_time(source: SockDiag, kernel: FakeHost) -> None:
         assert kernel.polls == polls
 
 
+def test_while_it_is_paused_nothing_is_asked_and_what_passed_then_is_not_missed(
+    source: SockDiag, kernel: FakeHost
+) -> None:
+    kernel.found = [listening(), served(), client()]
+    source.snapshot()
+    polls = kernel.polls
+    source.pause()
+    kernel.found = []
+    kernel.counts(active=40, passive=2)
+    assert drain(source, kernel) == []
+    assert source.snapshot() == []
+    assert kernel.polls == polls
+    missed = source.counters().missed
+    kernel.found = [client(cookie=77)]
+    source.resume()
+    source.resume()
+    assert [event.cookie for event in source.snapshot()] == [77]
+    assert [event.opener for event in source.snapshot()] == [Opener.UNKNOWN]  # who opened it was not seen
+    assert source.counters().missed == missed
+    assert drain(source, kernel) == []  # what went meanwhile is not told
+
+
 def test_a_snapshot_is_a_poll(source: SockDiag, kernel: FakeHost) -> None:
     kernel.found = [listening(), served(), client()]
     told = {event.cookie: event for event in source.snapshot()}

@@ -5,14 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 
 from analytics.batch import pack_batch
 from analytics.histogram import bucket
 from analytics.measurement import Flow, Hop, Letter, Reading, Rung, StampSource
-from analytics.report import Service
+from analytics.report import PathDetail, Service, build_detail
 from analytics.sla import month_at, month_of
 from analytics.trust import check_statement
 from analytics.usage import By
+from server import core as core_module
 from server.api.core import ExportRange
 from server.budget import Choice
 from server.history import Told, remembered
@@ -73,7 +75,14 @@ def test_two_ends_readings_become_a_report(with_server: Run) -> None:
         assert (why.test.test, why.grade, len(why.hops)) == ("t1", detail.forward.grade, 2)
         assert core.explain("a", "nobody", "generic") is None
         assert core.explain("a", "b", "generic", now_us - 60_000_000) is None
-        for table, count in (("paths", 2), ("hops", 0), ("flows", 0), ("grades", 2), ("findings", 1)):
+        for table, count in (
+            ("paths", 2),
+            ("hops", 0),
+            ("flows", 0),
+            ("grades", 2),
+            ("receipts", 0),
+            ("findings", 1),
+        ):
             chosen = ExportRange(since_us=now_us - 3_600_000_000, profile_named=True)
             made = core.export(table, "generic", chosen)
             assert sum(batch.num_rows for batch in made.batches) == count, table
@@ -82,6 +91,33 @@ def test_two_ends_readings_become_a_report(with_server: Run) -> None:
         assert (before.missing, before.members) == ([], [])  # neither had enrolled
         assert {"pacs", "generic"} <= set(core.profiles())
         assert [(member.name, member.online) for member in core.members()] == [("a", False), ("b", False)]
+
+    with_server(scenario)
+
+
+def test_a_detail_is_made_once_with_its_sessions_too(
+    with_server: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def counted(*pair: str, **given: Any) -> PathDetail | None:
+        made.append(" ".join(pair))
+        return build_detail(*pair, **given)
+
+    monkeypatch.setattr(core_module, "build_detail", counted)
+
+    async def scenario(site: Any) -> None:
+        for src, dst in (("a", "b"), ("b", "a")):
+            reply = await site.enrol(src, f"site-{src}")
+            body = pack_batch(
+                agent=src,
+                boot="6f1c0a2b9d3e4f50",
+                batch=0,
+                tables={"readings": [reading(src, dst, 300, ended_us=time.time_ns() // 1000)]},
+            )
+            assert (await site.send(reply, body)).status_code == 200
+        assert (await site.report.get("/v1/paths/a/b")).status_code == 200
+        assert made == ["a b"]
 
     with_server(scenario)
 

@@ -9,13 +9,13 @@ import pytest
 from analytics import wire
 from analytics.measurement import Rung
 from analytics.wire import Abandon, FromServer, Hello, MeshSwitch, ProbePlan, Signal
+from server.agent_rows import Agent
 from server.api.controls import Off, Reach
 from server.audit import Audit
 from server.control import ALL_ON, FLEET, Subject, Switches
 from server.cycles import Cycles
 from server.hub import MOST_WAITING, REPLACED, TOO_SLOW, Connection, Hub
 from server.running import Plan
-from server.state import Agent
 from server.turn import Relays
 
 PLAN = Plan(

@@ -17,9 +17,10 @@ from agent.identity import Identity, create
 from analytics import wire
 from analytics.channel import EnrolToken
 from analytics.trust import Grant, ServerTime, fingerprint_bytes, unseal
+from server.agent_rows import Agent
 from server.errors import NameTakenError, StateError, TokenError
 from server.grants import FILE_NAME, Signer
-from server.state import Agent, State, create_token
+from server.state import State, create_token
 from tests.unit.server.enrolling import enrolment
 from tests.unit.server.test_signalling import hear, raw, say
 

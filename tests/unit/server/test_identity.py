@@ -31,6 +31,7 @@ from server.errors import DemandError, StateError
 from server.metrics.own import readings
 from server.settings import Settings
 from server.state import FILE_NAME, create_token, enrolled_agents, revoke_agent
+from tests.unit.server.browsers import account, browser
 from tests.unit.server.enrolling import Member, enrolment, nobodys
 from tests.unit.server.test_ingest import batch, check_problem
 from tests.unit.server.test_signalling import connected, hear, raw
@@ -365,6 +366,36 @@ def test_an_admin_revokes_over_the_api_and_nobody_else_does(with_server: Run) ->
         assert "Revoked: it is let in no more" in (await site.report.get("/agents/a")).text
         (row,) = [one for one in (await site.report.get("/v1/audit")).json() if one["action"] == "revoke"]
         assert (row["actor"], row["subject"]) == (site.actor, "a")
+
+    with_server(scenario)
+
+
+def test_an_admin_revokes_on_the_page_after_a_second_look_and_an_operator_is_not_offered_it(
+    with_server: Run,
+) -> None:
+    async def scenario(site: Any) -> None:
+        a = await site.enrol("a", identity=A)
+        for name, role in (("ada", "admin"), ("ben", "operator")):
+            await account(site, name, role)
+        async with browser(site) as ada, browser(site) as ben:
+            await ada.log_in("ada")
+            await ben.log_in("ben")
+            for path in ("/agents", "/agents/a"):
+                assert "/agents/a/revoke" in (await ada.get(path)).text
+                assert "/agents/a/revoke" not in (await ben.get(path)).text
+            assert (await ben.get("/agents/a/revoke")).status_code == 403
+            assert (await ben.send("/control/revoke", agent="a")).status_code == 403
+            asked = (await ada.get("/agents/a/revoke")).text
+            assert f"disconnected within {keepers.KEPT_OUT_S:.0f} s" in asked
+            assert (await site.send(a, batch(agent="a"))).status_code == 200  # looking does nothing
+            assert (await ada.client.post("/control/revoke", data={"agent": "a"})).status_code == 403  # CSRF
+            done = await ada.send("/control/revoke", page="/agents/a/revoke", agent="a", back="/agents/a")
+            assert (done.status_code, done.headers["location"]) == (303, "/agents/a")
+            check_problem(await site.send(a, batch(agent="a", number=1)), 401, "was revoked")
+            assert "/agents/a/revoke" not in (await ada.get("/agents/a")).text
+            assert "is revoked already" in (await ada.get("/agents/a/revoke")).text
+        (row,) = [one for one in (await site.report.get("/v1/audit")).json() if one["action"] == "revoke"]
+        assert (row["actor"], row["subject"]) == ("ada", "a")
 
     with_server(scenario)
 

@@ -242,21 +242,34 @@ def test_a_server_tells_who_switched_off_on_the_host_also_after_it_connects_agai
     async def scenario(site: Any) -> None:
         member = await site.enrol("a", "s1", identity=A)
         await site.enrol("b", "s2", identity=B)
-        for hello in (wire.Hello(version="1", boot="b"), wire.Hello(version="1", boot="b", local_off=OFF)):
+        off = {"local_off": OFF, "passive_off": OFF}
+        for hello in (wire.Hello(version="1", boot="b"), wire.Hello(version="1", boot="b", **off)):
             async with raw(site, member) as socket:
                 await say(socket, hello)
-                await say(socket, wire.Health(cpu_us=1, rss_kb=1, mesh=False, local_off=OFF))
+                await say(socket, wire.Health(cpu_us=1, rss_kb=1, mesh=False, **off))
                 await say(socket, wire.Signal(test="none", body=wire.Abandon(why="")))
                 while not isinstance(await hear(socket), wire.Notice):
                     pass
                 info = (await site.report.get("/v1/agents/a")).json()
-                assert info["local_off"] == msgspec.to_builtins(OFF)
+                assert info["local_off"] == info["passive_off"] == msgspec.to_builtins(OFF)
                 assert info["off"] is None
                 words = "Switched off on its own host since 2023-11-14 22:13:20 UTC by ada: maintenance."
-                assert words in (await site.report.get("/agents/a")).text
-                assert "tests off on its host" in (await site.report.get("/agents")).text
+                page, pages = [(await site.report.get(url)).text for url in ("/agents/a", "/agents")]
+                assert words in page
+                seen = "off by the host since 2023-11-14 22:13:20 UTC by ada: maintenance"
+                assert page.count(seen) == 2  # in the head, and beside what passive capture saw
+                assert "tests off on its host" in pages
+                assert "passive off by the host" in pages
                 status = (await site.report.get("/v1/status")).json()
                 assert (status["agents_off"], [*status["off_there"]]) == (1, ["a"])
+                assert [*status["passive_off_there"]] == ["a"]
+        rows = []
+        while len(rows) < 2:  # written within half a second
+            rows = (await site.report.get("/v1/audit", params={"action": "switch"})).json()
+            await asyncio.sleep(0.05)
+        whose = {(row["actor"], row["subject"], row["detail"].partition(" since")[0]) for row in rows}
+        assert whose == {("a", "a", f"{what}=off on its own host by='ada'") for what in ("mesh", "passive")}
+        assert len(rows) == 2  # one a change, however often it is said
 
     with_server(scenario)
 

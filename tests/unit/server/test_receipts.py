@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,9 @@ from analytics.errors import SealError
 from analytics.measurement import Reading
 from analytics.receipt_file import Header, check
 from server.commands.receipt import commands
-from server.receipts import SMALL_FLEET, Fleet, Receipts, wants_receipt
+from server.pages import proof_words
+from server.proofs import proof_of
+from server.receipts import SMALL_FLEET, Fleet, Receipts, Unsigned, wants_receipt, why_unsigned
 from server.schedule import Pair
 from tests.unit.analytics.facts import reading
 from tests.unit.analytics.signed import ANCHORS, ANCHORS_FILE, signed
@@ -115,6 +118,46 @@ def test_what_was_signed_leaves_as_a_file_that_holds(with_server: Run, tmp_path:
         await asyncio.to_thread(command, site, tmp_path)
 
     with_server(scenario)
+
+
+def test_a_paths_page_says_who_signed_its_latest_test_and_how_to_check_it(with_server: Run) -> None:
+    async def scenario(site: Any) -> None:
+        await filled(site)
+        whole = (await site.report.get("/paths/pacs/home")).text
+        assert 'hx-get="/paths/pacs/home/signed?part=true"' in whole  # not in the page's own time
+        told = (await site.report.get("/paths/pacs/home/signed")).text
+        assert "Signed by both: pacs, which measured, and home, which saw the same." in told
+        assert "Signed by both: home, which measured, and pacs, which saw the same." in told
+        asked = re.search(r"receipt export --src pacs --dst home --since (\S+) --until (\S+)", told)
+        assert asked is not None
+        chosen = {"src": "pacs", "dst": "home", "since": asked[1], "until": asked[2]}
+        answer = await site.report.get("/v1/receipts", params=chosen)
+        found = check(answer.content.splitlines(), ANCHORS)
+        assert (found.lines, found.proven) == (1, True)
+        assert (await site.report.get("/paths/pacs/nobody/signed")).status_code == 404
+        nothing = (await site.report.get("/paths/pacs/radiologist/signed?part=true")).text
+        assert "No test of the two has been told yet." in nothing
+
+    with_server(scenario)
+
+
+def test_where_somebody_did_not_sign_it_is_said_why() -> None:
+    row = reading("pacs", "home")
+    alone = signed(row, both=False, why_not="peer-silent")
+    for receipt, words in (
+        (alone, "Signed by pacs alone: home left, or did not answer."),
+        (msgspec.structs.replace(alone, why_not="refused: {x}"), "it saw something else ({x})."),
+        (msgspec.structs.replace(alone, why_not=""), "Signed by pacs alone: it is not said why."),
+        (signed(msgspec.structs.replace(row, received=1)), "does not hold (signature of src)"),
+    ):
+        assert words in proof_words.says(proof_of(row, receipt, Unsigned.OFF))
+    for setting, agents, words in (
+        (Receipts.OFF, 2, "switched off in the server's settings"),
+        (Receipts.AUTO, SMALL_FLEET + 1, "above 100 agents only tests with a service"),
+        (Receipts.AUTO, SMALL_FLEET, "pacs has sent no receipt of it"),
+    ):
+        why = why_unsigned(setting, Fleet(agents, frozenset()), Pair("home", "pacs"))
+        assert words in proof_words.says(proof_of(row, None, why))
 
 
 def command(site: Any, folder: Path) -> None:

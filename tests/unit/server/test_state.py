@@ -13,6 +13,7 @@ import pytest
 from analytics.channel import EnrolToken
 from analytics.clock import now_us
 from analytics.wire import EnrolRequest, ServiceOffer
+from server.agent_rows import Agent
 from server.api.audits import AuditAsk, AuditRow
 from server.database import connect
 from server.errors import (
@@ -22,7 +23,7 @@ from server.errors import (
     StateVersionError,
     TokenError,
 )
-from server.state import FILE_NAME, Agent, State, create_token, enrolled_agents, revoke_agent
+from server.state import FILE_NAME, State, create_token, enrolled_agents, revoke_agent
 
 FINGERPRINT = ":".join(["AB"] * 32)
 OTHER = ":".join(["CD"] * 32)

@@ -189,7 +189,7 @@ def try_any(routes: list[Declared], *tenants: Tenant) -> None:
         asking=st.booleans(),
         as_admin=st.booleans(),
         path=st.fixed_dictionaries(dict.fromkeys(("src", "dst", "name", "agent", "id"), names)),
-        table=st.sampled_from(["paths", "hops", "flows", "grades", "findings"]),
+        table=st.sampled_from(["paths", "hops", "flows", "grades", "receipts", "findings"]),
         question=st.fixed_dictionaries(
             {},
             optional={

@@ -49,6 +49,7 @@ BY_FORM: Final[list[tuple[str, dict[str, str], str]]] = [
     ("/control/tags", {"agent": "a", "tags": "y"}, "tags"),
     ("/control/budget", {"reach": "fleet", "cpu_percent": "0.6"}, "budget"),
     ("/control/service", {"agent": "a", "port": "105", "name": "RIS"}, "tag"),
+    ("/control/revoke", {"agent": "a"}, "revoke"),
     ("/settings/access/tenants", {"name": "south"}, "tenant"),
     ("/settings/access/accounts", {"name": "bob", "tenant": "default", **NEW}, "account"),
     ("/settings/access/account", {"name": "bob", "remove": "true"}, "account"),

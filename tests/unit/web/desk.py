@@ -39,6 +39,7 @@ class FixtureControl:
     off: list[Off] = field(default_factory=lambda: [CLINIC_OFF])
     own: list[OwnBudget] = field(default_factory=lambda: [HOTEL])
     tagged: dict[str, set[str]] = field(default_factory=dict)
+    revoked: list[tuple[str, str]] = field(default_factory=list)  # agent, by whom
 
     def switches(self) -> MeshSwitches:
         return MeshSwitches(off=self.off, agents_off=len(self.off), agents=6)
@@ -62,6 +63,7 @@ class FixtureControl:
     def revoke(self, agent: str, *, actor: str) -> None:
         if agent == "nobody":
             raise DemandError("no agent of default is called 'nobody'", remedy="pathgrade server agent list")
+        self.revoked.append((agent, actor))
 
     def budgets(self) -> Budgets:
         return Budgets(setting=BudgetNow(cpu_bp=80, bytes_per_hour=36_000_000), own=self.own)

@@ -69,6 +69,8 @@ from server.api.controls import BudgetNow, Reach
 from server.api.core import OWN_PROCESS, ExportRange, ReceiptRange, Status
 from server.audit import Audit
 from server.pages.app import report_app
+from server.proofs import Proof
+from server.receipts import Unsigned
 from server.settings import Settings
 from server.settings_told import settings_told
 from server.trend import Trends
@@ -692,6 +694,16 @@ class FixtureCore:
 
     def receipts(self, chosen: ReceiptRange) -> tuple[Header, Iterator[Line]]:
         return Header(format=FORMAT, tenant="default", of=chosen.words), iter(())
+
+    def proofs(self, src: str, dst: str, at_us: int | None = None) -> list[Proof]:
+        told = {"cycle": CYCLE, "tested_us": AT_US - 12_000_000}
+        if "clinic" in (src, dst):
+            return [Proof(src=src, dst=dst, unsigned=Unsigned.LARGE, **told)]
+        signed = {"signed_us": AT_US - 11_000_000, **told}
+        return [
+            Proof(src=src, dst=dst, ends=2, **signed),
+            Proof(src=dst, dst=src, ends=1, why_not="refused: counts", **signed),
+        ]
 
     def flows(
         self,

@@ -197,6 +197,8 @@ def test_a_test_now_starts_and_its_page_tells_how_far_it_is(site: Site) -> None:
         ("/control/tags", {"agent": "pacs", "tags": "x" * 41}, 422),
         ("/control/service", {"agent": "pacs", "port": "99999", "name": "x"}, 422),
         ("/control/run", {"src": "pacs", "dst": "pacs"}, 409),
+        ("/control/revoke", {"agent": "nobody"}, 409),
+        ("/control/revoke", {"back": "/"}, 422),
     ],
 )
 def test_what_does_not_fit_is_a_page_that_says_so(

@@ -1,0 +1,134 @@
+"""Which STUN and TURN servers this agent asks: its server names them, and must not make a scanner of it.
+
+A TURN server is asked over UDP, TCP or TLS, and whether it answers is told to the peer and the server. So a
+hostile server could have an agent knock at any port of its host's network. Held against that, whatever the
+server says: the host's own list (``[policy] servers``), addresses where no such server is, and few different
+ones in an hour.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from msgspec.structs import replace
+
+from agent.errors import RungError
+from agent.mesh.servers import named, relay_rung, resolved
+from agent.retry import StateLine
+from analytics.measurement import Rung
+from analytics.wire import IceServer
+
+log: Final = logging.getLogger("pathgrade.agent.servers")
+
+MOST: Final = 8
+"""Different addresses and ports in any 60 minutes. A fleet has one STUN server and up to three relays."""
+MOST_STUN: Final = 3
+HOUR_NS: Final = 3_600 * 10**9
+
+Endpoint = tuple[str, int]
+Resolve = Callable[[str], Awaitable[Endpoint]]
+
+
+class AskedServers:
+    """Judges the servers that orders and welcomes name. ``refused`` counts those that are not asked."""
+
+    def __init__(
+        self,
+        allowed: Sequence[str] | None,
+        *,
+        own_server: str,
+        monotonic_ns: Callable[[], int],
+        resolve: Resolve = resolved,
+    ) -> None:
+        """``allowed``: hosts, as the server writes them; None: any. ``own_server``: the URL enrolled at.
+
+        Beside a server on loopback, as in a trial on one machine, its STUN server is there too.
+        """
+        self.refused = 0
+        self._allowed = None if allowed is None else frozenset(map(str.lower, allowed))
+        self._beside_server = _is_loopback(urlsplit(own_server).hostname or "")
+        self._monotonic_ns = monotonic_ns
+        self._resolve = resolve
+        self._asked: dict[Endpoint, int] = {}  # when first, within the last hour
+        self._line = StateLine(log)
+
+    async def admit(self, servers: Sequence[IceServer]) -> list[IceServer]:
+        """Give those that are asked: the first of each kind; by address, or by the name of a certificate."""
+        return [judged for one in _first_of_each(servers) if (judged := await self._judged(one)) is not None]
+
+    async def admit_stun(self, urls: Sequence[str]) -> list[str]:
+        """As ``admit``, of plain STUN servers, of which the next is asked where one is silent."""
+        named_ones = [IceServer(url=url) for url in urls if url.startswith("stun:")][:MOST_STUN]
+        judged = [await self._judged(one) for one in named_ones]
+        return [one.url for one in judged if one is not None]
+
+    async def _judged(self, server: IceServer) -> IceServer | None:
+        try:
+            self._require_allowed(server.url)
+            endpoint = await self._resolve(server.url)
+            self._require_possible(endpoint)
+            self._count(endpoint)
+        except RungError as error:
+            self.refused += 1
+            self._line.say(f"not asked server={server.url[:200]!r} why={str(error)!r}", level=logging.WARNING)
+            return None
+        by_name = relay_rung(server.url) is Rung.RELAY_TLS
+        return server if by_name else replace(server, url=_by_address(server.url, endpoint))
+
+    def _require_allowed(self, url: str) -> None:
+        """Before its name is looked up: that is a question to somebody, too."""
+        try:
+            host, _ = named(url)
+        except ValueError as error:
+            raise RungError(f"it names no server: {error}") from error
+        if self._allowed is not None and host.lower() not in self._allowed:
+            raise RungError("[policy] in agent.toml does not name it")
+
+    def _require_possible(self, endpoint: Endpoint) -> None:
+        ip = ipaddress.ip_address(endpoint[0])
+        if ip.is_loopback and not self._beside_server:
+            raise RungError("it is on this very host")
+        # A cloud's metadata are at 169.254.169.254.
+        if ip.is_link_local or ip.is_multicast or ip.is_unspecified or str(ip) == "255.255.255.255":
+            raise RungError("no server has such an address")
+
+    def _count(self, endpoint: Endpoint) -> None:
+        now_ns = self._monotonic_ns()
+        self._asked = {one: at_ns for one, at_ns in self._asked.items() if at_ns > now_ns - HOUR_NS}
+        if endpoint not in self._asked and len(self._asked) >= MOST:
+            raise RungError(f"{MOST} others were asked within the hour")
+        self._asked.setdefault(endpoint, now_ns)
+
+
+def _first_of_each(servers: Sequence[IceServer]) -> Iterator[IceServer]:
+    """Those that a test would use (``agent.mesh.servers.options``)."""
+    kinds: set[Rung | str] = set()
+    for server in servers:
+        kind = "stun" if server.url.startswith("stun:") else _rung_of(server.url)
+        if kind is not None and kind not in kinds:
+            kinds.add(kind)
+            yield server
+
+
+def _rung_of(url: str) -> Rung | None:
+    try:
+        return relay_rung(url)
+    except ValueError:  # it is no URL
+        return None
+
+
+def _by_address(url: str, endpoint: Endpoint) -> str:
+    """What is asked is what was judged, whatever the name means a moment later."""
+    scheme, query = url.partition(":")[0], urlsplit(url).query
+    return f"{scheme}:{endpoint[0]}:{endpoint[1]}" + (f"?{query}" if query else "")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
