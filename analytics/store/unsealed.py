@@ -21,8 +21,8 @@ ORIGIN_BYTES: Final = 24
 SHARES: Final = 64
 """Into so many the agents of a tenant are dealt: who asks for one need not look through all others' rows."""
 APART_MOST: Final = 8
-"""Pieces of a table that are left as they came. A batch of one test is 3 kB on the wire and 80 kB as Arrow, for
-the objects of 80 columns; many in one piece take what they have in them."""
+"""Pieces of a table that are left as they came. A batch of one test is 3 kB on the wire and 80 kB as Arrow,
+for the objects of 80 columns; many in one piece take what they have in them."""
 PIECE_ROWS: Final = 4_096
 """A piece of so many rows is not copied again."""
 
