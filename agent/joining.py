@@ -220,9 +220,9 @@ def _replace(
     temporary.unlink(missing_ok=True)
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            os.fchmod(file.fileno(), mode)  # while it is ours: of another's file it takes CAP_FOWNER
             if os.geteuid() == 0:
                 os.fchown(file.fileno(), *owner)
-            os.fchmod(file.fileno(), mode)
             file.write(text)
         if check is not None:
             check(temporary)

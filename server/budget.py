@@ -17,7 +17,7 @@ turn on pairs that had waited as long, there are 2(n-2) of those, and once teste
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -153,6 +153,7 @@ class Fleet:
     watched: Set[Pair] = frozenset()  # tested between cycles (server/watching.py)
     budgets: Mapping[str, Budget] = field(default_factory=dict)  # of agents that have one of their own
     policy: Judged = ALLOWED  # pairs that it bars are never chosen
+    again: Sequence[tuple[Pair, Cost]] = ()  # tests of this cycle's beside those that it chose
 
     def matters(self, pair: Pair) -> bool:
         """Say whether somebody marked this pair, or an end of it."""
@@ -179,10 +180,7 @@ def choose(
         if pair not in already and not fleet.policy.bars(*pair)
     ]
     light, full = cost_of(depths.light), cost_of(depths.full)
-    purse = _Purse(fleet, budget)
-    purse.set_apart(fleet.watched, WATCH_SHARE)
-    for pair, is_full in already.items():
-        purse.spend(pair, full if is_full else light)
+    purse = purse_after(fleet, depths, budget, already)
     first = [pair for pair in waiting if fleet.matters(pair)]
     first += [pair for pair in waiting if _attention(fleet, pair) and not fleet.matters(pair)]
     chosen = _spend_on_attention(first, purse, light, full)
@@ -208,7 +206,7 @@ def _attention(fleet: Fleet, pair: Pair) -> int:
     return found.attention if found else 0
 
 
-def _spend_on_attention(pairs: Iterable[Pair], purse: _Purse, light: Cost, full: Cost) -> dict[Pair, bool]:
+def _spend_on_attention(pairs: Iterable[Pair], purse: Purse, light: Cost, full: Cost) -> dict[Pair, bool]:
     """Step 1: in full where that fits, else lightly, within the share of it."""
     purse.share = ATTENTION_SHARE
     chosen = {}
@@ -221,7 +219,7 @@ def _spend_on_attention(pairs: Iterable[Pair], purse: _Purse, light: Cost, full:
     return chosen
 
 
-def _deepen(chosen: dict[Pair, bool], fleet: Fleet, purse: _Purse, light: Cost, full: Cost) -> None:
+def _deepen(chosen: dict[Pair, bool], fleet: Fleet, purse: Purse, light: Cost, full: Cost) -> None:
     """Step 3: spend what is left."""
     more = Cost(*(deep - shallow for deep, shallow in zip(full, light, strict=True)))
 
@@ -234,7 +232,19 @@ def _deepen(chosen: dict[Pair, bool], fleet: Fleet, purse: _Purse, light: Cost, 
             chosen[pair] = True
 
 
-class _Purse:
+def purse_after(fleet: Fleet, depths: Depths, budget: Budget, already: Mapping[Pair, bool]) -> Purse:
+    """Count up what a cycle's tests leave: ``already`` (pair -> in full), and those it had once more."""
+    light, full = cost_of(depths.light), cost_of(depths.full)
+    purse = Purse(fleet, budget)
+    purse.set_apart(fleet.watched, WATCH_SHARE)
+    for pair, is_full in already.items():
+        purse.spend(pair, full if is_full else light)
+    for pair, cost in fleet.again:
+        purse.spend(pair, cost)
+    return purse
+
+
+class Purse:
     """What agents and sites have spent in one cycle."""
 
     def __init__(self, fleet: Fleet, budget: Budget) -> None:

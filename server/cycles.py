@@ -2,7 +2,7 @@
 
 ``server.budget`` chooses what a cycle tests. Tests on demand go before those of the cycle: one that is in
 their way is cancelled, and comes again later in the cycle. This module is long because it is one machine of
-states; what can be decided without it is in ``budget``, ``planner``, ``schedule``, ``demand``,
+states; what can be decided without it is in ``budget``, ``planner``, ``schedule``, ``demand``, ``early``,
 ``watching`` and ``ways``.
 """
 
@@ -36,6 +36,7 @@ from server.audit import Audit
 from server.budget import Choice, budget_of, depths
 from server.control import Switches
 from server.demand import Demand, Run, require_few
+from server.early import EarlyTurns
 from server.errors import DemandError
 from server.grants import Signer
 from server.hub import Connection, Hub
@@ -121,6 +122,7 @@ class Cycles:
         self._members: set[str] = set()  # agents in the plan of this cycle
         self._put_off: dict[Pair, float] = {}  # pairs that wait for a second turn, and until when
         self._tried_twice: set[Pair] = set()
+        self._early = EarlyTurns()
         self._tests: dict[str, RunningTest] = {}
         self._ways = Ways()
         self._joined_s = 0.0  # the fleet's change that was looked at last
@@ -155,10 +157,11 @@ class Cycles:
         self._expire()
         self._start_urgent(judge)
         self._start_watched(judge)
+        self._start_early(judge)
         if not self.running and self._due():
             self._begin()
+        self._join()
         if self.running:
-            self._join()
             self._give_second_turns()
             self._start_ready(judge)
             self._finish_if_done()
@@ -185,10 +188,13 @@ class Cycles:
         if not test.unfinished:
             self._drop(test)
             self._audit.tested(*test.pair, test=test.id, ends=test.ended)
+            first = test.pair not in self.planner.history
             self.planner.note(
                 test.pair, test.probe, test.ended, self._wall_us(), full=test.full, between=test.between
             )
             self.planner.watching.heard(test.pair, test.ended, self._clock())
+            worked = self.planner.history[test.pair].rung is not Rung.NONE
+            self._early.heard(test.pair, self._clock(), worked=worked, first=first)
             if test.on_demand:
                 self._demand.end(test.pair, test.ended, self._wall_us())
             log.info("test ended pair=%s,%s rung=%s error=%r", *test.pair, message.rung, message.error)
@@ -239,6 +245,7 @@ class Cycles:
             del self._put_off[pair]
         self.planner.leave(agents, [*self._backlog.leave(agents), *second, *(test.pair for test in running)])
         self._demand.leave(agents, self._wall_us(), why)
+        self._early.leave(agents)
         self._members -= agents  # so that they join again when they are switched on
 
     # --- what people ask ---------------------------------------------------------------------------------
@@ -313,9 +320,10 @@ class Cycles:
         )
 
     async def _plan_ahead(self) -> None:
-        """Choose in a thread what ``_begin`` will take: a thousand agents take a second."""
-        if not self.running and self._due():
-            asked = self.planner.ask(self._hub.mesh_sites())
+        """Choose in a thread what ``_begin`` or ``_join`` will take: a thousand agents take a second."""
+        begins = not self.running and self._due()
+        if begins or self._newcomers():
+            asked = self.planner.ask(self._hub.mesh_sites(), joining=not begins)
             self._ahead = asked, await asyncio.to_thread(self.planner.choose, asked)
 
     def _begin(self) -> None:
@@ -331,28 +339,39 @@ class Cycles:
         self.running = True
         self._put_off = {}
         self._tried_twice = set()
+        self._early.clear()
         self.skipped = 0
         log.info("cycle started cycle=%d agents=%d pairs=%d", self.cycle, len(sites), len(self._backlog))
 
-    def _chosen(self, sites: dict[str, str]) -> list[Pair]:
+    def _chosen(self, sites: dict[str, str], *, joining: bool = False) -> list[Pair]:
         """Take what was chosen ahead, if it is of these very agents; else choose now."""
         ahead, self._ahead = self._ahead, None
-        if ahead is None or ahead[0].fleet.sites != sites:
-            asked = self.planner.ask(sites)
+        if ahead is None or not self.planner.holds(ahead[0], sites, joining=joining):
+            asked = self.planner.ask(sites, joining=joining)
             ahead = asked, self.planner.choose(asked)
         return self.planner.take(*ahead)
 
+    def _newcomers(self) -> bool:
+        """Say whether agents are there that this cycle does not have, and the fleet is quiet."""
+        if self._started_s is None or not self._is_quiet() or self._hub.changed_s == self._joined_s:
+            return False
+        return not self._hub.mesh_sites().keys() <= self._members
+
     def _join(self) -> None:
-        """Let agents that came during the cycle into it, once the fleet is quiet."""
-        quiet = self._clock() - self._hub.changed_s >= self._plan.settle_s
-        if not quiet or self._hub.changed_s == self._joined_s:
-            return
-        self._joined_s = self._hub.changed_s
-        sites = self._hub.mesh_sites()
-        if not set(sites) <= self._members:
-            asked = self.planner.ask(sites, joining=True)
-            self._backlog.join(sites, self.planner.take(asked, self.planner.choose(asked)))
+        """Let agents into the cycle that came since it began. One that is over goes on for them.
+
+        The next may be minutes away, and somebody who has just installed an agent is looking.
+        """
+        if self._newcomers():
+            sites = self._hub.mesh_sites()
+            self._backlog.join(sites, self._chosen(sites, joining=True))
             self._members |= set(sites)
+            self.running = self.running or bool(self._backlog)
+            log.info("cycle goes on cycle=%s agents=%d pairs=%d", self.cycle, len(sites), len(self._backlog))
+        self._joined_s = self._hub.changed_s if self._is_quiet() else self._joined_s
+
+    def _is_quiet(self) -> bool:
+        return self._clock() - self._hub.changed_s >= self._plan.settle_s
 
     def _finish_if_done(self) -> None:
         if any(not test.between for test in self._tests.values()) or self._backlog or self._put_off:
@@ -401,6 +420,23 @@ class Cycles:
                 watching.passed_over(pair, self._clock())
             elif ends is not None:
                 watching.started(pair, plan, self._clock())
+                self._start(pair, ends, plan, judge(), between=True)
+
+    def _start_early(self, judge: Judge) -> None:
+        """Start the early turns that are due and that the cycle's budget has room for."""
+        now_s = self._clock()
+        for pair in self._early.due(now_s):
+            ends = self._both(pair)
+            if ends is None or self.policing.refusal(pair, judge()):
+                self._early.put_off(pair, now_s)
+                continue
+            sites = frozenset(end.agent.site for end in ends)
+            if not self._room() or sites & (self._busy() | self._urgent.sites | self._awaited):
+                self._awaited |= sites
+            elif (plan := self.planner.once_more(pair)) is None:
+                self._early.forget(pair)
+            else:
+                self._early.started(pair, now_s)
                 self._start(pair, ends, plan, judge(), between=True)
 
     def _busy(self) -> frozenset[str]:
@@ -476,6 +512,7 @@ class Cycles:
         self._cancel(test, why)
         if test.between:
             self.planner.watching.heard(test.pair, {}, self._clock())
+            self._early.heard(test.pair, self._clock(), worked=False)
         elif not test.on_demand:
             self._try_later(test.pair)
 
@@ -483,6 +520,8 @@ class Cycles:
         """Give a pair that could not be tested a second turn in this cycle, but no third."""
         if pair in self._tried_twice:
             self.skipped += 1
+            first = pair not in self.planner.history
+            self._early.heard(pair, self._clock(), worked=False, first=first)
         else:
             self._tried_twice.add(pair)
             self._put_off[pair] = self._clock() + SECOND_TURN_S

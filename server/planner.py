@@ -13,7 +13,20 @@ from analytics.measurement import Rung
 from analytics.policy import Judged
 from analytics.wire import ProbePlan, TestEnded
 from server.api.controls import BudgetNow
-from server.budget import ALLOWED, Budget, Choice, Depths, Fleet, choose, cost_of, cycles_to_see_all, learned
+from server.budget import (
+    ALLOWED,
+    Budget,
+    Choice,
+    Cost,
+    Depths,
+    Fleet,
+    Purse,
+    choose,
+    cost_of,
+    cycles_to_see_all,
+    learned,
+    purse_after,
+)
 from server.control import NO_LIMITS, Limits, own_budgets
 from server.history import History, Outcome, after, between_cycles, worse
 from server.schedule import Pair
@@ -61,6 +74,8 @@ class Planner:
         self._budget = budget
         self._random = random
         self._chosen: dict[Pair, bool] = {}  # of the running or the latest cycle: pair -> in full
+        self._again: list[tuple[Pair, Cost]] = []  # what was tested once more since it began
+        self._left: Purse | None = None  # after all of that; None: not counted up yet
         self._sites: dict[str, str] = {}
         self._dearness: dict[str, float] = {}
         self._changed: set[Pair] = set()  # pairs with attention left
@@ -72,25 +87,23 @@ class Planner:
 
     def ask(self, sites: Mapping[str, str], *, joining: bool = False) -> Asked:
         """Collect what the next choice is made from; ``joining``: more for the cycle that runs."""
-        fleet = Fleet(
-            sites=dict(sites),
-            history=self.history.copy(),
-            important=frozenset(self.important),
-            dearness=self._dearness.copy(),
-            watched=frozenset(self.watching.pairs),
-            budgets=self._budgets(sites),
-            policy=self.policy(),
-        )
+        fleet = self._now(sites, self._again if joining else ())
         return Asked(fleet, self._chosen.copy() if joining else {}, self._random.randrange(_SEEDS))
 
     def choose(self, asked: Asked) -> list[Choice]:
         """Choose; takes a second for a thousand agents."""
         return choose(asked.fleet, self.depths, self._budget, seed=asked.seed, already=asked.already)
 
+    def holds(self, asked: Asked, sites: Mapping[str, str], *, joining: bool) -> bool:
+        """Say whether it is still so: of these agents, and of all that the cycle has by now."""
+        chosen, again = (self._chosen, tuple(self._again)) if joining else ({}, ())
+        return (asked.fleet.sites, asked.already, asked.fleet.again) == (sites, chosen, again)
+
     def take(self, asked: Asked, choices: list[Choice]) -> list[Pair]:
         """Make a choice the cycle's own, or add it to it; returns its pairs, those that matter first."""
         self._chosen = {**asked.already, **dict(choices)}
         self._sites = dict(asked.fleet.sites)
+        self._again, self._left = list(asked.fleet.again), None
         self._doubt_what_was_not_tested()
         self._policy = asked.fleet.policy
         self._barred = self._policy.barred(self._sites)
@@ -104,6 +117,23 @@ class Planner:
             self._chosen.pop(pair, None)
         for agent in agents:
             self._sites.pop(agent, None)
+        self._left = None
+
+    def once_more(self, pair: Pair) -> ProbePlan | None:
+        """Say how deeply a pair can be tested once more from what this cycle leaves, and spend that.
+
+        None: there is no room, or an end is not of this cycle.
+        """
+        if not {*pair} <= self._sites.keys():
+            return None
+        if self._left is None:
+            fleet = self._now(self._sites, self._again)
+            self._left = purse_after(fleet, self.depths, self._budget, self._chosen)
+        for plan in (self.plan_of(pair), self.depths.light):
+            if self._left.pay(pair, cost_of(plan)):
+                self._again.append((pair, cost_of(plan)))
+                return plan
+        return None
 
     def plan_of(self, pair: Pair) -> ProbePlan:
         """Say how deeply this cycle tests a pair."""
@@ -166,6 +196,19 @@ class Planner:
             self._changes += 1
         for agent in pair:
             self._learn(agent, plan, ends[agent])
+
+    def _now(self, sites: Mapping[str, str], again: Iterable[tuple[Pair, Cost]]) -> Fleet:
+        """Take all that decides on a choice, as it is."""
+        return Fleet(
+            sites=dict(sites),
+            history=self.history.copy(),
+            important=frozenset(self.important),
+            dearness=self._dearness.copy(),
+            watched=frozenset(self.watching.pairs),
+            budgets=self._budgets(sites),
+            policy=self.policy(),
+            again=tuple(again),
+        )
 
     def _budgets(self, sites: Mapping[str, str]) -> Mapping[str, Budget]:
         return own_budgets(self.limits, sites, self.setting, self._period_s)

@@ -1,5 +1,6 @@
 """What a cycle tests: never more than there is to spend, what matters first, and everybody in turn."""
 
+from dataclasses import replace
 from itertools import combinations
 
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from server.budget import (
     cycles_to_see_all,
     depths,
     learned,
+    purse_after,
 )
 from server.history import ATTENTION, History, Outcome, after
 from server.schedule import Pair
@@ -220,3 +222,21 @@ def test_attention_wears_off() -> None:
 
 def test_the_latest_full_test_is_remembered() -> None:
     assert after(after(None, outcome(full=True, at_us=7)), outcome(at_us=9)).full_us == 7
+
+
+@given(some_fleets(), budgets, st.integers(0, 2**32), st.data())
+def test_tests_once_more_are_paid_from_what_the_cycle_leaves(
+    fleet: Fleet, budget: Budget, seed: int, data: st.DataObject
+) -> None:
+    choices = choose(fleet, DEPTHS, budget, seed=seed)
+    purse = purse_after(fleet, DEPTHS, budget, dict(choices))
+    again = []
+    while choices and purse.pay((pair := data.draw(st.sampled_from(choices)).pair), LIGHT):
+        again.append((pair, LIGHT))
+    more = replace(fleet, again=tuple(again))
+    joined = choose(more, DEPTHS, budget, seed=seed, already=dict(choices))
+    for agent in fleet.sites:
+        mine = [full for pair, full in [*choices, *joined] if agent in pair]
+        used = sum((FULL if full else LIGHT).bytes for full in mine)
+        used += sum(cost.bytes for pair, cost in again if agent in pair)
+        assert used <= budget.bytes

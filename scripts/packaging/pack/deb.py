@@ -37,6 +37,7 @@ NOT_PACKED: Final = (
     "**/pyarrow/tests",
     "include",
     "**/direct_url.json",
+    ".gitignore",  # of the environment, by Python 3.13
 )
 
 
@@ -92,13 +93,11 @@ def _slim(home: Path) -> None:
     for path in (home / "bin").iterdir():
         if path.name not in keep and not path.is_symlink():
             path.unlink()
-    for pattern in (
-        "**/__pycache__",
-        "**/pyarrow/include",
-        "**/pyarrow/tests",
-        "include",
-        "**/direct_url.json",
-    ):
+        elif path.is_symlink() and path.readlink().is_absolute():
+            to = path.readlink()
+            path.unlink()
+            path.symlink_to(f"../../..{str(to).removeprefix('/usr')}")  # Debian's policy, 10.5
+    for pattern in NOT_PACKED:
         for path in list(home.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -120,7 +119,9 @@ def _gather(root: Path, package: Package, tree: Path) -> None:
 def _overrides(tree: Path, package: Package) -> None:
     place = tree / "usr/share/lintian/overrides" / package.name
     place.parent.mkdir(parents=True)
-    place.write_text(script((HERE / "debian/lintian-overrides").read_text(), package))
+    files = (HERE / "debian/lintian-overrides", HERE / f"debian/lintian-overrides.{package.part}")
+    texts = [file.read_text() for file in files if file.exists()]
+    place.write_text(script("".join(texts), package))
 
 
 def _packed(tree: Path, package: Package, release: Release, out: Path, *, version: str, quick: bool) -> Path:

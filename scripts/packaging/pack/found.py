@@ -46,6 +46,25 @@ class Findings:
         return bool(self.rows) and all(row.ok for row in self.rows)
 
 
+EVENTS: Final = {
+    "server ready": r"pathgrade\.server ready ",
+    "second agent on line": r"agent online name=clinic ",
+    "test begins": r"cycle started ",
+    "test ends": r"test ended pair=",
+}
+"""What the server's unit says on the way to the first letter."""
+
+
+def parts_of(journal: str, began_at_s: float) -> str:
+    """Tell when each was first said, since the first command (``journalctl -o short-unix``)."""
+    found = {}
+    for name, pattern in EVENTS.items():
+        said = re.search(rf"^([0-9.]+) .*{pattern}", journal, re.MULTILINE)
+        if said is not None:
+            found[name] = float(said[1]) - began_at_s
+    return ", ".join(f"{name} {after_s:.1f} s" for name, after_s in found.items())
+
+
 def left_over(before: Iterable[str], after: Iterable[str]) -> list[str]:
     """List the paths that are there now, were not before, and should not be; of a folder only itself."""
     new = sorted(path for path in set(after) - set(before) if not EXPECTED_LEFT.search(path))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -37,7 +39,7 @@ class Machine:
         self.name = name
         self.root = root
         self.address = address
-        self._leader = leader
+        self.leader = leader  # its process 1, as this machine counts
 
     def run(self, *command: str, timeout_s: float = 300.0) -> str:
         """Run a program in it, as root. Raises ``CommandError``."""
@@ -54,7 +56,7 @@ class Machine:
     def entered(self) -> list[str]:
         """Words in front of a program that is to run in it."""
         namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
-        return ["nsenter", "--target", str(self._leader), *namespaces, "--"]
+        return ["nsenter", "--target", str(self.leader), *namespaces, "--"]
 
     def main_pid(self, unit: str) -> int:
         """Give the number of a unit's process as the machine counts; raises ``PackError`` if it has none."""
@@ -62,6 +64,17 @@ class Machine:
         if not pid:
             raise PackError(f"{self.name}: {unit} does not run", remedy="\n".join(self.log(unit)))
         return pid
+
+    def outer_pid(self, pid: int) -> int:
+        """Give the number that this machine knows a process by; raises ``PackError`` where it is gone."""
+        here = (Path("/proc") / str(self.leader) / "ns/pid").readlink()
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):
+                known = re.search(r"^NSpid:.*\s(\d+)$", status.read_text(), re.MULTILINE)
+                same = (status.parent / "ns/pid").readlink() == here
+                if same and known is not None and int(known[1]) == pid:
+                    return int(status.parent.name)
+        raise PackError(f"{self.name}: process {pid} is gone")
 
     def log(self, unit: str, lines: int = 20) -> list[str]:
         """Give the last lines of a unit's log."""
@@ -71,8 +84,11 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machines(names: Sequence[str], release: Release) -> Iterator[list[Machine]]:
-    """Boot machines that see each other and nothing else; all of it is gone at the end."""
+def machines(names: Sequence[str], release: Release, *, more: Sequence[str] = ()) -> Iterator[list[Machine]]:
+    """Boot machines that see each other and nothing else; all of it is gone at the end.
+
+    ``more``: packages of Debian's that they have besides the base root's, from the mirror.
+    """
     require("systemd-nspawn", "ip", "nsenter")
     own = f"pgd{os.getpid()}"
     with contextlib.ExitStack() as opened:
@@ -84,12 +100,21 @@ def machines(names: Sequence[str], release: Release) -> Iterator[list[Machine]]:
             address = f"{PREFIX}{number}"
             network = _joined(f"{own}-{name}", hub, number, address, opened)
             root = opened.enter_context(copy_of(base(release), name))
+            _add(root, more)
             (root / "etc/hostname").write_text(f"{name}\n")
             (root / "etc/machine-id").write_text("")
             # Thrown away in minutes: no need for dpkg to wait for the disk after each file.
             (root / "etc/dpkg/dpkg.cfg.d/pathgrade-try").write_text("force-unsafe-io\n")
             made.append(opened.enter_context(_booted(name, root, network, address, release)))
         yield made
+
+
+def _add(root: Path, packages: Sequence[str]) -> None:
+    """Install packages of Debian's before it boots, by this machine's network."""
+    if packages:
+        shutil.copy2("/etc/resolv.conf", root / "etc/resolv.conf")
+        for command in (("update",), ("install", "-y", "--no-install-recommends", *packages)):
+            run("chroot", root, "apt-get", "-qq", *command, environment=CLEAN)
 
 
 def _namespace(name: str, opened: contextlib.ExitStack) -> str:

@@ -17,6 +17,8 @@ PACKAGE_OF: Final = {
     "dpkg-deb": "dpkg",
     "systemd-nspawn": "systemd-container",
     "ip": "iproute2",
+    "ansible-playbook": "ansible-core",
+    "ssh-keygen": "openssh-client",
 }
 CLEAN: Final = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

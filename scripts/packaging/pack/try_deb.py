@@ -11,59 +11,38 @@ Both boot the release's own systemd, so the units run in their real sandbox.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
-from pack import deb, wheels
-from pack.errors import CommandError, PackError
-from pack.found import Findings, capabilities_of, drawn, left_over
+from pack import deb, hardships, wheels
+from pack.errors import PackError
+from pack.found import EVENTS, capabilities_of, drawn, left_over, parts_of
 from pack.machines import Machine, machines
 from pack.main import say
+from pack.memory import MB, Group, limited
 from pack.package import PACKAGES, RELEASES, Release
 from pack.requirements import version_of
+from pack.trial import Trial, letters, online, until
 
 FIRST_PATH_S: Final = 120.0
 """From the first command to a graded path."""
 PATIENCE_S: Final = 420.0
-POLL_S: Final = 1.0
 DATA: Final = "/var/lib/pathgrade"
 AGENTS_PORT: Final = 8440
 LISTED: Final = ("find", "/", "-xdev", "-not", "-path", "/proc/*", "-not", "-path", "/sys/*")
 CAP_PERFMON_BPF: Final = 1 << 38 | 1 << 39
 SECCOMP_FILTER: Final = 2
-
-
-class Trial:
-    """One run: what is noted, and when."""
-
-    def __init__(self, server: Machine, clinic: Machine, debs: Path) -> None:
-        self.server = server
-        self.clinic = clinic
-        self.debs = debs
-        self.findings = Findings()
-        self._began_s = time.monotonic()
-
-    def note(self, step: str, expected: str, seen: object, ok: bool) -> None:
-        """Add a row, and show it at once."""
-        self.findings.add(step, expected, seen, ok, self.elapsed_s())
-        print(drawn(self.findings.rows[-1:]).splitlines()[-1], flush=True)
-
-    def step(self, name: str, expected: str, do: Callable[[], str]) -> None:
-        """Do something that raises ``PackError`` where it fails; what it returns was seen."""
-        try:
-            self.note(name, expected, do(), True)
-        except PackError as error:
-            self.note(name, expected, str(error).replace("\n", " | ")[-300:], False)
-
-    def elapsed_s(self) -> float:
-        """Since the first command."""
-        return time.monotonic() - self._began_s
+KEPT: Final = (
+    "/var/lib/pathgrade/authority.pem",
+    "/var/lib/pathgrade/grant-key.pem",
+    "/var/lib/pathgrade-agent/identity.pem",
+    "/etc/pathgrade/agent.toml",
+    "/etc/pathgrade/server.env",
+)
+"""What an upgrade must not touch: who they are, and what was set."""
 
 
 def main() -> NoReturn:
@@ -71,16 +50,17 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="scripts/packaging/try-deb", description="Tries the packages.")
     parser.add_argument("release", choices=[*RELEASES])
     parser.add_argument("--debs", type=Path, help="folder of packages made already [default: make them]")
+    parser.add_argument("--logs", type=Path, help="folder for what the units said [default: not kept]")
     given = parser.parse_args()
     try:
-        good = _tried(RELEASES[given.release], given.debs)
+        good = _tried(RELEASES[given.release], given.debs, given.logs)
     except PackError as error:
         say(error)
         sys.exit(error.exit_code)
     sys.exit(0 if good else 1)
 
 
-def _tried(release: Release, debs: Path | None) -> bool:
+def _tried(release: Release, debs: Path | None, logs: Path | None) -> bool:
     with tempfile.TemporaryDirectory(prefix="pathgrade-debs-") as made:
         folder = debs or Path(made)
         own = version_of((wheels.ROOT / "pyproject.toml").read_text())
@@ -89,10 +69,23 @@ def _tried(release: Release, debs: Path | None) -> bool:
             _build(folder, release, versions)
         with machines(("server", "clinic"), release) as (server, clinic):
             trial = Trial(server, clinic, folder)
-            _run(trial, release, versions)
+            try:
+                _run(trial, release, versions)
+            finally:
+                _keep_logs(trial, logs)
     rows = trial.findings.rows
     print(f"\npathgrade on {release.name} (Debian {release.number}), two machines\n\n{drawn(rows)}")
     return trial.findings.all_ok
+
+
+def _keep_logs(trial: Trial, logs: Path | None) -> None:
+    """Keep what the units said: the machines are gone in a moment."""
+    if logs is None:
+        return
+    logs.mkdir(parents=True, exist_ok=True)
+    for machine in (trial.server, trial.clinic):
+        said = machine.run("journalctl", "-o", "short-precise", "--no-pager")
+        (logs / f"{machine.name}.log").write_text(said)
 
 
 def _next(version: str) -> str:
@@ -125,11 +118,17 @@ def _run(trial: Trial, release: Release, versions: tuple[str, str]) -> None:
         return f"{token[:6]}..., seats: 2"
 
     trial.step("token", "one line", made_token)
-    for machine in (server, clinic):
-        _agent(trial, machine, token, versions[0], suffix)
-    _first_path(trial)
+    _agent(trial, server, token, versions[0], suffix)
+    with limited("clinic", hardships.FIRST_START_BYTES) as group:
+        group.take(clinic.leader)
+        _agent(trial, clinic, token, versions[0], suffix)
+        _first_path(trial)
+        _first_start(trial, group)
     _sandbox(trial, clinic, "agent", capabilities=CAP_PERFMON_BPF)
     _again(trial, token)
+    hardships.stop(trial)
+    hardships.too_much_memory(trial)
+    hardships.hang(trial)
     _upgrade(trial, versions[1], suffix)
     _taken_away(trial, before)
 
@@ -138,7 +137,7 @@ def _installed(machine: Machine, part: str, version: str, suffix: str) -> str:
     file = next((machine.root / "debs").glob(f"pathgrade-{part}_{version}{suffix}_*.deb"))
     machine.run("apt-get", "install", "-qq", "-y", "-o", "Dpkg::Use-Pty=0", f"/debs/{file.name}")
     if part == "server":
-        return _until(lambda: machine.run("systemctl", "is-active", PACKAGES[part].unit).strip(), 30.0)
+        return until(lambda: machine.run("systemctl", "is-active", PACKAGES[part].unit).strip(), 30.0)
     return machine.run("dpkg-query", "-W", "-f", "${db:Status-Status}", PACKAGES[part].name)
 
 
@@ -161,21 +160,28 @@ def _url(trial: Trial) -> str:
 
 def _first_path(trial: Trial) -> None:
     def graded() -> str:
-        paths = _until(lambda: _letters(trial.server), PATIENCE_S)
+        paths = until(lambda: letters(trial.server), PATIENCE_S)
         if trial.elapsed_s() > FIRST_PATH_S:
             raise PackError(f"{paths}, after {trial.elapsed_s():.0f} s")
         return f"{paths}, {trial.elapsed_s():.0f} s after the first command"
 
     trial.step("first graded path", f"within {FIRST_PATH_S:.0f} s", graded)
+    journal = trial.server.run(
+        "journalctl", "--unit", PACKAGES["server"].unit, "-o", "short-unix", "--no-pager"
+    )
+    parts = parts_of(journal, trial.began_at_s)
+    trial.note("the parts of it", "each was seen", parts, parts.count(",") == len(EVENTS) - 1)
 
 
-def _letters(machine: Machine) -> str:
-    """Name the graded paths; nothing where none is."""
-    told: dict[str, Any] = json.loads(machine.run("pathgrade", "paths", "--json"))
-    letters = {
-        f"{path['src']} to {path['dst']}": (path["grade"] or {}).get("letter") for path in told["paths"]
-    }
-    return ", ".join(f"{path}: {letter}" for path, letter in letters.items() if letter not in (None, "", "?"))
+def _first_start(trial: Trial, group: Group) -> None:
+    """Where the agent first started, and compiled: that whole machine had as much as its unit may take."""
+
+    def enough() -> str:
+        if group.killed:
+            raise PackError(f"{group.killed} processes were killed")
+        return f"{group.peak_bytes / MB:.0f} MB at most, systemd and all"
+
+    trial.step("agent's first start", f"in {hardships.FIRST_START_BYTES / MB:.0f} MB, none killed", enough)
 
 
 def _sandbox(trial: Trial, machine: Machine, part: str, *, capabilities: int) -> None:
@@ -219,24 +225,35 @@ def _upgrade(trial: Trial, version: str, suffix: str) -> None:
     def upgraded(machine: Machine, part: str) -> str:
         pid = machine.main_pid(PACKAGES[part].unit)
         _installed(machine, part, version, suffix)
-        if _until(lambda: str(machine.main_pid(PACKAGES[part].unit)), 30.0) == str(pid):
+        if until(lambda: str(machine.main_pid(PACKAGES[part].unit)), 30.0) == str(pid):
             raise PackError("the same process still runs")
         return machine.run("dpkg-query", "-W", "-f", "${Version}", PACKAGES[part].name)
 
+    kept, paths = _kept(trial), letters(trial.server)
     for machine, part in ((trial.server, "server"), (trial.server, "agent"), (trial.clinic, "agent")):
         expected = f"{version}{suffix}, restarted"
         trial.step(f"upgrade {part} on {machine.name}", expected, lambda m=machine, p=part: upgraded(m, p))  # type: ignore[misc]  # mypy: defaults of a lambda
 
+        if part == "server":  # before anything is measured again
+            trial.step("its data", "the same letters at once", lambda: _same(paths, letters(trial.server)))
+
     def as_before() -> str:
-        _until(lambda: "2" if _online(trial.server) == 2 else "", 60.0)
-        return _letters(trial.server) + "; both agents online"
+        until(lambda: "2" if online(trial.server) == 2 else "", 60.0)
+        _same(kept, _kept(trial))
+        return letters(trial.server) + "; both agents online, keys and settings unchanged"
 
-    trial.step("after the upgrade", "same paths, agents back without a token", as_before)
+    trial.step("after the upgrade", "same paths, keys, settings; agents back without a token", as_before)
 
 
-def _online(machine: Machine) -> int:
-    told: list[dict[str, Any]] = json.loads(machine.run("pathgrade", "agents", "--json"))
-    return sum(bool(one["online"]) for one in told)
+def _kept(trial: Trial) -> str:
+    said = [trial.server.run("sha256sum", *KEPT), trial.clinic.run("sha256sum", *KEPT[2:4])]
+    return "".join(said)
+
+
+def _same(before: str, now: str) -> str:
+    if before != now:
+        raise PackError(f"before: {before}; now: {now}")
+    return now
 
 
 def _taken_away(trial: Trial, before: dict[Machine, set[str]]) -> None:
@@ -267,21 +284,6 @@ def _active(machine: Machine, unit: str) -> bool:
 
 def _paths(machine: Machine) -> set[str]:
     return set(machine.run(*LISTED).splitlines())
-
-
-def _until(ask: Callable[[], str], within_s: float) -> str:
-    """Ask until there is an answer; a failure is an answer only when the time is over."""
-    until_s = time.monotonic() + within_s
-    while True:
-        failure: CommandError | PackError | None = None
-        try:
-            if said := ask():
-                return said
-        except PackError as error:
-            failure = error
-        if time.monotonic() > until_s:
-            raise failure or PackError(f"nothing within {within_s:.0f} s")
-        time.sleep(POLL_S)
 
 
 if __name__ == "__main__":

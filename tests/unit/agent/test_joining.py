@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -149,3 +151,22 @@ def test_the_token_is_the_accounts(tmp_path: Path) -> None:
     written(plan(None, tmp_path), "daemon")
     assert (tmp_path / "token").stat().st_uid == 1
     assert ((tmp_path / "agent.toml").stat().st_uid, (tmp_path / "agent.toml").stat().st_gid) == (0, 1)
+
+
+def test_the_token_is_the_accounts_without_power_over_others_files(tmp_path: Path) -> None:
+    """As in a container, which has CAP_CHOWN and no CAP_FOWNER."""
+    if os.geteuid() != 0:
+        pytest.fail("needs root, as the rest of the suite")
+    program = (
+        "import pathlib, sys\n"
+        "from agent.joining import Wish, planned, written\n"
+        "config = pathlib.Path(sys.argv[1])\n"
+        f"plan = planned(None, Wish({SERVER!r}), config=config, token='pgt1.a.b', host='pacs')\n"
+        "print(len(written(plan, 'daemon')))\n"
+    )
+    without = ("setpriv", "--bounding-set=-fowner", "--inh-caps=-fowner")
+    command = [*without, sys.executable, "-c", program, tmp_path / "agent.toml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("2\n", "")
+    found = (tmp_path / "token").stat()
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (1, 0o600)

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pack import requirements
 from pack.errors import PackError
-from pack.found import Findings, capabilities_of, drawn, left_over
+from pack.found import Findings, capabilities_of, drawn, left_over, parts_of
 from pack.package import PACKAGES, RELEASES, checksums, control, file_name, script
+from pack.try_ansible import counted
 from pack.wheels import absent
 
 ROOT = Path(__file__).parents[3]
@@ -166,3 +167,23 @@ def test_a_wheel_without_a_file_of_the_sources_is_no_wheel(tmp_path: Path) -> No
     names = ["server/app.py", "pathgrade-1.dist-info/licenses/LICENSE", "ebpf/programs/a.bpf.c"]
     assert absent(names, tmp_path) == ["server/templates/page.html"]
     assert absent(names[:1], tmp_path)[:2] == ["LICENSE", "ebpf/programs/a.bpf.c"]
+
+
+def test_the_parts_of_the_first_path_are_read_from_the_servers_journal() -> None:
+    journal = (
+        "1000.5 server pathgrade[83]: 2026-11-26T02:45:47.863Z INFO pathgrade.server ready \n"
+        "1010.0 server pathgrade[83]: INFO signalling agent online name=server site=server\n"
+        "1020.0 server pathgrade[83]: INFO signalling agent online name=clinic site=clinic\n"
+        "1022.0 server pathgrade[83]: INFO cycles cycle started cycle=1 agents=2 pairs=1\n"
+        "1322.0 server pathgrade[83]: INFO cycles cycle started cycle=2 agents=2 pairs=1\n"
+    )
+    assert parts_of(journal, 1000.0) == "server ready 0.5 s, second agent on line 20.0 s, test begins 22.0 s"
+
+
+def test_ansibles_recap_is_read() -> None:
+    said = (
+        "TASK [x] ***\nok: [server]\n\nPLAY RECAP ****\n"
+        "clinic                     : ok=5    changed=2    unreachable=0    failed=0    skipped=0\n"
+        "server                     : ok=9    changed=0    unreachable=0    failed=0    skipped=1\n"
+    )
+    assert {host: count["changed"] for host, count in counted(said).items()} == {"clinic": 2, "server": 0}

@@ -12,8 +12,10 @@ from analytics.wire import Abandon, FromServer, Hello, MeshSwitch, ProbePlan, Si
 from server.agent_rows import Agent
 from server.api.controls import Off, Reach
 from server.audit import Audit
+from server.budget import Budget, cost_of
 from server.control import ALL_ON, FLEET, Subject, Switches
 from server.cycles import Cycles
+from server.early import WAITS_S
 from server.hub import MOST_WAITING, REPLACED, TOO_SLOW, Connection, Hub
 from server.running import Plan
 from server.turn import Relays
@@ -68,9 +70,9 @@ class World:
         self.now_s += seconds
         self.cycles.step()
 
-    def end(self, order: wire.TestOrder, *names: str) -> None:
+    def end(self, order: wire.TestOrder, *names: str, rung: Rung = Rung.LAN) -> None:
         for name in names:
-            assert self.cycles.end(name, wire.TestEnded(test=order.test, rung=Rung.LAN))
+            assert self.cycles.end(name, wire.TestEnded(test=order.test, rung=rung))
         self.cycles.step()
 
 
@@ -263,6 +265,121 @@ async def test_agents_that_come_during_a_cycle_join_it(world: World) -> None:
         world.end(order, "c", order.peer)
     assert pairs == {"a", "b"}
     assert said(a)
+
+
+@in_loop
+async def test_agents_that_come_after_a_cycle_are_tested_at_once_and_nobody_twice(world: World) -> None:
+    a, b = world.come("a", "s1"), world.come("b", "s2")
+    world.later(3)
+    cycle = world.cycles.cycle
+    world.end(order_in(a), "a", "b")
+    said(b)
+    assert not world.cycles.running
+    world.later(100)
+    c = world.come("c", "s3")
+    world.later(1)
+    assert said(c) == []  # others may be coming with it
+    world.later(1)
+    pairs = set()
+    while world.cycles.running:
+        order = order_in(c)
+        pairs.add(order.peer)
+        assert order.cycle == cycle
+        world.end(order, "c", order.peer)
+    assert pairs == {"a", "b"}
+    world.hub.detach(c)
+    back = world.come("c", "s3")
+    world.later(20)
+    assert said(back) == []  # it has had its tests
+    for connection in (a, b):
+        said(connection)
+    world.later(177)
+    assert said(a) == []
+    world.later(1)  # a period after the first start, whoever came
+    assert isinstance(said(a)[0], wire.TestOrder)
+
+
+@in_loop
+async def test_a_first_test_that_fails_is_repeated_soon_three_times_and_then_with_the_cycle(
+    world: World,
+) -> None:
+    a, _ = world.come("a", "s1"), world.come("b", "s2")
+    world.later(3)
+    began_s = world.now_s
+    world.end(order_in(a), "a", "b", rung=Rung.NONE)
+    assert not world.cycles.running
+    for wait_s in WAITS_S:
+        world.later(wait_s - 0.1)
+        assert said(a) == []
+        world.later(0.2)
+        world.end(order_in(a), "a", "b", rung=Rung.NONE)
+    world.later(began_s + 299 - world.now_s)
+    assert said(a) == []
+    world.later(1)
+    world.end(order_in(a), "a", "b", rung=Rung.NONE)
+    world.later(250)
+    assert said(a) == []  # it is no first test any more
+
+
+@in_loop
+async def test_a_first_test_that_works_the_second_time_is_left_to_the_cycle(world: World) -> None:
+    a, _ = world.come("a", "s1"), world.come("b", "s2")
+    world.later(3)
+    world.end(order_in(a), "a", "b", rung=Rung.NONE)
+    world.later(10)
+    world.end(order_in(a), "a", "b")
+    world.later(200)
+    assert said(a) == []
+
+
+@in_loop
+async def test_a_path_that_worked_before_has_no_early_turns(world: World) -> None:
+    a, _ = world.come("a", "s1"), world.come("b", "s2")
+    world.later(3)
+    world.end(order_in(a), "a", "b")
+    world.later(300)
+    world.end(order_in(a), "a", "b", rung=Rung.NONE)
+    world.later(200)
+    assert said(a) == []
+
+
+@in_loop
+async def test_a_first_test_that_the_cycle_missed_is_repeated_when_both_ends_are_there(world: World) -> None:
+    a, b = world.come("a", "s1"), world.come("b", "s2")
+    world.later(3)
+    world.hub.detach(b)
+    world.later(5)
+    assert (world.cycles.running, world.cycles.skipped) == (False, 1)
+    said(a)
+    world.later(60)
+    assert said(a) == []
+    world.come("b", "s2")
+    world.later(5)
+    world.end(order_in(a), "a", "b")
+
+
+@in_loop
+async def test_nothing_is_repeated_of_what_was_switched_off(world: World) -> None:
+    a, _ = world.come("a", "s1"), world.come("b", "s2")
+    world.later(3)
+    world.end(order_in(a), "a", "b", rung=Rung.NONE)
+    world.cycles.obey(ALL_OFF)
+    world.later(15)
+    assert said(a) == [MeshSwitch(on=False)]
+
+
+@in_loop
+async def test_an_early_turn_waits_for_room_in_the_budget_of_a_cycle(world: World) -> None:
+    a, _ = world.come("a", "s1"), world.come("b", "s2")
+    world.later(3)
+    order = order_in(a)
+    spent = Budget(*cost_of(order.plan))._replace(wall_us=10**9)
+    world.cycles.planner._budget = spent  # all of it, by the test in the order
+    world.end(order, "a", "b", rung=Rung.NONE)
+    world.later(15)
+    assert said(a) == []
+    world.later(300)
+    assert isinstance(order_in(a), wire.TestOrder)
 
 
 @in_loop

@@ -101,11 +101,12 @@ def test_two_agents_are_ordered_to_test_each_other_and_talk_through_the_server(w
             assert isinstance(notice, wire.Notice)
             assert notice.code == "no-test"
         async with asyncio.timeout(30):
-            while (rows := (await site.report.get("/v1/audit")).json())[0]["action"] != "test":
+            while (rows := (await site.report.get("/v1/audit")).json())[0]["action"] != "tested":
                 pass  # it is written within half a second
-        assert (rows[0]["actor"], rows[0]["subject"]) == ("a", "b")
-        assert f"cycle={first.cycle}" in rows[0]["detail"]
-        assert {row["action"] for row in rows[1:]} == {"enrol", "access-token", "token"}
+        assert [row["action"] for row in rows[:2]] == ["tested", "test"]
+        assert (rows[1]["actor"], rows[1]["subject"]) == ("a", "b")
+        assert f"cycle={first.cycle}" in rows[1]["detail"]
+        assert {row["action"] for row in rows[2:]} == {"enrol", "access-token", "token"}
 
     with_server(scenario)
 
