@@ -218,7 +218,10 @@ class Agent:
         from agent.mesh.survey import survey  # noqa: PLC0415  # not loaded where the mesh is off
 
         await asyncio.sleep(random.uniform(0, SURVEY_WITHIN_S))  # noqa: S311  # spreads load
-        report = await survey(await self._host.bounds.servers.admit_stun(stun))
+        asked = await self._host.bounds.servers.admit_stun(stun)
+        if not asked:
+            return  # who does not ask does not know
+        report = await survey(asked)
         log.info("nat udp=%s mapped=%s mapping=%r filtering=%r hairpin=%s cgnat=%s",
                  report.udp, report.mapped, report.mapping.value, report.filtering.value,
                  report.hairpin, report.cgnat)  # fmt: skip

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -95,6 +96,7 @@ class Keeper:
         self._leases = (governor.limits.bytes_per_hour // LEASES, trains.limit // LEASES, 0)
         self._covered: tuple[int, ...] = (0, 0, 0)  # what the file tells of at least
         self._shed = governor.shed
+        self._writing = threading.Lock()  # who is cancelled leaves a thread behind that writes
 
     def restore(self) -> None:
         """Take in what an earlier process left; before anything is measured.
@@ -142,7 +144,8 @@ class Keeper:
 
     def _write(self, spent: Spent) -> bool:
         try:
-            durable.replace(self._data / FILE_NAME, msgspec.json.encode(spent))
+            with self._writing:
+                durable.replace(self._data / FILE_NAME, msgspec.json.encode(spent))
         except OSError as error:
             self._line.say(f"{FILE_NAME} not written why={error.strerror!r}", level=logging.WARNING)
             return False
@@ -150,7 +153,8 @@ class Keeper:
 
     def _take(self, known: Spent, clocks: Clocks) -> None:
         self._governor.restore(
-            sorted((clocks.monotonic(at), since) for at, since in known.sent),
+            # By time alone: with the clock set back all are of now, and stay in the order that they were in.
+            sorted(((clocks.monotonic(at), since) for at, since in known.sent), key=lambda one: one[0]),
             known.shed,
             known.why,
             now_ns=clocks.monotonic_ns,

@@ -73,8 +73,8 @@ def tester_of(shared: Shared) -> Tester:
         except AgentError as error:
             log.warning("test refused peer=%s why=%r try=%r", order.peer, str(error), error.remedy)
             return await refuse_pair(order, str(error), **who, signalling=link, clock=clock)
-        order = msgspec.structs.replace(order, ice_servers=await shared.servers.admit(order.ice_servers))
         with _counted(shared.own):
+            order = msgspec.structs.replace(order, ice_servers=await shared.servers.admit(order.ice_servers))
             result = await test_pair(
                 order,
                 **who,

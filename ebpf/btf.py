@@ -134,7 +134,7 @@ class Btf:
         type_id = self._struct(struct_name)
         bits, bit_size = 0, 0
         for name in path.split("."):
-            member = self._find(self._first_element(type_id), name)
+            member = self._find(self._first_element(type_id), name, set())
             if member is None:
                 raise LayoutError(
                     f"this kernel's struct {struct_name} has no field {path!r} (looked for {name!r})",
@@ -221,14 +221,19 @@ class Btf:
             bits, width = (offset & 0xFFFFFF, offset >> 24) if found.kind_flag else (offset, 0)
             yield _Member(self._text(name_offset), member_type, bits, width)
 
-    def _find(self, type_id: int, name: str) -> _Member | None:
-        """Find a member, also inside anonymous structs and unions."""
+    def _find(self, type_id: int, name: str, seen: set[int]) -> _Member | None:
+        """Find a member, also inside anonymous structs and unions.
+
+        ``seen`` are those that do not have it: each of two in each of two, and so on, would take forever.
+        """
+        seen.add(type_id)
         for member in self._members(type_id):
             if member.name == name:
                 return member
             if member.name:
                 continue
-            inner = self._find(self._resolve(member.type_id), name)
+            type_of = self._resolve(member.type_id)
+            inner = None if type_of in seen else self._find(type_of, name, seen)
             if inner is not None:
                 return inner._replace(bit_offset=member.bit_offset + inner.bit_offset)
         return None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from analytics.errors import SealError
 from analytics.grade import ended_us
 from analytics.measurement import Reading, Receipt
 from analytics.receipt_file import FORMAT, Header, check, line_of
@@ -49,7 +50,10 @@ def proof_of(reading: Reading, receipt: Receipt | None, unsigned: Unsigned) -> P
     told = Proof(src=reading.src, dst=reading.dst, cycle=reading.cycle, tested_us=ended_us(reading))
     if receipt is None:
         return msgspec.structs.replace(told, unsigned=unsigned)
-    lines = (Header(format=FORMAT), line_of(reading, receipt))
+    try:
+        lines = (Header(format=FORMAT), line_of(reading, receipt))
+    except SealError as error:  # of a layout that this release does not know, as an agent may send
+        return msgspec.structs.replace(told, signed_us=receipt.signed_us, false=str(error))
     found = check(map(msgspec.json.encode, lines), {})
     return msgspec.structs.replace(
         told,

@@ -8,6 +8,7 @@ ones in an hour.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -33,6 +34,10 @@ Endpoint = tuple[str, int]
 Resolve = Callable[[str], Awaitable[Endpoint]]
 
 
+class NotAskedError(RungError):
+    """A server that is not to be asked; of others it is only not known where they are."""
+
+
 class AskedServers:
     """Judges the servers that orders and welcomes name. ``refused`` counts those that are not asked."""
 
@@ -50,7 +55,8 @@ class AskedServers:
         """
         self.refused = 0
         self._allowed = None if allowed is None else frozenset(map(str.lower, allowed))
-        self._beside_server = _is_loopback(urlsplit(own_server).hostname or "")
+        self._own_host = urlsplit(own_server).hostname or ""
+        self._beside_server = _is_loopback(self._own_host)
         self._monotonic_ns = monotonic_ns
         self._resolve = resolve
         self._asked: dict[Endpoint, int] = {}  # when first, within the last hour
@@ -58,49 +64,55 @@ class AskedServers:
 
     async def admit(self, servers: Sequence[IceServer]) -> list[IceServer]:
         """Give those that are asked: the first of each kind; by address, or by the name of a certificate."""
-        return [judged for one in _first_of_each(servers) if (judged := await self._judged(one)) is not None]
+        return await self._judge([*_first_of_each(servers)])
 
     async def admit_stun(self, urls: Sequence[str]) -> list[str]:
         """As ``admit``, of plain STUN servers, of which the next is asked where one is silent."""
         named_ones = [IceServer(url=url) for url in urls if url.startswith("stun:")][:MOST_STUN]
-        judged = [await self._judged(one) for one in named_ones]
-        return [one.url for one in judged if one is not None]
+        return [one.url for one in await self._judge(named_ones)]
+
+    async def _judge(self, servers: Sequence[IceServer]) -> list[IceServer]:
+        """At once: where nobody answers for names, one wait is enough."""
+        judged = await asyncio.gather(*map(self._judged, servers))
+        return [one for one in judged if one is not None]
 
     async def _judged(self, server: IceServer) -> IceServer | None:
         try:
-            self._require_allowed(server.url)
+            host = self._require_allowed(server.url)
             endpoint = await self._resolve(server.url)
-            self._require_possible(endpoint)
+            self._require_possible(host, endpoint)
             self._count(endpoint)
         except RungError as error:
-            self.refused += 1
+            self.refused += isinstance(error, NotAskedError)
             self._line.say(f"not asked server={server.url[:200]!r} why={str(error)!r}", level=logging.WARNING)
             return None
         by_name = relay_rung(server.url) is Rung.RELAY_TLS
         return server if by_name else replace(server, url=_by_address(server.url, endpoint))
 
-    def _require_allowed(self, url: str) -> None:
-        """Before its name is looked up: that is a question to somebody, too."""
+    def _require_allowed(self, url: str) -> str:
+        """Give its host; before its name is looked up: that is a question to somebody, too."""
         try:
             host, _ = named(url)
         except ValueError as error:
-            raise RungError(f"it names no server: {error}") from error
+            raise NotAskedError(f"it names no server: {error}") from error
         if self._allowed is not None and host.lower() not in self._allowed:
-            raise RungError("[policy] in agent.toml does not name it")
+            raise NotAskedError("[policy] in agent.toml does not name it")
+        return host
 
-    def _require_possible(self, endpoint: Endpoint) -> None:
+    def _require_possible(self, host: str, endpoint: Endpoint) -> None:
         ip = ipaddress.ip_address(endpoint[0])
-        if ip.is_loopback and not self._beside_server:
-            raise RungError("it is on this very host")
+        # A host's own name is 127.0.1.1 to itself on Debian: the server's URL is the configuration's.
+        if ip.is_loopback and not (self._beside_server or host == self._own_host):
+            raise NotAskedError("it is on this very host")
         # A cloud's metadata are at 169.254.169.254.
         if ip.is_link_local or ip.is_multicast or ip.is_unspecified or str(ip) == "255.255.255.255":
-            raise RungError("no server has such an address")
+            raise NotAskedError("no server has such an address")
 
     def _count(self, endpoint: Endpoint) -> None:
         now_ns = self._monotonic_ns()
         self._asked = {one: at_ns for one, at_ns in self._asked.items() if at_ns > now_ns - HOUR_NS}
         if endpoint not in self._asked and len(self._asked) >= MOST:
-            raise RungError(f"{MOST} others were asked within the hour")
+            raise NotAskedError(f"{MOST} others were asked within the hour")
         self._asked.setdefault(endpoint, now_ns)
 
 

@@ -38,6 +38,8 @@ MAX_PACKET: Final = 2048
 SO_TIMESTAMPNS: Final = 35
 SO_ATTACH_FILTER: Final = 26
 WORD: Final = 4  # ICMP's length field counts the quote in these (RFC 4884)
+LEAST_HEADER: Final = 20
+ANSWERING: Final = (0, 3, 11)  # ICMP: echo reply, unreachable, time exceeded
 SYN_ACK: Final = 0x12
 RST: Final = 0x04
 
@@ -107,6 +109,8 @@ class Deep:
 
     def take(self, packet: bytes, received_ns: int) -> None:
         """An IP packet came in; what is not about a probe of ours is passed over."""
+        if not may_answer(packet):
+            return
         seen = IP(packet)
         answer = self._about(seen)
         sent = self._sent.get(answer.number) if answer is not None else None
@@ -182,6 +186,20 @@ class Deep:
             if sent.protocol == "udp" and not sent.answered:
                 return Answer(number, "udp", "open", True)
         return None
+
+
+def may_answer(packet: bytes) -> bool:
+    """Whether an IPv4 packet is of a kind that can answer a probe, by a few of its bytes.
+
+    The raw socket gets whatever ICMP anybody sends to this host, and scapy takes 0.2 ms for a packet.
+    """
+    header = (packet[0] & 0x0F) * WORD if packet and packet[0] >> 4 == 4 else 0
+    if header < LEAST_HEADER or len(packet) <= header:
+        return False
+    protocol = packet[9]
+    if protocol == socket.IPPROTO_ICMP:
+        return packet[header] in ANSWERING
+    return protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
 
 
 def _hop(ttl: int, heard: Heard) -> DeepHop:

@@ -30,7 +30,7 @@ from OpenSSL import SSL
 
 from agent.errors import PeerCertificateError, RungError
 from agent.identity import Identity
-from agent.mesh.ladder import MAX_REASON, Candidate, parse_candidate, usable
+from agent.mesh.ladder import MAX_REASON, Candidate, parse_candidate, possible, usable
 from agent.mesh.lean import without_media
 from agent.mesh.packet import RAW_FIRST_BYTE
 from agent.mesh.refusals import Refusal, Refusals
@@ -296,7 +296,7 @@ class _Connection(aioice.Connection):
         self.trouble = ""  # why the relay gave no address
         self.on_raw: Callable[[bytes, Arrival], None] | None = None
         self.dropped = 0
-        self._addresses = addresses
+        self.addresses = addresses  # local ones to use; None: all but loopback
         self._arrivals: deque[Arrival] = deque()
 
     async def get_component_candidates(
@@ -308,7 +308,7 @@ class _Connection(aioice.Connection):
         """Bounded in time, and from given addresses only if there are any given."""
         if self.turn_server is not None:
             return await self._relayed(component)
-        chosen = addresses if self._addresses is None or not addresses else list(self._addresses)
+        chosen = addresses if self.addresses is None or not addresses else list(self.addresses)
         return await super().get_component_candidates(component, chosen, timeout)  # type: ignore[arg-type]  # aioice says int; it is asyncio.wait's
 
     async def _relayed(self, component: int) -> list[aioice.Candidate]:
@@ -398,7 +398,8 @@ class Attempt:
         self.connection = connection
         self.controlling = controlling
         self.trouble = trouble  # why a server could not be asked
-        self.candidates = _offered([parse_candidate(c.to_sdp()) for c in connection.local_candidates])
+        found = [parse_candidate(c.to_sdp()) for c in connection.local_candidates]
+        self.candidates = _offered(possible(found, local=connection.addresses))
 
     @classmethod
     async def open(cls, rung: Rung, *, controlling: bool, means: Means) -> Attempt:

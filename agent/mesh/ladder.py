@@ -68,10 +68,17 @@ def require_possible(theirs: Iterable[Candidate], *, local: Sequence[str] | None
     the peer. Agents, NATs and relays use no port below 1024 (RFC 4787 REQ-3, RFC 8656 section 7.2), so that
     DNS, NTP or SNMP hear nothing. Loopback is for who was told to use it (``local``).
     """
-    loopback = any(ipaddress.ip_address(address).is_loopback for address in local or ())
+    theirs = [*theirs]
+    fit = possible(theirs, local=local)
     for candidate in theirs:
-        if not is_possible(candidate.address, candidate.port, loopback=loopback):
+        if candidate not in fit:
             raise SignallingError(f"the peer offered what no agent has: {candidate.sdp[:80]!r}")
+
+
+def possible(offer: Iterable[Candidate], *, local: Sequence[str] | None = None) -> list[Candidate]:
+    """Leave out of one's own offer what the peer would refuse, as where a NAT maps to a port below 1024."""
+    loopback = any(ipaddress.ip_address(address).is_loopback for address in local or ())
+    return [one for one in offer if is_possible(one.address, one.port, loopback=loopback)]
 
 
 def is_possible(address: str, port: int, *, loopback: bool) -> bool:

@@ -80,7 +80,10 @@ def named(url: str) -> tuple[str, int]:
     """Host and port of a STUN or TURN URL. Raises ``ValueError``."""
     scheme, _, rest = url.partition(":")
     parts = urlsplit(f"//{rest}")
-    return parts.hostname or "", parts.port or DEFAULT_PORT[scheme]
+    default = DEFAULT_PORT.get(scheme.lower())
+    if default is None:
+        raise ValueError("neither STUN nor TURN")
+    return parts.hostname or "", parts.port or default
 
 
 async def resolved(url: str) -> tuple[str, int]:
@@ -92,6 +95,6 @@ async def resolved(url: str) -> tuple[str, int]:
     try:
         async with asyncio.timeout(RESOLVE_S):
             found = await asyncio.get_running_loop().getaddrinfo(host, port, family=socket.AF_INET)
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, UnicodeError) as error:  # the last: a label that no name may have
         raise RungError(f"cannot resolve {host}: {error or 'timeout'}") from error
     return str(found[0][4][0]), port

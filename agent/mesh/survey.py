@@ -152,7 +152,8 @@ async def _look(asker: Asker, server: Endpoint, mapped: Endpoint, other: Endpoin
     if other is not None and not is_possible(*other, loopback=loopback):
         other = None
     if not is_possible(*mapped, loopback=loopback):
-        return BLOCKED  # a word that would have this host knock at another's door
+        # A word that would have this host knock at another's door: nothing more is asked.
+        return NatReport(udp=True)
     doors = nat.targets(server, other)
     mapping, filtering, hairpin, routers = await asyncio.gather(
         _mapping(asker, doors, mapped),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 from agent.local_switch import PASSIVE, Switch
@@ -16,9 +15,11 @@ class Capture:
     """One source, over all sessions with the server."""
 
     def __init__(self, source: PausableSource, off: LocalOff | None) -> None:
-        """Take over an open source, which is paused if it is off."""
+        """Take over an open source; it is paused if it is off."""
         self._source = source
         self._off = off
+        if off is not None:
+            source.pause()  # it may have been switched off while the programs were compiled
         self._watched = False
         self._switched = asyncio.Event()
 
@@ -52,8 +53,11 @@ class Capture:
         finally:
             for task in (watching, switched):
                 task.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
-            self._watched = False
-            if self._off is not None:
-                self._source.pause()
+            try:
+                await asyncio.wait([watching])  # a cancel of who waits here stays one
+            finally:
+                self._watched = False
+                if self._off is not None:
+                    self._source.pause()
+            if not watching.cancelled():
+                watching.result()

@@ -62,5 +62,7 @@ def tenants_in(file: pq.ParquetFile) -> set[str]:
         if seen is not None and seen.has_min_max and seen.min == seen.max:
             found.add(seen.min)
         else:
-            found.update(file.read_row_group(group, columns=["tenant"])["tenant"].unique().to_pylist())
+            # Of one column, threads have nothing to share.
+            column = file.read_row_group(group, columns=["tenant"], use_threads=False)["tenant"]
+            found.update(column.unique().to_pylist())
     return found

@@ -69,12 +69,17 @@ class Gathered:
             return [*self._pieces.get(name, ())]
 
     def _wrap(self) -> None:
-        count = len(self._came)
-        for one in self._came[:count]:
-            wrapped = tables_of(one.batch, tenant=one.tenant, received_us=one.received_us)
-            for name, table in wrapped.items():
-                self._pieces[name] = _few([*self._pieces.get(name, ()), table])
-        del self._came[:count]  # more may have come
+        """Each batch wholly or not at all: it may be for want of memory, and no row may come twice."""
+        done = 0
+        try:
+            for one in [*self._came]:  # more may come
+                wrapped = tables_of(one.batch, tenant=one.tenant, received_us=one.received_us)
+                self._pieces |= {
+                    name: _few([*self._pieces.get(name, ()), table]) for name, table in wrapped.items()
+                }
+                done += 1
+        finally:
+            del self._came[:done]
 
 
 def _few(pieces: list[pa.Table]) -> list[pa.Table]:

@@ -7,6 +7,7 @@ which problems a route can have by its kind.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -87,11 +88,15 @@ SENT: Final = {
 def add_description(app: FastAPI) -> None:
     """Add the route. FastAPI's own says nothing of who may read it; its pages load scripts from elsewhere."""
 
+    @functools.cache  # 50 ms on the event loop, and anybody may ask
+    def told() -> dict[str, Any]:
+        return described(app.openapi())
+
     @app.get(
         PATH, include_in_schema=False, dependencies=[public("it describes the API, and holds nothing else")]
     )
     async def description(request: Request) -> Response:
-        return json_of(described(app.openapi()))
+        return json_of(told())
 
 
 def described(made: Mapping[str, Any]) -> dict[str, Any]:

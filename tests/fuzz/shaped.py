@@ -5,7 +5,9 @@ The same idea as atheris.FuzzedDataProvider, in plain Python, so that the short 
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,29 +55,49 @@ class Taken:
         return self.bytes(len(self._data))
 
 
+@functools.cache
+def _place(process: int, name: str) -> Path:
+    return _FOLDER / f"pathgrade-fuzz-{process}-{name}"
+
+
+@functools.cache
+def _made(folder: Path, inner: str) -> str:
+    """Name a file in a folder that is there: it is looked for once, not each time."""
+    path = folder / inner
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return str(path)
+
+
 def file_of(data: bytes, name: str = "file") -> Path:
     """Put bytes into a file in memory, the same one each time; one a process."""
-    path = _FOLDER / f"pathgrade-fuzz-{os.getpid()}-{name}"
-    path.write_bytes(data)
+    path = _place(os.getpid(), name)
+    _write(str(path), data)
     return path
 
 
 def folder_of(files: dict[str, bytes], name: str = "folder") -> Path:
     """Put files into a folder in memory, the same one each time."""
-    folder = _FOLDER / f"pathgrade-fuzz-{os.getpid()}-{name}"
-    folder.mkdir(exist_ok=True)
+    folder = _place(os.getpid(), name)
+    _made(folder, "any")
     for path, data in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(data)
+        _write(_made(folder, path), data)
     return folder
+
+
+def _write(path: str, data: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(handle, data)
+        os.ftruncate(handle, len(data))  # after, so that the file keeps its page
+    finally:
+        os.close(handle)
 
 
 def clean_up() -> None:
     """Remove what this process put into memory."""
-    import shutil
-
     for path in _FOLDER.glob(f"pathgrade-fuzz-{os.getpid()}-*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    _made.cache_clear()
 
 
 def either(data: bytes, *ways: Callable[[bytes], object]) -> object:

@@ -28,7 +28,7 @@ from analytics.rules.load import load_rules
 from analytics.store.spool import decode_segment
 from analytics.trust import SMALL_ORDER, check_statement, unseal
 from ebpf.btf import Btf
-from ebpf.errors import BtfError
+from ebpf.errors import BtfError, LayoutError
 from server.alerts.receivers.config import load_receivers
 from server.api.client import _read
 from server.api.connection import good
@@ -167,12 +167,27 @@ def test_types_that_are_made_of_themselves_are_no_endless_loop() -> None:
         Btf(header + types + names).field("sock", "x")
 
 
+def test_a_struct_of_two_of_the_next_and_so_on_is_searched_once() -> None:
+    """Forty deep there are 2**40 ways through them, none of which has the member."""
+    names = b"\0sock\0"
+    types = b"".join(
+        struct.pack("<III", 1 if number == 1 else 0, 4 << 24 | 2, 8)
+        + struct.pack("<III", 0, number + 1, 0) * 2
+        for number in range(1, 41)
+    )
+    types += struct.pack("<III", 0, 4 << 24, 0)
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(names))
+    with pytest.raises(LayoutError, match="no field"):
+        Btf(header + types + names).field("sock", "x")
+
+
 def test_a_signed_document_that_does_not_read_is_said(tmp_path: Path) -> None:
-    from targets.signed_report import _signed
+    from shaped import chosen
+    from targets.signed_report import target
 
     for body in (NOT_UTF8, DEEP):
         with pytest.raises((SealError, ExportError), match="no report"):
-            _signed(body)
+            target(chosen(0, body))
 
 
 @pytest.mark.parametrize("text", ["1764000000000000\x1f", "\x1c2026-11-25\x1d", "\x1f09:45"])

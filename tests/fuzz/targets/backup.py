@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import shutil
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 import msgspec
 from shaped import Taken, chosen, counted, either, file_of, folder_of
@@ -35,16 +39,17 @@ def target(data: bytes) -> object:
 
 
 def _tar(data: bytes) -> None:
-    import shutil
-
-    staging = folder_of({}, "restored") / "staging"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
+    staging = folder_of({}, "restored/staging")
+    for old in staging.iterdir():
+        shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
     with backup_errors("restore", "-"):
         _extracted(file_of(data, "backup.tar"), staging, lambda _text: None)
-    written = [path for path in staging.parent.rglob("*") if path.is_file()]
-    assert all(path.is_relative_to(staging) and not path.is_symlink() for path in written)
-    assert sum(path.stat().st_size for path in written) <= len(data), "more came out than was in it"
+    assert list(staging.parent.iterdir()) == [staging], "something came out beside it"
+    found = [Path(at, name) for at, folders, files in os.walk(staging) for name in (*folders, *files)]
+    told = [path.lstat() for path in found]
+    assert all(S_ISREG(one.st_mode) or S_ISDIR(one.st_mode) for one in told)
+    written = sum(one.st_size for one in told if S_ISREG(one.st_mode))
+    assert written <= len(data), "more came out than was in it"
 
 
 def _members(data: bytes) -> None:

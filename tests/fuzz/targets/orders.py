@@ -5,12 +5,14 @@ An order is admitted only where each word of it agrees (agent/mesh/trust.py).
 
 from __future__ import annotations
 
+import copy
 import functools
+from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shaped import Taken, chosen, either, folder_of
+from signers import Signer, known
 from targets.control import order
 
 from agent.errors import TrustError
@@ -21,23 +23,35 @@ from analytics.wire import TestOrder, Welcome
 
 ALLOWED = (TrustError,)
 SHORT_RUNS = 150
-SERVER = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-PEER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+SERVER, PEER = Signer(bytes(range(32))), Signer(bytes(range(1, 33)))
+CHALLENGE = bytes(range(16))
 MINE, THEIRS = "CD:" * 31 + "CD", "AB:" * 31 + "AB"
 NOW_US = 1_764_000_000_000_000
 ME = Me("ws-1", "default", MINE)
 
 
 def target(data: bytes) -> object:
-    return either(data, _order, _grant, _binding, _welcome)
+    with known(SERVER, PEER):
+        return either(data, _order, _grant, _binding, _welcome)
 
 
-def _guard(time: bytes | None = None) -> Guard:
-    peers = KnownPeers(folder_of({}, "known"), {"pacs": PEER.public_key().public_bytes_raw()})
-    guard = Guard(ME, SERVER.public_key().public_bytes_raw(), peers, monotonic_ns=lambda: 0)
-    challenge = guard.challenge()
-    sealed = seal(ServerTime(challenge=challenge, now_us=NOW_US).encode(), SERVER) if time is None else time
-    guard.on_welcome(Welcome(tenant="default", server_version="0", time=sealed))
+def _guard() -> Guard:
+    """One that has the server's time, as it was then: its signature is checked once, not each time."""
+    guard = copy.copy(_well_welcomed())
+    guard.refused, guard._nonces = Counter(), {}
+    return guard
+
+
+@functools.cache
+def _well_welcomed() -> Guard:
+    return _welcomed(seal(ServerTime(challenge=CHALLENGE, now_us=NOW_US).encode(), SERVER))
+
+
+def _welcomed(time: bytes) -> Guard:
+    peers = KnownPeers(folder_of({}, "known"), {"pacs": PEER.public})
+    guard = Guard(ME, SERVER.public, peers, monotonic_ns=lambda: 0, draw=lambda _count: CHALLENGE)
+    guard.challenge()
+    guard.on_welcome(Welcome(tenant="default", server_version="0", time=time))
     return guard
 
 
@@ -58,13 +72,23 @@ def _binding_body() -> bytes:
     ).encode()
 
 
+@functools.cache
+def _sealed_grant() -> bytes:
+    return seal(_grant_body(), SERVER)
+
+
+@functools.cache
+def _sealed_binding() -> bytes:
+    return seal(_binding_body(), PEER)
+
+
 @functools.lru_cache(maxsize=4)
 def _good(grant: bytes | None = None, binding: bytes | None = None) -> TestOrder:
     return msgspec.structs.replace(
         order(),
-        grant=seal(_grant_body() if grant is None else grant, SERVER),
-        peer_identity_key=PEER.public_key().public_bytes_raw(),
-        peer_binding=seal(_binding_body() if binding is None else binding, PEER),
+        grant=_sealed_grant() if grant is None else seal(grant, SERVER),
+        peer_identity_key=PEER.public,
+        peer_binding=_sealed_binding() if binding is None else seal(binding, PEER),
     )
 
 
@@ -96,7 +120,7 @@ def _binding(body: bytes) -> None:
 
 
 def _welcome(data: bytes) -> None:
-    _guard(time=data).admit(_good())
+    _welcomed(data).admit(_good())
     raise AssertionError("an order was followed without the server's time")
 
 

@@ -10,8 +10,8 @@ import functools
 from collections.abc import Iterator
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shaped import Taken, chosen, either
+from signers import Signer, known
 
 from analytics import receipts
 from analytics.batch import COLUMNS
@@ -23,15 +23,15 @@ from analytics.trust import key_text
 
 ALLOWED = (SealError,)
 SHORT_RUNS = 120
-SRC = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-DST = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
-SRC_KEY, DST_KEY = (key.public_key().public_bytes_raw() for key in (SRC, DST))
+SRC, DST = Signer(bytes(range(32))), Signer(bytes(range(1, 33)))
+SRC_KEY, DST_KEY = SRC.public, DST.public
 ANCHORS = {"ws-1": frozenset({SRC_KEY}), "pacs": frozenset({DST_KEY})}
 HEADER = msgspec.json.encode(Header(format=FORMAT, tenant="default"))
 
 
 def target(data: bytes) -> object:
-    return either(data, _reading, _one_line, _one_field, _file, read_anchors, receipts_signature)
+    with known(SRC, DST):
+        return either(data, _reading, _one_line, _one_field, _file, read_anchors, receipts_signature)
 
 
 def _reading(body: bytes) -> None:

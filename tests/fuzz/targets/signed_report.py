@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shaped import Taken, chosen, either, file_of
+from signers import Signer, known
 
 from analytics.errors import ExportError, SealError
 from analytics.sla import FORMAT, SlaReport
@@ -16,12 +18,14 @@ from server.signed import verified
 
 ALLOWED = (SealError, ExportError)
 SHORT_RUNS = 150
-KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-KEY_TEXT = key_text(KEY.public_key().public_bytes_raw())
+KEY = Signer(bytes(range(32)))
+GOOD = b"{}"
+KEY_TEXT = key_text(KEY.public)
 
 
 def target(data: bytes) -> object:
-    return either(data, _signed, _forged, _key_file)
+    with known(KEY):
+        return either(data, _signed, _forged, _key_file)
 
 
 def _signed(body: bytes) -> None:
@@ -37,9 +41,13 @@ def _forged(data: bytes) -> None:
 
 
 def _key_file(data: bytes) -> None:
-    body = b"{}"
-    signature = file_of(base64.b64encode(signed_statement(body, KEY)), "report.sig")
-    verified(file_of(body, "report"), str(file_of(data, "key")), signature)
+    report, signature = _good()
+    verified(report, str(file_of(data, "key")), signature)
+
+
+@functools.cache
+def _good() -> tuple[Path, Path]:
+    return file_of(GOOD, "good"), file_of(base64.b64encode(signed_statement(GOOD, KEY)), "good.sig")
 
 
 def _blank(kind) -> dict[str, object]:

@@ -123,6 +123,21 @@ def test_no_datagram_reaches_what_is_not_admitted() -> None:
         runner.run(scenario())
 
 
+def test_the_hosts_own_name_may_be_loopback_to_itself() -> None:
+    """As on Debian, where it is 127.0.1.1: the server's name is the configuration's word."""
+    world = World(server="https://here:8440")
+    assert world.admitted("stun:here:3478") == ["stun:127.0.0.1:3478"]
+    assert world.admitted("turn:127.0.0.1:22?transport=tcp") == []
+
+
+def test_names_are_looked_up_at_once_and_one_that_is_none_costs_no_test() -> None:
+    world = World()
+    assert world.admitted("TURN:10.0.0.1:3478", "stun:nowhere:3478") == ["TURN:10.0.0.1:3478"]
+    assert world.asked.refused == 0  # not refused: it is not known where it is
+    real = AskedServers(None, own_server=FAR, monotonic_ns=lambda: 0)
+    assert asyncio.run(real.admit([IceServer(url="turn:a..b:3478"), IceServer(url="stun:" + "x" * 64)])) == []
+
+
 # --- answers ------------------------------------------------------------------------------------------------
 
 

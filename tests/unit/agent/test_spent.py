@@ -148,6 +148,21 @@ def test_a_clock_that_was_set_back_makes_nothing_younger_than_now_and_nothing_fo
         assert later.trains.left(NOW.monotonic_ns) == left
 
 
+def test_what_was_sent_is_not_forgotten_where_the_clock_was_set_back(tmp_path: Path) -> None:
+    """The least of the counts came first, as all moments were now: an hour's bytes began at one megabyte."""
+    host = Host(tmp_path)
+    for minute in range(30):
+        host.now_ns = NOW.monotonic_ns - (30 - minute) * 60 * 10**9
+        host.look(minute * 2_000_000)
+    host.keeper.close()
+    known = spent.read(tmp_path)
+    assert known is not None
+    for back_s in (0, 600, 3_600):
+        later = Host(tmp_path)
+        later.keeper._take(known, Clocks(NOW.monotonic_ns, 1_764_000_000_000_000 - back_s * 1_000_000))
+        assert later.look(3_000_000)  # over the hour's limit, so something is left out
+
+
 @pytest.mark.parametrize(
     "damage",
     [b"", b"\xff" * 9_000, b'{"version":2,"sent":[],"trains":[],"tests":[]}', b'{"version":1}', b"[" * 10**5,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analytics.batch import check_batch
+from analytics.store.columns import tables_of
 from analytics.store.known import BatchKey
 from analytics.store.shelf import Warm
 from analytics.store.unsealed import APART_MOST, PIECE_ROWS, SHARES, Arrived, Unsealed, share_of
@@ -68,6 +71,25 @@ def test_a_full_piece_is_not_copied_again() -> None:
         put(unsealed, of("pacs", number))
         pieces = held(unsealed, "default")
     assert pieces[0] is full
+
+
+def test_what_could_not_be_wrapped_is_wrapped_later_and_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unsealed, asked = Unsealed(), iter([False, False, True, *[False] * 9])
+
+    def scarce(*args: Any, **named: Any) -> dict[str, pa.Table]:
+        if next(asked):
+            raise MemoryError
+        return tables_of(*args, **named)
+
+    monkeypatch.setattr("analytics.store.unsealed.tables_of", scarce)
+    for number in range(6):
+        put(unsealed, of("pacs", number))
+    with pytest.raises(MemoryError):
+        held(unsealed, "default")
+    rows = [number for piece in held(unsealed, "default") for number in piece["rtt_p50_us"].to_pylist()]
+    assert sorted(rows) == list(range(6))
 
 
 BATCHES = st.lists(

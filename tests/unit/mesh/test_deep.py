@@ -61,6 +61,27 @@ def test_eight_quoted_bytes_are_enough_to_tell_the_probe(protocol: Protocol) -> 
     assert (silent.dscp, hop.dscp) == (None, DSCP)
 
 
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"",
+        bytes(IP(src=END, dst=ME) / ICMP(type=8)),  # a flood of echo requests
+        bytes(IP(src=END, dst=ME, proto=47) / bytes(40)),
+        bytes(IP(src=END, dst=ME) / TCP())[:20],
+        b"\x60" + bytes(60),
+        b"\x41" + bytes(60),
+    ],
+    ids=["nothing", "echo request", "GRE", "header alone", "IPv6", "short header"],
+)
+def test_what_cannot_answer_is_passed_over_without_being_taken_apart(
+    packet: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.mesh.deep.IP", None)
+    trace = deep("icmp")
+    trace.take(packet, MS)
+    assert only(trace).hops == []
+
+
 def test_what_the_end_says_ends_the_way() -> None:
     flags: dict[str, str] = {"SA": "open", "RA": "closed"}
     for given_, word in flags.items():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import SignallingError
-from agent.mesh.ladder import Candidate, Ladder, parse_candidate, require_possible, unfit, usable
+from agent.mesh.ladder import Candidate, Ladder, parse_candidate, possible, require_possible, unfit, usable
 from analytics.measurement import Rung
 
 HOST_A = Candidate("host", "192.168.1.10", 4000)
@@ -119,6 +119,7 @@ def test_where_no_agent_can_be_nothing_is_sent(address: str, port: int, local: l
     require_possible(good, local=local)
     with pytest.raises(SignallingError, match="what no agent has"):
         require_possible([*good, Candidate("srflx", address, port)], local=local)
+    assert possible([*good, Candidate("srflx", address, port)], local=local) == good
     require_possible([Candidate("host", "127.0.0.1", 4000)], local=["127.0.0.2"])  # as it was told to
 
 

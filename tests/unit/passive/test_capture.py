@@ -107,6 +107,37 @@ def test_it_is_obeyed_between_two_sessions_with_the_server_and_before_the_first(
     asyncio.run(scenario())
 
 
+def test_what_was_switched_off_while_it_was_opened_leaves_nothing_in_the_kernel() -> None:
+    source = Paused(on=True)
+    Capture(source, OFF)
+    assert not source.on
+
+
+def test_who_stops_it_while_it_is_switched_off_is_not_overheard() -> None:
+    async def scenario() -> None:
+        source, handing_over = Paused(on=True), asyncio.Event()
+
+        async def watch() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                handing_over.set()
+                await asyncio.sleep(0.05)
+
+        capture = Capture(source, None)
+        running = asyncio.create_task(capture.run(watch))
+        await asyncio.sleep(0.01)
+        capture.heard(PASSIVE, OFF)
+        await handing_over.wait()
+        running.cancel()
+        async with asyncio.timeout(5):
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        assert not source.on
+
+    asyncio.run(scenario())
+
+
 def test_one_that_cannot_be_switched_on_again_ends_the_agent() -> None:
     async def scenario() -> None:
         world = World(OFF)

@@ -149,6 +149,7 @@ def test_where_somebody_did_not_sign_it_is_said_why() -> None:
         (msgspec.structs.replace(alone, why_not="refused: {x}"), "it saw something else ({x})."),
         (msgspec.structs.replace(alone, why_not=""), "Signed by pacs alone: it is not said why."),
         (signed(msgspec.structs.replace(row, received=1)), "does not hold (signature of src)"),
+        (msgspec.structs.replace(alone, layout=99), "does not hold ("),
     ):
         assert words in proof_words.says(proof_of(row, receipt, Unsigned.OFF))
     for setting, agents, words in (

@@ -4,6 +4,7 @@ import base64
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import duckdb
 import httpx
@@ -20,6 +21,7 @@ from analytics.report import Member, PathDetail, Report, Verdict
 from analytics.sla import SlaReport
 from analytics.timeline import Timeline
 from analytics.trust import check_statement, key_bytes
+from server.api import description
 from server.api.agent_info import AgentInfo, Listener
 from server.api.audits import AuditEntry
 from server.api.core import Status
@@ -205,6 +207,16 @@ def test_flows_come_in_pieces(api: httpx.Client) -> None:
     assert len(every) > 1
     pieces = [api.get("flows", params={"start": at, "limit": 1}).json() for at in range(len(every) + 1)]
     assert pieces == [*([one] for one in every), []]
+
+
+def test_the_openapi_document_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes 50 ms of the event loop, and anybody may ask for it."""
+    made = Mock(wraps=description.described)
+    monkeypatch.setattr(description, "described", made)
+    with serve(FixtureCore()) as url, httpx.Client(base_url=f"{url}/v1/") as client:
+        answers = [client.get("openapi.json") for _ in range(3)]
+    assert made.call_count == 1
+    assert answers[0].json() == answers[2].json()
 
 
 def test_the_openapi_document_names_every_route(api: httpx.Client) -> None:
