@@ -34,7 +34,7 @@ from analytics.store.columns import FOOTER_KEY, SCHEMAS, SORT_ORDER, STORED, as_
 from analytics.store.files import disk_error, make_folder, replace_durably
 from analytics.store.known import KnownBatches
 from analytics.store.ordered import encodings
-from analytics.store.tenants import PREFIX, folder_of, tenant_of, tenants_in
+from analytics.store.tenants import PREFIX, folder_of, statistics_of, tenant_of, tenants_in
 
 FORMAT_VERSION: Final = 1
 SUFFIX: Final = ".parquet"
@@ -194,13 +194,12 @@ def read_told(path: Path) -> tuple[Footer, set[str]]:
 def _hours(told: pq.FileMetaData, day: str) -> tuple[int, int]:
     """Tell the hours of receipt from a file's statistics; all of its day where there are none."""
     at = told.schema.names.index("received_us") if "received_us" in told.schema.names else None
-    groups = (
-        [told.row_group(group).column(at).statistics for group in range(told.num_row_groups)] if at else []
-    )
-    if not groups or any(one is None or not one.has_min_max for one in groups):
+    groups = [statistics_of(told, group, at) for group in range(told.num_row_groups)] if at else []
+    known = [one for one in groups if one is not None and one.has_min_max]
+    if not groups or len(known) < len(groups):
         first = hour_of_day(day, 0)
         return first, first + 23
-    return min(one.min for one in groups) // HOUR_US, max(one.max for one in groups) // HOUR_US
+    return min(one.min for one in known) // HOUR_US, max(one.max for one in known) // HOUR_US
 
 
 def hour_of_day(day: str, hour: int) -> int:

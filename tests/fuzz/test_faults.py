@@ -9,6 +9,8 @@ import zlib
 from pathlib import Path
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from starlette.datastructures import Headers
 
@@ -25,6 +27,7 @@ from analytics.errors import ExportError, RulesError, SealError, WireError
 from analytics.measurement import Rung
 from analytics.receipt_file import read_anchors
 from analytics.rules.load import load_rules
+from analytics.store.seal import UnreadableError, read_footer
 from analytics.store.spool import decode_segment
 from analytics.trust import SMALL_ORDER, check_statement, unseal
 from ebpf.btf import Btf
@@ -267,3 +270,28 @@ def test_a_certificate_of_no_version_is_no_servers_and_no_agents() -> None:
         tls.check_pin(bytes(der), "pin")
     with pytest.raises(MessageError, match="does not read"):
         read(bytes(der))
+
+
+def test_a_file_that_says_two_types_of_a_column_is_unreadable_and_ends_no_server(tmp_path: Path) -> None:
+    """One byte of its footer was another: pyarrow ended the process, at each start of the server."""
+    from targets.parquet_footer import PATH, _file
+
+    path = tmp_path / PATH
+    path.parent.mkdir(parents=True)
+    path.write_bytes(_with_two_types(_file(), "received_us"))
+    with pytest.raises(UnreadableError, match="a column of UNKNOWN that is INT64"):
+        read_footer(path)
+
+
+def _with_two_types(whole: bytes, name: str) -> bytes:
+    """Change the byte of a footer that is the type of a column's values."""
+    for at in range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole) - 8):
+        changed = whole[:at] + bytes([whole[at] ^ 0x40]) + whole[at + 1 :]
+        try:
+            told = pq.ParquetFile(pa.BufferReader(changed)).metadata
+            column = told.schema.names.index(name)
+            if told.row_group(0).column(column).physical_type == "UNKNOWN":
+                return changed
+        except (OSError, pa.ArrowException, ValueError, UnicodeError, IndexError):
+            continue
+    raise AssertionError("no byte of it is a type")
