@@ -225,7 +225,7 @@ def read_through(path: Path) -> pa.Table:
     """
     try:
         return pq.read_table(path, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, ValueError) as error:  # the last: a name that is not UTF-8
         raise read_fault(error, path) from error
 
 
@@ -235,7 +235,7 @@ def check_through(path: Path) -> None:
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
                 file.read_row_group(group)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, ValueError) as error:  # the last: a name that is not UTF-8
         raise read_fault(error, path) from error
 
 
