@@ -74,7 +74,8 @@ def tester_of(shared: Shared) -> Tester:
             log.warning("test refused peer=%s why=%r try=%r", order.peer, str(error), error.remedy)
             return await refuse_pair(order, str(error), **who, signalling=link, clock=clock)
         with _counted(shared.own):
-            order = msgspec.structs.replace(order, ice_servers=await shared.servers.admit(order.ice_servers))
+            admitted = await shared.servers.admit(order.ice_servers)
+            order = msgspec.structs.replace(order, ice_servers=admitted.servers)
             result = await test_pair(
                 order,
                 **who,
@@ -84,6 +85,7 @@ def tester_of(shared: Shared) -> Tester:
                 budget=shared.trains,
                 known=known,
                 turn_ca=config.turn_ca,
+                not_asked=admitted.not_asked,
                 most_bytes=grant.most_bytes,
             )
         shared.refusals.update(result.refusals)

@@ -12,7 +12,7 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -36,6 +36,13 @@ Resolve = Callable[[str], Awaitable[Endpoint]]
 
 class NotAskedError(RungError):
     """A server that is not to be asked; of others it is only not known where they are."""
+
+
+class Admitted(NamedTuple):
+    """What of an order's servers is asked, and why another is not."""
+
+    servers: list[IceServer]
+    not_asked: dict[Rung | None, str]  # rung of a relay, or None: STUN
 
 
 class AskedServers:
@@ -62,21 +69,26 @@ class AskedServers:
         self._asked: dict[Endpoint, int] = {}  # when first, within the last hour
         self._line = StateLine(log)
 
-    async def admit(self, servers: Sequence[IceServer]) -> list[IceServer]:
+    async def admit(self, servers: Sequence[IceServer]) -> Admitted:
         """Give those that are asked: the first of each kind; by address, or by the name of a certificate."""
-        return await self._judge([*_first_of_each(servers)])
+        first = {_kind_of(one.url): one for one in _first_of_each(servers)}
+        judged = dict(zip(first, await self._judge([*first.values()]), strict=True))
+        return Admitted(
+            [one for one in judged.values() if isinstance(one, IceServer)],
+            {kind: why for kind, why in judged.items() if isinstance(why, str)},
+        )
 
     async def admit_stun(self, urls: Sequence[str]) -> list[str]:
         """As ``admit``, of plain STUN servers, of which the next is asked where one is silent."""
         named_ones = [IceServer(url=url) for url in urls if url.startswith("stun:")][:MOST_STUN]
-        return [one.url for one in await self._judge(named_ones)]
+        return [one.url for one in await self._judge(named_ones) if isinstance(one, IceServer)]
 
-    async def _judge(self, servers: Sequence[IceServer]) -> list[IceServer]:
+    async def _judge(self, servers: Sequence[IceServer]) -> list[IceServer | str]:
         """At once: where nobody answers for names, one wait is enough."""
-        judged = await asyncio.gather(*map(self._judged, servers))
-        return [one for one in judged if one is not None]
+        return await asyncio.gather(*map(self._judged, servers))
 
-    async def _judged(self, server: IceServer) -> IceServer | None:
+    async def _judged(self, server: IceServer) -> IceServer | str:
+        """Give it as it is to be asked, or why it is not."""
         try:
             host = self._require_allowed(server.url)
             endpoint = await self._resolve(server.url)
@@ -85,7 +97,7 @@ class AskedServers:
         except RungError as error:
             self.refused += isinstance(error, NotAskedError)
             self._line.say(f"not asked server={server.url[:200]!r} why={str(error)!r}", level=logging.WARNING)
-            return None
+            return f"its server is not asked: {error}"
         by_name = relay_rung(server.url) is Rung.RELAY_TLS
         return server if by_name else replace(server, url=_by_address(server.url, endpoint))
 
@@ -118,19 +130,23 @@ class AskedServers:
 
 def _first_of_each(servers: Sequence[IceServer]) -> Iterator[IceServer]:
     """Those that a test would use (``agent.mesh.servers.options``)."""
-    kinds: set[Rung | str] = set()
+    kinds: set[Rung | None] = set()
     for server in servers:
-        kind = "stun" if server.url.startswith("stun:") else _rung_of(server.url)
-        if kind is not None and kind not in kinds:
+        if _is_of_use(server.url) and (kind := _kind_of(server.url)) not in kinds:
             kinds.add(kind)
             yield server
 
 
-def _rung_of(url: str) -> Rung | None:
+def _is_of_use(url: str) -> bool:
     try:
-        return relay_rung(url)
+        return url.startswith("stun:") or relay_rung(url) is not None
     except ValueError:  # it is no URL
-        return None
+        return False
+
+
+def _kind_of(url: str) -> Rung | None:
+    """The rung of a relay; None: STUN."""
+    return None if url.startswith("stun:") else relay_rung(url)
 
 
 def _by_address(url: str, endpoint: Endpoint) -> str:

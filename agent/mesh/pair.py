@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -67,6 +68,7 @@ async def test_pair(
     addresses: Sequence[str] | None = None,  # noqa: PT028  # tests a pair of agents, not pytest's business
     known: Known | None = None,  # noqa: PT028  # as above
     turn_ca: Path | None = None,  # noqa: PT028  # as above
+    not_asked: Mapping[Rung | None, str] = MappingProxyType({}),  # noqa: PT028  # as above
     most_bytes: int | None = None,  # noqa: PT028  # as above
 ) -> PairResult:
     """Test ``order.peer``; must run in a ``StampingLoop``.
@@ -74,6 +76,7 @@ async def test_pair(
     ``budget`` is this agent's, over all its tests. ``addresses`` are the local addresses to use (None: all of
     this host's but loopback); ``known`` is what this agent's tests share and remember (None: nothing yet);
     ``turn_ca`` is the authority that TURN servers' certificates lead to (None: the system's);
+    ``not_asked`` says why a server of the order was left out of it (``agent.mesh.asked``);
     ``most_bytes`` is what this end may send once it is connected (None: as the plan goes). Never raises
     for reasons of the network, the peer or the time limit. A reading of rung ``none`` without ``error`` says
     that every rung was tried and none got through; with ``error``, that the test broke off before it was
@@ -88,7 +91,7 @@ async def test_pair(
         test.signing = Signing(
             order, me=me, tenant=tenant, key=identity.identity_key, wall_us=lambda: clock.wall_ns() // 1_000
         )
-    means = Means(order.ice_servers, addresses, turn_ca)
+    means = Means(order.ice_servers, addresses, turn_ca, not_asked)
     climber = Climber(order, identity=identity, signalling=signalling, clock=clock, means=means)
     try:
         async with asyncio.timeout(order.deadline_us / 1e6):

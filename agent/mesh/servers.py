@@ -10,8 +10,8 @@ import asyncio
 import functools
 import socket
 import ssl
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -31,6 +31,7 @@ class Means:
     servers: Sequence[IceServer] = ()
     addresses: Sequence[str] | None = None  # local ones to use; None: all but loopback
     turn_ca: Path | None = None  # authority of the TURN servers' certificates; None: the system's
+    not_asked: Mapping[Rung | None, str] = field(default_factory=dict)  # rung of a relay; None: STUN
 
 
 async def options(rung: Rung, means: Means) -> dict[str, Any]:
@@ -40,13 +41,13 @@ async def options(rung: Rung, means: Means) -> dict[str, Any]:
 
 async def _direct_options(means: Means) -> dict[str, Any]:
     stun = next((server for server in means.servers if server.url.startswith("stun:")), None)
-    return {} if stun is None else {"stun_server": await resolved(stun.url)}
+    return _nothing(None, means) if stun is None else {"stun_server": await resolved(stun.url)}
 
 
 async def _relay_options(rung: Rung, means: Means) -> dict[str, Any]:
     server = next((server for server in means.servers if relay_rung(server.url) is rung), None)
     if server is None:
-        return {}
+        return _nothing(rung, means)
     return {
         # By name where a certificate has to match it.
         "turn_server": named(server.url) if rung is Rung.RELAY_TLS else await resolved(server.url),
@@ -55,6 +56,13 @@ async def _relay_options(rung: Rung, means: Means) -> dict[str, Any]:
         "turn_transport": "udp" if rung is Rung.RELAY_UDP else "tcp",
         "turn_ssl": tls_context(means.turn_ca) if rung is Rung.RELAY_TLS else None,
     }
+
+
+def _nothing(kind: Rung | None, means: Means) -> dict[str, Any]:
+    """No server was named, or one that is not asked. Raises ``RungError``, so that both ends hear why."""
+    if why := means.not_asked.get(kind):
+        raise RungError(why)
+    return {}
 
 
 def relay_rung(url: str) -> Rung | None:

@@ -55,7 +55,7 @@ class World:
 
     def admitted(self, *urls: str) -> list[str]:
         servers = [IceServer(url=url) for url in urls]
-        return [one.url for one in asyncio.run(self.asked.admit(servers))]
+        return [one.url for one in asyncio.run(self.asked.admit(servers)).servers]
 
 
 def test_addresses_where_no_such_server_is_are_not_asked() -> None:
@@ -135,7 +135,9 @@ def test_names_are_looked_up_at_once_and_one_that_is_none_costs_no_test() -> Non
     assert world.admitted("TURN:10.0.0.1:3478", "stun:nowhere:3478") == ["TURN:10.0.0.1:3478"]
     assert world.asked.refused == 0  # not refused: it is not known where it is
     real = AskedServers(None, own_server=FAR, monotonic_ns=lambda: 0)
-    assert asyncio.run(real.admit([IceServer(url="turn:a..b:3478"), IceServer(url="stun:" + "x" * 64)])) == []
+    told = asyncio.run(real.admit([IceServer(url="turn:a..b:3478"), IceServer(url="stun:" + "x" * 64)]))
+    assert told.servers == []
+    assert all("is not asked: cannot resolve" in told.not_asked[kind] for kind in (Rung.RELAY_UDP, None))
 
 
 # --- answers ------------------------------------------------------------------------------------------------

@@ -46,6 +46,21 @@ def test_a_relay_over_tls_is_reached_by_name_and_verified() -> None:
     assert given["turn_ssl"].check_hostname
 
 
+def test_why_a_server_is_not_asked_is_what_its_rung_says() -> None:
+    whys = {Rung.RELAY_UDP: "cannot resolve turn.example: timeout", None: "[policy] does not name it"}
+    means = Means([], ["127.0.0.1"], not_asked=whys)
+    for rung, why in ((Rung.RELAY_UDP, whys[Rung.RELAY_UDP]), (Rung.SRFLX, whys[None]), (Rung.RELAY_TCP, "")):
+        attempt = run(_closed(rung, means))
+        assert attempt.trouble == why
+    assert run(_closed(Rung.LAN, means)).candidates  # those of the host need no server
+
+
+async def _closed(rung: Rung, means: Means) -> ice.Attempt:
+    attempt = await ice.Attempt.open(rung, controlling=True, means=means)
+    await attempt.close()
+    return attempt
+
+
 @pytest.mark.parametrize("content", [None, "not a certificate"])
 def test_an_authority_that_does_not_read_is_one_error_with_its_file(
     tmp_path: Path, content: str | None
