@@ -254,6 +254,8 @@ def test_a_terminal_is_refreshed_until_ctrl_c(data: Path) -> None:
         stdin=end,
         stdout=end,
         stderr=subprocess.PIPE,
+        # Who runs the tests in a script's background ignores it, and so would all of their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # one thread here
     ) as live:
         os.close(end)
         shown = b""
