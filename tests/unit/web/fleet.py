@@ -676,8 +676,10 @@ class FixtureCore:
         until_us = AT_US if until_us is None else until_us
         span = span_of(until_us - DAY_US if since_us is None else since_us, until_us, step_us)
         ways = [(known[src], known[dst]), (known[dst], known[src])] if self.measured else []
-        found = [one for a, b in ways for one in tests_of(a, b, span.since_us, until_us)]
-        before = [one for a, b in ways[:1] for one in tests_of(a, b, span.since_us - 30 * HOUR_US, until_us)]
+        # This fleet is two months old; a server has not measured in the years before it either.
+        since_us = max(span.since_us, AT_US - 60 * DAY_US)
+        found = [one for a, b in ways for one in tests_of(a, b, since_us, until_us)]
+        before = [one for a, b in ways[:1] for one in tests_of(a, b, since_us - 30 * HOUR_US, until_us)]
         return timeline(
             src,
             dst,
