@@ -164,13 +164,17 @@ class Trains:
 
     @property
     def loaded(self) -> Sequence[RoundTrip]:
-        """Round trips under load, of the train that shows the most; empty where none lasted long enough.
+        """Round trips under load, of the longest train that shows enough; empty where none lasted so long.
 
+        Not of the one with the most of them: as many are sent beside a short one, and it queues for less.
         Read late: some of their stamps are told after the trains.
         """
-        each = [[trip for trip in outcome.loaded if trip.good and trip.kernel] for outcome in self.outcomes]
-        most = max(each, key=len, default=[])
-        return most if len(most) >= LEAST_LOADED else []
+        each = [
+            (outcome.sent.packets, [trip for trip in outcome.loaded if trip.good and trip.kernel])
+            for outcome in self.outcomes
+        ]
+        enough = [(packets, trips) for packets, trips in each if len(trips) >= LEAST_LOADED]
+        return max(enough, key=lambda one: (one[0], len(one[1])), default=(0, []))[1]
 
 
 def next_size(plan: ProbePlan, packet_bytes: int, done: Sequence[Outcome]) -> Size | None:

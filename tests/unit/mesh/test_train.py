@@ -271,11 +271,13 @@ def test_a_probe_is_under_load_if_it_would_have_arrived_during_the_train() -> No
 
 
 def test_few_round_trips_under_load_say_nothing() -> None:
-    def loaded(count: int) -> Outcome:
-        made = outcome(80, 10_000)
+    def loaded(count: int, packets: int = 80) -> Outcome:
+        made = outcome(packets, 10_000)
         return Outcome(made.sent, made.result, made.found, [trip(n, 5) for n in range(1, count + 1)])
 
     assert len(Trains(unknown(""), [loaded(3), loaded(9)]).loaded) == 9
+    # As many probes are beside a short train, which queues for less.
+    assert len(Trains(unknown(""), [loaded(16, 32), loaded(15)]).loaded) == 15
     assert Trains(unknown(""), [loaded(4)]).loaded == []
     assert Trains(unknown("")).loaded == []
 
