@@ -33,6 +33,7 @@ from server.authority import Authority
 from server.grants import Signer
 from server.settings import Settings
 from server.state import create_token, revoke_agent
+from tests.unit.agent.lives import _renews_as_often_as_a_short_life_asks, short_lived  # noqa: F401  # a fixture
 from tests.unit.agent.test_run import fill
 
 
@@ -94,7 +95,7 @@ def test_a_certificate_is_renewed_while_it_works_and_the_connection_stays(
     caplog.set_level(logging.INFO)
 
     async def scenario() -> None:
-        async with short_lived(place) as server, agent_of(place.config(token=place.token())) as life:
+        async with short_lived(place, LIFE_S) as server, agent_of(place.config(token=place.token())) as life:
             await until(lambda: online(server, "pacs"), life)
             await until(lambda: caplog.text.count("certificate renewed") >= 2, life)
             fill(place.folder, 1)
@@ -110,27 +111,11 @@ def test_a_certificate_is_renewed_while_it_works_and_the_connection_stays(
 LIFE_S = 4
 
 
-@pytest.fixture(autouse=True)
-def _renews_as_often_as_its_short_life_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renewal, "LEAST_S", 0.0)
-
-
-def short_lived(place: Any) -> Any:
-    settings = Settings.load(
-        data=place.data,
-        agents=f"127.0.0.1:{place.port}",
-        report="127.0.0.1:0",
-        stun=["127.0.0.1:0"],
-        settle_s=0.05,
-    )
-    return serving(settings.model_copy(update={"certificate_s": LIFE_S}))
-
-
 def test_after_a_long_time_off_it_comes_back_without_a_token(
     place: Any, agent_of: Any, until: Any, online: Any
 ) -> None:
     async def scenario() -> None:
-        async with short_lived(place) as server, agent_of(place.config(token=place.token())) as life:
+        async with short_lived(place, LIFE_S) as server, agent_of(place.config(token=place.token())) as life:
             await until(lambda: online(server, "pacs"), life)
         await asyncio.sleep(LIFE_S + 1)
         async with place.serving() as server, agent_of(place.config()) as life:
@@ -164,7 +149,7 @@ def test_a_certificate_that_the_server_holds_for_over_is_renewed_whatever_this_c
     place: Any, agent_of: Any, until: Any, online: Any
 ) -> None:
     async def scenario() -> None:
-        async with short_lived(place) as server, agent_of(place.config(token=place.token())) as life:
+        async with short_lived(place, LIFE_S) as server, agent_of(place.config(token=place.token())) as life:
             await until(lambda: online(server, "pacs"), life)
         path = place.folder / "pacs" / FILE_NAME
         kept = msgspec.json.decode(path.read_bytes(), type=Credential)

@@ -30,33 +30,16 @@ from server import authority as authorities
 from server import former, private_file, rotation
 from server.agent_tls import listener_context
 from server.api.audits import AuditAsk
-from server.app import serving
 from server.authority import Authority, linked
 from server.errors import DemandError, StateError, StateLockedError
 from server.former import Former
 from server.grants import Signer
 from server.renewal import is_by
-from server.settings import Settings
 from server.state import FILE_NAME, Enrolled, State, create_token
+from tests.unit.agent.lives import _renews_as_often_as_a_short_life_asks, short_lived  # noqa: F401  # a fixture
 from tests.unit.server.enrolling import enrolment
 
 LIFE_S = 2
-
-
-@pytest.fixture(autouse=True)
-def _renews_as_often_as_its_short_life_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renewal, "LEAST_S", 0.0)
-
-
-def short_lived(place: Any) -> Any:
-    settings = Settings.load(
-        data=place.data,
-        agents=f"127.0.0.1:{place.port}",
-        report="127.0.0.1:0",
-        stun=["127.0.0.1:0"],
-        settle_s=0.05,
-    )
-    return serving(settings.model_copy(update={"certificate_s": LIFE_S}))
 
 
 def kept(place: Any, name: str) -> Credential:
@@ -79,7 +62,7 @@ def test_agents_move_by_themselves_and_those_that_were_off_and_tokens_of_before_
 
     async def scenario() -> None:
         async with agent_of(config["pacs"]) as life:  # it is there all the time
-            async with short_lived(place) as server:
+            async with short_lived(place, LIFE_S) as server:
                 async with agent_of(config["home"]) as home, agent_of(config["gone"]) as gone:
                     await until(lambda: online(server, "home"), home)
                     await until(lambda: online(server, "gone"), gone)
@@ -90,7 +73,7 @@ def test_agents_move_by_themselves_and_those_that_were_off_and_tokens_of_before_
             made = rotation.rotate(place.data)
             new = Authority.open(place.data).der
             assert new != old
-            async with short_lived(place) as server:
+            async with short_lived(place, LIFE_S) as server:
                 await until(lambda: online(server, "pacs"), life)
                 await until(lambda: known_by(place, "pacs") == new, life)
                 await until(lambda: online(server, "pacs"), life)
@@ -102,7 +85,7 @@ def test_agents_move_by_themselves_and_those_that_were_off_and_tokens_of_before_
             with pytest.raises(DemandError, match="default/gone"):
                 rotation.drop(place.data)
             rotation.drop(place.data, anyway=True)
-            async with short_lived(place) as server:
+            async with short_lived(place, LIFE_S) as server:
                 await until(lambda: online(server, "pacs"), life)
                 assert known_by(place, "gone") == old
                 with pytest.raises(ServerUnprovenError):
